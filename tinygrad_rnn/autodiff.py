@@ -1,0 +1,362 @@
+"""The one backward sweep, and everything that asks it for gradients.
+
+After this file the reader knows reverse-mode differentiation: walk the history newest first, hand each tensor's cotangent
+to the rules of the primitive that made it, and add up what arrives at each operand. `backward`, `grad`, `vjp`, `jvp`,
+`jacobian`, `hessian`, `hvp` and the gradient graph are all consumers of that one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .ops import reshape, sum
+from .scope import CONTEXT
+from .tensor import FUNCTIONS, OPS, GradientError, Primitive, Tensor, as_array, constant
+
+Through = Callable[[Tensor, int, Any], Any]
+Function = Callable[..., Any]
+
+_by_age = attrgetter("_serial")
+
+
+def _freed(*_: Any, **__: Any) -> Any:
+    raise GradientError("this graph was freed by backward(retain_graph=False): run the forward pass again, or retain it")
+
+
+FREED = Primitive("freed", _freed, (), False, "freed", "")
+
+
+def history(outputs: Iterable[Tensor]) -> list[Tensor]:
+    """Every tensor that the outputs were computed from and that needs a gradient, oldest first, the outputs included."""
+    seen = set(outputs)
+    waiting = list(seen)
+    while waiting:
+        node = waiting.pop()
+        if node._op is FREED:
+            _freed()
+        for operand in node._operands:
+            if operand is not None and operand._requires_grad and operand not in seen:
+                seen.add(operand)
+                waiting.append(operand)
+    return sorted(seen, key=_by_age)
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a cotangent over the axes along which an operand of this shape was repeated."""
+    lead = g.ndim - len(shape)
+    axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1])
+    return reshape(sum(g, axes), shape)
+
+
+def pullback(
+    seeds: Mapping[Tensor, Any],
+    wanted: Iterable[Tensor] | None = None,
+    through: Through | None = None,
+    create_graph: bool = False,
+    retain_graph: bool = True,
+) -> dict[Tensor, Any]:
+    """Send cotangents back through the history of the seeded tensors: the one sweep.
+
+    Parameters
+    ----------
+    seeds : mapping of Tensor to cotangent
+        The cotangent of each output, of its shape: arrays, or Tensors with ``create_graph``.
+    wanted : iterable of Tensor, optional
+        Whose cotangents to return, leaves or not; only paths to them are walked. Default: every leaf.
+    through : callable, optional
+        ``through(node, operand_index, contribution) -> contribution``, called for each edge, after broadcasting and the cast
+        have been undone. It watches an edge (returns the argument), or cuts it (returns zeros).
+    create_graph : bool
+        Compute with Tensors, so that the results can be differentiated again.
+    retain_graph : bool
+        If false, take the graph apart while it is used, so that its memory is free by the end.
+
+    Returns
+    -------
+    dict of Tensor to cotangent
+        An entry for each wanted tensor that the seeds depend on.
+    """
+    order = history(seeds)
+    keep = {node for node in order if node._op is None} if wanted is None else set(wanted)
+    on_path: set[Tensor | None] = set(keep)
+    for node in order:
+        if not on_path.isdisjoint(node._operands):
+            on_path.add(node)
+    cotangents: dict[Tensor, Any] = dict(seeds)
+    while order:  # newest first; popped, so that memory falls as the sweep goes
+        node = order.pop()
+        if node._op is None or node not in on_path:
+            continue
+        g = cotangents[node] if node in keep else cotangents.pop(node)
+        arrays = values = node._arrays
+        y: Any = node._data
+        if create_graph:
+            y, values = node, _as_recorded(node)
+        for i, operand in enumerate(node._operands):
+            if operand in on_path:
+                array = arrays[i]
+                try:
+                    contribution = node._op.rule(i)(g, y, *values, **node._static)
+                    if contribution.shape != array.shape:
+                        contribution = unbroadcast(contribution, array.shape)
+                except Exception as error:
+                    error.add_note("in the derivative with respect to operand " + str(i))
+                    node._op.explain(error, arrays, node.scope)
+                    raise
+                if contribution.dtype is not array.dtype:
+                    contribution = OPS["cast"](contribution, dtype=array.dtype)
+                if through is not None:
+                    contribution = through(node, i, contribution)
+                known = cotangents.get(operand)  # type: ignore[arg-type]
+                cotangents[operand] = contribution if known is None else known + contribution  # type: ignore[index]
+        if not retain_graph:
+            node._op, node._operands, node._arrays, node._static = FREED, (), (), {}
+            on_path.discard(node)
+    return {node: g for node, g in cotangents.items() if node in keep}
+
+
+def _as_recorded(node: Tensor) -> tuple[Any, ...]:
+    """The operands as Tensors, for a rule that must itself be differentiable."""
+    for operand, array in zip(node._operands, node._arrays, strict=True):
+        if operand is not None and operand._data is not array:
+            raise GradientError(
+                f"operand {operand.name or ''} of {node._op and node._op.name} was rebound after the forward pass, so a second "
+                "derivative would mix old and new values: run the forward pass again"
+            )
+    return tuple([a if x is None else x for x, a in zip(node._operands, node._arrays, strict=True)])
+
+
+def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
+    """Check the cotangent of an output; one for a scalar by default."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"only a Tensor can be differentiated, not {type(output).__name__}")
+    if not output._requires_grad:
+        raise GradientError("the output depends on nothing differentiable: make a leaf with requires_grad=True, outside no_grad()")
+    if gradient is None:
+        if output.size != 1:
+            raise GradientError(
+                f"only a scalar has a gradient of its own, not shape {output.shape}: reduce it with sum() or mean(), or give "
+                "the cotangent as `gradient` (`grad_output` in grad)"
+            )
+        gradient = np.ones(output.shape, output.dtype)
+    if isinstance(gradient, Tensor) and create_graph and gradient.shape == output.shape:
+        return gradient
+    array = as_array(gradient)
+    if array.shape != output.shape:
+        raise GradientError(f"the cotangent has shape {array.shape}, the output {output.shape}: they must be the same")
+    array = array.astype(output.dtype, copy=False)
+    return constant(array) if create_graph else array
+
+
+def _owned(g: Any, shape: tuple[int, ...]) -> Tensor:
+    """A gradient as it leaves the engine: a Tensor with an array of its own."""
+    return g if isinstance(g, Tensor) else constant(np.array(np.broadcast_to(g, shape)))
+
+
+def backward(
+    output: Tensor, gradient: ArrayLike | Tensor | None = None, *, retain_graph: bool = True, create_graph: bool = False
+) -> None:
+    """Accumulate d output / d leaf into ``.grad`` of every leaf that requires a gradient.
+
+    Parameters
+    ----------
+    output : Tensor
+    gradient : array_like, optional
+        Cotangent of the output, of its shape; needed unless the output is a scalar.
+    retain_graph : bool, default True
+        Keep the graph, so that it can be drawn or differentiated again. False frees it as the sweep goes.
+    create_graph : bool, default False
+        Make the gradients differentiable. A leaf's ``.grad`` then refers to the graph, the one reference cycle there is.
+
+    Raises
+    ------
+    GradientError
+        If the output is not a scalar and no cotangent is given, if it depends on nothing differentiable, or its graph
+        was freed.
+    """
+    seed = _seed(output, gradient, create_graph)
+    found = pullback({output: seed}, create_graph=create_graph, retain_graph=retain_graph or create_graph)
+    for leaf, g in found.items():
+        if leaf._grad is not None:
+            g = leaf._grad + g if create_graph else leaf._grad._data + g
+        leaf._grad = _owned(g, leaf.shape)
+
+
+def grad(
+    output: Tensor,
+    inputs: Tensor | Sequence[Tensor],
+    grad_output: ArrayLike | Tensor | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> Any:
+    """d output / d inputs, for leaves and for tensors in the middle of the graph; ``.grad`` stays as it is.
+
+    Parameters
+    ----------
+    output : Tensor
+    inputs : Tensor or sequence of Tensor
+    grad_output : array_like, optional
+        Cotangent of the output, of its shape; needed unless the output is a scalar.
+    create_graph : bool
+        Make the gradients differentiable.
+    allow_unused : bool
+        Zeros for an input that the output does not depend on, instead of an error.
+
+    Returns
+    -------
+    Tensor or tuple of Tensor
+        One for a Tensor, a tuple for a sequence.
+
+    Raises
+    ------
+    GradientError
+        As `backward`, and for an unused input.
+    """
+    many = not isinstance(inputs, Tensor)
+    tensors = tuple(inputs) if many else (inputs,)
+    for i, x in enumerate(tensors):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"input {i} is not a Tensor but {type(x).__name__}")
+    found = pullback({output: _seed(output, grad_output, create_graph)}, tensors, create_graph=create_graph)
+    for i, x in enumerate(tensors):
+        if x not in found and not allow_unused:
+            raise GradientError(
+                f"the output does not depend on input {i}" + (f" ({x.name})" if x.name else "") + ": pass allow_unused=True for zeros"
+            )
+    result = tuple([_owned(found.get(x, np.zeros((), x.dtype)), x.shape) for x in tensors])
+    return result if many else result[0]
+
+
+def _fresh(primals: Sequence[Any]) -> tuple[tuple[Tensor, ...], bool]:
+    """New tensors to differentiate with respect to, and whether somebody outside differentiates through them.
+
+    Two primals may be the same tensor, and a function may use one from outside: an alias keeps them apart.
+    """
+    outer = CONTEXT.get().recording and any(isinstance(x, Tensor) and x._requires_grad for x in primals)
+    fresh = [
+        OPS["cast"](x, dtype=x.dtype) if isinstance(x, Tensor) and x._requires_grad and outer else Tensor(x, requires_grad=True)
+        for x in primals
+    ]
+    return tuple(fresh), outer
+
+
+def _call(f: Function, primals: tuple[Tensor, ...]) -> Tensor:
+    y = f(*primals)
+    if not isinstance(y, Tensor):
+        raise TypeError(f"the function must return a Tensor, not {type(y).__name__}: build it from tinygrad_rnn's functions")
+    return y
+
+
+def _pull(y: Tensor, g: Any, xs: tuple[Tensor, ...], create_graph: bool) -> tuple[Tensor, ...]:
+    """Gradients at xs for one cotangent; zeros where y does not depend on them."""
+    if not y._requires_grad:
+        return tuple([constant(np.zeros(x.shape, x.dtype)) for x in xs])
+    result: tuple[Tensor, ...] = grad(y, xs, g, create_graph, allow_unused=True)
+    return result
+
+
+def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], Any]]:
+    """Value of f and its pullback: cotangent of the result -> cotangents of the primals.
+
+    Parameters
+    ----------
+    f : callable
+        From Tensors to one Tensor.
+    *primals : array_like or Tensor
+
+    Returns
+    -------
+    y : Tensor
+    pullback : callable
+        Takes an array of y's shape; gives a tuple with one Tensor per primal, or a single Tensor for one primal.
+    """
+    xs, outer = _fresh(primals)
+    y = _call(f, xs)
+
+    def pull(cotangent: Any) -> Any:
+        gradients = _pull(y, cotangent, xs, outer or (isinstance(cotangent, Tensor) and cotangent._requires_grad))
+        return gradients if len(xs) != 1 else gradients[0]
+
+    return (y if outer else y.detach()), pull
+
+
+def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """Value of f and its directional derivative J · tangents, by differentiating the pullback, which is linear.
+
+    Parameters
+    ----------
+    f : callable
+        From Tensors to one Tensor.
+    primals, tangents : sequences of array_like, of the same shapes
+
+    Returns
+    -------
+    y, dy : Tensor
+        Of the same shape.
+    """
+    xs, outer = _fresh(primals)
+    y = _call(f, xs)
+    directions = _tangents(xs, tangents)
+    cotangent = Tensor(np.zeros(y.shape, y.dtype), requires_grad=True)
+    terms = _inner(_pull(y, cotangent, xs, True), directions)
+    dy = _pull(terms, None, (cotangent,), outer)[0]
+    return (y if outer else y.detach()), dy
+
+
+def _tangents(xs: tuple[Tensor, ...], tangents: Sequence[Any]) -> list[Any]:
+    if len(xs) != len(tangents):
+        raise ValueError(f"{len(xs)} primals and {len(tangents)} tangents: give one tangent for each")
+    for x, v in zip(xs, tangents, strict=True):
+        if np.shape(v) != x.shape:
+            raise ValueError(f"a tangent of shape {np.shape(v)} for a primal of shape {x.shape}")
+    return [v if isinstance(v, Tensor) else as_array(v).astype(x.dtype) for x, v in zip(xs, tangents, strict=True)]
+
+
+def _inner(gradients: Sequence[Tensor], directions: Sequence[Any]) -> Tensor:
+    total: Any = 0.0
+    for g, v in zip(gradients, directions, strict=True):
+        total = total + sum(g * v)
+    result: Tensor = total
+    return result
+
+
+def jacobian(f: Function, x: Any) -> Tensor:
+    """All partial derivatives of f at x, of shape ``y.shape + x.shape``, by one pullback per element of y."""
+    (x,), outer = _fresh((x,))
+    y = _call(f, (x,))
+    rows = []
+    for i in range(y.size):
+        unit = np.zeros(y.size, y.dtype)
+        unit[i] = 1
+        rows.append(_pull(y, unit.reshape(y.shape), (x,), outer)[0])
+    if not rows:
+        return constant(np.zeros(y.shape + x.shape, x.dtype))
+    if outer:
+        return reshape(OPS["stack"](*rows, axis=0), y.shape + x.shape)  # type: ignore[no-any-return]
+    return constant(np.stack([row._data for row in rows]).reshape(y.shape + x.shape))
+
+
+def hessian(f: Function, x: Any) -> Tensor:
+    """Second derivatives of a scalar function at x, of shape ``x.shape + x.shape``: the Jacobian of the gradient."""
+    return jacobian(lambda z: _pull(_scalar(_call(f, (z,))), None, (z,), True)[0], x)
+
+
+def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, ...]:
+    """Hessian of a scalar function times a direction, one Tensor per primal, without forming the Hessian."""
+    xs, outer = _fresh(primals)
+    gradients = _pull(_scalar(_call(f, xs)), None, xs, True)
+    return _pull(_inner(gradients, _tangents(xs, tangents)), None, xs, outer)
+
+
+def _scalar(y: Tensor) -> Tensor:
+    if y.size != 1:
+        raise GradientError(f"a Hessian is that of a scalar function, not of one with values of shape {y.shape}")
+    return y
+
+
+FUNCTIONS["backward"] = backward

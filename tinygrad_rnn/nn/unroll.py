@@ -1,0 +1,77 @@
+"""A cell repeated over a sequence: the computation graph that backpropagation through time walks.
+
+After this file the reader knows what "unrolled" means: T calls of the same cell with the same parameters, one scope each.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+from ..ops import stack
+from ..scope import scope
+from ..tensor import Tensor, as_array
+
+State = Any  # a Tensor, or a tuple of Tensors with h first
+
+
+class CellLike(Protocol):
+    """What `unroll` asks of a cell; ours and yours alike."""
+
+    def __call__(self, x: Any, state: Any, /) -> Any:
+        """One step: input and state to the next state."""
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+
+    def initial_state(self, batch: int | None) -> Any:
+        """The state before the first step."""
+
+
+def unroll(cell: CellLike, inputs: Any, state: State = None) -> tuple[Tensor, State]:
+    """Run a cell over a sequence.
+
+    Parameters
+    ----------
+    cell : callable ``cell(x, state) -> state`` with ``parameters()`` and ``initial_state(batch)``
+    inputs : array_like or Tensor, shape (T, B, I) or (T, I)
+        A plain array is converted to the dtype of the cell's parameters.
+    state : Tensor or tuple of Tensors, optional
+        h₀, or (h₀, c₀); the cell's initial state by default.
+
+    Returns
+    -------
+    outputs : Tensor, shape (T, B, H) or (T, H)
+        h₁ ... h_T. Step t was computed in the scope ``t=t``.
+    state : Tensor or tuple of Tensors
+        After the last step.
+
+    Raises
+    ------
+    ValueError
+        If the inputs have another rank, or no steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tinygrad_rnn as tg
+    >>> outputs, (h, c) = tg.unroll(tg.LSTMCell(3, 4, rng=0), np.ones((5, 2, 3)))
+    >>> outputs.shape, h.scope
+    ((5, 2, 4), 't=5')
+    """
+    if not isinstance(inputs, Tensor):
+        array = as_array(inputs)
+        dtype = next((p.dtype for p in cell.parameters().values()), array.dtype)
+        inputs = Tensor(array.astype(dtype, copy=False))
+    if inputs.ndim not in (2, 3) or len(inputs) == 0:
+        raise ValueError(f"inputs of shape {inputs.shape}: a sequence has shape (T, B, I) or (T, I), with at least one step")
+    if state is None:
+        state = cell.initial_state(inputs.shape[1] if inputs.ndim == 3 else None)
+    outputs = []
+    for t in range(len(inputs)):
+        with scope(f"t={t + 1}"):
+            x = inputs[t]
+            x.name = "x"
+            state = cell(x, state)
+        outputs.append(state[0] if isinstance(state, tuple) else state)
+    return stack(outputs), state

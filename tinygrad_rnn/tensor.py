@@ -1,0 +1,517 @@
+"""Tensor: an array and how it was computed. Primitive: one operation and its derivatives, declared once.
+
+After this file the reader knows what a computation graph is made of. Calling a `Primitive` on tensors computes the array
+and *remembers* the call: which primitive, which operands in which order (``x * x`` remembers ``x`` twice), the operands'
+arrays as they were at that moment, where in the program it happened, and a serial number. Nothing refers to its consumers,
+so there are no reference cycles: whoever drops the loss drops the graph. A tensor is younger than its operands, so the
+serial number is already the topological order that the backward sweep needs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, Final, NoReturn, final
+from warnings import warn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .scope import CONTEXT
+
+Array = NDArray[Any]
+Rule = Callable[..., Any]
+
+OPS: dict[str, Primitive] = {}
+"""Every primitive by name. `ops.py`, the page of derivatives, fills it; users may add their own with `primitive`."""
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""What the methods of Tensor call: public functions by name, registered by the floors above."""
+
+NUMPY: dict[Any, Callable[..., Any]] = {}
+"""What a NumPy function or ufunc does when it meets a Tensor, registered by the floors above."""
+
+_next_serial = count().__next__
+_no_static: dict[str, Any] = {}
+_PYTHON_SCALARS = (float, int, bool)
+
+
+class GradientError(RuntimeError, ValueError):
+    """A gradient was asked for that does not exist or would be wrong; the message names the remedy."""
+
+
+def as_array(data: object, copy: bool = True) -> Array:
+    """Check that numbers are ones the engine computes with, and copy them, so that nobody can change them later."""
+    if isinstance(data, np.ma.MaskedArray):
+        raise TypeError("a masked array would lose its mask: call .filled(value) first")
+    if isinstance(data, (list, tuple)) and any(isinstance(item, Tensor) for item in data):
+        raise TypeError("a list of tensors would lose their gradients: use stack(...) or concatenate(...)")
+    try:
+        array = np.array(data._data if isinstance(data, Tensor) else data, copy=True if copy else None)
+    except ValueError as error:
+        raise TypeError(f"cannot make a Tensor of {type(data).__name__}: {error}") from error
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind not in "biuf" or (kind == "f" and size not in (4, 8)):
+        remedy = "convert it with .astype(np.float64)" if kind == "f" else "give real numbers"
+        raise TypeError(f"a Tensor holds float32, float64, integers or booleans, not {array.dtype}: {remedy}")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+@final
+class Tensor:
+    """An array, and how it was computed.
+
+    Parameters
+    ----------
+    data : array_like
+        Numbers; copied. Python floats become float64, float32 stays float32; integers and booleans may be constants.
+    requires_grad : bool, default False
+        Whether `backward` accumulates a gradient for it in ``.grad``.
+    name : str, optional
+        What pictures and messages call it.
+
+    Raises
+    ------
+    TypeError
+        For integers or booleans that require a gradient, and for float16, longdouble, complex, strings, objects, ragged
+        lists.
+
+    Examples
+    --------
+    >>> import tinygrad_rnn as tg
+    >>> x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).backward(gradient=[1.0, 1.0])
+    >>> x.grad
+    Tensor([2., 4.])
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_arrays",  # the operands' arrays as they were at forward time
+        "_data",
+        "_grad",
+        "_op",  # None for a leaf
+        "_operands",  # one per operand: the Tensor, or None where a bare array or a number was given
+        "_requires_grad",
+        "_serial",
+        "_static",
+        "name",
+        "scope",
+    )
+
+    _data: Array
+    _grad: Tensor | None
+    _op: Primitive | None
+    _operands: tuple[Tensor | None, ...]
+    _arrays: tuple[Any, ...]
+    _static: dict[str, Any]
+    _requires_grad: bool
+    _serial: int
+    name: str | None
+    scope: str
+
+    def __init__(self, data: ArrayLike | Tensor, requires_grad: bool = False, name: str | None = None) -> None:
+        array = as_array(data)
+        if requires_grad and array.dtype.kind != "f":
+            raise TypeError(f"only floats can require a gradient, not {array.dtype}: convert with .astype(np.float64)")
+        _fill(self, array, CONTEXT.get().path)
+        self._requires_grad = bool(requires_grad)
+        self.name = name
+
+    # What goes out is read-only, so that no graph changes behind its own back.
+
+    @property
+    def data(self) -> Array:
+        """The array, read-only. Assigning to it rebinds a leaf; graphs built before keep the old values."""
+        view = self._data.view()
+        view.flags.writeable = False
+        return view
+
+    @data.setter
+    def data(self, value: ArrayLike) -> None:
+        if self._op is not None:
+            raise GradientError("only a leaf can be rebound: this tensor is the result of " + self._op.name)
+        array = as_array(value)
+        if array.shape != self._data.shape:
+            raise ValueError(f"new data of shape {array.shape} for a tensor of shape {self._data.shape}: make a new Tensor")
+        self._data = array.astype(self._data.dtype, copy=False)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """Accumulated gradient of a leaf, a Tensor of its shape and dtype; None before any `backward`."""
+        if self._op is not None and self._requires_grad:
+            warn("only leaves keep a .grad: for the gradient at this tensor call grad(loss, h)", UserWarning, stacklevel=2)
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
+            raise ValueError(f".grad is None or a Tensor of shape {self.shape}")
+        self._grad = value
+
+    def numpy(self) -> Array:
+        """The array, read-only, without history. Use it where you mean to leave the graph."""
+        return self.data
+
+    def item(self) -> float:
+        """The one number inside, as a Python number. Raises ValueError for any other size."""
+        value: float = self._data.item()
+        return value
+
+    def detach(self) -> Tensor:
+        """A constant with the same values and no history."""
+        return constant(self._data, self.name)
+
+    requires_grad = property(lambda self: self._requires_grad, doc="Whether a gradient flows to it; fixed at creation.")
+    is_leaf = property(lambda self: self._op is None, doc="Whether it was made by hand rather than computed.")
+    shape = property(lambda self: self._data.shape, doc="As in NumPy.")
+    ndim = property(lambda self: self._data.ndim, doc="As in NumPy.")
+    size = property(lambda self: self._data.size, doc="As in NumPy.")
+    dtype = property(lambda self: self._data.dtype, doc="As in NumPy.")
+    T = property(lambda self: FUNCTIONS["transpose"](self), doc="All axes reversed, as in NumPy.")
+
+    def backward(
+        self, gradient: ArrayLike | Tensor | None = None, *, retain_graph: bool = True, create_graph: bool = False
+    ) -> None:
+        """Accumulate d self / d leaf into ``.grad`` of every leaf that requires it: see `autodiff.backward`."""
+        FUNCTIONS["backward"](self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    # Python's operators, each by the name it has on the page of derivatives.
+
+    def __add__(self, other: Any) -> Tensor:
+        return OPS["add"](self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return OPS["add"](other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return OPS["subtract"](self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return OPS["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return OPS["multiply"](self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return OPS["multiply"](other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return OPS["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return OPS["divide"](other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return OPS["power"](self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return OPS["power"](other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return OPS["matmul"](self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return OPS["matmul"](other, self)
+
+    def __neg__(self) -> Tensor:
+        return OPS["negative"](self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return OPS["abs"](self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return FUNCTIONS["getitem"](self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        raise TypeError("tensors are values and are never changed in place: build a new one with where or concatenate")
+
+    # NumPy's most used methods.
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """As `tinygrad_rnn.sum`."""
+        return FUNCTIONS["sum"](self, axis, keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """As `tinygrad_rnn.mean`."""
+        return FUNCTIONS["mean"](self, axis, keepdims)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """As `tinygrad_rnn.reshape`; the sizes may be separate arguments."""
+        return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """As `tinygrad_rnn.transpose`; the axes may be separate arguments."""
+        return FUNCTIONS["transpose"](self, axes[0] if len(axes) == 1 else axes or None)
+
+    # Comparisons are answers about values, not part of a graph: boolean arrays. Identity is what `is` and hashing see.
+
+    def __eq__(self, other: object) -> Any:
+        return self._data == raw(other)
+
+    def __ne__(self, other: object) -> Any:
+        return self._data != raw(other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._data < raw(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._data <= raw(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._data > raw(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._data >= raw(other)
+
+    __hash__ = object.__hash__
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return self._data.__index__()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if self._requires_grad and CONTEXT.get().recording:
+            raise GradientError("a plain array would lose the gradient: call .numpy() or .detach() if that is meant")
+        return np.array(self._data, dtype, copy=True if copy is None else copy) if copy is not False else self.data
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        if method != "__call__":
+            raise TypeError(f"np.{ufunc.__name__}.{method} has no derivative here: use sum, prod, max or cumsum")
+        return _numpy_call(ufunc, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        return _numpy_call(function, args, options)
+
+    def __repr__(self) -> str:
+        body = np.array2string(self._data, precision=6, separator=", ", prefix="Tensor(", threshold=60)
+        if self._op is not None:
+            tail = f", op={self._op.name}"
+        else:
+            tail = ", requires_grad=True" if self._requires_grad else ""
+        name = f", name={self.name!r}" if self.name else ""
+        kind = "" if self._data.dtype == np.float64 else f", dtype={self._data.dtype}"
+        return f"Tensor({body}{kind}{tail}{name})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Tensor is not pickled or copied with its graph: save .numpy(), and make a new Tensor of it")
+
+
+def _fill(tensor: Tensor, data: Array, path: str) -> Tensor:
+    """Set every slot of a new tensor as for a constant; the caller changes what differs."""
+    tensor._data = data
+    tensor._grad = None
+    tensor._op = None
+    tensor._operands = ()
+    tensor._arrays = ()
+    tensor._static = _no_static
+    tensor._requires_grad = False
+    tensor._serial = _next_serial()
+    tensor.name = None
+    tensor.scope = path
+    return tensor
+
+
+def constant(data: Array, name: str | None = None) -> Tensor:
+    """Wrap an array that the engine owns, without copying it."""
+    tensor = _fill(Tensor.__new__(Tensor), data, CONTEXT.get().path)
+    tensor.name = name
+    return tensor
+
+
+def raw(value: Any) -> Any:
+    """The array inside a Tensor; anything else as it is."""
+    return value._data if isinstance(value, Tensor) else value
+
+
+def _numpy_call(function: Any, args: Any, options: dict[str, Any]) -> Any:
+    """What NumPy's own functions do with a Tensor: the function of the same name here, or an error that says so."""
+    if options.get("out") is not None or any(option in options for option in ("where", "casting", "dtype", "order")):
+        raise TypeError(f"np.{function.__name__} on a Tensor takes no out=, where=, dtype=, casting= or order=: results are new")
+    if function not in NUMPY:
+        raise TypeError(
+            f"np.{function.__name__} has no derivative rule: compose it of the functions in tinygrad_rnn, add a primitive, "
+            "or call .numpy() to leave the graph"
+        )
+    return NUMPY[function](*args, **{key: value for key, value in options.items() if key != "out"})
+
+
+class Primitive:
+    """One operation: a forward function on arrays, and one rule per operand for the way back.
+
+    A rule gets the cotangent ``g``, the result ``y``, the operands, and the static parameters by keyword, and returns the
+    contribution to its operand. The same rule runs on arrays (fast), on Tensors (double backward), on a symbol that prints
+    itself (the formula on an edge), so it is written only with operators and other primitives.
+    """
+
+    def __init__(self, name: str, forward: Callable[..., Any], rules: tuple[Rule, ...], nary: bool, symbol: str, phrase: str) -> None:
+        self.name: Final = name
+        self.forward: Final = forward
+        self.rules: Final = rules
+        self.nary: Final = nary
+        self.symbol: Final = symbol
+        self.phrase: Final = phrase
+        self.__name__ = name
+
+    def rule(self, operand: int) -> Rule:
+        """The rule that belongs to one operand."""
+        if self.nary:
+            return lambda *values, **static: self.rules[0](*values, which=operand, **static)
+        return self.rules[operand]
+
+    def __call__(self, *operands: Any, **static: Any) -> Any:
+        if not self.nary and len(operands) != len(self.rules):
+            raise TypeError(f"{self.name} takes {len(self.rules)} operands, not {len(operands)}")
+        tensors = tuple([x if type(x) is Tensor else None for x in operands])
+        present = [x for x in tensors if x is not None]
+        if len(present) == len(operands):
+            arrays = tuple([x._data for x in present])
+        elif present:
+            arrays = tuple([x._data if type(x) is Tensor else lift(x) for x in operands])
+        else:
+            arrays = operands
+            for operand in operands:
+                if hasattr(operand, "__primitive__"):
+                    return operand.__primitive__(self, operands, static)
+        context = CONTEXT.get()
+        try:
+            data = self.forward(*arrays, **static)
+        except Exception as error:
+            self.explain(error, arrays, context.path)
+            raise
+        if not present:
+            return data
+        needs = context.recording and any([x._requires_grad for x in present])
+        return self.record(data, tensors, arrays, static, needs, context.path)
+
+    def record(self, data: Any, tensors: tuple[Tensor | None, ...], arrays: tuple[Any, ...], static: dict[str, Any], needs: bool, path: str) -> Tensor:
+        """Make the tensor that remembers this call."""
+        out = _fill(Tensor.__new__(Tensor), data if type(data) is np.ndarray else np.asarray(data), path)
+        if needs:
+            out._op = self
+            out._operands = tensors
+            out._arrays = arrays
+            out._static = static
+            out._requires_grad = True
+        return out
+
+    def explain(self, error: Exception, arrays: Any, path: str) -> None:
+        """Add the place to NumPy's own words: primitive, operand shapes, scope."""
+        joint = f" {self.symbol} " if self.symbol in ("@", "+", "-", "×", "/") else ", "
+        error.add_note(f"in {self.name} {joint.join(str(np.shape(a)) for a in arrays)}" + (f" at {path}" if path else ""))
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+
+def lift(value: Any) -> Any:
+    """A bare operand as a graph may keep it: numbers as they are (they do not upcast float32), arrays checked and copied."""
+    return value if type(value) in _PYTHON_SCALARS else as_array(value)
+
+
+def primitive(name: str, forward: Callable[..., Any], *rules: Rule, nary: bool = False, symbol: str = "", phrase: str = "") -> Primitive:
+    """Declare a primitive: its forward function and one derivative rule per operand, and enter it in `OPS`.
+
+    Parameters
+    ----------
+    name : str
+        Taken once.
+    forward : callable
+        ``forward(*arrays, **static) -> array``; positional means differentiable, keyword means static.
+    *rules : callable
+        ``rule(g, y, *operands, **static) -> contribution``, one per operand.
+    nary : bool
+        For any number of operands: a single rule, told which operand by the keyword ``which``.
+    symbol : str
+        How a picture writes it; the name by default.
+    phrase : str
+        For structural primitives, what the edge says instead of a formula; may use the static parameters in braces.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken, or the number of rules or of their parameters does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tinygrad_rnn as tg
+    >>> cube = tg.primitive("cube", lambda x: x * x * x, lambda g, y, x: 3 * g * x * x)
+    >>> x = tg.Tensor(2.0, requires_grad=True)
+    >>> cube(x).backward()
+    >>> float(x.grad)
+    12.0
+    >>> del tg.OPS["cube"]
+    """
+    if name in OPS:
+        raise ValueError(f"a primitive named {name!r} exists already")
+    if not rules or (nary and len(rules) > 1):
+        raise ValueError(f"{name}: one rule per operand, and exactly one where nary=True")
+    for rule in rules:
+        parameters = inspect.signature(rule).parameters.values()
+        positional = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+        variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        if nary and not (variadic and any(p.name == "which" for p in parameters)):
+            raise ValueError(f"{name}: the rule of an n-ary primitive takes (g, y, *operands, which, ...)")
+        if not nary and not variadic and positional != 2 + len(rules):
+            raise ValueError(f"{name}: {len(rules)} rules mean {len(rules)} operands, so a rule takes (g, y) and {len(rules)} more")
+    kind = {1: Unary, 2: Binary}.get(len(rules), Primitive) if not nary else Primitive
+    OPS[name] = kind(name, forward, rules, nary, symbol or name, phrase)
+    return OPS[name]
+
+
+class Unary(Primitive):
+    """A primitive of one operand: the same as `Primitive`, with less to do per call."""
+
+    def __call__(self, x: Any, **static: Any) -> Any:  # type: ignore[override]
+        if type(x) is np.ndarray:
+            try:
+                return self.forward(x, **static)
+            except Exception as error:
+                self.explain(error, (x,), CONTEXT.get().path)
+            raise
+        if type(x) is not Tensor:
+            return super().__call__(x, **static)
+        array = x._data
+        context = CONTEXT.get()
+        try:
+            data = self.forward(array, **static)
+        except Exception as error:
+            self.explain(error, (array,), context.path)
+            raise
+        return self.record(data, (x,), (array,), static, x._requires_grad and context.recording, context.path)
+
+
+class Binary(Primitive):
+    """A primitive of two operands: the same as `Primitive`, with less to do per call."""
+
+    def __call__(self, a: Any, b: Any, **static: Any) -> Any:  # type: ignore[override]
+        if type(a) is not Tensor or type(b) is not Tensor:
+            return super().__call__(a, b, **static)
+        arrays = (a._data, b._data)
+        context = CONTEXT.get()
+        try:
+            data = self.forward(*arrays, **static)
+        except Exception as error:
+            self.explain(error, arrays, context.path)
+            raise
+        needs = (a._requires_grad or b._requires_grad) and context.recording
+        return self.record(data, (a, b), arrays, static, needs, context.path)
