@@ -9,26 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .ops import reshape, sum
 from .scope import CONTEXT
-from .tensor import FUNCTIONS, OPS, GradientError, Primitive, Tensor, as_array, constant
+from .tensor import FUNCTIONS, OPS, Gathered, GradientError, Primitive, Tensor, as_array, constant, explain
 
 Through = Callable[[Tensor, int, Any], Any]
 Function = Callable[..., Any]
 
 _by_age = attrgetter("_serial")
 
+MOST_PARTS = 64
+"""How many uses of an operand the sweep gathers before it adds them up: enough to fill a product, and no more memory."""
+
 
 def _freed(*_: Any, **__: Any) -> Any:
     raise GradientError("this graph was freed by backward(retain_graph=False): run the forward pass again, or retain it")
 
 
-FREED = Primitive("freed", _freed, (), False, "freed", "")
+FREED = cast(Primitive, _freed)  # stands in for the primitive of a tensor whose history was given up
+FREED.name = "freed"
 
 
 def history(outputs: Iterable[Tensor]) -> list[Tensor]:
@@ -83,41 +87,78 @@ def pullback(
     """
     order = history(seeds)
     keep = {node for node in order if node._op is None} if wanted is None else set(wanted)
-    on_path: set[Tensor | None] = set(keep)
-    for node in order:
-        if not on_path.isdisjoint(node._operands):
-            on_path.add(node)
+    on_path: set[Tensor | None] = set(order) if wanted is None else _on_path(order, keep)
+    gather = through is None and not create_graph
     cotangents: dict[Tensor, Any] = dict(seeds)
+    gathered: dict[Tensor, dict[Any, list[Any]]] = {}  # parts of contributions not yet computed, by how to total them
     while order:  # newest first; popped, so that memory falls as the sweep goes
         node = order.pop()
-        if node._op is None or node not in on_path:
+        if node not in on_path:
+            continue
+        if node in gathered:
+            _settle(node, gathered.pop(node), cotangents)
+        op, arrays, static = node._op, node._arrays, node._static
+        if op is None:
             continue
         g = cotangents[node] if node in keep else cotangents.pop(node)
-        arrays = values = node._arrays
-        y: Any = node._data
-        if create_graph:
-            y, values = node, _as_recorded(node)
+        inputs = (g, node, *_as_recorded(node)) if create_graph else (g, node._data, *arrays)
         for i, operand in enumerate(node._operands):
-            if operand in on_path:
-                array = arrays[i]
-                try:
-                    contribution = node._op.rule(i)(g, y, *values, **node._static)
-                    if contribution.shape != array.shape:
-                        contribution = unbroadcast(contribution, array.shape)
-                except Exception as error:
-                    error.add_note("in the derivative with respect to operand " + str(i))
-                    node._op.explain(error, arrays, node.scope)
-                    raise
-                if contribution.dtype is not array.dtype:
-                    contribution = OPS["cast"](contribution, dtype=array.dtype)
-                if through is not None:
-                    contribution = through(node, i, contribution)
-                known = cotangents.get(operand)  # type: ignore[arg-type]
-                cotangents[operand] = contribution if known is None else known + contribution  # type: ignore[index]
+            if operand not in on_path:
+                continue
+            rule, array = op.rules[i], arrays[i]
+            try:
+                if gather and type(rule) is Gathered:
+                    totals = gathered.get(operand)
+                    if totals is None:
+                        totals = gathered[operand] = {}
+                    parts = totals.get(rule.total)
+                    if parts is None:
+                        parts = totals[rule.total] = []
+                    parts.append(rule.parts(*inputs, **static))
+                    if len(parts) == MOST_PARTS:
+                        _settle(operand, gathered.pop(operand), cotangents)
+                    continue
+                contribution = rule(*inputs, **static) if static else rule(*inputs)
+                if contribution.shape != array.shape or contribution.dtype is not array.dtype:
+                    contribution = _fit(contribution, array)
+            except Exception as error:
+                error.add_note(f"in the derivative with respect to operand {i}")
+                explain(error, op, arrays, node.scope)
+                raise
+            if through is not None:
+                contribution = through(node, i, contribution)
+            known = cotangents.get(operand)
+            cotangents[operand] = contribution if known is None else known + contribution
         if not retain_graph:
             node._op, node._operands, node._arrays, node._static = FREED, (), (), {}
             on_path.discard(node)
     return {node: g for node, g in cotangents.items() if node in keep}
+
+
+def _on_path(order: list[Tensor], keep: set[Tensor]) -> set[Tensor | None]:
+    """Which tensors lie between the outputs and those that are wanted: `order` is oldest first."""
+    on_path: set[Tensor | None] = set(keep)
+    for node in order:
+        if not on_path.isdisjoint(node._operands):
+            on_path.add(node)
+    return on_path
+
+
+def _fit(contribution: Any, array: Any) -> Any:
+    """Undo what the forward pass did silently: broadcasting, and mixing dtypes."""
+    if contribution.shape != array.shape:
+        contribution = unbroadcast(contribution, array.shape)
+    if contribution.dtype is not array.dtype:
+        contribution = OPS["cast"](contribution, dtype=array.dtype)
+    return contribution
+
+
+def _settle(tensor: Tensor, gathered: dict[Any, list[Any]], cotangents: dict[Tensor, Any]) -> None:
+    """Compute the contributions whose parts were only gathered, and add them."""
+    for total, parts in gathered.items():
+        contribution = _fit(total(parts, tensor._data), tensor._data)
+        known = cotangents.get(tensor)
+        cotangents[tensor] = contribution if known is None else known + contribution
 
 
 def _as_recorded(node: Tensor) -> tuple[Any, ...]:
@@ -237,7 +278,7 @@ def _fresh(primals: Sequence[Any]) -> tuple[tuple[Tensor, ...], bool]:
 
     Two primals may be the same tensor, and a function may use one from outside: an alias keeps them apart.
     """
-    outer = CONTEXT.get().recording and any(isinstance(x, Tensor) and x._requires_grad for x in primals)
+    outer = CONTEXT.get()[1] and any(isinstance(x, Tensor) and x._requires_grad for x in primals)
     fresh = [
         OPS["cast"](x, dtype=x.dtype) if isinstance(x, Tensor) and x._requires_grad and outer else Tensor(x, requires_grad=True)
         for x in primals
@@ -260,7 +301,7 @@ def _pull(y: Tensor, g: Any, xs: tuple[Tensor, ...], create_graph: bool) -> tupl
     return result
 
 
-def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], Any]]:
+def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
     """Value of f and its pullback: cotangent of the result -> cotangents of the primals.
 
     Parameters
@@ -273,14 +314,13 @@ def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], Any]]:
     -------
     y : Tensor
     pullback : callable
-        Takes an array of y's shape; gives a tuple with one Tensor per primal, or a single Tensor for one primal.
+        Takes an array of y's shape; gives a tuple with one Tensor per primal.
     """
     xs, outer = _fresh(primals)
     y = _call(f, xs)
 
-    def pull(cotangent: Any) -> Any:
-        gradients = _pull(y, cotangent, xs, outer or (isinstance(cotangent, Tensor) and cotangent._requires_grad))
-        return gradients if len(xs) != 1 else gradients[0]
+    def pull(cotangent: Any) -> tuple[Tensor, ...]:
+        return _pull(y, cotangent, xs, outer or (isinstance(cotangent, Tensor) and cotangent._requires_grad))
 
     return (y if outer else y.detach()), pull
 

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_tuple
 
-from .tensor import FUNCTIONS, NUMPY, OPS, Tensor, primitive, raw
+from .scope import CONTEXT
+from .tensor import FUNCTIONS, NUMPY, OPS, Gathered, Tensor, primitive, raw
 
 # -- Helpers that several rules share --------------------------------------------------------------------------------
 
@@ -46,9 +47,10 @@ def _is_largest(x: Any, y: Any, axis: tuple[int, ...]) -> Any:
 
 
 def _sigmoid(x: Any) -> Any:
-    # exp(-x) overflows to infinity below -709, and 1 / infinity is the right answer: only the warning is wrong.
-    with np.errstate(over="ignore"):
-        return 1.0 / (1.0 + np.exp(-x))
+    # e / (1 + e) keeps its digits in the lower tail, where 1 - something would lose them. From 37 on it is 1 in float64, so
+    # that the limit changes nothing but the overflow of exp.
+    e = np.exp(np.minimum(x, 88.0))
+    return e / (1.0 + e)
 
 
 def _logsumexp(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -85,12 +87,57 @@ def _matmul_right(g: Any, y: Any, a: Any, b: Any) -> Any:
     return matmul(_swap_last(a), g)
 
 
-def _outer(g: Any, x: Any) -> Any:
-    """gᵀ x summed over the batch: the gradient of a weight W in x Wᵀ."""
-    if g.ndim == 2:
-        return matmul(transpose(g), x)
-    rows = _count(x, tuple(range(x.ndim - 1)))
-    return matmul(transpose(reshape(g, (rows, g.shape[-1]))), reshape(x, (rows, x.shape[-1])))
+def _matmul(a: Any, b: Any) -> Any:
+    if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
+        return a.dot(b)  # the same product, with half of matmul's overhead
+    return a @ b
+
+
+def _linear_forward(x: Any, W: Any, b: Any) -> Any:
+    if W.ndim != 2 or b.shape != W.shape[:1]:
+        raise ValueError(f"x Wᵀ + b needs W of shape (O, I) and b of shape (O,), not {W.shape} and {b.shape}")
+    return _matmul(x, W.T) + b
+
+
+def _affine_forward(x: Any, W: Any, b: Any, h: Any, U: Any, d: Any) -> Any:
+    left, right = _linear_forward(x, W, b), _linear_forward(h, U, d)
+    if left.shape != right.shape:
+        raise ValueError(f"x Wᵀ + b of shape {left.shape} and h Uᵀ + d of shape {right.shape} must have the same shape")
+    return left + right
+
+
+def _rows(x: Any) -> Any:
+    """All leading axes as one: a matrix with one row per element of the batch."""
+    return x if x.ndim == 2 else reshape(x, (_count(x, tuple(range(x.ndim - 1))), x.shape[-1]))
+
+
+def _outer(pairs: Any, W: Any) -> Any:
+    """Σ gᵀ x over the rows of all uses: the gradient of a weight W in x Wᵀ."""
+    if len(pairs) == 1:
+        ((g, x),) = pairs
+        return matmul(transpose(_rows(g)), _rows(x))
+    return np.concatenate([_rows(g) for g, _ in pairs]).T.dot(np.concatenate([_rows(x) for _, x in pairs]))
+
+
+def _sum_rows(cotangents: Any, b: Any) -> Any:
+    """Σ g over the rows of all uses: the gradient of a bias."""
+    if len(cotangents) == 1:
+        return cotangents[0]  # the sweep sums it
+    return np.add.reduce(np.concatenate([_rows(g) for g in cotangents]))
+
+
+def _in_place(picks: Any, x: Any) -> Any:
+    """Each cotangent added at its index, among zeros: the gradient of what was indexed."""
+    if len(picks) == 1:
+        ((g, index),) = picks
+        return _scatter_op(g, index=index, shape=x.shape)
+    out = np.zeros(x.shape, x.dtype)
+    for g, index in picks:
+        if is_basic(index):
+            out[index] += g
+        else:
+            np.add.at(out, index, g)
+    return out
 
 
 def _scatter(g: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
@@ -191,7 +238,7 @@ _transpose = primitive("transpose", lambda x, *, axes: np.transpose(x, axes),
 _broadcast_to = primitive("broadcast_to", lambda x, *, shape: np.broadcast_to(x, shape),
                      lambda g, y, x, *, shape: g, phrase="g")
 _getitem = primitive("getitem",  lambda x, *, index: x[index],
-                     lambda g, y, x, *, index: _scatter_op(g, index=index, shape=x.shape), symbol="[ ]", phrase="g in its place among zeros")
+                     Gathered(lambda g, y, x, *, index: (g, index), _in_place), symbol="[ ]", phrase="g in its place among zeros")
 _scatter_op = primitive("scatter", _scatter,
                      lambda g, y, x, *, index, shape: _getitem(g, index=index), phrase="g picked from its place")
 _cast    = primitive("cast",     lambda x, *, dtype: x.astype(dtype),
@@ -202,20 +249,20 @@ _stack   = primitive("stack",    lambda *xs, axis: np.stack(xs, axis=axis),
                      lambda g, y, *xs, which, axis: getitem(g, (slice(None),) * axis + (which,)), nary=True, phrase="this operand's part of g")
 
 # Products
-matmul   = primitive("matmul",   operator.matmul, _matmul_left, _matmul_right, symbol="@")
+matmul   = primitive("matmul",   _matmul, _matmul_left, _matmul_right, symbol="@")
 _einsum  = primitive("einsum",   lambda *xs, subscripts: np.einsum(subscripts, *xs), _einsum_rule, nary=True, phrase="g for this operand in {subscripts}")
 # What a recurrent cell computes is one node: x Wᵀ + b, and x Wᵀ + b + h Uᵀ + d.
-_linear  = primitive("linear",   lambda x, W, b: x @ W.T + b,
+linear   = primitive("linear",   _linear_forward,
                      lambda g, y, x, W, b: matmul(g, W),
-                     lambda g, y, x, W, b: _outer(g, x),
-                     lambda g, y, x, W, b: g)
-_affine  = primitive("affine",   lambda x, W, b, h, U, d: x @ W.T + b + (h @ U.T + d),
+                     Gathered(lambda g, y, x, W, b: (g, x), _outer, 1),
+                     Gathered(lambda g, y, x, W, b: g, _sum_rows, 2))
+affine   = primitive("affine",   _affine_forward,
                      lambda g, y, x, W, b, h, U, d: matmul(g, W),
-                     lambda g, y, x, W, b, h, U, d: _outer(g, x),
-                     lambda g, y, x, W, b, h, U, d: g,
+                     Gathered(lambda g, y, x, W, b, h, U, d: (g, x), _outer, 1),
+                     Gathered(lambda g, y, x, W, b, h, U, d: g, _sum_rows, 2),
                      lambda g, y, x, W, b, h, U, d: matmul(g, U),
-                     lambda g, y, x, W, b, h, U, d: _outer(g, h),
-                     lambda g, y, x, W, b, h, U, d: g)
+                     Gathered(lambda g, y, x, W, b, h, U, d: (g, h), _outer, 4),
+                     Gathered(lambda g, y, x, W, b, h, U, d: g, _sum_rows, 5))
 # fmt: on
 
 # -- NumPy's signatures -----------------------------------------------------------------------------------------------
@@ -226,7 +273,18 @@ def _operand(x: Any) -> Any:
 
 
 def _axes(x: Any, axis: Any) -> tuple[int, ...]:
-    return tuple(range(x.ndim)) if axis is None else tuple(normalize_axis_tuple(axis, x.ndim))
+    """All axes for None, or the given one or several, counted from the front."""
+    try:
+        return tuple(range(x.ndim)) if axis is None else tuple(normalize_axis_tuple(axis, x.ndim))
+    except ValueError as error:
+        path = CONTEXT.get()[0]
+        error.add_note(f"for shape {x.shape}" + (f" at {path}" if path else ""))
+        raise
+
+
+def _axis(x: Any, axis: int, extra: int = 0) -> int:
+    """One axis, counted from the front, of an array to which `extra` axes are added."""
+    return _axes(np.broadcast_to(0, (1,) * (x.ndim + extra)) if extra else x, axis)[0]
 
 
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -264,7 +322,7 @@ def cumsum(x: Any, axis: int | None = None) -> Any:
     x = _operand(x)
     if axis is None:
         return _cumsum(reshape(x, (-1,)), axis=0)
-    return _cumsum(x, axis=normalize_axis_index(axis, x.ndim))
+    return _cumsum(x, axis=_axis(x, axis))
 
 
 def reshape(x: Any, shape: Any) -> Any:
@@ -304,29 +362,23 @@ def expand_dims(x: Any, axis: Any) -> Any:
     return reshape(x, tuple([1 if i in axes else next(sizes) for i in range(x.ndim + len(extra))]))
 
 
+_BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
+
+
 def is_basic(index: tuple[Any, ...]) -> bool:
     """Whether an index has only integers, slices, Ellipsis and None, so that it meets each element at most once."""
-    return all(item is None or item is Ellipsis or type(item) in (int, slice) for item in index)
+    return _BASIC.issuperset(map(type, index))
 
 
-def _frozen(index: Any) -> tuple[Any, ...]:
-    """A copy of an index that nobody else can change: arrays and masks copied, integers as Python's."""
-    items = index if type(index) is tuple else (index,)
-    if is_basic(items):
-        return items
-    frozen: list[Any] = []
-    for item in items:
-        item = raw(item)
-        if isinstance(item, slice):
-            frozen.append(item)
-        elif item is None or item is Ellipsis or isinstance(item, bool):
-            frozen.append(item)
-        elif isinstance(item, (int, np.integer)):
-            frozen.append(int(item))
-        else:
-            array = np.array([raw(i) for i in item] if isinstance(item, list) else item)
-            frozen.append(array.astype(np.intp) if array.size == 0 and array.dtype.kind == "f" else array)
-    return tuple(frozen)
+def _frozen(item: Any) -> Any:
+    """A copy of one item of an index that nobody else can change: arrays and masks copied, integers as Python's."""
+    item = raw(item)
+    if type(item) in _BASIC or isinstance(item, bool):
+        return item
+    if isinstance(item, (int, np.integer)):
+        return int(item)
+    array = np.array([raw(i) for i in item] if isinstance(item, list) else item)
+    return array.astype(np.intp) if array.size == 0 and array.dtype.kind == "f" else array
 
 
 def getitem(x: Any, index: Any) -> Any:
@@ -334,7 +386,8 @@ def getitem(x: Any, index: Any) -> Any:
 
     An element that is picked twice gets both gradients.
     """
-    return _getitem(_operand(x), index=_frozen(index))
+    items = index if type(index) is tuple else (index,)
+    return _getitem(x, index=items if is_basic(items) else tuple([_frozen(item) for item in items]))
 
 
 def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
@@ -342,7 +395,7 @@ def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
     operands = [_operand(x) if axis is not None else reshape(x, (-1,)) for x in tensors]
     if not operands:
         raise ValueError("need at least one array to concatenate")
-    return _concatenate(*operands, axis=normalize_axis_index(axis or 0, operands[0].ndim))
+    return _concatenate(*operands, axis=_axis(operands[0], axis or 0))
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
@@ -350,7 +403,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     operands = [_operand(x) for x in tensors]
     if not operands:
         raise ValueError("need at least one array to stack")
-    return _stack(*operands, axis=normalize_axis_index(axis, operands[0].ndim + 1))
+    return _stack(*operands, axis=_axis(operands[0], axis, 1))
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
@@ -372,29 +425,6 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Any:
 def leaky_relu(x: Any, slope: float = 0.01) -> Any:
     """x where x > 0, else slope times x; the derivative at 0 is the slope."""
     return _leaky_relu(x, slope=float(slope))
-
-
-def linear(x: Any, W: Any, b: Any) -> Any:
-    """x Wᵀ + b for x of shape (..., I), W (O, I), b (O,), as `torch.nn.functional.linear`."""
-    _check_linear(x, W, b)
-    return _linear(x, W, b)
-
-
-def affine(x: Any, W: Any, b: Any, h: Any, U: Any, d: Any) -> Any:
-    """x Wᵀ + b + h Uᵀ + d: all gates of a recurrent cell in one node, with six edges.
-
-    Shapes: x (..., I), W (O, I), b (O,), h (..., H), U (O, H), d (O,); x and h have the same leading axes.
-    """
-    _check_linear(x, W, b)
-    _check_linear(h, U, d)
-    if x.shape[:-1] != h.shape[:-1]:
-        raise ValueError(f"x of shape {x.shape} and h of shape {h.shape} differ in their leading (batch) axes")
-    return _affine(x, W, b, h, U, d)
-
-
-def _check_linear(x: Any, W: Any, b: Any) -> None:
-    if len(W.shape) != 2 or x.shape[-1:] != W.shape[1:] or b.shape != W.shape[:1]:
-        raise ValueError(f"x Wᵀ + b needs shapes (..., I), (O, I), (O,), not {x.shape}, {W.shape}, {b.shape}")
 
 
 def einsum(subscripts: str, *tensors: Any) -> Any:
@@ -442,7 +472,7 @@ for _name in (
     "sum mean max min cumsum reshape transpose broadcast_to squeeze expand_dims concatenate stack where clip einsum"
 ).split():
     NUMPY[getattr(np, _name)] = globals()[_name]
-NUMPY.update({np.float_power: power, np.positive: operator.pos})
+NUMPY.update({np.amax: max, np.amin: min, np.positive: operator.pos})
 
 
 def _on_values(function: Any) -> Any:

@@ -1,53 +1,38 @@
 """Where in the program a tensor is made, and whether its history is recorded.
 
-After this file the reader knows the only ambient state the engine has: one immutable `Context` in one `ContextVar`. A
-scope is a path such as ``t=3/forget``; every tensor remembers the path that was open when it was made, which is how a
-picture can later group what belongs to one time step or one gate. Each thread starts with no scope and recording on.
+After this file the reader knows the only ambient state the engine has: one immutable pair in one `ContextVar`. A scope is
+a path such as ``t=3/forget``; every tensor remembers the path that was open when it was made, which is how a picture can
+later group what belongs to one time step or one gate. Each thread starts with no scope and recording on.
 """
 
 from __future__ import annotations
 
 from contextlib import ContextDecorator
 from contextvars import ContextVar
-from typing import Final
+from copy import copy
+from typing import Any
 
-
-class Context:
-    """What an operation needs to know about the place it runs in: immutable, so that sharing it is safe."""
-
-    __slots__ = ("path", "recording")
-
-    def __init__(self, path: str, recording: bool) -> None:
-        self.path: Final = path
-        self.recording: Final = recording
-
-
-# One variable for both facts, because reading a ContextVar is the dearest part of knowing them.
-CONTEXT: ContextVar[Context] = ContextVar("tinygrad_rnn", default=Context("", True))
+# (path, recording). One variable for both, and a bare tuple, because every operation reads it.
+CONTEXT: ContextVar[tuple[str, bool]] = ContextVar("tinygrad_rnn", default=("", True))
 
 
 class _Inside(ContextDecorator):
-    """Sets the context on entry and puts back the one it found, also after an exception.
+    """Puts back the context that it found, also after an exception.
 
-    A plain class with a stack rather than ``@contextlib.contextmanager``: half the cost, and the same object can be
-    entered twice. The outer context is set again instead of resetting a token, since a token dies with its generator.
+    A plain class rather than ``@contextlib.contextmanager``: half the cost, and the same object can be entered twice. The
+    outer context is set again instead of resetting a token, since a token dies with its generator.
     """
 
     __slots__ = ("_outer",)
 
-    def __init__(self) -> None:
-        self._outer: list[Context] = []
+    _outer: Any  # (context to put back, what was here before) for each entry
 
-    def _inner(self, outer: Context) -> Context:
-        raise NotImplementedError
-
-    def __enter__(self) -> None:
-        outer = CONTEXT.get()
-        self._outer.append(outer)
-        CONTEXT.set(self._inner(outer))
+    def _recreate_cm(self) -> Any:  # as a decorator: a new one per call, since calls may overlap in threads
+        return copy(self)
 
     def __exit__(self, *exception: object) -> None:
-        CONTEXT.set(self._outer.pop())
+        context, self._outer = self._outer
+        CONTEXT.set(context)
 
 
 class scope(_Inside):
@@ -69,11 +54,13 @@ class scope(_Inside):
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
-        self._outer: list[Context] = []
+        self._outer = None
         self.name = name
 
-    def _inner(self, outer: Context) -> Context:
-        return Context(f"{outer.path}/{self.name}" if outer.path else self.name, outer.recording)
+    def __enter__(self) -> None:
+        outer = path, recording = CONTEXT.get()
+        self._outer = (outer, self._outer)
+        CONTEXT.set((f"{path}/{self.name}" if path else self.name, recording))
 
 
 class no_grad(_Inside):
@@ -90,5 +77,10 @@ class no_grad(_Inside):
 
     __slots__ = ()
 
-    def _inner(self, outer: Context) -> Context:
-        return Context(outer.path, False)
+    def __init__(self) -> None:
+        self._outer = None
+
+    def __enter__(self) -> None:
+        outer = CONTEXT.get()
+        self._outer = (outer, self._outer)
+        CONTEXT.set((outer[0], False))

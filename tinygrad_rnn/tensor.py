@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
-from typing import Any, Final, NoReturn, final
+from operator import attrgetter
+from typing import Any, NoReturn, Protocol, cast, final
 from warnings import warn
 
 import numpy as np
@@ -33,8 +35,8 @@ NUMPY: dict[Any, Callable[..., Any]] = {}
 """What a NumPy function or ufunc does when it meets a Tensor, registered by the floors above."""
 
 _next_serial = count().__next__
-_no_static: dict[str, Any] = {}
-_PYTHON_SCALARS = (float, int, bool)
+_new = object.__new__
+_PYTHON_SCALARS = frozenset({float, int, bool})
 
 
 class GradientError(RuntimeError, ValueError):
@@ -115,9 +117,9 @@ class Tensor:
         array = as_array(data)
         if requires_grad and array.dtype.kind != "f":
             raise TypeError(f"only floats can require a gradient, not {array.dtype}: convert with .astype(np.float64)")
-        _fill(self, array, CONTEXT.get().path)
-        self._requires_grad = bool(requires_grad)
-        self.name = name
+        self._data, self._serial, self._grad = array, _next_serial(), None
+        self.name, self.scope = name, CONTEXT.get()[0]
+        self._op, self._operands, self._arrays, self._static, self._requires_grad = None, (), (), {}, bool(requires_grad)
 
     # What goes out is read-only, so that no graph changes behind its own back.
 
@@ -163,12 +165,12 @@ class Tensor:
         """A constant with the same values and no history."""
         return constant(self._data, self.name)
 
-    requires_grad = property(lambda self: self._requires_grad, doc="Whether a gradient flows to it; fixed at creation.")
+    requires_grad = property(attrgetter("_requires_grad"), doc="Whether a gradient flows to it; fixed at creation.")
     is_leaf = property(lambda self: self._op is None, doc="Whether it was made by hand rather than computed.")
-    shape = property(lambda self: self._data.shape, doc="As in NumPy.")
-    ndim = property(lambda self: self._data.ndim, doc="As in NumPy.")
-    size = property(lambda self: self._data.size, doc="As in NumPy.")
-    dtype = property(lambda self: self._data.dtype, doc="As in NumPy.")
+    shape = property(attrgetter("_data.shape"), doc="As in NumPy.")
+    ndim = property(attrgetter("_data.ndim"), doc="As in NumPy.")
+    size = property(attrgetter("_data.size"), doc="As in NumPy.")
+    dtype = property(attrgetter("_data.dtype"), doc="As in NumPy.")
     T = property(lambda self: FUNCTIONS["transpose"](self), doc="All axes reversed, as in NumPy.")
 
     def backward(
@@ -289,9 +291,9 @@ class Tensor:
         return self._data.__index__()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if self._requires_grad and CONTEXT.get().recording:
+        if self._requires_grad and CONTEXT.get()[1]:
             raise GradientError("a plain array would lose the gradient: call .numpy() or .detach() if that is meant")
-        return np.array(self._data, dtype, copy=True if copy is None else copy) if copy is not False else self.data
+        return np.array(self.data, dtype, copy=copy is not False)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__":
@@ -311,29 +313,23 @@ class Tensor:
         kind = "" if self._data.dtype == np.float64 else f", dtype={self._data.dtype}"
         return f"Tensor({body}{kind}{tail}{name})"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Tensor is not pickled or copied with its graph: save .numpy(), and make a new Tensor of it")
-
-
-def _fill(tensor: Tensor, data: Array, path: str) -> Tensor:
-    """Set every slot of a new tensor as for a constant; the caller changes what differs."""
-    tensor._data = data
-    tensor._grad = None
-    tensor._op = None
-    tensor._operands = ()
-    tensor._arrays = ()
-    tensor._static = _no_static
-    tensor._requires_grad = False
-    tensor._serial = _next_serial()
-    tensor.name = None
-    tensor.scope = path
-    return tensor
+    def __reduce__(self) -> Any:
+        if self._op is not None:
+            raise TypeError("a Tensor is not copied or pickled with its graph: take .detach() first")
+        return Tensor, (self._data, self._requires_grad, self.name)
 
 
 def constant(data: Array, name: str | None = None) -> Tensor:
     """Wrap an array that the engine owns, without copying it."""
-    tensor = _fill(Tensor.__new__(Tensor), data, CONTEXT.get().path)
+    tensor = _new(Tensor)
+    tensor._data = data
+    tensor._serial = _next_serial()
+    tensor._grad = tensor._op = None
     tensor.name = name
+    tensor.scope = CONTEXT.get()[0]
+    tensor._operands = tensor._arrays = ()
+    tensor._static = {}
+    tensor._requires_grad = False
     return tensor
 
 
@@ -354,77 +350,60 @@ def _numpy_call(function: Any, args: Any, options: dict[str, Any]) -> Any:
     return NUMPY[function](*args, **{key: value for key, value in options.items() if key != "out"})
 
 
-class Primitive:
-    """One operation: a forward function on arrays, and one rule per operand for the way back.
+class EachOperand(tuple[Rule]):
+    """The rules of an n-ary primitive: one function, told which operand it is for."""
+
+    __slots__ = ()
+
+    def __getitem__(self, which: Any) -> Rule:
+        return partial(tuple.__getitem__(self, 0), which=which)
+
+
+class Gathered:
+    """A rule whose contributions over many uses of one operand are cheaper to add up than to compute one by one.
+
+    The gradient of a weight that is used at every step is Σ gₜᵀ xₜ: one product of two long matrices instead of T small ones.
+    While nobody watches the edges, the sweep keeps the `parts` of each use and asks for their `total` once.
+
+    Parameters
+    ----------
+    parts : callable
+        ``parts(g, y, *operands, **static)``: what to keep of one use.
+    total : callable
+        ``total(parts, array) -> gradient`` for a list of parts and the operand's array; of a single part also on Tensors.
+    operand : int
+        Which operand this is the rule of.
+    """
+
+    __slots__ = ("__wrapped__", "operand", "parts", "total")
+
+    def __init__(self, parts: Rule, total: Callable[[list[Any], Any], Any], operand: int = 0) -> None:
+        self.parts = self.__wrapped__ = parts  # so that its signature is the rule's
+        self.total = total
+        self.operand = operand
+
+    def __call__(self, g: Any, y: Any, *operands: Any, **static: Any) -> Any:
+        return self.total([self.parts(g, y, *operands, **static)], operands[self.operand])
+
+
+class Primitive(Protocol):
+    """One operation: a function with a forward part on arrays, and one rule per operand for the way back.
 
     A rule gets the cotangent ``g``, the result ``y``, the operands, and the static parameters by keyword, and returns the
     contribution to its operand. The same rule runs on arrays (fast), on Tensors (double backward), on a symbol that prints
     itself (the formula on an edge), so it is written only with operators and other primitives.
     """
 
-    def __init__(self, name: str, forward: Callable[..., Any], rules: tuple[Rule, ...], nary: bool, symbol: str, phrase: str) -> None:
-        self.name: Final = name
-        self.forward: Final = forward
-        self.rules: Final = rules
-        self.nary: Final = nary
-        self.symbol: Final = symbol
-        self.phrase: Final = phrase
-        self.__name__ = name
-
-    def rule(self, operand: int) -> Rule:
-        """The rule that belongs to one operand."""
-        if self.nary:
-            return lambda *values, **static: self.rules[0](*values, which=operand, **static)
-        return self.rules[operand]
+    name: str
+    symbol: str  # how a picture writes it
+    phrase: str  # what an edge says instead of a formula
+    forward: Callable[..., Any]
+    rules: Any  # one per operand
+    nary: bool
+    __name__: str
 
     def __call__(self, *operands: Any, **static: Any) -> Any:
-        if not self.nary and len(operands) != len(self.rules):
-            raise TypeError(f"{self.name} takes {len(self.rules)} operands, not {len(operands)}")
-        tensors = tuple([x if type(x) is Tensor else None for x in operands])
-        present = [x for x in tensors if x is not None]
-        if len(present) == len(operands):
-            arrays = tuple([x._data for x in present])
-        elif present:
-            arrays = tuple([x._data if type(x) is Tensor else lift(x) for x in operands])
-        else:
-            arrays = operands
-            for operand in operands:
-                if hasattr(operand, "__primitive__"):
-                    return operand.__primitive__(self, operands, static)
-        context = CONTEXT.get()
-        try:
-            data = self.forward(*arrays, **static)
-        except Exception as error:
-            self.explain(error, arrays, context.path)
-            raise
-        if not present:
-            return data
-        needs = context.recording and any([x._requires_grad for x in present])
-        return self.record(data, tensors, arrays, static, needs, context.path)
-
-    def record(self, data: Any, tensors: tuple[Tensor | None, ...], arrays: tuple[Any, ...], static: dict[str, Any], needs: bool, path: str) -> Tensor:
-        """Make the tensor that remembers this call."""
-        out = _fill(Tensor.__new__(Tensor), data if type(data) is np.ndarray else np.asarray(data), path)
-        if needs:
-            out._op = self
-            out._operands = tensors
-            out._arrays = arrays
-            out._static = static
-            out._requires_grad = True
-        return out
-
-    def explain(self, error: Exception, arrays: Any, path: str) -> None:
-        """Add the place to NumPy's own words: primitive, operand shapes, scope."""
-        joint = f" {self.symbol} " if self.symbol in ("@", "+", "-", "×", "/") else ", "
-        error.add_note(f"in {self.name} {joint.join(str(np.shape(a)) for a in arrays)}" + (f" at {path}" if path else ""))
-
-    def __repr__(self) -> str:
-        return f"<primitive {self.name}>"
-
-
-def lift(value: Any) -> Any:
-    """A bare operand as a graph may keep it: numbers as they are (they do not upcast float32), arrays checked and copied."""
-    return value if type(value) in _PYTHON_SCALARS else as_array(value)
+        """Compute, and remember the call where an operand needs a gradient."""
 
 
 def primitive(name: str, forward: Callable[..., Any], *rules: Rule, nary: bool = False, symbol: str = "", phrase: str = "") -> Primitive:
@@ -445,6 +424,11 @@ def primitive(name: str, forward: Callable[..., Any], *rules: Rule, nary: bool =
     phrase : str
         For structural primitives, what the edge says instead of a formula; may use the static parameters in braces.
 
+    Returns
+    -------
+    Primitive
+        A function of the operands, and of the static parameters by keyword.
+
     Raises
     ------
     ValueError
@@ -452,7 +436,6 @@ def primitive(name: str, forward: Callable[..., Any], *rules: Rule, nary: bool =
 
     Examples
     --------
-    >>> import numpy as np
     >>> import tinygrad_rnn as tg
     >>> cube = tg.primitive("cube", lambda x: x * x * x, lambda g, y, x: 3 * g * x * x)
     >>> x = tg.Tensor(2.0, requires_grad=True)
@@ -473,45 +456,150 @@ def primitive(name: str, forward: Callable[..., Any], *rules: Rule, nary: bool =
             raise ValueError(f"{name}: the rule of an n-ary primitive takes (g, y, *operands, which, ...)")
         if not nary and not variadic and positional != 2 + len(rules):
             raise ValueError(f"{name}: {len(rules)} rules mean {len(rules)} operands, so a rule takes (g, y) and {len(rules)} more")
-    kind = {1: Unary, 2: Binary}.get(len(rules), Primitive) if not nary else Primitive
-    OPS[name] = kind(name, forward, rules, nary, symbol or name, phrase)
-    return OPS[name]
+    make = _any_number if nary else {1: _unary, 2: _binary}.get(len(rules), _any_number)
+    op = cast(Primitive, make(forward))
+    op.name = op.__name__ = name
+    op.symbol, op.phrase, op.nary = symbol or name, phrase, nary
+    op.forward, op.rules = forward, EachOperand(rules) if nary else rules
+    op.__doc__ = f"{_first_line(forward) or name} One of the primitives: differentiable in its positional parameters."
+    OPS[name] = op
+    return op
 
 
-class Unary(Primitive):
-    """A primitive of one operand: the same as `Primitive`, with less to do per call."""
+def _first_line(function: Any) -> str:
+    """What NumPy's own documentation says a function does."""
+    lines = (line.strip() for line in (inspect.getdoc(function) or "").splitlines())
+    return next((line for line in lines if line.endswith(".")), "")
 
-    def __call__(self, x: Any, **static: Any) -> Any:  # type: ignore[override]
-        if type(x) is np.ndarray:
-            try:
-                return self.forward(x, **static)
-            except Exception as error:
-                self.explain(error, (x,), CONTEXT.get().path)
+
+# The three ways to call a primitive. They do the same; those for one and two operands do it in half the time, because a
+# plain function with the bookkeeping written out is what Python calls fastest.
+
+
+def _any_number(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*operands: Any, **static: Any) -> Any:
+        op = cast(Primitive, call)
+        if len(operands) != len(op.rules) and not op.nary:
+            raise TypeError(f"{op.name} takes {len(op.rules)} operands, not {len(operands)}")
+        tensors: tuple[Tensor | None, ...] = operands
+        try:  # most calls have Tensors only
+            arrays = tuple([x._data for x in operands])
+            needs = True in [x._requires_grad for x in operands]
+        except AttributeError:
+            tensors = tuple([x if type(x) is Tensor else None for x in operands])
+            needs = any([x is not None and x._requires_grad for x in tensors])
+            if all([x is None for x in tensors]):
+                return _bare(op, operands, static)
+            arrays = tuple([x._data if type(x) is Tensor else lift(x) for x in operands])
+        path, recording = CONTEXT.get()
+        try:
+            data = forward(*arrays, **static)
+        except Exception as error:
+            explain(error, op, arrays, path)
             raise
+        out = constant(data if type(data) is np.ndarray else np.asarray(data))
+        if recording and needs:
+            out._op = op
+            out._operands = tensors
+            out._arrays = arrays
+            out._static = static
+            out._requires_grad = True
+        return out
+
+    return call
+
+
+def _unary(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def call(x: Any, **static: Any) -> Any:
         if type(x) is not Tensor:
-            return super().__call__(x, **static)
+            return _bare(cast(Primitive, call), (x,), static)
         array = x._data
-        context = CONTEXT.get()
+        path, recording = CONTEXT.get()
         try:
-            data = self.forward(array, **static)
+            data = forward(array, **static) if static else forward(array)
         except Exception as error:
-            self.explain(error, (array,), context.path)
+            explain(error, cast(Primitive, call), (array,), path)
             raise
-        return self.record(data, (x,), (array,), static, x._requires_grad and context.recording, context.path)
+        out = _new(Tensor)
+        out._data = data if type(data) is np.ndarray else np.asarray(data)
+        out._serial = _next_serial()
+        out._grad = out.name = None
+        out.scope = path
+        out._static = static
+        if recording and x._requires_grad:
+            out._op = call  # type: ignore[assignment]
+            out._operands = (x,)
+            out._arrays = (array,)
+            out._requires_grad = True
+        else:
+            out._op = None
+            out._operands = out._arrays = ()
+            out._requires_grad = False
+        return out
+
+    return call
 
 
-class Binary(Primitive):
-    """A primitive of two operands: the same as `Primitive`, with less to do per call."""
-
-    def __call__(self, a: Any, b: Any, **static: Any) -> Any:  # type: ignore[override]
-        if type(a) is not Tensor or type(b) is not Tensor:
-            return super().__call__(a, b, **static)
-        arrays = (a._data, b._data)
-        context = CONTEXT.get()
+def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Any, b: Any, **static: Any) -> Any:
+        if type(a) is Tensor:
+            left = a._data
+            right, other = (b._data, b._requires_grad) if type(b) is Tensor else (lift(b), False)
+            needs, tensors = a._requires_grad or other, (a, b if type(b) is Tensor else None)
+        elif type(b) is Tensor:
+            left, right, needs, tensors = lift(a), b._data, b._requires_grad, (None, b)
+        else:
+            return _bare(cast(Primitive, call), (a, b), static)
+        path, recording = CONTEXT.get()
         try:
-            data = self.forward(*arrays, **static)
+            data = forward(left, right, **static) if static else forward(left, right)
         except Exception as error:
-            self.explain(error, arrays, context.path)
+            explain(error, cast(Primitive, call), (left, right), path)
             raise
-        needs = (a._requires_grad or b._requires_grad) and context.recording
-        return self.record(data, (a, b), arrays, static, needs, context.path)
+        out = _new(Tensor)
+        out._data = data if type(data) is np.ndarray else np.asarray(data)
+        out._serial = _next_serial()
+        out._grad = out.name = None
+        out.scope = path
+        out._static = static
+        if recording and needs:
+            out._op = call  # type: ignore[assignment]
+            out._operands = tensors
+            out._arrays = (left, right)
+            out._requires_grad = True
+        else:
+            out._op = None
+            out._operands = out._arrays = ()
+            out._requires_grad = False
+        return out
+
+    return call
+
+
+def _bare(op: Primitive, operands: tuple[Any, ...], static: dict[str, Any]) -> Any:
+    """What a primitive does where no operand is a Tensor: compute, and remember nothing."""
+    for x in operands:
+        if type(x) is not np.ndarray:
+            break
+    else:  # arrays only, as in a rule that the sweep runs
+        return op.forward(*operands, **static)
+    for x in operands:
+        if hasattr(x, "__primitive__"):  # a symbol or a tracer, which has its own idea of computing
+            return x.__primitive__(op, operands, static)
+    weak = any([isinstance(x, np.ndarray) for x in operands])  # beside an array a number does not decide the dtype
+    try:
+        return op.forward(*[x if weak and type(x) in _PYTHON_SCALARS else np.asarray(x) for x in operands], **static)
+    except Exception as error:
+        explain(error, op, operands, CONTEXT.get()[0])
+        raise
+
+
+def lift(value: Any) -> Any:
+    """A bare operand as a graph may keep it: numbers as they are (they do not upcast float32), arrays checked and copied."""
+    return value if type(value) in _PYTHON_SCALARS else as_array(value)
+
+
+def explain(error: Exception, op: Primitive, arrays: Any, path: str) -> None:
+    """Add the place to NumPy's own words: primitive, operand shapes, scope."""
+    joint = f" {op.symbol} " if op.symbol in ("@", "+", "-", "×", "/") else ", "
+    error.add_note(f"in {op.name} {joint.join(str(np.shape(a)) for a in arrays)}" + (f" at {path}" if path else ""))

@@ -158,7 +158,7 @@ def formula(op: Primitive, operand: int, arrays: tuple[Any, ...], result_shape: 
         text, shape = op.phrase.format(**static), own
         shape = result_shape if op.name == "broadcast_to" else shape
     else:
-        result = as_symbol(op.rule(operand)(Symbol("g", result_shape), Symbol("y", result_shape), *symbols, **static))
+        result = as_symbol(op.rules[operand](Symbol("g", result_shape), Symbol("y", result_shape), *symbols, **static))
         text, shape = result.text, result.shape
     lead = len(shape) - len(own)
     axes = (*range(lead), *[lead + i for i, n in enumerate(own) if n == 1 and shape[lead + i] != 1])
