@@ -1,12 +1,13 @@
 """The one backward sweep, and everything that asks it for gradients.
 
-After this file the reader knows reverse-mode differentiation: walk the history newest first, hand each tensor's cotangent
-to the rules of the primitive that made it, and add up what arrives at each operand. `backward`, `grad`, `vjp`, `jvp`,
-`jacobian`, `hessian`, `hvp` and the gradient graph are all consumers of that one loop.
+After this file the reader knows reverse-mode differentiation: walk the history newest first, hand each tensor's
+cotangent to the rules of the primitive that made it, and add up what arrives at each operand. `backward`, `grad`,
+`vjp`, `jvp`, `jacobian`, `hessian`, `hvp` and the gradient graph are all consumers of that one loop.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, cast
@@ -14,9 +15,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .ops import reshape, sum
+from . import ops
 from .scope import CONTEXT
-from .tensor import FUNCTIONS, OPS, Gathered, GradientError, Primitive, Tensor, as_array, constant, explain
+from .tensor import FUNCTIONS, Gathered, GradientError, Primitive, Tensor, as_array, constant, explain
 
 Through = Callable[[Tensor, int, Any], Any]
 Function = Callable[..., Any]
@@ -24,11 +25,13 @@ Function = Callable[..., Any]
 _by_age = attrgetter("_serial")
 
 MOST_PARTS = 64
-"""How many uses of an operand the sweep gathers before it adds them up: enough to fill a product, and no more memory."""
+"""How many uses of an operand the sweep gathers before it adds them up: enough to fill a product."""
 
 
 def _freed(*_: Any, **__: Any) -> Any:
-    raise GradientError("this graph was freed by backward(retain_graph=False): run the forward pass again, or retain it")
+    raise GradientError(
+        "this graph was freed by backward(retain_graph=False): run the forward pass again, or retain it"
+    )
 
 
 FREED = cast(Primitive, _freed)  # stands in for the primitive of a tensor whose history was given up
@@ -36,7 +39,7 @@ FREED.name = "freed"
 
 
 def history(outputs: Iterable[Tensor]) -> list[Tensor]:
-    """Every tensor that the outputs were computed from and that needs a gradient, oldest first, the outputs included."""
+    """Every tensor with a gradient that the outputs were computed from, oldest first, outputs included."""
     seen = set(outputs)
     waiting = list(seen)
     while waiting:
@@ -54,7 +57,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum a cotangent over the axes along which an operand of this shape was repeated."""
     lead = g.ndim - len(shape)
     axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1])
-    return reshape(sum(g, axes), shape)
+    return ops.reshape(ops.sum(g, axis=axes, keepdims=False), shape=shape)
 
 
 def pullback(
@@ -73,8 +76,8 @@ def pullback(
     wanted : iterable of Tensor, optional
         Whose cotangents to return, leaves or not; only paths to them are walked. Default: every leaf.
     through : callable, optional
-        ``through(node, operand_index, contribution) -> contribution``, called for each edge, after broadcasting and the cast
-        have been undone. It watches an edge (returns the argument), or cuts it (returns zeros).
+        ``through(node, operand_index, contribution) -> contribution``, called for each edge, after broadcasting and
+        the cast have been undone. It watches an edge (returns the argument), or cuts it (returns zeros).
     create_graph : bool
         Compute with Tensors, so that the results can be differentiated again.
     retain_graph : bool
@@ -89,8 +92,9 @@ def pullback(
     keep = {node for node in order if node._op is None} if wanted is None else set(wanted)
     on_path: set[Tensor | None] = set(order) if wanted is None else _on_path(order, keep)
     gather = through is None and not create_graph
-    cotangents: dict[Tensor, Any] = dict(seeds)
-    gathered: dict[Tensor, dict[Any, list[Any]]] = {}  # parts of contributions not yet computed, by how to total them
+    cotangents: dict[Any, Any] = dict(seeds)
+    # Parts of contributions that are not computed yet, by how to total them.
+    gathered: dict[Any, dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
     while order:  # newest first; popped, so that memory falls as the sweep goes
         node = order.pop()
         if node not in on_path:
@@ -108,12 +112,7 @@ def pullback(
             rule, array = op.rules[i], arrays[i]
             try:
                 if gather and type(rule) is Gathered:
-                    totals = gathered.get(operand)
-                    if totals is None:
-                        totals = gathered[operand] = {}
-                    parts = totals.get(rule.total)
-                    if parts is None:
-                        parts = totals[rule.total] = []
+                    parts = gathered[operand][rule.total]
                     parts.append(rule.parts(*inputs, **static))
                     if len(parts) == MOST_PARTS:
                         _settle(operand, gathered.pop(operand), cotangents)
@@ -149,11 +148,11 @@ def _fit(contribution: Any, array: Any) -> Any:
     if contribution.shape != array.shape:
         contribution = unbroadcast(contribution, array.shape)
     if contribution.dtype is not array.dtype:
-        contribution = OPS["cast"](contribution, dtype=array.dtype)
+        contribution = ops.cast(contribution, dtype=array.dtype)
     return contribution
 
 
-def _settle(tensor: Tensor, gathered: dict[Any, list[Any]], cotangents: dict[Tensor, Any]) -> None:
+def _settle(tensor: Any, gathered: dict[Any, list[Any]], cotangents: dict[Tensor, Any]) -> None:
     """Compute the contributions whose parts were only gathered, and add them."""
     for total, parts in gathered.items():
         contribution = _fit(total(parts, tensor._data), tensor._data)
@@ -165,10 +164,8 @@ def _as_recorded(node: Tensor) -> tuple[Any, ...]:
     """The operands as Tensors, for a rule that must itself be differentiable."""
     for operand, array in zip(node._operands, node._arrays, strict=True):
         if operand is not None and operand._data is not array:
-            raise GradientError(
-                f"operand {operand.name or ''} of {node._op and node._op.name} was rebound after the forward pass, so a second "
-                "derivative would mix old and new values: run the forward pass again"
-            )
+            remedy = "a second derivative would mix old and new values: run the forward pass again"
+            raise GradientError(f"operand {operand.name or ''} was rebound after the forward pass, so {remedy}")
     return tuple([a if x is None else x for x, a in zip(node._operands, node._arrays, strict=True)])
 
 
@@ -177,13 +174,11 @@ def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
     if not isinstance(output, Tensor):
         raise TypeError(f"only a Tensor can be differentiated, not {type(output).__name__}")
     if not output._requires_grad:
-        raise GradientError("the output depends on nothing differentiable: make a leaf with requires_grad=True, outside no_grad()")
+        raise GradientError("the output depends on nothing differentiable: it needs a leaf with requires_grad=True")
     if gradient is None:
         if output.size != 1:
-            raise GradientError(
-                f"only a scalar has a gradient of its own, not shape {output.shape}: reduce it with sum() or mean(), or give "
-                "the cotangent as `gradient` (`grad_output` in grad)"
-            )
+            remedy = "reduce it with sum() or mean(), or give the cotangent as `gradient` (`grad_output` in grad)"
+            raise GradientError(f"only a scalar has a gradient of its own, not shape {output.shape}: {remedy}")
         gradient = np.ones(output.shape, output.dtype)
     if isinstance(gradient, Tensor) and create_graph and gradient.shape == output.shape:
         return gradient
@@ -212,7 +207,8 @@ def backward(
     retain_graph : bool, default True
         Keep the graph, so that it can be drawn or differentiated again. False frees it as the sweep goes.
     create_graph : bool, default False
-        Make the gradients differentiable. A leaf's ``.grad`` then refers to the graph, the one reference cycle there is.
+        Make the gradients differentiable. A leaf's ``.grad`` then refers to the graph, the one reference cycle there
+        is.
 
     Raises
     ------
@@ -258,19 +254,16 @@ def grad(
     GradientError
         As `backward`, and for an unused input.
     """
-    many = not isinstance(inputs, Tensor)
-    tensors = tuple(inputs) if many else (inputs,)
+    tensors: tuple[Tensor, ...] = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     for i, x in enumerate(tensors):
         if not isinstance(x, Tensor):
             raise TypeError(f"input {i} is not a Tensor but {type(x).__name__}")
     found = pullback({output: _seed(output, grad_output, create_graph)}, tensors, create_graph=create_graph)
     for i, x in enumerate(tensors):
         if x not in found and not allow_unused:
-            raise GradientError(
-                f"the output does not depend on input {i}" + (f" ({x.name})" if x.name else "") + ": pass allow_unused=True for zeros"
-            )
+            raise GradientError(f"the output does not depend on input {i} ({x!r}): pass allow_unused=True for zeros")
     result = tuple([_owned(found.get(x, np.zeros((), x.dtype)), x.shape) for x in tensors])
-    return result if many else result[0]
+    return result[0] if isinstance(inputs, Tensor) else result
 
 
 def _fresh(primals: Sequence[Any]) -> tuple[tuple[Tensor, ...], bool]:
@@ -280,7 +273,9 @@ def _fresh(primals: Sequence[Any]) -> tuple[tuple[Tensor, ...], bool]:
     """
     outer = CONTEXT.get()[1] and any(isinstance(x, Tensor) and x._requires_grad for x in primals)
     fresh = [
-        OPS["cast"](x, dtype=x.dtype) if isinstance(x, Tensor) and x._requires_grad and outer else Tensor(x, requires_grad=True)
+        ops.cast(x, dtype=x.dtype)
+        if isinstance(x, Tensor) and x._requires_grad and outer
+        else Tensor(x, requires_grad=True)
         for x in primals
     ]
     return tuple(fresh), outer
@@ -289,7 +284,9 @@ def _fresh(primals: Sequence[Any]) -> tuple[tuple[Tensor, ...], bool]:
 def _call(f: Function, primals: tuple[Tensor, ...]) -> Tensor:
     y = f(*primals)
     if not isinstance(y, Tensor):
-        raise TypeError(f"the function must return a Tensor, not {type(y).__name__}: build it from tinygrad_rnn's functions")
+        raise TypeError(
+            f"the function must return a Tensor, not {type(y).__name__}: build it from tinygrad_rnn's functions"
+        )
     return y
 
 
@@ -360,7 +357,7 @@ def _tangents(xs: tuple[Tensor, ...], tangents: Sequence[Any]) -> list[Any]:
 def _inner(gradients: Sequence[Tensor], directions: Sequence[Any]) -> Tensor:
     total: Any = 0.0
     for g, v in zip(gradients, directions, strict=True):
-        total = total + sum(g * v)
+        total = total + np.sum(g * v)
     result: Tensor = total
     return result
 
@@ -376,9 +373,7 @@ def jacobian(f: Function, x: Any) -> Tensor:
         rows.append(_pull(y, unit.reshape(y.shape), (x,), outer)[0])
     if not rows:
         return constant(np.zeros(y.shape + x.shape, x.dtype))
-    if outer:
-        return reshape(OPS["stack"](*rows, axis=0), y.shape + x.shape)  # type: ignore[no-any-return]
-    return constant(np.stack([row._data for row in rows]).reshape(y.shape + x.shape))
+    return cast(Tensor, ops.reshape(ops.stack(*rows, axis=0), shape=y.shape + x.shape))
 
 
 def hessian(f: Function, x: Any) -> Tensor:
@@ -387,7 +382,14 @@ def hessian(f: Function, x: Any) -> Tensor:
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, ...]:
-    """Hessian of a scalar function times a direction, one Tensor per primal, without forming the Hessian."""
+    """Hessian of a scalar function times a direction, one Tensor per primal, without forming the Hessian.
+
+    Parameters
+    ----------
+    f : callable
+        From Tensors to one scalar Tensor.
+    primals, tangents : sequences of array_like, of the same shapes
+    """
     xs, outer = _fresh(primals)
     gradients = _pull(_scalar(_call(f, xs)), None, xs, True)
     return _pull(_inner(gradients, _tangents(xs, tangents)), None, xs, outer)

@@ -18,7 +18,7 @@ def write_whole(path: str | PathLike[str], content: str | bytes) -> None:
     path : path
         Its folder must exist.
     content : str or bytes
-        Text is written as UTF-8 with ``\\n`` line ends, on every platform.
+        Text is written as UTF-8, its line ends as they are, on every platform.
 
     Raises
     ------

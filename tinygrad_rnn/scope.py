@@ -1,8 +1,8 @@
 """Where in the program a tensor is made, and whether its history is recorded.
 
-After this file the reader knows the only ambient state the engine has: one immutable pair in one `ContextVar`. A scope is
-a path such as ``t=3/forget``; every tensor remembers the path that was open when it was made, which is how a picture can
-later group what belongs to one time step or one gate. Each thread starts with no scope and recording on.
+After this file the reader knows the only ambient state the engine has: one immutable pair in one `ContextVar`. A
+scope is a path such as ``t=3/forget``; every tensor remembers the path that was open when it was made, which is how a
+picture can later group what belongs to one time step or one gate. Each thread starts with no scope and recording on.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CONTEXT: ContextVar[tuple[str, bool]] = ContextVar("tinygrad_rnn", default=("", 
 class _Inside(ContextDecorator):
     """Puts back the context that it found, also after an exception.
 
-    A plain class rather than ``@contextlib.contextmanager``: half the cost, and the same object can be entered twice. The
-    outer context is set again instead of resetting a token, since a token dies with its generator.
+    A plain class rather than ``@contextlib.contextmanager``: half the cost, and the same object can be entered twice.
+    The outer context is set again instead of resetting a token, since a token dies with its generator.
     """
 
     __slots__ = ("_outer",)

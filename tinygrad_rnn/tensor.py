@@ -1,19 +1,19 @@
 """Tensor: an array and how it was computed. Primitive: one operation and its derivatives, declared once.
 
-After this file the reader knows what a computation graph is made of. Calling a `Primitive` on tensors computes the array
-and *remembers* the call: which primitive, which operands in which order (``x * x`` remembers ``x`` twice), the operands'
-arrays as they were at that moment, where in the program it happened, and a serial number. Nothing refers to its consumers,
-so there are no reference cycles: whoever drops the loss drops the graph. A tensor is younger than its operands, so the
-serial number is already the topological order that the backward sweep needs.
+After this file the reader knows what a computation graph is made of. Calling a `Primitive` on tensors computes the
+array and *remembers* the call: which primitive, which operands in which order (``x * x`` remembers ``x`` twice), the
+operands' arrays as they were at that moment, where in the program it happened, and a serial number. Nothing refers to
+its consumers, so there are no reference cycles: whoever drops the loss drops the graph. A tensor is younger than its
+operands, so the serial number is already the topological order that the backward sweep needs.
 """
 
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
-from operator import attrgetter
 from typing import Any, NoReturn, Protocol, cast, final
 from warnings import warn
 
@@ -60,6 +60,15 @@ def as_array(data: object, copy: bool = True) -> Array:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def _operators(name: str) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+    """The two methods of a binary operator: for a tensor on the left, and for one on the right."""
+    return lambda self, other: OPS[name](self, other), lambda self, other: OPS[name](other, self)
+
+
+def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda self, other: compare(self._data, raw(other))
+
+
 @final
 class Tensor:
     """An array, and how it was computed.
@@ -88,30 +97,17 @@ class Tensor:
     Tensor([2., 4.])
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_arrays",  # the operands' arrays as they were at forward time
-        "_data",
-        "_grad",
-        "_op",  # None for a leaf
-        "_operands",  # one per operand: the Tensor, or None where a bare array or a number was given
-        "_requires_grad",
-        "_serial",
-        "_static",
-        "name",
-        "scope",
-    )
-
     _data: Array
     _grad: Tensor | None
-    _op: Primitive | None
-    _operands: tuple[Tensor | None, ...]
-    _arrays: tuple[Any, ...]
+    _op: Primitive | None  # what computed it; None for a leaf
+    _operands: tuple[Tensor | None, ...]  # None where a bare array or a number was given
+    _arrays: tuple[Any, ...]  # the operands' arrays as they were in the forward pass
     _static: dict[str, Any]
     _requires_grad: bool
     _serial: int
     name: str | None
     scope: str
+    __slots__ = (*__annotations__, "__weakref__")
 
     def __init__(self, data: ArrayLike | Tensor, requires_grad: bool = False, name: str | None = None) -> None:
         array = as_array(data)
@@ -119,7 +115,13 @@ class Tensor:
             raise TypeError(f"only floats can require a gradient, not {array.dtype}: convert with .astype(np.float64)")
         self._data, self._serial, self._grad = array, _next_serial(), None
         self.name, self.scope = name, CONTEXT.get()[0]
-        self._op, self._operands, self._arrays, self._static, self._requires_grad = None, (), (), {}, bool(requires_grad)
+        self._op, self._operands, self._arrays, self._static, self._requires_grad = (
+            None,
+            (),
+            (),
+            {},
+            bool(requires_grad),
+        )
 
     # What goes out is read-only, so that no graph changes behind its own back.
 
@@ -133,24 +135,28 @@ class Tensor:
     @data.setter
     def data(self, value: ArrayLike) -> None:
         if self._op is not None:
-            raise GradientError("only a leaf can be rebound: this tensor is the result of " + self._op.name)
+            raise GradientError(f"only a leaf can be rebound: this tensor is the result of {self._op.name}")
         array = as_array(value)
         if array.shape != self._data.shape:
-            raise ValueError(f"new data of shape {array.shape} for a tensor of shape {self._data.shape}: make a new Tensor")
+            raise ValueError(f"new data of shape {array.shape} for shape {self._data.shape}: make a new Tensor")
         self._data = array.astype(self._data.dtype, copy=False)
 
     @property
     def grad(self) -> Tensor | None:
         """Accumulated gradient of a leaf, a Tensor of its shape and dtype; None before any `backward`."""
         if self._op is not None and self._requires_grad:
-            warn("only leaves keep a .grad: for the gradient at this tensor call grad(loss, h)", UserWarning, stacklevel=2)
+            warn(
+                "only leaves keep a .grad: for the gradient at this tensor call grad(loss, h)",
+                UserWarning,
+                stacklevel=2,
+            )
         return self._grad
 
     @grad.setter
-    def grad(self, value: Tensor | None) -> None:
-        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
-            raise ValueError(f".grad is None or a Tensor of shape {self.shape}")
-        self._grad = value
+    def grad(self, value: Any) -> None:
+        if value is not None and np.shape(raw(value)) != self.shape:
+            raise ValueError(f".grad is None or of shape {self.shape}")
+        self._grad = value if value is None or isinstance(value, Tensor) else Tensor(value)
 
     def numpy(self) -> Array:
         """The array, read-only, without history. Use it where you mean to leave the graph."""
@@ -158,19 +164,18 @@ class Tensor:
 
     def item(self) -> float:
         """The one number inside, as a Python number. Raises ValueError for any other size."""
-        value: float = self._data.item()
-        return value
+        return cast(float, self._data.item())
 
     def detach(self) -> Tensor:
         """A constant with the same values and no history."""
         return constant(self._data, self.name)
 
-    requires_grad = property(attrgetter("_requires_grad"), doc="Whether a gradient flows to it; fixed at creation.")
-    is_leaf = property(lambda self: self._op is None, doc="Whether it was made by hand rather than computed.")
-    shape = property(attrgetter("_data.shape"), doc="As in NumPy.")
-    ndim = property(attrgetter("_data.ndim"), doc="As in NumPy.")
-    size = property(attrgetter("_data.size"), doc="As in NumPy.")
-    dtype = property(attrgetter("_data.dtype"), doc="As in NumPy.")
+    requires_grad = property(operator.attrgetter("_requires_grad"), doc="Whether a gradient flows to it; fixed.")
+    is_leaf = property(lambda self: self._op is None, doc="Whether it was made by hand, not computed.")
+    shape = property(operator.attrgetter("_data.shape"), doc="As in NumPy.")
+    ndim = property(operator.attrgetter("_data.ndim"), doc="As in NumPy.")
+    size = property(operator.attrgetter("_data.size"), doc="As in NumPy.")
+    dtype = property(operator.attrgetter("_data.dtype"), doc="As in NumPy.")
     T = property(lambda self: FUNCTIONS["transpose"](self), doc="All axes reversed, as in NumPy.")
 
     def backward(
@@ -181,52 +186,23 @@ class Tensor:
 
     # Python's operators, each by the name it has on the page of derivatives.
 
-    def __add__(self, other: Any) -> Tensor:
-        return OPS["add"](self, other)
+    __add__, __radd__ = _operators("add")
+    __sub__, __rsub__ = _operators("subtract")
+    __mul__, __rmul__ = _operators("multiply")
+    __truediv__, __rtruediv__ = _operators("divide")
+    __pow__, __rpow__ = _operators("power")
+    __matmul__, __rmatmul__ = _operators("matmul")
 
-    def __radd__(self, other: Any) -> Tensor:
-        return OPS["add"](other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return OPS["subtract"](self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return OPS["subtract"](other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return OPS["multiply"](self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return OPS["multiply"](other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return OPS["divide"](self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return OPS["divide"](other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return OPS["power"](self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return OPS["power"](other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return OPS["matmul"](self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return OPS["matmul"](other, self)
-
-    def __neg__(self) -> Tensor:
+    def __neg__(self) -> Any:
         return OPS["negative"](self)
 
     def __pos__(self) -> Tensor:
         return self
 
-    def __abs__(self) -> Tensor:
+    def __abs__(self) -> Any:
         return OPS["abs"](self)
 
-    def __getitem__(self, index: Any) -> Tensor:
+    def __getitem__(self, index: Any) -> Any:
         return FUNCTIONS["getitem"](self, index)
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
@@ -234,41 +210,30 @@ class Tensor:
 
     # NumPy's most used methods.
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
         """As `tinygrad_rnn.sum`."""
         return FUNCTIONS["sum"](self, axis, keepdims)
 
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
         """As `tinygrad_rnn.mean`."""
         return FUNCTIONS["mean"](self, axis, keepdims)
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any) -> Any:
         """As `tinygrad_rnn.reshape`; the sizes may be separate arguments."""
         return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)
 
-    def transpose(self, *axes: Any) -> Tensor:
+    def transpose(self, *axes: Any) -> Any:
         """As `tinygrad_rnn.transpose`; the axes may be separate arguments."""
         return FUNCTIONS["transpose"](self, axes[0] if len(axes) == 1 else axes or None)
 
     # Comparisons are answers about values, not part of a graph: boolean arrays. Identity is what `is` and hashing see.
 
-    def __eq__(self, other: object) -> Any:
-        return self._data == raw(other)
-
-    def __ne__(self, other: object) -> Any:
-        return self._data != raw(other)
-
-    def __lt__(self, other: Any) -> Any:
-        return self._data < raw(other)
-
-    def __le__(self, other: Any) -> Any:
-        return self._data <= raw(other)
-
-    def __gt__(self, other: Any) -> Any:
-        return self._data > raw(other)
-
-    def __ge__(self, other: Any) -> Any:
-        return self._data >= raw(other)
+    __eq__ = _comparison(operator.eq)
+    __ne__ = _comparison(operator.ne)
+    __lt__ = _comparison(operator.lt)
+    __le__ = _comparison(operator.le)
+    __gt__ = _comparison(operator.gt)
+    __ge__ = _comparison(operator.ge)
 
     __hash__ = object.__hash__
 
@@ -341,36 +306,36 @@ def raw(value: Any) -> Any:
 def _numpy_call(function: Any, args: Any, options: dict[str, Any]) -> Any:
     """What NumPy's own functions do with a Tensor: the function of the same name here, or an error that says so."""
     if options.get("out") is not None or any(option in options for option in ("where", "casting", "dtype", "order")):
-        raise TypeError(f"np.{function.__name__} on a Tensor takes no out=, where=, dtype=, casting= or order=: results are new")
+        raise TypeError(f"np.{function.__name__} on a Tensor takes no out=, where=, dtype= or order=: results are new")
     if function not in NUMPY:
-        raise TypeError(
-            f"np.{function.__name__} has no derivative rule: compose it of the functions in tinygrad_rnn, add a primitive, "
-            "or call .numpy() to leave the graph"
-        )
+        remedy = "use the functions of tinygrad_rnn, add a primitive, or call .numpy() to leave the graph"
+        raise TypeError(f"np.{function.__name__} has no derivative rule: {remedy}")
     return NUMPY[function](*args, **{key: value for key, value in options.items() if key != "out"})
 
 
-class EachOperand(tuple[Rule]):
+class EachOperand:
     """The rules of an n-ary primitive: one function, told which operand it is for."""
 
-    __slots__ = ()
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
 
-    def __getitem__(self, which: Any) -> Rule:
-        return partial(tuple.__getitem__(self, 0), which=which)
+    def __getitem__(self, which: int) -> Rule:
+        return partial(self.rule, which=which)
 
 
 class Gathered:
     """A rule whose contributions over many uses of one operand are cheaper to add up than to compute one by one.
 
-    The gradient of a weight that is used at every step is Σ gₜᵀ xₜ: one product of two long matrices instead of T small ones.
-    While nobody watches the edges, the sweep keeps the `parts` of each use and asks for their `total` once.
+    The gradient of a weight that is used at every step is Σ gₜᵀ xₜ: one product of two long matrices instead of T
+    small ones. While nobody watches the edges, the sweep keeps the `parts` of each use and asks for their `total` once.
 
     Parameters
     ----------
     parts : callable
         ``parts(g, y, *operands, **static)``: what to keep of one use.
     total : callable
-        ``total(parts, array) -> gradient`` for a list of parts and the operand's array; of a single part also on Tensors.
+        ``total(parts, array) -> gradient`` for a list of parts and the operand's array; of a single part also on
+        Tensors.
     operand : int
         Which operand this is the rule of.
     """
@@ -383,15 +348,16 @@ class Gathered:
         self.operand = operand
 
     def __call__(self, g: Any, y: Any, *operands: Any, **static: Any) -> Any:
+        """The contribution of one use, as any other rule gives it."""
         return self.total([self.parts(g, y, *operands, **static)], operands[self.operand])
 
 
 class Primitive(Protocol):
     """One operation: a function with a forward part on arrays, and one rule per operand for the way back.
 
-    A rule gets the cotangent ``g``, the result ``y``, the operands, and the static parameters by keyword, and returns the
-    contribution to its operand. The same rule runs on arrays (fast), on Tensors (double backward), on a symbol that prints
-    itself (the formula on an edge), so it is written only with operators and other primitives.
+    A rule gets the cotangent ``g``, the result ``y``, the operands, and the static parameters by keyword, and returns
+    the contribution to its operand. The same rule runs on arrays (fast), on Tensors (double backward), on a symbol
+    that prints itself (the formula on an edge), so it is written only with operators and other primitives.
     """
 
     name: str
@@ -406,7 +372,9 @@ class Primitive(Protocol):
         """Compute, and remember the call where an operand needs a gradient."""
 
 
-def primitive(name: str, forward: Callable[..., Any], *rules: Rule, nary: bool = False, symbol: str = "", phrase: str = "") -> Primitive:
+def primitive(
+    name: str, forward: Callable[..., Any], *rules: Rule, nary: bool = False, symbol: str = "", phrase: str = ""
+) -> Primitive:
     """Declare a primitive: its forward function and one derivative rule per operand, and enter it in `OPS`.
 
     Parameters
@@ -455,12 +423,14 @@ def primitive(name: str, forward: Callable[..., Any], *rules: Rule, nary: bool =
         if nary and not (variadic and any(p.name == "which" for p in parameters)):
             raise ValueError(f"{name}: the rule of an n-ary primitive takes (g, y, *operands, which, ...)")
         if not nary and not variadic and positional != 2 + len(rules):
-            raise ValueError(f"{name}: {len(rules)} rules mean {len(rules)} operands, so a rule takes (g, y) and {len(rules)} more")
+            raise ValueError(
+                f"{name}: {len(rules)} rules mean {len(rules)} operands, so a rule takes (g, y) and {len(rules)} more"
+            )
     make = _any_number if nary else {1: _unary, 2: _binary}.get(len(rules), _any_number)
     op = cast(Primitive, make(forward))
     op.name = op.__name__ = name
     op.symbol, op.phrase, op.nary = symbol or name, phrase, nary
-    op.forward, op.rules = forward, EachOperand(rules) if nary else rules
+    op.forward, op.rules = forward, EachOperand(rules[0]) if nary else rules
     op.__doc__ = f"{_first_line(forward) or name} One of the primitives: differentiable in its positional parameters."
     OPS[name] = op
     return op
@@ -479,7 +449,7 @@ def _first_line(function: Any) -> str:
 def _any_number(forward: Callable[..., Any]) -> Callable[..., Any]:
     def call(*operands: Any, **static: Any) -> Any:
         op = cast(Primitive, call)
-        if len(operands) != len(op.rules) and not op.nary:
+        if not op.nary and len(operands) != len(op.rules):
             raise TypeError(f"{op.name} takes {len(op.rules)} operands, not {len(operands)}")
         tensors: tuple[Tensor | None, ...] = operands
         try:  # most calls have Tensors only
@@ -526,15 +496,10 @@ def _unary(forward: Callable[..., Any]) -> Callable[..., Any]:
         out._grad = out.name = None
         out.scope = path
         out._static = static
-        if recording and x._requires_grad:
-            out._op = call  # type: ignore[assignment]
-            out._operands = (x,)
-            out._arrays = (array,)
-            out._requires_grad = True
-        else:
-            out._op = None
-            out._operands = out._arrays = ()
-            out._requires_grad = False
+        out._requires_grad = recording = recording and x._requires_grad
+        out._op = call if recording else None  # type: ignore[assignment]
+        out._operands = (x,) if recording else ()
+        out._arrays = (array,) if recording else ()
         return out
 
     return call
@@ -544,8 +509,9 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
     def call(a: Any, b: Any, **static: Any) -> Any:
         if type(a) is Tensor:
             left = a._data
+            tensors: tuple[Tensor | None, Tensor | None] = (a, b if type(b) is Tensor else None)
             right, other = (b._data, b._requires_grad) if type(b) is Tensor else (lift(b), False)
-            needs, tensors = a._requires_grad or other, (a, b if type(b) is Tensor else None)
+            needs = a._requires_grad or other
         elif type(b) is Tensor:
             left, right, needs, tensors = lift(a), b._data, b._requires_grad, (None, b)
         else:
@@ -562,15 +528,10 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
         out._grad = out.name = None
         out.scope = path
         out._static = static
-        if recording and needs:
-            out._op = call  # type: ignore[assignment]
-            out._operands = tensors
-            out._arrays = (left, right)
-            out._requires_grad = True
-        else:
-            out._op = None
-            out._operands = out._arrays = ()
-            out._requires_grad = False
+        out._requires_grad = recording = recording and needs
+        out._op = call if recording else None  # type: ignore[assignment]
+        out._operands = tensors if recording else ()
+        out._arrays = (left, right) if recording else ()
         return out
 
     return call
@@ -595,7 +556,7 @@ def _bare(op: Primitive, operands: tuple[Any, ...], static: dict[str, Any]) -> A
 
 
 def lift(value: Any) -> Any:
-    """A bare operand as a graph may keep it: numbers as they are (they do not upcast float32), arrays checked and copied."""
+    """A bare operand as a graph may keep it: arrays checked and copied, numbers as they are, to not upcast float32."""
     return value if type(value) in _PYTHON_SCALARS else as_array(value)
 
 

@@ -1,7 +1,7 @@
 """From a loss to its gradient graph: one more consumer of the one sweep, which it watches edge by edge.
 
-After this file the reader knows where the number on an edge comes from: it is the very array that the sweep was about to
-add to the operand's gradient.
+After this file the reader knows where the number on an edge comes from: it is the very array that the sweep was about
+to add to the operand's gradient.
 """
 
 from __future__ import annotations
@@ -54,21 +54,24 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None) -> GradientG
         contributions[node._serial, operand] = np.array(contribution)
         return contribution
 
-    needing = history([loss]) if isinstance(loss, Tensor) else []
-    gradients = pullback({loss: _seed(loss, gradient, False)}, needing, watch)
+    seed = _seed(loss, gradient, False)
+    needing = history([loss])
+    gradients = pullback({loss: seed}, needing, watch)
     ids, nodes = _nodes(loss, needing, gradients)
     edges = []
     underflowed: set[int] = set()  # serials of tensors at which something was lost below the smallest normal number
     formulas: dict[Any, str] = {}
     for node in reversed(needing):  # newest first: what arrives at a node decides what its zeros mean
         lost = node._serial in underflowed or _subnormal(gradients[node])
-        for i, (operand, array) in enumerate(zip(node._operands, node._arrays, strict=True)):
+        for i, operand in enumerate(node._operands):
             contribution = contributions.get((node._serial, i))
             state = _state(contribution, lost)
             if state == "underflow" and operand is not None:
                 underflowed.add(operand._serial)
             source = ids[operand._serial if operand is not None else (node._serial, i)]
-            edges.append(Edge(source, ids[node._serial], i, contribution, state, _formula(formulas, node, i, contribution)))
+            edges.append(
+                Edge(source, ids[node._serial], i, contribution, state, _formula(formulas, node, i, contribution))
+            )
     edges.sort(key=lambda edge: (edge.target, edge.operand))
     by_tensor = {tensor._serial: nodes[ids[tensor._serial]] for tensor in needing}
     return GradientGraph(tuple(nodes), tuple(edges), by_tensor)

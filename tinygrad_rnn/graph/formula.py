@@ -1,7 +1,8 @@
 """The formula of a derivative, read off the rule itself.
 
-After this file the reader knows why a rule is written only with operators and primitives: call it with a `Symbol`, which
-prints what is done to it, and the rule writes its own formula. Nothing is typed a second time, so nothing can disagree.
+After this file the reader knows why a rule is written only with operators and primitives: call it with a `Symbol`,
+which prints what is done to it, and the rule writes its own formula. Nothing is typed a second time, so nothing can
+disagree.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import OPS
-from ..tensor import Primitive
+from ..tensor import NUMPY, OPS, Primitive
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(5)
 _INFIX = {
@@ -73,6 +73,12 @@ class Symbol:
             return Symbol(f"{parts[0].at(level)} {sign} {parts[1].at(tighter)}", shape, level)
         return Symbol(f"{op.name}({', '.join(p.text for p in parts)})", shape)
 
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        return NUMPY[function](*args, **options)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any) -> Any:
+        return NUMPY[ufunc](*inputs)
+
     def _compare(self, sign: str, other: Any) -> Symbol:
         other = as_symbol(other)
         return Symbol(f"{self.text} {sign} {other.text}", np.broadcast_shapes(self.shape, other.shape), SUM)
@@ -118,7 +124,14 @@ def _operator(name: str, swapped: bool) -> Any:
     return lambda self, other: OPS[name](other, self) if swapped else OPS[name](self, other)
 
 
-for _name, _dunder in {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "truediv", "power": "pow"}.items():
+for _name, _dunder in {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "truediv",
+    "power": "pow",
+    "matmul": "matmul",
+}.items():
     setattr(Symbol, f"__{_dunder}__", _operator(_name, False))
     setattr(Symbol, f"__r{_dunder}__", _operator(_name, True))
 
@@ -130,7 +143,9 @@ def as_symbol(value: Any) -> Symbol:
     return Symbol(f"{float(value):g}" if np.ndim(value) == 0 else "const", np.shape(value))
 
 
-def formula(op: Primitive, operand: int, arrays: tuple[Any, ...], result_shape: tuple[int, ...], static: dict[str, Any]) -> str:
+def formula(
+    op: Primitive, operand: int, arrays: tuple[Any, ...], result_shape: tuple[int, ...], static: dict[str, Any]
+) -> str:
     """What the rule of one operand computes, in g (what arrives), y (the result) and the operands.
 
     Parameters
@@ -147,7 +162,8 @@ def formula(op: Primitive, operand: int, arrays: tuple[Any, ...], result_shape: 
     Returns
     -------
     str
-        Such as ``g × (1 − y²)``, with ``, Σ over (0,)`` where broadcasting is undone; a phrase for structural primitives.
+        Such as ``g × (1 − y²)``, with ``, Σ over (0,)`` where broadcasting is undone; a phrase for structural
+        primitives.
     """
     symbols = [
         a if isinstance(a, (int, float)) else Symbol(name, np.shape(a))

@@ -45,7 +45,10 @@ def statistics(array: Array) -> dict[str, Any]:
         return {"norm": 0.0, "min": None, "max": None, "mean": None}
     wide = np.asarray(array, dtype=np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        return {k: _plain(v) for k, v in {"norm": norm_of(wide), "min": wide.min(), "max": wide.max(), "mean": wide.mean()}.items()}
+        return {
+            k: _plain(v)
+            for k, v in {"norm": norm_of(wide), "min": wide.min(), "max": wide.max(), "mean": wide.mean()}.items()
+        }
 
 
 def _plain(value: Any) -> Any:
@@ -67,8 +70,8 @@ class Node:
     id : int
         Rank within this graph, from 0, oldest first; the loss is the last. Files are therefore byte-stable.
     kind : {"op", "parameter", "input", "constant", "loss"}
-        ``parameter``: a leaf that needs a gradient; ``input``: a named leaf or constant that needs none; ``constant``: a
-        number or an unnamed array; ``loss``: what was differentiated; ``op``: everything in between.
+        ``parameter``: a leaf that needs a gradient; ``input``: a named leaf or constant that needs none;
+        ``constant``: a number or an unnamed array; ``loss``: what was differentiated; ``op``: everything in between.
     name : str or None
         The name that the user or the cell gave: ``"h"``, ``"W_hh"``.
     op, symbol : str or None
@@ -153,8 +156,8 @@ class Edge:
 class GradientGraph:
     """Everything `gradient_graph` found: nodes oldest first (``nodes[i].id == i``), edges by (target, operand).
 
-    What holds, at every node that needs a gradient, and is property-tested: the contributions on the edges that leave it
-    sum, as arrays, to its gradient.
+    What holds, at every node that needs a gradient, and is property-tested: the contributions on the edges that leave
+    it sum, as arrays, to its gradient.
     """
 
     nodes: tuple[Node, ...]

@@ -1,13 +1,13 @@
 """Recurrent cells: one step of an RNN or LSTM, in the notation of the papers, with PyTorch's parameters.
 
-After this file the reader knows that a cell is nothing but a function ``cell(x, state) -> state`` with parameters; `unroll`
-repeats it. Parameter names, shapes, gate order (i, f, g, o) and both biases are those of `torch.nn`, so weights go in and out
-unchanged. Whatever is a tensor attribute of a cell is a parameter.
+After this file the reader knows that a cell is nothing but a function ``cell(x, state) -> state`` with parameters;
+`unroll` repeats it. Parameter names, shapes, gate order (i, f, g, o) and both biases are those of `torch.nn`, so
+weights go in and out unchanged. Whatever is a tensor attribute of a cell is a parameter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,12 @@ from ..ops import affine, relu, sigmoid, tanh
 from ..scope import scope
 from ..tensor import Tensor
 
-NONLINEARITIES = {"tanh": tanh, "relu": relu, "sigmoid": sigmoid, "identity": lambda z: z}
+NONLINEARITIES: dict[str, Callable[[Any], Any]] = {
+    "tanh": tanh,
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "identity": lambda z: z,
+}
 
 
 class Cell:
@@ -34,7 +39,9 @@ class Cell:
         Where the initial weights come from. All are U(-1/√H, 1/√H), PyTorch's default.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, rows: int, dtype: DTypeLike, rng: np.random.Generator | int | None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, rows: int, dtype: DTypeLike, rng: np.random.Generator | int | None
+    ) -> None:
         if input_size < 1 or hidden_size < 1:
             raise ValueError(f"sizes must be positive, not input_size={input_size}, hidden_size={hidden_size}")
         self.input_size, self.hidden_size, self.dtype = input_size, hidden_size, np.dtype(dtype)
@@ -71,7 +78,10 @@ class Cell:
             Listing every missing, unexpected and wrongly shaped entry.
         """
         parameters = self.parameters()
-        arrays = {name: np.asarray(value.detach() if hasattr(value, "detach") else value) for name, value in state_dict.items()}
+        arrays = {
+            name: np.asarray(value.detach() if hasattr(value, "detach") else value)
+            for name, value in state_dict.items()
+        }
         wrong = [f"missing {name} {p.shape}" for name, p in parameters.items() if name not in arrays]
         wrong += [f"unexpected {name} {a.shape}" for name, a in arrays.items() if name not in parameters]
         wrong += [
@@ -146,7 +156,8 @@ class LSTMCell(Cell):
     ----------
     input_size, hidden_size : int
     forget_bias, input_bias : float or array of shape (H,), optional
-        What the gate's two biases add up to: b_ih is set to it and b_hh to zero. Default: both stay random, as in PyTorch.
+        What the gate's two biases add up to: b_ih is set to it and b_hh to zero. Default: both stay random, as in
+        PyTorch.
     dtype : float32 or float64
     rng : numpy.random.Generator or int, optional
 

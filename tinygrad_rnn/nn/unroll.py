@@ -1,14 +1,14 @@
 """A cell repeated over a sequence: the computation graph that backpropagation through time walks.
 
-After this file the reader knows what "unrolled" means: T calls of the same cell with the same parameters, one scope each.
+After this file the reader knows what "unrolled" means: T calls of the same cell with the same parameters, one scope
+each.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-
-from ..ops import stack
+from ..functions import stack
 from ..scope import scope
 from ..tensor import Tensor, as_array
 
@@ -64,7 +64,9 @@ def unroll(cell: CellLike, inputs: Any, state: State = None) -> tuple[Tensor, St
         dtype = next((p.dtype for p in cell.parameters().values()), array.dtype)
         inputs = Tensor(array.astype(dtype, copy=False))
     if inputs.ndim not in (2, 3) or len(inputs) == 0:
-        raise ValueError(f"inputs of shape {inputs.shape}: a sequence has shape (T, B, I) or (T, I), with at least one step")
+        raise ValueError(
+            f"inputs of shape {inputs.shape}: a sequence has shape (T, B, I) or (T, I), with at least one step"
+        )
     if state is None:
         state = cell.initial_state(inputs.shape[1] if inputs.ndim == 3 else None)
     outputs = []

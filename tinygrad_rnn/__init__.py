@@ -1,0 +1,170 @@
+"""A minimal reverse-mode autodiff engine on NumPy that shows the gradient on every edge of an unrolled network.
+
+The tour, in the order in which data flows. A Tensor remembers how it was computed:
+
+>>> import numpy as np
+>>> import tinygrad_rnn as tg
+>>> x = tg.Tensor([1.0, 2.0, 3.0], requires_grad=True, name="x")
+>>> loss = tg.sum(x * x + x)
+>>> loss
+Tensor(20., op=sum)
+
+The sweep walks back from the loss and adds up what arrives at each leaf:
+
+>>> loss.backward()
+>>> x.grad
+Tensor([3., 5., 7.])
+
+The gradient graph has what flows along every edge. ``x`` is used three times; its gradient is the sum of three
+contributions:
+
+>>> graph = tg.gradient_graph(loss)
+>>> for edge in graph.edges_from(graph.node_of(x)):
+...     print(graph.nodes[edge.target].op, edge.contribution, edge.formula)
+multiply [1. 2. 3.] g × b
+multiply [1. 2. 3.] g × a
+add [1. 1. 1.] g
+
+A cell is one step of a recurrent network; `unroll` repeats it over a sequence of shape (T, B, I):
+
+>>> cell = tg.LSTMCell(input_size=2, hidden_size=4, forget_bias=1.0, rng=0)
+>>> outputs, (h, c) = tg.unroll(cell, np.ones((5, 1, 2)))
+>>> graph = tg.gradient_graph(tg.sum(h))
+>>> len(graph.nodes), len(graph.edges)
+(82, 116)
+
+``tg.draw(tg.sum(h), "lstm.svg")`` draws it, each edge with the gradient that flows along that very edge.
+"""
+
+from .autodiff import grad, hessian, hvp, jacobian, jvp, vjp
+from .draw import draw
+from .functions import (
+    broadcast_to,
+    clip,
+    concatenate,
+    cross_entropy,
+    cumsum,
+    einsum,
+    expand_dims,
+    getitem,
+    leaky_relu,
+    log_softmax,
+    logsumexp,
+    max,
+    mean,
+    min,
+    mse_loss,
+    prod,
+    reshape,
+    softmax,
+    split,
+    squeeze,
+    stack,
+    sum,
+    transpose,
+    var,
+    where,
+)
+from .graph import GradientGraph, gradient_graph
+from .nn import LSTMCell, RNNCell, unroll
+from .ops import (
+    abs,
+    add,
+    affine,
+    cos,
+    divide,
+    exp,
+    expm1,
+    linear,
+    log,
+    log1p,
+    matmul,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    power,
+    relu,
+    sigmoid,
+    sin,
+    softplus,
+    sqrt,
+    square,
+    subtract,
+    tanh,
+)
+from .scope import no_grad, scope
+from .tensor import OPS, GradientError, Primitive, Tensor, primitive
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "OPS",
+    "GradientError",
+    "GradientGraph",
+    "LSTMCell",
+    "Primitive",
+    "RNNCell",
+    "Tensor",
+    "abs",
+    "add",
+    "affine",
+    "broadcast_to",
+    "clip",
+    "concatenate",
+    "cos",
+    "cross_entropy",
+    "cumsum",
+    "divide",
+    "draw",
+    "einsum",
+    "exp",
+    "expand_dims",
+    "expm1",
+    "getitem",
+    "grad",
+    "gradient_graph",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
+    "leaky_relu",
+    "linear",
+    "log",
+    "log1p",
+    "log_softmax",
+    "logsumexp",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "mse_loss",
+    "multiply",
+    "negative",
+    "no_grad",
+    "power",
+    "primitive",
+    "prod",
+    "relu",
+    "reshape",
+    "scope",
+    "sigmoid",
+    "sin",
+    "softmax",
+    "softplus",
+    "split",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "subtract",
+    "sum",
+    "tanh",
+    "transpose",
+    "unroll",
+    "var",
+    "vjp",
+    "where",
+]
