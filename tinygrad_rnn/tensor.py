@@ -367,6 +367,7 @@ class Primitive(Protocol):
     rules: Any  # one per operand
     nary: bool
     __name__: str
+    __qualname__: str
 
     def __call__(self, *operands: Any, **static: Any) -> Any:
         """Compute, and remember the call where an operand needs a gradient."""
@@ -428,7 +429,7 @@ def primitive(
             )
     make = _any_number if nary else {1: _unary, 2: _binary}.get(len(rules), _any_number)
     op = cast(Primitive, make(forward))
-    op.name = op.__name__ = name
+    op.name = op.__name__ = op.__qualname__ = name
     op.symbol, op.phrase, op.nary = symbol or name, phrase, nary
     op.forward, op.rules = forward, EachOperand(rules[0]) if nary else rules
     op.__doc__ = f"{_first_line(forward) or name} One of the primitives: differentiable in its positional parameters."

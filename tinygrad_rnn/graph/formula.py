@@ -140,7 +140,7 @@ def as_symbol(value: Any) -> Symbol:
     """A Symbol as it is; a number as its digits; an array as an anonymous constant."""
     if isinstance(value, Symbol):
         return value
-    return Symbol(f"{float(value):g}" if np.ndim(value) == 0 else "const", np.shape(value))
+    return Symbol(f"{float(value):g}".replace("-", "−") if np.ndim(value) == 0 else "const", np.shape(value))
 
 
 def formula(

@@ -1,0 +1,556 @@
+"""The engine's contract: what a Tensor is, what changes nothing, what raises and with which remedy, how deep it goes."""
+
+import copy
+import gc
+import pickle
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+
+def leaf(*shape, seed=0, dtype=np.float64, name=None):
+    return tg.Tensor(np.random.default_rng(seed).normal(size=shape).astype(dtype), requires_grad=True, name=name)
+
+
+# -- Construction and dtypes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (1.5, np.float64),
+        ([1.0, 2.0], np.float64),
+        (np.float32([1, 2]), np.float32),
+        (np.arange(3), np.arange(3).dtype),
+        (True, np.bool_),
+        (np.array([1.0], dtype=">f8"), np.float64),
+    ],
+)
+def test_dtype_of_data_is_numpys(data, dtype):
+    assert tg.Tensor(data).dtype == dtype
+
+
+@pytest.mark.parametrize("data", [[1, 2], 3, np.arange(2, dtype=np.uint8), True, [False]])
+def test_integers_and_booleans_are_constants_only(data):
+    assert not tg.Tensor(data).requires_grad
+    with pytest.raises(TypeError, match=r"only floats can require a gradient.*astype"):
+        tg.Tensor(data, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.float16([1]),
+        np.longdouble([1]),
+        1j,
+        "text",
+        [b"bytes"],
+        None,
+        object(),
+        [[1.0], [1.0, 2.0]],
+        np.array(["2026-01-01"], dtype="datetime64[D]"),
+        np.ma.masked_array([1.0, 2.0], mask=[True, False]),
+    ],
+)
+def test_what_the_engine_does_not_compute_with_is_refused(data):
+    with pytest.raises(TypeError):
+        tg.Tensor(data)
+    with pytest.raises(TypeError):
+        leaf(1) * data
+
+
+def test_python_numbers_do_not_upcast_float32():
+    x = leaf(3, dtype=np.float32)
+    results = [x * 2.0, 2 * x, x + True, x / 3, 1.0 - x, x**2, 2.0**x, tg.maximum(x, 0.5), tg.clip(x, -1.0, 1.0), tg.mean(x)]
+    assert {y.dtype for y in results} == {np.dtype(np.float32)}
+    tg.sum(tg.stack(results[:-1])).backward()
+    assert x.grad.dtype == np.float32
+    assert (x * np.ones(3)).dtype == np.float64  # but an array of doubles does, as in NumPy
+
+
+def test_gradient_has_the_operands_dtype():
+    x, y = leaf(3, dtype=np.float32), leaf(3)
+    (x * y).sum().backward()
+    assert (x.grad.dtype, y.grad.dtype) == (np.float32, np.float64)
+
+
+# -- Nothing changes a gradient behind anybody's back ------------------------------------------------------------------
+
+
+def test_arrays_that_come_in_are_copied():
+    data, factor, mask, index = np.ones(3), np.full(3, 2.0), np.array([True, False, True]), np.array([0, 0])
+    x = tg.Tensor(data, requires_grad=True)
+    loss = tg.sum(x * factor) + tg.sum(tg.where(mask, x, 0.0)) + tg.sum(x[mask]) + tg.sum(x[index])
+    data[:], factor[:], mask[:], index[:] = 9, 9, False, 2
+    loss.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [6.0, 2.0, 4.0])
+    seed = np.ones(3)
+    y = x * 1.0
+    y.backward(seed)
+    seed[:] = 7
+    np.testing.assert_array_equal(x.grad.numpy(), [7.0, 3.0, 5.0])
+
+
+def test_what_goes_out_is_read_only():
+    x = leaf(3)
+    x.sum().backward()
+    for array in (x.data, x.numpy(), x.grad.data, (x * 2).data, np.asarray(tg.Tensor(x.numpy()).data)):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1.0
+    copied = np.asarray(x.detach())
+    copied[0] = 100.0
+    assert x.data[0] != 100.0
+    with pytest.raises(ValueError, match="read-only"):
+        np.array(x.detach(), copy=False)[0] = 100.0
+
+
+def test_rebinding_a_leaf_leaves_pending_gradients_alone():
+    w = tg.Tensor(3.0, requires_grad=True, name="w")
+    loss = w * w * w
+    w.data = 100.0
+    loss.backward()
+    assert w.grad.item() == 27.0
+    with pytest.raises(tg.GradientError, match=r"w was rebound"):
+        tg.grad(loss, w, create_graph=True)
+    assert (w * w).item() == 10_000.0
+
+
+def test_rebinding_keeps_shape_and_dtype():
+    w = leaf(3, dtype=np.float32)
+    w.data = [1, 2, 3]
+    assert w.dtype == np.float32
+    with pytest.raises(ValueError, match="make a new Tensor"):
+        w.data = [1.0, 2.0]
+    with pytest.raises(tg.GradientError, match="only a leaf"):
+        (w * 2).data = [1.0, 2.0, 3.0]
+
+
+def test_gradients_alias_neither_each_other_nor_the_seed():
+    a, b, seed = leaf(3), leaf(3), np.ones(3)
+    (a + b).backward(seed)
+    arrays = [a.grad._data, b.grad._data, seed, a._data, b._data]
+    assert not any(np.shares_memory(p, q) for i, p in enumerate(arrays) for q in arrays[:i])
+
+
+def test_tensors_are_values():
+    x = leaf(3)
+    before, y = x.numpy().copy(), x
+    y += 1
+    assert y is not x
+    np.testing.assert_array_equal(x.numpy(), before)
+    with pytest.raises(TypeError, match="never changed in place"):
+        x[0] = 1.0
+    for name in ("requires_grad", "shape", "is_leaf"):
+        with pytest.raises(AttributeError):
+            setattr(x, name, None)
+
+
+# -- backward, grad, and what they say when asked for the impossible ---------------------------------------------------
+
+
+def test_backward_accumulates_and_does_not_remember_the_interior():
+    x = tg.Tensor(2.0, requires_grad=True)
+    y = x
+    for _ in range(10):
+        y = y * 1.0
+    y.backward()
+    y.backward()
+    assert x.grad.item() == 2.0  # P26 of the facts: an engine that keeps interior gradients says 11
+    x.grad = None
+    y.backward()
+    assert x.grad.item() == 1.0
+
+
+def test_topological_order_on_doublings():
+    a = tg.Tensor(1.0, requires_grad=True)
+    b = a + a
+    c = b + b
+    assert tg.grad(c, a).item() == 4.0
+    x = tg.Tensor(3.0, requires_grad=True)
+    tg.grad(x * x + x, x)
+    assert tg.grad(x * x + x, x).item() == 7.0
+
+
+def test_grad_leaves_dot_grad_alone_and_reaches_the_interior():
+    x = leaf(3)
+    h = tg.tanh(x)
+    loss = tg.sum(h * h)
+    gh, gx = tg.grad(loss, [h, x])
+    np.testing.assert_allclose(gh.numpy(), 2 * h.numpy())
+    np.testing.assert_allclose(gx.numpy(), 2 * h.numpy() * (1 - h.numpy() ** 2))
+    assert x.grad is None
+    assert isinstance(tg.grad(loss, x), tg.Tensor)
+    assert isinstance(tg.grad(loss, (x,)), tuple)
+    np.testing.assert_array_equal(tg.grad(loss, loss).numpy(), 1.0)
+
+
+def test_dot_grad_of_the_interior_warns_and_names_grad():
+    h = leaf(3) * 2
+    with pytest.warns(UserWarning, match=r"grad\(loss, h\)"):
+        assert h.grad is None
+
+
+def test_graph_is_retained_by_default_and_freed_on_request():
+    x = leaf(3)
+    loss = tg.sum(tg.tanh(x) * x)
+    loss.backward()
+    loss.backward(retain_graph=False)
+    for ask in (loss.backward, lambda: tg.grad(loss, x), lambda: tg.gradient_graph(loss)):
+        with pytest.raises(tg.GradientError, match=r"freed.*run the forward pass again"):
+            ask()
+    assert "freed" in repr(loss)
+
+
+def test_freeing_lets_interior_memory_go():
+    x = leaf(3)
+    h = tg.tanh(x)
+    loss = tg.sum(h)
+    gone = weakref.ref(h)
+    del h
+    gc.disable()
+    try:
+        loss.backward(retain_graph=False)
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("ask", "remedy"),
+    [
+        (lambda x: (x * 2).backward(), r"reduce it with sum\(\) or mean\(\)"),
+        (lambda x: tg.grad(x * 2, x), r"grad_output"),
+        (lambda x: (x * 2).backward(np.ones(4)), r"shape \(4,\), the output \(3,\)"),
+        (lambda x: (x * 2).backward(1.0), r"must be the same"),
+        (lambda x: tg.Tensor(1.0).backward(), r"requires_grad=True"),
+        (lambda x: x.detach().sum().backward(), r"depends on nothing differentiable"),
+        (lambda x: tg.grad(x.sum(), leaf(2)), r"allow_unused=True"),
+        (lambda x: tg.hessian(lambda z: z * 2, x), r"scalar function"),
+        (lambda x: np.asarray(x), r"\.numpy\(\) or \.detach\(\)"),
+        (lambda x: tg.gradient_graph(x * 2), r"reduce it"),
+    ],
+)
+def test_misuse_of_gradients_names_the_remedy(ask, remedy):
+    with pytest.raises(tg.GradientError, match=remedy):
+        ask(leaf(3))
+
+
+@pytest.mark.parametrize(
+    ("ask", "remedy"),
+    [
+        (lambda x: np.linalg.norm(x), r"norm has no derivative rule.*\.numpy\(\)"),
+        (lambda x: np.floor(x), r"floor has no derivative rule"),
+        (lambda x: np.add(x, 1.0, out=np.zeros(3)), r"out="),
+        (lambda x: np.add(x, 1.0, where=[True, False, True]), r"where="),
+        (lambda x: np.sum(x, dtype=np.float32), r"dtype="),
+        (lambda x: np.add.reduce(x), r"use sum"),
+        (lambda x: np.zeros(3).__iadd__(x), r"out="),
+        (lambda x: tg.grad(3.0, x), r"only a Tensor"),
+        (lambda x: tg.grad(x.sum(), [1.0]), r"not a Tensor"),
+        (lambda x: tg.vjp(lambda z: z.numpy(), x), r"must return a Tensor"),
+        (lambda x: tg.clip(x, leaf(3), 1.0), r"minimum\(maximum"),
+        (lambda x: tg.Tensor([x, x]), r"stack"),
+        (lambda x: pickle.dumps(x * 2), r"detach"),
+        (lambda x: tg.tanh(x, x), r"tanh\(\) takes 1"),
+        (lambda x: tg.affine(x, x), r"takes 6 operands"),
+    ],
+)
+def test_misuse_of_numpy_names_the_remedy(ask, remedy):
+    with pytest.raises(TypeError, match=remedy):
+        ask(leaf(3))
+
+
+def test_errors_keep_numpys_words_and_say_where():
+    with pytest.raises(ValueError, match="mismatch in its core dimension") as caught, tg.scope("t=3"), tg.scope("lstm/forget"):
+        leaf(4, 16) @ leaf(8, 16)
+    assert caught.value.__notes__ == ["in matmul (4, 16) @ (8, 16) at t=3/lstm/forget"]
+    with pytest.raises(ValueError, match="could not be broadcast") as caught:
+        leaf(2) + leaf(3)
+    assert caught.value.__notes__ == ["in add (2,) + (3,)"]
+    with pytest.raises(IndexError, match="out of bounds") as caught, tg.scope("t=1"):
+        leaf(2)[5]
+    assert caught.value.__notes__ == ["in getitem (2,) at t=1"]
+    with pytest.raises(ValueError, match="axis 2 is out of bounds") as caught, tg.scope("t=1"):
+        tg.sum(leaf(2), axis=2)
+    assert caught.value.__notes__ == ["for shape (2,) at t=1"]
+
+
+def test_an_error_inside_a_rule_says_where_the_forward_pass_was():
+    broken = tg.primitive("broken", lambda x: x * 1.0, lambda g, y, x: g @ np.ones((7, 7)))
+    try:
+        with tg.scope("t=2"):
+            loss = tg.sum(broken(leaf(3)))
+        with pytest.raises(ValueError) as caught:
+            loss.backward()
+        assert caught.value.__notes__[-2:] == ["in the derivative with respect to operand 0", "in broken (3,) at t=2"]
+    finally:
+        del tg.OPS["broken"]
+
+
+def test_primitive_is_checked_when_it_is_declared():
+    for declare, complaint in [
+        (lambda: tg.primitive("tanh", np.tanh, lambda g, y, x: g), "exists already"),
+        (lambda: tg.primitive("new", np.add, lambda g, y, x: g, lambda g, y, x: g), "2 operands"),
+        (lambda: tg.primitive("new", np.add), "one rule per operand"),
+        (lambda: tg.primitive("new", np.add, lambda g, y, *xs: g, nary=True), "which"),
+    ]:
+        with pytest.raises(ValueError, match=complaint):
+            declare()
+    assert "new" not in tg.OPS
+
+
+# -- Python's and NumPy's protocols ------------------------------------------------------------------------------------
+
+
+def test_operators_in_every_order():
+    x, a = leaf(2, 2), np.array([[2.0, 1.0], [0.5, 3.0]])
+    for both in (
+        lambda p, q: p + q,
+        lambda p, q: p - q,
+        lambda p, q: p * q,
+        lambda p, q: p / q,
+        lambda p, q: p @ q,
+        lambda p, q: abs(p) ** q,
+    ):
+        for p, q in ((x, a), (a, x), (x, x), (x, a.tolist()), (a.tolist(), x)):
+            expected = both(*(np.asarray(v.numpy() if isinstance(v, tg.Tensor) else v) for v in (p, q)))
+            result = both(p if not isinstance(p, list) else tg.Tensor(p), q)
+            assert isinstance(result, tg.Tensor) and result.requires_grad
+            np.testing.assert_allclose(result.numpy(), expected)
+    assert isinstance(2**x, tg.Tensor) and isinstance(np.float64(2) * x, tg.Tensor)
+    assert (+x) is x and np.array_equal((-x).numpy(), -x.numpy())
+
+
+def test_numpy_functions_record():
+    x = leaf(2, 3)
+    for y, f in [
+        (np.tanh(x), np.tanh),
+        (np.sum(x, axis=0), lambda v: np.sum(v, axis=0)),
+        (np.max(x, axis=1, keepdims=True), lambda v: np.max(v, axis=1, keepdims=True)),
+        (np.ones(2) @ x, lambda v: np.ones(2) @ v),
+        (np.concatenate([x, np.ones((1, 3))]), lambda v: np.concatenate([v, np.ones((1, 3))])),
+        (np.stack([x, x]), lambda v: np.stack([v, v])),
+        (np.where(x > 0, x, 0.0), lambda v: np.where(v > 0, v, 0.0)),
+        (np.einsum("ij->ji", x), lambda v: np.einsum("ij->ji", v)),
+        (np.var(x, ddof=1), lambda v: np.var(v, ddof=1)),
+        (np.split(x, 3, axis=1)[1], lambda v: np.split(v, 3, axis=1)[1]),
+    ]:
+        assert isinstance(y, tg.Tensor) and y.requires_grad
+        np.testing.assert_allclose(y.numpy(), f(x.numpy()))
+
+
+def test_questions_about_values_are_answered_with_arrays():
+    x = leaf(2, 3)
+    assert type(x > 0) is np.ndarray and (x == x).all() and (x != x).sum() == 0  # noqa: PLR0124
+    assert np.shape(x) == (2, 3) and np.isfinite(x).all() and np.allclose(x, x.numpy())
+    assert x in {x} and {x: 1}[x] == 1 and hash(x) != hash(x.detach())
+
+
+def test_one_element_converts_and_more_does_not():
+    x = tg.Tensor([2.5], requires_grad=True)
+    assert (float(x), int(x), bool(x), x.item(), len(x)) == (2.5, 2, True, 2.5, 1)
+    assert [row.item() for row in leaf(2)] == list(leaf(2).numpy())
+    assert list(range(5))[tg.Tensor(3)] == 3
+    for convert in (float, int, bool, tg.Tensor.item):
+        with pytest.raises(ValueError):
+            convert(leaf(2))
+    with pytest.raises(TypeError):
+        len(tg.Tensor(1.0))
+
+
+def test_bare_arrays_stay_bare():
+    assert type(tg.tanh(np.ones(2))) is np.ndarray
+    np.testing.assert_array_equal(tg.add([1, 2], [3, 4]), [4, 6])
+    np.testing.assert_allclose(tg.softmax([0.0, 0.0]), [0.5, 0.5])
+    assert tg.sigmoid(0.0) == 0.5
+
+
+def test_zero_d_results_are_arrays():
+    x = tg.Tensor(0.5, requires_grad=True)
+    for y in (tg.tanh(x), x * x, x + 1, tg.sum(leaf(2)), leaf(2) @ leaf(2), tg.max(leaf(3)), leaf(2)[0]):
+        assert type(y._data) is np.ndarray and y.shape == ()
+
+
+def test_leaves_are_copied_and_pickled_as_values():
+    x = leaf(2, name="x")
+    for y in (copy.deepcopy(x), copy.copy(x), pickle.loads(pickle.dumps(x))):
+        assert y is not x and y.name == "x" and y.requires_grad and np.array_equal(y.numpy(), x.numpy())
+        assert not np.shares_memory(x._data, y._data)
+
+
+@pytest.mark.parametrize("f", [tg.sigmoid, tg.softplus, tg.logsumexp, tg.tanh, tg.log_softmax, tg.softmax, tg.relu])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extremes_neither_overflow_nor_warn(f, dtype):
+    x = tg.Tensor(np.array([-1e3, 0.0, 1e3], dtype=dtype), requires_grad=True)
+    y = f(x)
+    (g,) = tg.grad(tg.sum(y), [x])
+    assert np.isfinite(y.numpy()).all() and np.isfinite(g.numpy()).all()
+    loss = tg.cross_entropy(tg.reshape(x, (1, 3)), [0])
+    np.testing.assert_allclose(loss.item(), 2000.0)
+
+
+def test_sigmoid_keeps_its_digits_in_both_tails():
+    x = np.array([-700.0, -40.0, -1.0, 1.0, 40.0, 700.0])
+    np.testing.assert_allclose(tg.sigmoid(x), [9.859676543759770e-305, 4.248354255291589e-18, *1 / (1 + np.exp(-x[2:]))], rtol=1e-14)
+
+
+# -- State that must not leak ------------------------------------------------------------------------------------------
+
+
+def test_scopes_nest_and_survive_exceptions():
+    assert tg.Tensor(1.0).scope == ""
+    step = tg.scope("t=1")
+    with pytest.raises(RuntimeError), step, tg.scope("gate"), step:
+        assert (leaf(1) * 2).scope == "t=1/gate/t=1"
+        raise RuntimeError
+    assert tg.Tensor(1.0).scope == ""
+
+
+def test_no_grad_records_nothing_and_survives_exceptions():
+    x = leaf(2)
+
+    @tg.no_grad()
+    def half(v):
+        return v / 2
+
+    with pytest.raises(RuntimeError), tg.no_grad():
+        y = x * 2
+        assert not y.requires_grad and y.is_leaf
+        np.asarray(x)
+        raise RuntimeError
+    assert not half(x).requires_grad
+    assert (x * 2).requires_grad
+
+
+def test_threads_have_their_own_scope_and_recording():
+    seen = []
+
+    def work():
+        seen.append(((leaf(1) * 2).scope, (leaf(1) * 2).requires_grad))
+
+    with tg.scope("outer"), tg.no_grad():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert seen == [("", True)]
+
+
+# -- Depth and memory --------------------------------------------------------------------------------------------------
+
+
+def test_a_million_operations_deep():
+    x = tg.Tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(1_000_000):
+        y = y + x
+    y.backward()
+    assert x.grad.item() == 1_000_001.0
+    del y
+
+
+def test_diamonds_are_walked_once():
+    x = tg.Tensor(1.0, requires_grad=True)
+    h = x
+    for _ in range(60):
+        h = h * h
+    assert tg.grad(h, x).item() == 2.0**60
+    assert len(tg.gradient_graph(h).edges) == 120
+
+
+def test_dropping_the_loss_frees_the_graph_without_the_garbage_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        cell = tg.LSTMCell(2, 3, rng=0)
+        _, (h, c) = tg.unroll(cell, np.ones((4, 1, 2)))
+        loss = tg.sum(h * c)
+        loss.backward()
+        graph = tg.gradient_graph(loss)
+        gone = [weakref.ref(h), weakref.ref(c), weakref.ref(loss)]
+        del h, c, loss, _
+        assert [r() for r in gone] == [None] * 3
+        assert graph.nodes[-1].kind == "loss"
+    finally:
+        gc.enable()
+
+
+# -- Higher order ------------------------------------------------------------------------------------------------------
+
+
+def test_derivatives_to_the_fifth_order():
+    x = tg.Tensor(0.7, requires_grad=True)
+    y = tg.sin(x)
+    for expected in (np.cos, lambda v: -np.sin(v), lambda v: -np.cos(v), np.sin, np.cos):
+        y = tg.grad(y, x, create_graph=True)
+        np.testing.assert_allclose(y.item(), expected(0.7), rtol=1e-14)
+
+
+def test_create_graph_in_backward():
+    x = tg.Tensor(2.0, requires_grad=True)
+    (x**3).backward(create_graph=True)
+    g = x.grad
+    x.grad = None
+    g.backward()
+    assert x.grad.item() == 12.0
+
+
+def test_transforms_nest():
+    def f(z):
+        return tg.sum(tg.tanh(z) ** 3)
+
+    x = np.array([0.3, -0.8])
+    h = tg.hessian(f, x).numpy()
+    np.testing.assert_allclose(tg.jacobian(lambda z: tg.jacobian(f, z), x).numpy(), h, rtol=1e-12)
+    v = np.array([1.0, 2.0])
+    np.testing.assert_allclose(tg.hvp(f, (x,), (v,))[0].numpy(), h @ v, rtol=1e-12)
+    _, second = tg.jvp(lambda z: tg.jvp(f, (z,), (v,))[1], (x,), (v,))
+    np.testing.assert_allclose(second.item(), v @ h @ v, rtol=1e-12)
+
+
+def test_unused_inputs_give_zeros():
+    x = np.ones(2)
+    y, pullback = tg.vjp(lambda a, b: tg.sum(a * a), x, np.ones(3))
+    assert y.item() == 2.0
+    np.testing.assert_array_equal(pullback(1.0)[1].numpy(), np.zeros(3))
+    np.testing.assert_array_equal(tg.jvp(lambda a: tg.Tensor([1.0, 2.0]), (x,), (x,))[1].numpy(), [0.0, 0.0])
+    np.testing.assert_array_equal(tg.hessian(tg.sum, x).numpy(), np.zeros((2, 2)))
+    assert tg.jacobian(lambda a: a[:0], x).shape == (0, 2)
+    np.testing.assert_array_equal(tg.grad(leaf(2).sum(), leaf(3), allow_unused=True).numpy(), np.zeros(3))
+    assert not y.requires_grad
+
+
+def test_tangents_are_checked():
+    with pytest.raises(ValueError, match="one tangent for each"):
+        tg.jvp(tg.sum, (np.ones(2),), ())
+    with pytest.raises(ValueError, match=r"tangent of shape \(3,\)"):
+        tg.jvp(tg.sum, (np.ones(2),), (np.ones(3),))
+
+
+# -- The fast sweep and the watched one --------------------------------------------------------------------------------
+
+
+def test_a_hook_watches_or_cuts_an_edge():
+    x = tg.Tensor(3.0, requires_grad=True)
+    y = x * x
+    seen = []
+    full = tg.autodiff.pullback({y: np.ones(())}, [x], lambda node, i, c: seen.append((i, float(c))) or c)
+    assert seen == [(0, 3.0), (1, 3.0)] and float(full[x]) == 6.0
+    cut = tg.autodiff.pullback({y: np.ones(())}, [x], lambda node, i, c: c * 0 if i == 1 else c)
+    assert float(cut[x]) == 3.0
+
+
+def test_gathered_contributions_equal_the_watched_ones():
+    cell = tg.LSTMCell(3, 4, rng=0)
+    inputs = leaf(150, 2, 3, seed=1)  # longer than the sweep gathers at once
+    outputs, _ = tg.unroll(cell, inputs)
+    loss = tg.sum(outputs * outputs)
+    seed = {loss: np.ones(())}
+    leaves = [*cell.parameters().values(), inputs]
+    fast = tg.autodiff.pullback(seed, leaves)
+    watched = tg.autodiff.pullback(seed, leaves, lambda node, i, c: c)
+    for tensor in leaves:
+        np.testing.assert_allclose(fast[tensor], watched[tensor], rtol=1e-12, atol=1e-14)

@@ -1,0 +1,11 @@
+"""Pictures of gradient graphs: layout in time, colour by magnitude, DOT, and SVG, PNG or PDF.
+
+A gradient graph goes in, a `Picture` comes out. The modules follow that way: `style`, `geometry`, `template` (one
+cell), `tiles` (the cells of a graph), `layout`, `sheet`, `legend`, `dot`, `picture`; `engine` runs the layout program.
+"""
+
+from .engine import NoRenderer
+from .picture import Picture, draw
+from .style import Scale
+
+__all__ = ["NoRenderer", "Picture", "Scale", "draw"]

@@ -1,0 +1,354 @@
+"""Where everything stands: cells side by side in the order of time, or one graph as the engine likes it.
+
+After this file the reader knows why the same step looks the same everywhere (its layout is made once and repeated), why
+the cost grows with the number of steps and no faster, and how an edge runs that skips steps: on a rail below the cells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ..graph.model import Edge, GradientGraph, Node
+from . import engine
+from .geometry import Curve, Grid, Point, Rect, join, line, moved, place_labels, rounded, sweep, union
+from .style import Look, look
+from .template import LABEL, Plan, Template, lay_out, parse_curve
+from .tiles import Tile, cut, plans, shown, tensor_rank
+
+PAD = 14.0
+HEAD = 36.0
+"""Height of a frame's head, with the step and its gradient."""
+GAP = 46.0
+_STEP_GAP = 62.0
+_RAIL_GAP = 9.0
+
+
+@dataclass(frozen=True)
+class PlacedNode:
+    """A node at its place; `id` is its name in the DOT source, `frame` the frame that holds it."""
+
+    id: str
+    node: Node
+    look: Look
+    centre: Point
+    frame: int | None = None
+
+    @property
+    def rect(self) -> Rect:
+        """Its box."""
+        return Rect.around(self.centre, self.look.width, self.look.height)
+
+
+@dataclass(frozen=True)
+class PlacedEdge:
+    """An edge with its curve, border to border, and the centre of its label."""
+
+    edge: Edge
+    tail: str
+    head: str
+    curve: Curve
+    label: Point
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A rounded panel around a scope; `step` if it is a time step, whose head then tells its gradient."""
+
+    title: str
+    rect: Rect
+    nodes: tuple[Node, ...] = ()
+    step: str | None = None
+    parent: int | None = None
+
+
+@dataclass
+class Scene:
+    """Everything of one graph at its place, in points, y up. `shared` counts the copies of leaves drawn per step."""
+
+    nodes: list[PlacedNode] = field(default_factory=list)
+    edges: list[PlacedEdge] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    shared: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def rect(self) -> Rect:
+        """The box around all of it."""
+        points = [Rect(x, y, x, y) for edge in self.edges for x, y in edge.curve]
+        labels = [Rect.around(edge.label, *LABEL) for edge in self.edges]
+        return union([*(n.rect for n in self.nodes), *(f.rect for f in self.frames), *points, *labels])
+
+    def moved(self, dx: float, dy: float) -> Scene:
+        """The same at another place."""
+
+        def there(point: Point) -> Point:
+            return point[0] + dx, point[1] + dy
+
+        def box(r: Rect) -> Rect:
+            return Rect(r.left + dx, r.bottom + dy, r.right + dx, r.top + dy)
+
+        return Scene(
+            [replace(n, centre=there(n.centre)) for n in self.nodes],
+            [replace(e, curve=moved(e.curve, dx, dy), label=there(e.label)) for e in self.edges],
+            [replace(f, rect=box(f.rect)) for f in self.frames],
+            self.shared,
+        )
+
+
+def arrange(graph: GradientGraph, prefix: str = "") -> Scene:
+    """Place a graph: by time steps where it has them, as a whole where it has not."""
+    tiles = cut(graph)
+    return _plain(graph, prefix) if tiles is None else _tiled(graph, tiles, prefix)
+
+
+class _Row:
+    """The cells of one graph, side by side: offsets, frames, and the names of the drawn nodes."""
+
+    def __init__(self, graph: GradientGraph, tiles: list[Tile], prefix: str) -> None:
+        self.graph, self.prefix = graph, prefix
+        made: dict[Plan, Template] = {}
+        pairs = [(tile, plan) for tile, plan in zip(tiles, plans(tiles), strict=True) if tile.nodes]
+        self.tiles = [tile for tile, _ in pairs]
+        self.plans = [plan for _, plan in pairs]
+        self.templates = [_template(plan, tile, made) for tile, plan in pairs]
+        self.framed = [bool(tile.step) and not (len(tile.nodes) == 1 and tile.nodes[0].members) for tile in self.tiles]
+        self.offsets: list[Point] = []
+        self.homes: dict[int, int] = {}
+        self.copies = Counter(node.id for tile in self.tiles for node in tile.nodes)
+        for k, tile in enumerate(self.tiles):
+            for node in tile.nodes:
+                self.homes.setdefault(node.id, k)
+        self._shift()
+
+    def _shift(self) -> None:
+        x, levels = 0.0, dict[Plan, float]()
+        for k, (tile, template) in enumerate(zip(self.tiles, self.templates, strict=True)):
+            y = 0.0
+            if self.plans[k] in levels:  # time runs on one level
+                y = levels[self.plans[k]]
+            elif k and tile.arrivals:
+                edge, port, _ = tile.arrivals[0]
+                before = self.out_curve(k - 1, edge)
+                y = before[-1][1] - self._port_y(k, port)
+            elif k:
+                y = self.offsets[k - 1][1]
+            levels.setdefault(self.plans[k], y)
+            side = PAD if self.framed[k] else 0.0
+            self.offsets.append((x + side - template.box.left, y))
+            following = self.framed[k + 1] if k + 1 < len(self.tiles) else False
+            x += template.box.right - template.box.left + 2 * side
+            x += GAP if self.framed[k] or following else _STEP_GAP
+
+    def _port_y(self, k: int, port: int) -> float:
+        return next(
+            self.templates[k].arrivals[a][0][1] for a, (_, p, _) in enumerate(self.tiles[k].arrivals) if p == port
+        )
+
+    def name(self, k: int, local: int) -> str:
+        node = self.tiles[k].nodes[local]
+        return f"{self.prefix}n{node.id}" + (f"_{k}" if self.copies[node.id] > 1 else "")
+
+    def out_curve(self, k: int, edge: Edge, rail: bool = False) -> Curve:
+        out = (self.tiles[k].local[edge.source], tensor_rank(edge, self.graph.nodes))
+        curves = self.templates[k].exits if rail else self.templates[k].outs
+        return moved(curves[out], *self.offsets[k])
+
+
+def _template(plan: Plan, tile: Tile, made: dict[Plan, Template]) -> Template:
+    if plan not in made:
+        box = len(plan.looks) == 1 and (bool(tile.nodes[0].members) or tile.nodes[0].kind == "loss")
+        alone = box and len({port for port, _ in plan.arrivals}) == len(plan.arrivals)
+        made[plan] = _box_template(plan) if alone else lay_out(plan)
+    return made[plan]
+
+
+def _box_template(plan: Plan) -> Template:
+    """A collapsed step: one box, with a port per state, c above h, on both sides."""
+    look = plan.looks[0]
+    lanes = sorted({out for out in (*plan.outs, *(out for _, out in plan.tracks))})
+    pitch = min(26.0, (look.height - 14.0) / max(1, len(lanes) - 1))
+    heights = {out: ((len(lanes) - 1) / 2 - k) * pitch for k, out in enumerate(lanes)}
+    template = Template(centres={0: (look.width / 2, 0.0)})
+    right, tracks = look.width, dict(plan.tracks)
+    for out, y in heights.items():
+        template.outs[out] = ((right, y),)
+    for out in plan.exits:
+        template.exits[out] = ((right, -look.height / 2 + 6.0),)
+    ports = sorted({port for port, _ in plan.arrivals})
+    for a, (port, _) in enumerate(plan.arrivals):
+        spare = ((len(ports) - 1) / 2 - ports.index(port)) * pitch
+        template.arrivals[a] = ((0.0, heights[tracks[port]] if port in tracks else spare),)
+    template.box = Rect(0.0, -look.height / 2, right, look.height / 2)
+    return template
+
+
+def _tiled(graph: GradientGraph, tiles: list[Tile], prefix: str) -> Scene:
+    row, scene = _Row(graph, tiles, prefix), Scene()
+    _align_head(row)
+    tops = [row.templates[k].box.top + row.offsets[k][1] for k in range(len(row.tiles)) if row.framed[k]]
+    bottoms = [row.templates[k].box.bottom + row.offsets[k][1] for k in range(len(row.tiles)) if row.framed[k]]
+    for k, (tile, template) in enumerate(zip(row.tiles, row.templates, strict=True)):
+        frame = None
+        dx, dy = row.offsets[k]
+        if row.framed[k]:
+            frame = len(scene.frames)
+            box = template.box
+            rect = Rect(box.left + dx - PAD, min(bottoms) - PAD, box.right + dx + PAD, max(tops) + HEAD)
+            scene.frames.append(Frame(f"t = {(tile.step or '')[2:]}", rect, tuple(tile.nodes), tile.step))
+        for local, (node, shape) in enumerate(zip(tile.nodes, tile.looks, strict=True)):
+            x, y = template.centres[local]
+            scene.nodes.append(PlacedNode(row.name(k, local), node, shape, (x + dx, y + dy), frame))
+        for e, (edge, source, target) in enumerate(tile.inner):
+            curve = moved(template.inner[e], dx, dy)
+            label = moved((template.inner_labels[e],), dx, dy)[0]
+            scene.edges.append(PlacedEdge(edge, row.name(k, source), row.name(k, target), curve, label))
+        if k:
+            _add_arrivals(row, k, scene)
+    scene.shared = {node: count for node, count in row.copies.items() if count > 1}
+    _add_rails(row, scene)
+    scene.edges.sort(key=lambda placed: (placed.edge.target, placed.edge.operand, placed.edge.source))
+    return scene
+
+
+def _align_head(row: _Row) -> None:
+    """Initial states stand at the height where they enter the first step, if nothing was computed before it."""
+    if row.tiles[0].step or row.tiles[0].inner or len(row.tiles) < 2:
+        return
+    tile, template, first = row.tiles[0], row.templates[0], row.tiles[1]
+    width = max(shape.width for shape in tile.looks)
+    heights = {}
+    for edge, port, _ in first.arrivals:
+        heights[tile.local[edge.source]] = row._port_y(1, port) + row.offsets[1][1]
+    order = sorted(range(len(tile.nodes)), key=lambda n: -heights.get(n, 0.0))
+    aligned = Template(box=template.box)
+    y = 1e9
+    for n in order:
+        y = min(heights.get(n, y - 26.0), y - 26.0)
+        aligned.centres[n] = (width / 2, y)
+        for out in row.plans[0].outs:
+            if out[0] == n:
+                aligned.outs[out] = line((width / 2 + tile.looks[n].width / 2, y), (width, y))
+        for out in row.plans[0].exits:
+            if out[0] == n:
+                aligned.exits[out] = line((width / 2 + tile.looks[n].width / 2, y), (width, y))
+    gap = GAP - 12.0
+    aligned.box = Rect(0.0, y - 15.0, width, max(c[1] for c in aligned.centres.values()) + 15.0)
+    left = row.offsets[1][0] + row.templates[1].box.left - (PAD if row.framed[1] else 0.0)
+    row.templates[0], row.offsets[0] = aligned, (left - gap - width, 0.0)
+
+
+def _add_arrivals(row: _Row, k: int, scene: Scene) -> None:
+    """Edges from the cell before: through its port, over the gap, through the port of this cell."""
+    tile, template = row.tiles[k], row.templates[k]
+    for a, (edge, _, target) in enumerate(tile.arrivals):
+        start, end = row.out_curve(k - 1, edge), moved(template.arrivals[a], *row.offsets[k])
+        bridge = sweep(start[-1], end[0]) if abs(start[-1][1] - end[0][1]) > 0.5 else line(start[-1], end[0])
+        curve = join(*(c for c in (start, bridge, end) if len(c) > 1))
+        if a in template.arrival_labels:
+            label = moved((template.arrival_labels[a],), *row.offsets[k])[0]
+        else:
+            pads = (PAD if row.framed[k - 1] else 0.0), (PAD if row.framed[k] else 0.0)
+            x0, x1 = start[-1][0] + pads[0], end[0][0] - pads[1] - (0.0 if row.framed[k] else 9.0)
+            label = ((x0 + x1) / 2, (start[-1][1] + end[0][1]) / 2 + 8.5)
+        source = row.tiles[k - 1].local[edge.source]
+        scene.edges.append(PlacedEdge(edge, row.name(k - 1, source), row.name(k, target), curve, label))
+
+
+def _add_rails(row: _Row, scene: Scene) -> None:
+    """Edges that skip cells run below them, the earliest lowest, so that each number has its place on its own rail."""
+    waiting = [(row.homes[e.source], k, e, target) for k, tile in enumerate(row.tiles) for e, target in tile.rails]
+    if not waiting:
+        return
+    waiting.sort(key=lambda item: (item[0], -item[1], item[2].target, item[2].operand))
+    floor = scene.rect.bottom - (14.0 if row.framed[-2:] != [False, False] else 22.0)
+    pitch = min(_RAIL_GAP, 150.0 / len(waiting))
+    arriving = Counter((k, target) for _, k, _, target in waiting)
+    leaving = Counter(origin for origin, _, _, _ in waiting)
+    counts: Counter[tuple[int, int]] = Counter()
+    for index, (origin, k, edge, target) in enumerate(waiting):
+        start = row.out_curve(origin, edge, rail=True)
+        turn = start[-1][0] + (PAD if row.framed[origin] else 0.0) + 7.0
+        rail = floor - (len(waiting) - 1 - index) * pitch
+        counts[k, target] += 1
+        end = _landing(row, k, target, arriving[k, target] - counts[k, target], arriving[k, target])
+        way = rounded([start[-1], (turn, start[-1][1]), (turn, rail), (end[0], rail), end])
+        # At its beginning, where no later rail runs above; or at its end, if it began together with others.
+        label = ((turn + 9.0 if leaving[origin] == 1 else end[0] - 9.0 - LABEL[0]) + LABEL[0] / 2, rail + 7.5)
+        tail = row.name(origin, row.tiles[origin].local[edge.source])
+        curve = join(start, way) if len(start) > 1 else way
+        scene.edges.append(PlacedEdge(edge, tail, row.name(k, target), curve, label))
+
+
+def _landing(row: _Row, k: int, target: int, index: int, count: int) -> Point:
+    """Where the index-th of `count` rails meets its target from below: the latest leftmost, so that none cross."""
+    (x, y), shape = row.templates[k].centres[target], row.tiles[k].looks[target]
+    dx, dy = row.offsets[k]
+    spread = 0.0 if shape.shape == "ellipse" else min(20.0, (shape.width - 12.0) / max(1, count - 1))
+    return x + dx + (index - (count - 1) / 2) * spread, y + dy - shape.height / 2
+
+
+def _plain(graph: GradientGraph, prefix: str) -> Scene:
+    """A graph without (usable) time steps: placed by the engine as a whole, framed by scope."""
+    drawn = [edge for edge in graph.edges if not edge.internal]
+    operands: dict[int, int] = {}
+    for edge in drawn:
+        operands[edge.target] = operands.get(edge.target, 0) + 1
+    nodes = shown(graph)
+    looks = {node.id: look(node, operands.get(node.id, 0)) for node in nodes}
+    paths: dict[str, list[Node]] = {}
+    for node in nodes:
+        paths.setdefault(node.scope, []).append(node)
+    rows = ["graph [rankdir=LR nodesep=0.28 ranksep=0.62]", "edge [arrowhead=none]", 'node [fixedsize=true label=""]']
+    if len(drawn) > 300:  # quality that no one sees in a graph of this size
+        rows.append("graph [nslimit=1 nslimit1=1 mclimit=0.3]")
+    frames: dict[str, int] = {}
+    rows += _clusters("", paths, looks, frames)
+    rows += [f"n{edge.source} -> n{edge.target} [id={e}]" for e, edge in enumerate(drawn)]
+    found = engine.layout("digraph {\n" + "\n".join(rows) + "\n}\n")
+    scene = Scene()
+    boxes = {o["name"]: tuple(map(float, o["bb"].split(","))) for o in found["objects"] if "bb" in o}
+    for path, number in frames.items():
+        inside = tuple(node for node in nodes if node.scope == path)
+        name = path.rsplit("/", 1)[-1]
+        step = name if "/" not in path and name.startswith("t=") else None
+        parent = frames.get(path.rsplit("/", 1)[0]) if "/" in path else None
+        scene.frames.append(Frame(name.replace("t=", "t = "), Rect(*boxes[f"cluster_{number}"]), inside, step, parent))
+    places = {o["name"]: o["pos"].split(",") for o in found["objects"] if "pos" in o}
+    for node in nodes:
+        x, y = map(float, places[f"n{node.id}"])
+        scene.nodes.append(PlacedNode(f"{prefix}n{node.id}", node, looks[node.id], (x, y), frames.get(node.scope)))
+    curves = {int(e["id"]): parse_curve(e["pos"]) for e in found.get("edges", ())}
+    _add_plain_edges(scene, drawn, curves, prefix)
+    return scene
+
+
+def _clusters(
+    path: str, paths: Mapping[str, list[Node]], looks: Mapping[int, Look], frames: dict[str, int]
+) -> list[str]:
+    """The nodes of a scope, and the clusters of the scopes inside it, as rows of DOT."""
+    rows = []
+    for node in paths.get(path, ()):
+        shape = looks[node.id]
+        outline = "ellipse" if shape.shape == "ellipse" else "box"
+        rows.append(f"n{node.id} [width={shape.width / 72:.4f} height={shape.height / 72:.4f} shape={outline}]")
+    start = f"{path}/" if path else ""
+    names = dict.fromkeys(p[len(start) :].split("/", 1)[0] for p in paths if p.startswith(start) and p != path)
+    for name in names:
+        inner = start + name
+        frames[inner] = len(frames)
+        room = '<<TABLE BORDER="0" FIXEDSIZE="TRUE" WIDTH="96" HEIGHT="26"><TR><TD></TD></TR></TABLE>>'
+        rows.append(f"subgraph cluster_{frames[inner]} {{ margin=10 label={room}")
+        rows += [*_clusters(inner, paths, looks, frames), "}"]
+    return rows
+
+
+def _add_plain_edges(scene: Scene, drawn: list[Edge], curves: Mapping[int, Curve], prefix: str) -> None:
+    grid = Grid()
+    for placed in scene.nodes:
+        grid.add_rect(placed.rect.grown(1.0))
+    for e, curve in curves.items():
+        grid.add_curve(curve, e)
+    labels = place_labels(dict(sorted(curves.items())), LABEL, grid)
+    for e, edge in enumerate(drawn):
+        scene.edges.append(PlacedEdge(edge, f"{prefix}n{edge.source}", f"{prefix}n{edge.target}", curves[e], labels[e]))

@@ -1,0 +1,343 @@
+"""How a gradient looks: colour, width, line and number of an edge, and the shape of a node.
+
+After this file the reader knows the visual code of a picture. Colour and width follow the logarithm of the gradient on
+one fixed scale (``1e-12`` to ``1``), so that two pictures can be compared; an exact zero, an underflow, a NaN, an
+explosion and "needs no gradient" each look like nothing else, also without colour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ..graph.model import Node, Norm, State
+
+EXPLODING = 1e3
+"""Above this an edge is drawn as exploding (unless an explicit scale reaches higher)."""
+
+LABEL_SIZE = 8.5
+MAX_LABELS = 400
+"""With more edges than this, ``labels="auto"`` leaves the numbers to the tooltips."""
+SMALLEST_NORMAL = "<1e-308"
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+# The bundled fonts of the default engine have no glyph for these.
+_SAFE_GLYPHS = str.maketrans({"⊙": "×", "⊗": "×", "⊕": "+", "∘": "·", "∗": "*", "⋯": "…", "⊤": "ᵀ"})
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of one background; `roles` maps a node's role to (fill, border)."""
+
+    name: str
+    background: str
+    panel: str
+    frame: str
+    ink: str
+    muted: str
+    none: str
+    exploding: str
+    broken: str
+    weak: tuple[float, float]
+    strong: tuple[float, float]
+    chroma: float
+    roles: Mapping[str, tuple[str, str]]
+
+
+LIGHT = Theme(
+    name="light",
+    background="#ffffff",
+    panel="#f6f8fa",
+    frame="#d0d7de",
+    ink="#1f2328",
+    muted="#59636e",
+    none="#848d97",
+    exploding="#a40e26",
+    broken="#d1242f",
+    weak=(0.63, 100.0),
+    strong=(0.29, 285.0),
+    chroma=0.125,
+    roles={
+        "value": ("#eaf1fb", "#5b7fb5"),
+        "op": ("#ffffff", "#8c959f"),
+        "parameter": ("#fff3dc", "#bf8700"),
+        "input": ("#e8f5ec", "#4c9a6a"),
+        "constant": ("#ffffff", "#b6bec7"),
+        "loss": ("#fdebf0", "#b2476a"),
+    },
+)
+DARK = Theme(
+    name="dark",
+    background="#0d1117",
+    panel="#161b22",
+    frame="#30363d",
+    ink="#e6edf3",
+    muted="#9aa4af",
+    none="#7d8590",
+    exploding="#ff6a69",
+    broken="#ff4d4f",
+    weak=(0.54, 285.0),
+    strong=(0.93, 100.0),
+    chroma=0.125,
+    roles={
+        "value": ("#182a44", "#6c97d6"),
+        "op": ("#21262d", "#8b949e"),
+        "parameter": ("#33290f", "#c99a2e"),
+        "input": ("#142d1f", "#5aa878"),
+        "constant": ("#161b22", "#5c6570"),
+        "loss": ("#3a1a27", "#d8708f"),
+    },
+)
+THEMES = {"light": LIGHT, "dark": DARK}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The range of magnitudes that the colours span; weaker ones keep the palest colour, and their true number."""
+
+    lo: float = 1e-12
+    hi: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0.0 < self.lo < self.hi < math.inf):
+            raise ValueError(f"scale must be (lo, hi) with 0 < lo < hi, both finite; got ({self.lo!r}, {self.hi!r})")
+
+    @property
+    def decades(self) -> tuple[float, float]:
+        """Log10 of both ends."""
+        return math.log10(self.lo), math.log10(self.hi)
+
+    @property
+    def exploding(self) -> float:
+        """The magnitude above which an edge is drawn as exploding."""
+        return max(EXPLODING, self.hi)
+
+    def fraction(self, magnitude: float) -> float:
+        """Where a magnitude lies on the scale: 0 at (or below) the weak end, 1 at (or above) the strong one."""
+        if magnitude <= 0.0:
+            return 0.0
+        lo, hi = self.decades
+        return min(1.0, max(0.0, (math.log10(magnitude) - lo) / (hi - lo)))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller chose about the looks."""
+
+    theme: Theme
+    scale: Scale
+    norm: Norm = "l2"
+    labels: bool = True
+
+
+def scale_of(spec: Scale | str | tuple[float, float] | None, magnitudes: Iterable[float]) -> Scale:
+    """Read the ``scale=`` argument: None (fixed, 1e-12 to 1), ``"fit"``, ``(lo, hi)``, or a `Scale`.
+
+    ``"fit"`` spans whole decades around the given magnitudes: at least 2, at most 12, and none above `EXPLODING`.
+    """
+    if isinstance(spec, Scale):
+        return spec
+    if spec is None:
+        return Scale()
+    if spec == "fit":
+        logs = [math.log10(m) for m in magnitudes if 0.0 < m <= EXPLODING]
+        hi = math.ceil(max(logs, default=0.0))
+        lo = min(hi - 2, max(hi - 12, math.floor(min(logs, default=-12.0))))
+        return Scale(max(10.0**lo, 1e-307), max(10.0**hi, 1e-305))
+    if isinstance(spec, str) or len(spec) != 2:
+        raise ValueError(f'scale must be None, "fit", a Scale or a pair (lo, hi); got {spec!r}')
+    return Scale(float(spec[0]), float(spec[1]))
+
+
+def oklch(lightness: float, chroma: float, hue: float) -> str:
+    """A colour of the OKLCH space as ``#rrggbb``; chroma is lowered until the colour exists in sRGB.
+
+    Ottosson, "A perceptual color space for image processing" (2020).
+    """
+    while True:
+        a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+        long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+        medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+        short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+        linear = (
+            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
+        )
+        if chroma <= 0.0 or all(-1e-4 <= c <= 1.0 + 1e-4 for c in linear):
+            break
+        chroma -= 0.005
+    return "#" + "".join(f"{round(255 * _gamma(c)):02x}" for c in linear)
+
+
+def _gamma(linear: float) -> float:
+    c = min(1.0, max(0.0, linear))
+    return 12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#rrggbb`` (WCAG 2.2)."""
+    channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours (WCAG 2.2): 1 to 21."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def ramp(fraction: float, theme: Theme) -> str:
+    """The colour at a place on the scale: pale (weak) to deep (strong), lightness monotone, hue as a second channel."""
+    (l0, h0), (l1, h1) = theme.weak, theme.strong
+    return oklch(l0 + fraction * (l1 - l0), theme.chroma, h0 + fraction * (h1 - h0))
+
+
+def number(magnitude: float) -> str:
+    """A magnitude as two digits that fit on an edge: ``0.21``, ``12``, ``3.2e-5``."""
+    if math.isnan(magnitude):
+        return "NaN"
+    if math.isinf(magnitude):
+        return "inf"
+    if magnitude == 0.0:
+        return "0"
+    if not 0.0995 <= magnitude < 999.5:
+        mantissa, exponent = f"{magnitude:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    digits = 0 if magnitude >= 9.95 else 1 if magnitude >= 0.995 else 2
+    return f"{magnitude:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class EdgeStyle:
+    """Everything that the drawing of an edge depends on but its place."""
+
+    color: str
+    width: float
+    line: str
+    label: str
+    arrowhead: str
+    bold: bool = False
+
+    @property
+    def arrowsize(self) -> float:
+        """Size of the arrowhead in Graphviz units (10 pt at 1)."""
+        return round(0.42 + 0.04 * self.width, 2)
+
+
+def edge_style(magnitude: float | None, state: State, scale: Scale, theme: Theme) -> EdgeStyle:
+    """The look of an edge that carries a contribution of this magnitude and state.
+
+    One table for pictures and legend. `magnitude` is ignored where the state says it all.
+    """
+    if state == "none" or magnitude is None:
+        return EdgeStyle(theme.none, 0.8, "dashed", "", "onormal")
+    if state in ("nan", "inf"):
+        double = f"{theme.broken}:{theme.background}:{theme.broken}"
+        return EdgeStyle(double, 1.6, "solid", "NaN" if state == "nan" else "inf", "normal", bold=True)
+    if state == "zero":
+        return EdgeStyle(theme.muted, 1.5, "dotted", "0", "tee")
+    if state == "underflow":
+        return EdgeStyle(ramp(0.0, theme), 1.6, "dotted", SMALLEST_NORMAL, "normal")
+    if magnitude > scale.exploding:
+        label = ">1e308" if math.isinf(magnitude) else number(magnitude)
+        return EdgeStyle(theme.exploding, 5.5, "solid", f"▲ {label}", "normal", bold=True)
+    fraction = scale.fraction(magnitude)
+    return EdgeStyle(ramp(fraction, theme), round(1.0 + 3.6 * fraction, 2), "solid", number(magnitude), "normal")
+
+
+def clean(text: str, limit: int = 24) -> str:
+    """A name as printable text of bounded length: XML has no place for control characters, a box none for a novel."""
+    text = "".join(c if c.isprintable() else "?" for c in text).translate(_SAFE_GLYPHS)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def subscript(text: str) -> str:
+    """Digits lowered: ``h0`` -> ``h₀``."""
+    return text.translate(_SUBSCRIPTS)
+
+
+def text_width(text: str, size: float) -> float:
+    """Width in points of a line of Helvetica, near enough to size a box with."""
+    units = 0.0
+    for c in text:
+        units += 0.28 if c in "iljtfrI.,:;|'!()[] " else 0.36 if c in "₀₁₂₃₄₅₆₇₈₉" else 0.86 if c in "mwMW@%‖" else 0.57
+    return units * size
+
+
+@dataclass(frozen=True)
+class Look:
+    """The shape of a node: its role (which picks the colours), size in points, and one or two lines of text."""
+
+    role: str
+    shape: str
+    width: float
+    height: float
+    big: str
+    small: str = ""
+    fontsize: float = 10.0
+
+
+def _box(role: str, big: str, small: str, base: str, extra: float = 16.0, minimum: float = 40.0) -> Look:
+    # Sized by the name without its time step, so that all cells are identical.
+    width = max(minimum, text_width(base, 10.0) + extra, text_width(small, 8.0) + 12.0)
+    return Look(role, "box", math.ceil(width), 32.0, big, small)
+
+
+def look(node: Node, operands: int = 0) -> Look:
+    """How a node is drawn; one with many operands is wide, so that its edges arrive side by side."""
+    step = (node.step or "")[2:]
+    name = clean(node.name) if node.name is not None else None
+    symbol = clean(node.symbol or node.op or "", 14)
+    if node.kind == "loss":
+        box = _box("loss", name or "L", symbol if name != symbol else "", name or "L", minimum=48.0)
+        # Its second border lies outside of a node's nominal size.
+        return replace(box, width=max(box.width, min(240.0, 14.0 * operands)), height=40.0)
+    if node.members:
+        return _group_look(node, name, step)
+    if node.kind in ("parameter", "input"):
+        text = _leaf_text(node, name, step)
+        base = f"{undated(name)}₀₀" if step and name else text
+        width = max(30.0, math.ceil(text_width(base, 9.0) + 11.0))
+        return Look(node.kind, "box", width, 20.0, text, fontsize=9.0)
+    if node.kind == "constant":
+        text = name or (number_text(node) if node.value.size == 1 else "×".join(map(str, node.shape)))
+        return Look("constant", "box", max(22.0, math.ceil(text_width(text, 8.0) + 9.0)), 17.0, text, fontsize=8.0)
+    if name is not None:
+        return _box("value", name + subscript(step), symbol if symbol != name else "", name + "₀₀")
+    if node.op == "getitem":
+        return Look("op", "box", 20.0, 18.0, "[ ]", fontsize=8.0)
+    spread = 20.0 * operands if 2 < operands <= 8 else 10.0 * operands if operands > 8 else 0.0
+    if len(symbol) <= 2 and not spread:
+        return Look("op", "ellipse", 26.0, 26.0, symbol)
+    width = max(30.0, text_width(symbol, 9.0) + 14.0, min(240.0, spread))
+    return Look("op", "pill", math.ceil(width), 24.0, symbol, fontsize=9.0)
+
+
+def undated(name: str) -> str:
+    """A name without the number at its end: x₁ and x₂ of two time steps are the same thing."""
+    return name.rstrip("0123456789") or name
+
+
+def _leaf_text(node: Node, name: str | None, step: str) -> str:
+    if name is None:
+        return "×".join(map(str, node.shape)) or "scalar"
+    if step:
+        return name if name.endswith(step) else name + subscript(step)
+    return name[:-1] + subscript(name[-1]) if len(name) == 2 and name[1].isdigit() else name
+
+
+def _group_look(node: Node, name: str | None, step: str) -> Look:
+    path = node.scope.split("/")
+    if len(path) == 1:
+        return Look("value", "box", 58.0, 50.0, f"t = {step}" if step else clean(node.scope), name or "")
+    tail = clean(path[-1])
+    if name is None:
+        return _box("value", tail, "", tail)
+    return _box("value", name + subscript(step), tail if tail != name else "", name + "₀₀")
+
+
+def number_text(node: Node) -> str:
+    """The value of a one-element node in three digits."""
+    return f"{node.value.reshape(-1)[0].item():.3g}"
