@@ -1,4 +1,4 @@
-"""The cells against backpropagation through time derived by hand, the textbook's way; `unroll`; parameters in and out."""
+"""The cells against backpropagation through time derived by hand; `unroll`; parameters in and out."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,8 @@ def lstm_by_hand(parameters, x, h0, c0, v):
         dh = dh + v[t]
         dc = dc + dh * o * (1 - np.tanh(c) ** 2)
         dz = np.concatenate(
-            [dc * g * i * (1 - i), dc * before * f * (1 - f), dc * i * (1 - g * g), dh * np.tanh(c) * o * (1 - o)], axis=1
+            [dc * g * i * (1 - i), dc * before * f * (1 - f), dc * i * (1 - g * g), dh * np.tanh(c) * o * (1 - o)],
+            axis=1,
         )
         dW, dU, db = dW + dz.T @ x[t], dU + dz.T @ h, db + dz.sum(0)
         dx[t], dh, dc = dz @ W, dz @ U, dc * f
@@ -176,7 +177,7 @@ def test_state_dict_that_does_not_fit_changes_nothing():
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones(5)), r"\(T, B, I\)"),
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((0, 1, 2))), "at least one step"),
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((4, 1, 5))), "mismatch"),
-        (lambda: tg.RNNCell(2, 3)(np.ones((4, 2)), tg.Tensor(np.zeros((1, 3)))), "same shape"),
+        (lambda: tg.RNNCell(2, 3)(np.ones((4, 2)), tg.Tensor(np.zeros((1, 3)))), "same leading axes"),
         (lambda: tg.linear(tg.Tensor(np.ones(2)), np.ones((3, 2)), np.ones(1)), r"shape \(O,\)"),
     ],
 )
@@ -189,7 +190,8 @@ def test_float32_cells_compute_in_float32():
     cell = tg.LSTMCell(INPUT, HIDDEN, dtype=np.float32, rng=0)
     outputs, (h, c) = tg.unroll(cell, data()[0])
     tg.sum(outputs).backward()
-    assert {outputs.dtype, h.dtype, c.dtype, *(p.grad.dtype for p in cell.parameters().values())} == {np.dtype(np.float32)}
+    gradients = [p.grad.dtype for p in cell.parameters().values()]
+    assert {outputs.dtype, h.dtype, c.dtype, *gradients} == {np.dtype(np.float32)}
 
 
 def test_a_cell_of_ones_own_is_a_full_citizen():

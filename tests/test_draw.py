@@ -17,9 +17,9 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.draw import NoRenderer, Scale, draw, engine
 from tinygrad_rnn.draw.geometry import Rect, samples
 from tinygrad_rnn.draw.layout import arrange
-from tinygrad_rnn.draw.picture import at_level
 from tinygrad_rnn.draw.style import DARK, LIGHT, contrast, edge_style, look, number, oklch, ramp, scale_of
 from tinygrad_rnn.draw.template import LABEL
+from tinygrad_rnn.draw.view import View
 from tinygrad_rnn.graph.collapse import collapse
 from tinygrad_rnn.graph.model import norm_of
 
@@ -190,7 +190,7 @@ def test_two_pictures_share_one_scale():
 
 @pytest.mark.parametrize(("kind", "level"), [("rnn", "op"), ("lstm", "op"), ("lstm", "gate"), ("lstm", "step")])
 def test_steps_are_alike_and_run_to_the_right(kind, level):
-    scene = arrange(at_level(unrolled(kind, 4, "last"), level))
+    scene = arrange(View(level, fold=None).of([unrolled(kind, 4, "last")])[0])
     cells = {}
     for p in scene.nodes:
         step = p.node.step or (f"t={p.id.split('_')[1]}" if "_" in p.id else None)  # a copy tells its cell
@@ -210,7 +210,7 @@ def test_steps_are_alike_and_run_to_the_right(kind, level):
 @pytest.mark.parametrize("loss", ["last", "all"])
 @pytest.mark.parametrize("level", ["op", "gate", "step"])
 def test_nothing_overlaps(kind, loss, level):
-    scene = arrange(at_level(unrolled(kind, 3, loss), level))
+    scene = arrange(View(level, fold=None).of([unrolled(kind, 3, loss)])[0])
     boxes = [p.rect for p in scene.nodes]
     labels = [Rect.around(e.label, *LABEL) for e in scene.edges if e.edge.contribution is not None]
     things = boxes + labels
@@ -508,4 +508,4 @@ def test_labels_can_be_left_out():
     graph = unrolled("rnn", 2)
     with_labels, without = (placed(draw(graph, labels=choice))[1] for choice in (True, False))
     assert any(e.get("label") for e in with_labels) and not any(e.get("label") for e in without)
-    assert look(graph.nodes[0]).big == "weight_ih"
+    assert look(graph.nodes[0]).big == "W_ih"  # as the textbook has it

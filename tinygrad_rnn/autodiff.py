@@ -17,25 +17,24 @@ from numpy.typing import ArrayLike
 
 from . import ops
 from .scope import CONTEXT
-from .tensor import FUNCTIONS, Gathered, GradientError, Primitive, Tensor, as_array, constant, explain
+from .tensor import FUNCTIONS, Gathered, GradientError, Tensor, as_array, constant, explain
 
 Through = Callable[[Tensor, int, Any], Any]
 Function = Callable[..., Any]
 
 _by_age = attrgetter("_serial")
 
-MOST_PARTS = 64
-"""How many uses of an operand the sweep gathers before it adds them up: enough to fill a product."""
+MOST_GATHERED = 2**17
+"""How many numbers the sweep gathers for an operand before it adds them up: what fits a cache, or as many as it has."""
 
 
-def _freed(*_: Any, **__: Any) -> Any:
-    raise GradientError(
-        "this graph was freed by backward(retain_graph=False): run the forward pass again, or retain it"
-    )
+class _Freed:
+    """Takes the place of the operands of a tensor whose history was given up: whoever walks there is told so."""
 
-
-FREED = cast(Primitive, _freed)  # stands in for the primitive of a tensor whose history was given up
-FREED.name = "freed"
+    def __iter__(self) -> Any:
+        raise GradientError(
+            "this graph was freed by backward(retain_graph=False): run the forward pass again, or retain it"
+        )
 
 
 def history(outputs: Iterable[Tensor]) -> list[Tensor]:
@@ -43,10 +42,7 @@ def history(outputs: Iterable[Tensor]) -> list[Tensor]:
     seen = set(outputs)
     waiting = list(seen)
     while waiting:
-        node = waiting.pop()
-        if node._op is FREED:
-            _freed()
-        for operand in node._operands:
+        for operand in waiting.pop()._operands:
             if operand is not None and operand._requires_grad and operand not in seen:
                 seen.add(operand)
                 waiting.append(operand)
@@ -114,7 +110,7 @@ def pullback(
                 if gather and type(rule) is Gathered:
                     parts = gathered[operand][rule.total]
                     parts.append(rule.parts(*inputs, **static))
-                    if len(parts) == MOST_PARTS:
+                    if len(parts) * g.size > MOST_GATHERED and len(parts) * g.size > array.size:
                         _settle(operand, gathered.pop(operand), cotangents)
                     continue
                 contribution = rule(*inputs, **static) if static else rule(*inputs)
@@ -129,7 +125,7 @@ def pullback(
             known = cotangents.get(operand)
             cotangents[operand] = contribution if known is None else known + contribution
         if not retain_graph:
-            node._op, node._operands, node._arrays, node._static = FREED, (), (), {}
+            node._operands, node._arrays, node._static = cast(Any, _Freed()), (), {}
             on_path.discard(node)
     return {node: g for node, g in cotangents.items() if node in keep}
 
@@ -189,9 +185,9 @@ def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
     return constant(array) if create_graph else array
 
 
-def _owned(g: Any, shape: tuple[int, ...]) -> Tensor:
+def _owned(g: Any) -> Tensor:
     """A gradient as it leaves the engine: a Tensor with an array of its own."""
-    return g if isinstance(g, Tensor) else constant(np.array(np.broadcast_to(g, shape)))
+    return g if isinstance(g, Tensor) else constant(np.array(g))
 
 
 def backward(
@@ -221,7 +217,7 @@ def backward(
     for leaf, g in found.items():
         if leaf._grad is not None:
             g = leaf._grad + g if create_graph else leaf._grad._data + g
-        leaf._grad = _owned(g, leaf.shape)
+        leaf._grad = _owned(g)
 
 
 def grad(
@@ -261,8 +257,10 @@ def grad(
     found = pullback({output: _seed(output, grad_output, create_graph)}, tensors, create_graph=create_graph)
     for i, x in enumerate(tensors):
         if x not in found and not allow_unused:
-            raise GradientError(f"the output does not depend on input {i} ({x!r}): pass allow_unused=True for zeros")
-    result = tuple([_owned(found.get(x, np.zeros((), x.dtype)), x.shape) for x in tensors])
+            raise GradientError(
+                f"the output does not depend on input {i} {x.name or x.shape}: pass allow_unused=True for zeros"
+            )
+    result = tuple([_owned(found[x] if x in found else np.zeros(x.shape, x.dtype)) for x in tensors])
     return result[0] if isinstance(inputs, Tensor) else result
 
 

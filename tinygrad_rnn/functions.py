@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from . import ops
-from .ops import exp, is_basic, kept, multiply, square
+from .ops import exp, is_basic, kept, log, multiply, square
 from .scope import CONTEXT
 from .tensor import FUNCTIONS, NUMPY, OPS, Tensor, raw
 
@@ -248,14 +248,23 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     return [getitem(x, (slice(None),) * axis + (slice(a, b),)) for a, b in zip([0, *cuts], [*cuts, n], strict=True)]
 
 
+def _shifted(x: Any, axis: Any) -> Any:
+    """Subtract the largest element along an axis, a constant that softmax does not see: exp cannot overflow."""
+    x = _operand(x)
+    largest = np.max(raw(x), axis=axis, keepdims=True)
+    return x - np.where(np.isfinite(largest), largest, 0.0).astype(x.dtype, copy=False)
+
+
 def log_softmax(x: Any, axis: Any = -1) -> Any:
     """x - log Σ exp x along an axis, without overflow."""
-    return x - logsumexp(x, axis, keepdims=True)
+    z = _shifted(x, axis)
+    return z - log(sum(exp(z), axis, keepdims=True))
 
 
 def softmax(x: Any, axis: Any = -1) -> Any:
     """exp x / Σ exp x along an axis, without overflow."""
-    return exp(log_softmax(x, axis))
+    e = exp(_shifted(x, axis))
+    return e / sum(e, axis, keepdims=True)
 
 
 def mse_loss(prediction: Any, target: Any) -> Any:

@@ -89,10 +89,11 @@ def _linear_forward(x: Any, W: Any, b: Any) -> Any:
 
 
 def _affine_forward(x: Any, W: Any, b: Any, h: Any, U: Any, d: Any) -> Any:
-    left, right = _linear_forward(x, W, b), _linear_forward(h, U, d)
-    if left.shape != right.shape:
-        raise ValueError(f"x Wᵀ + b of shape {left.shape} and h Uᵀ + d of shape {right.shape} must have the same shape")
-    return left + right
+    bias = b + d  # added first: it is small, and the products are large
+    if not b.shape == d.shape == W.shape[:1] == U.shape[:1] or x.shape[:-1] != h.shape[:-1]:
+        shapes = "(..., I), (O, I), (O,), (..., H), (O, H), (O,)"
+        raise ValueError(f"x Wᵀ + b + h Uᵀ + d needs the shapes {shapes} with the same leading axes for x and h")
+    return _matmul(x, W.T) + _matmul(h, U.T) + bias
 
 
 def _rows(x: Any) -> Any:
@@ -122,10 +123,12 @@ def _in_place(picks: Any, x: Any) -> Any:
         return scatter(g, index=index, shape=x.shape)
     out = np.zeros(x.shape, x.dtype)
     for g, index in picks:
-        if is_basic(index):
-            out[index] += g
-        else:
+        if not is_basic(index):
             np.add.at(out, index, g)
+        elif isinstance(part := out[index], np.ndarray):
+            part += g  # a view: one pass less than out[index] += g
+        else:
+            out[index] = part + g
     return out
 
 
@@ -177,10 +180,10 @@ multiply = primitive("multiply", operator.mul,     lambda g, y, a, b: g * b,
                                                    lambda g, y, a, b: g * a, symbol="×")
 divide   = primitive("divide",   operator.truediv, lambda g, y, a, b: g / b,
                                                    lambda g, y, a, b: -g * y / b, symbol="/")
-# 0 ** (b - 1) is kept out where b = 0, and log 0 where the base is 0: both products are 0 there.
+# 0 ** (b - 1) is kept out where b = 0, and log 0 where 0 ** b is constant in b: both products are 0 there.
 power    = primitive("power",    operator.pow,
     lambda g, y, a, b: g * b * np.where((a == 0) & (b == 0), 1.0, a) ** (b - 1),
-    lambda g, y, a, b: np.where((a == 0) & (b >= 0), 0.0, g * y * np.log(np.where(a == 0, 1.0, a))), symbol="^")
+    lambda g, y, a, b: g * y * np.log(np.where((a == 0) & (b >= 0), 1.0, a)), symbol="^")
 matmul   = primitive("matmul",   _matmul, _matmul_left, _matmul_right, symbol="@")
 maximum  = primitive("maximum",  np.maximum,
     lambda g, y, a, b: np.where(a == b, 0.5 * g, np.where(a > b, g, 0.0)),

@@ -1,38 +1,31 @@
 """Where in the program a tensor is made, and whether its history is recorded.
 
-After this file the reader knows the only ambient state the engine has: one immutable pair in one `ContextVar`. A
-scope is a path such as ``t=3/forget``; every tensor remembers the path that was open when it was made, which is how a
-picture can later group what belongs to one time step or one gate. Each thread starts with no scope and recording on.
+After this file the reader knows the only ambient state the engine has: one immutable tuple in one `ContextVar`. A scope
+is a path such as ``t=3/forget``; every tensor remembers the path that was open when it was made, which is how a picture
+can later group what belongs to one time step or one gate. Each thread starts with no scope and recording on.
 """
 
 from __future__ import annotations
 
 from contextlib import ContextDecorator
 from contextvars import ContextVar
-from copy import copy
 from typing import Any
 
-# (path, recording). One variable for both, and a bare tuple, because every operation reads it.
-CONTEXT: ContextVar[tuple[str, bool]] = ContextVar("tinygrad_rnn", default=("", True))
+# (path, recording, the context outside). One variable for all, and a bare tuple, because every operation reads it.
+# What to go back to is part of it, so that a scope object has no state of its own and may be shared by threads.
+CONTEXT: ContextVar[tuple[str, bool, Any]] = ContextVar("tinygrad_rnn", default=("", True, None))
 
 
 class _Inside(ContextDecorator):
-    """Puts back the context that it found, also after an exception.
+    """Leaves the context that it entered, also after an exception.
 
-    A plain class rather than ``@contextlib.contextmanager``: half the cost, and the same object can be entered twice.
-    The outer context is set again instead of resetting a token, since a token dies with its generator.
+    A plain class rather than ``@contextlib.contextmanager``, at a third of the cost.
     """
 
-    __slots__ = ("_outer",)
-
-    _outer: Any  # (context to put back, what was here before) for each entry
-
-    def _recreate_cm(self) -> Any:  # as a decorator: a new one per call, since calls may overlap in threads
-        return copy(self)
+    __slots__ = ()
 
     def __exit__(self, *exception: object) -> None:
-        context, self._outer = self._outer
-        CONTEXT.set(context)
+        CONTEXT.set(CONTEXT.get()[2])
 
 
 class scope(_Inside):
@@ -54,13 +47,11 @@ class scope(_Inside):
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
-        self._outer = None
         self.name = name
 
     def __enter__(self) -> None:
-        outer = path, recording = CONTEXT.get()
-        self._outer = (outer, self._outer)
-        CONTEXT.set((f"{path}/{self.name}" if path else self.name, recording))
+        outer = CONTEXT.get()
+        CONTEXT.set((f"{outer[0]}/{self.name}" if outer[0] else self.name, outer[1], outer))
 
 
 class no_grad(_Inside):
@@ -77,10 +68,6 @@ class no_grad(_Inside):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
-        self._outer = None
-
     def __enter__(self) -> None:
         outer = CONTEXT.get()
-        self._outer = (outer, self._outer)
-        CONTEXT.set((outer[0], False))
+        CONTEXT.set((outer[0], False, outer))

@@ -36,6 +36,7 @@ NUMPY: dict[Any, Callable[..., Any]] = {}
 
 _next_serial = count().__next__
 _new = object.__new__
+_NO_STATIC: dict[str, Any] = {}  # shared, so that the many nodes without static parameters keep no dict each
 _PYTHON_SCALARS = frozenset({float, int, bool})
 
 
@@ -293,7 +294,7 @@ def constant(data: Array, name: str | None = None) -> Tensor:
     tensor.name = name
     tensor.scope = CONTEXT.get()[0]
     tensor._operands = tensor._arrays = ()
-    tensor._static = {}
+    tensor._static = _NO_STATIC
     tensor._requires_grad = False
     return tensor
 
@@ -462,7 +463,7 @@ def _any_number(forward: Callable[..., Any]) -> Callable[..., Any]:
             if all([x is None for x in tensors]):
                 return _bare(op, operands, static)
             arrays = tuple([x._data if type(x) is Tensor else lift(x) for x in operands])
-        path, recording = CONTEXT.get()
+        path, recording, _ = CONTEXT.get()
         try:
             data = forward(*arrays, **static)
         except Exception as error:
@@ -485,7 +486,7 @@ def _unary(forward: Callable[..., Any]) -> Callable[..., Any]:
         if type(x) is not Tensor:
             return _bare(cast(Primitive, call), (x,), static)
         array = x._data
-        path, recording = CONTEXT.get()
+        path, recording, _ = CONTEXT.get()
         try:
             data = forward(array, **static) if static else forward(array)
         except Exception as error:
@@ -496,7 +497,7 @@ def _unary(forward: Callable[..., Any]) -> Callable[..., Any]:
         out._serial = _next_serial()
         out._grad = out.name = None
         out.scope = path
-        out._static = static
+        out._static = static or _NO_STATIC
         out._requires_grad = recording = recording and x._requires_grad
         out._op = call if recording else None  # type: ignore[assignment]
         out._operands = (x,) if recording else ()
@@ -517,7 +518,7 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
             left, right, needs, tensors = lift(a), b._data, b._requires_grad, (None, b)
         else:
             return _bare(cast(Primitive, call), (a, b), static)
-        path, recording = CONTEXT.get()
+        path, recording, _ = CONTEXT.get()
         try:
             data = forward(left, right, **static) if static else forward(left, right)
         except Exception as error:
@@ -528,7 +529,7 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
         out._serial = _next_serial()
         out._grad = out.name = None
         out.scope = path
-        out._static = static
+        out._static = static or _NO_STATIC
         out._requires_grad = recording = recording and needs
         out._op = call if recording else None  # type: ignore[assignment]
         out._operands = tensors if recording else ()

@@ -1,4 +1,4 @@
-"""A gradient graph seen from further away: one node per gate, or per time step.
+"""A gradient graph seen from further away: one node per gate, per time step, or for a run of time steps.
 
 After this file the reader knows why such a view may not add up norms: what flows back along a collapsed edge is the sum
 of arrays, which can cancel, and its norm is taken after.
@@ -6,39 +6,43 @@ of arrays, which can cancel, and its norm is taken after.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
-from .model import Array, Edge, GradientGraph, Node, State
+from .model import Array, Edge, GradientGraph, Level, Node, State
+from .steps import run_of, step_number
 
-Level = Literal["op", "gate", "step"]
-DEPTH = {"gate": 2, "step": 1}
+Run = tuple[int, int]
+"""The first and the last of some consecutive time steps."""
 
 
 @dataclass
 class _Group:
-    """Nodes that become one; a lone node outside every group is not `real`."""
+    """Nodes that become one, and the scope they have in common; None for a lone node outside every group."""
 
-    real: bool
+    scope: str | None
     members: list[Node] = field(default_factory=list)
 
 
-def collapse(graph: GradientGraph, level: Level) -> GradientGraph:
-    """Put all nodes of one gate, or one time step, into one node.
+def collapse(graph: GradientGraph, level: Level, folded: Sequence[Run] = ()) -> GradientGraph:
+    """Put all nodes of one gate, of one time step, or of a run of time steps, into one node.
 
     There is one edge for each tensor and each group that uses it: its contribution is the sum of that tensor's
     contributions into the group, and `Edge.tensor` is the tensor, so that h and c stay two edges. Edges inside a group
     are kept and marked `internal`. So the contributions of each tensor still sum to its gradient. A group's ``value``
-    and ``gradient`` are those of its last tensor that is used outside. At level "step" what follows the last step
-    becomes one node with the loss.
+    and ``gradient`` are those of its last tensor that is used outside. At levels "gate" and "step" what follows the
+    last step becomes one node with the loss. The graph is not changed; a collapsed one is collapsed anew from its `origin`.
 
     Parameters
     ----------
     graph : GradientGraph
-    level : {"op", "gate", "step"}
-        "op" gives the graph back; "gate" collapses scopes of depth 2 (``t=3/forget``), "step" those of depth 1.
+    level : {"op", "gate", "step"} or int
+        "op" gives the graph back as it is; "step" collapses each time step (or, outside of all, each outermost scope),
+        "gate" the scopes one deeper (``t=3/forget``), a number those of that depth.
+    folded : sequence of (first, last)
+        Runs of time steps that become one node each, of scope ``t=4..47``, whatever the level.
 
     Returns
     -------
@@ -48,36 +52,63 @@ def collapse(graph: GradientGraph, level: Level) -> GradientGraph:
     ------
     ValueError
         Unknown level.
+
+    Examples
+    --------
+    >>> import tinygrad_rnn as tg
+    >>> with tg.scope("t=1"):
+    ...     x = tg.Tensor(3.0, requires_grad=True, name="x")
+    ...     y = x * x + x
+    >>> [(e.norm, e.internal) for e in tg.gradient_graph(y * y).collapse("step").edges if e.tensor.name == "x"]
+    [(168.0, True)]
     """
-    if level == "op":
+    whole = isinstance(level, int) and not isinstance(level, bool) and level > 0
+    if level not in ("op", "gate", "step") and not whole:
+        raise ValueError(f'level must be "op", "gate", "step" or a depth of at least 1, not {level!r}')
+    if level == "op" and not folded:
         return graph
-    if level not in DEPTH:
-        raise ValueError(f'level must be "op", "gate" or "step", not {level!r}')
-    groups = _groups(graph, DEPTH[level], level == "step")
+    graph = graph.origin or graph
+    groups = _groups(graph, level, folded)
     # A group is as old as its newest member, whose value leaves it.
     ordered = sorted(groups.values(), key=lambda group: group.members[-1].id)
     home = {member.id: rank for rank, group in enumerate(ordered) for member in group.members}
     used_outside = {edge.source for edge in graph.edges if home[edge.source] != home[edge.target]}
     # A step is named after all states that some step hands on; the last one has them too, if no one to hand them to.
     states = {node.name for node in graph.nodes if node.id in used_outside and node.name}
-    nodes = tuple(_node(rank, group, used_outside, states, DEPTH[level]) for rank, group in enumerate(ordered))
+    nodes = tuple(_node(rank, group, used_outside, states) for rank, group in enumerate(ordered))
     by_tensor = {serial: nodes[home[node.id]] for serial, node in graph.by_tensor.items()}
-    return GradientGraph(nodes, _edges(graph, home, ordered), by_tensor)
+    return GradientGraph(nodes, _edges(graph, home, ordered), by_tensor, graph)
 
 
-def _groups(graph: GradientGraph, depth: int, with_loss: bool) -> dict[object, _Group]:
+def _groups(graph: GradientGraph, level: Level, folded: Sequence[Run]) -> dict[object, _Group]:
     groups: dict[object, _Group] = {}
-    tail = _tail(graph) if with_loss else set()
+    tail = _tail(graph) if level in ("gate", "step") else set()
     for node in graph.nodes:
-        parts = node.scope.split("/") if node.scope else []
-        if len(parts) >= depth:
-            group = groups.setdefault("/".join(parts[:depth]), _Group(True))
+        scope = _scope(node, level, folded)
+        if scope is not None:
+            group = groups.setdefault(scope, _Group(scope))
         elif node.id in tail:
-            group = groups.setdefault("", _Group(len(tail) > 1))
+            group = groups.setdefault("", _Group("" if len(tail) > 1 else None))
         else:
-            group = groups.setdefault(node.id, _Group(False))
+            group = groups.setdefault(node.id, _Group(None))
         group.members.append(node)
     return groups
+
+
+def _scope(node: Node, level: Level, folded: Sequence[Run]) -> str | None:
+    """The scope whose group a node joins; None if it stays alone."""
+    if not node.scope:
+        return None
+    parts = node.scope.split("/")
+    number = step_number(node.step) if node.step and folded else None
+    run = next((run for run in folded if number is not None and run[0] <= number <= run[1]), None)
+    if run is not None:
+        return "/".join([*parts[: parts.index(node.step or "")], run_of(*run)])
+    if level == "op":
+        return None
+    outermost = parts.index(node.step) + 1 if node.step else 1
+    depth = outermost if level == "step" else outermost + 1 if level == "gate" else level
+    return "/".join(parts[:depth]) if len(parts) >= depth else None
 
 
 def _tail(graph: GradientGraph) -> set[int]:
@@ -96,9 +127,9 @@ def _tail(graph: GradientGraph) -> set[int]:
     return tail
 
 
-def _node(rank: int, group: _Group, used_outside: set[int], states: set[str], depth: int) -> Node:
+def _node(rank: int, group: _Group, used_outside: set[int], states: set[str]) -> Node:
     last = group.members[-1]
-    if not group.real:
+    if group.scope is None:
         return replace(last, id=rank)
     exits = [member for member in group.members if member.id in used_outside] or [last]
     main = last if last.kind == "loss" else exits[-1]
@@ -108,7 +139,7 @@ def _node(rank: int, group: _Group, used_outside: set[int], states: set[str], de
         id=rank,
         name=last.name if last.kind == "loss" else ", ".join(filter(None, names)) or None,
         kind="loss" if last.kind == "loss" else "op",
-        scope="/".join(main.scope.split("/")[:depth]),
+        scope=group.scope,
         members=tuple(group.members),
     )
 
@@ -116,19 +147,19 @@ def _node(rank: int, group: _Group, used_outside: set[int], states: set[str], de
 def _edges(graph: GradientGraph, home: dict[int, int], ordered: list[_Group]) -> tuple[Edge, ...]:
     """One edge per tensor and consuming group; the edges into a node that is no group stay as they are."""
     merged: dict[tuple[int, int, int], list[Edge]] = {}
+    real = [group.scope is not None for group in ordered]
     for edge in graph.edges:
         target = home[edge.target]
-        operand = 0 if ordered[target].real else edge.operand
-        merged.setdefault((target, edge.source, operand), []).append(edge)
+        merged.setdefault((target, edge.source, 0 if real[target] else edge.operand), []).append(edge)
     found: list[Edge] = []
-    count = dict.fromkeys(range(len(ordered)), 0)
+    count = [0] * len(ordered)
     for (target, source, operand), edges in sorted(merged.items(), key=lambda item: (item[0][0], item[1][0].target)):
-        contribution, state = _sum(edges)
+        contribution, state = total(edges)
         found.append(
             Edge(
                 source=home[source],
                 target=target,
-                operand=count[target] if ordered[target].real else operand,
+                operand=count[target] if real[target] else operand,
                 contribution=contribution,
                 state=state,
                 formula=edges[0].formula if len(edges) == 1 else f"sum over {len(edges)} uses",
@@ -140,7 +171,7 @@ def _edges(graph: GradientGraph, home: dict[int, int], ordered: list[_Group]) ->
     return tuple(sorted(found, key=lambda edge: (edge.target, edge.operand)))
 
 
-def _sum(edges: list[Edge]) -> tuple[Array | None, State]:
+def total(edges: Sequence[Edge]) -> tuple[Array | None, State]:
     """The contribution of several uses of one tensor together, and what its number means."""
     parts = [edge.contribution for edge in edges if edge.contribution is not None]
     if not parts:
@@ -148,12 +179,17 @@ def _sum(edges: list[Edge]) -> tuple[Array | None, State]:
     if len(edges) == 1:
         return parts[0], edges[0].state
     with np.errstate(invalid="ignore", over="ignore"):
-        total = np.sum(parts, axis=0, dtype=parts[0].dtype)
-    largest = float(np.max(np.abs(total), initial=0.0))
+        array = np.sum(parts, axis=0, dtype=parts[0].dtype)
+    return array, state_of(array, any(edge.state == "underflow" for edge in edges))
+
+
+def state_of(array: Array, lost: bool) -> State:
+    """What the norm of an array means; `lost` says that something in it had underflowed."""
+    largest = float(np.max(np.abs(array), initial=0.0))
     if np.isnan(largest):
-        return total, "nan"
+        return "nan"
     if np.isinf(largest):
-        return total, "inf"
+        return "inf"
     if largest == 0.0:
-        return total, "underflow" if any(edge.state == "underflow" for edge in edges) else "zero"
-    return total, "underflow" if largest < np.finfo(total.dtype).tiny else "finite"
+        return "underflow" if lost else "zero"
+    return "underflow" if largest < np.finfo(array.dtype).tiny else "finite"

@@ -23,6 +23,7 @@ Array = NDArray[Any]
 Kind = Literal["op", "parameter", "input", "constant", "loss"]
 Norm = Literal["l2", "rms", "max"]
 State = Literal["finite", "zero", "underflow", "nan", "inf", "none"]
+Level = Literal["op", "gate", "step"] | int
 
 
 def norm_of(array: Array, norm: Norm = "l2") -> float:
@@ -110,9 +111,24 @@ class Node:
 
     @property
     def step(self) -> str | None:
-        """The time step in its scope (``"t=3"``), or None outside of all."""
-        first = self.scope.split("/", 1)[0]
-        return first if first.startswith("t=") else None
+        """The time step in its scope (``"t=3"``, wherever in the path), or None outside of all."""
+        return next((part for part in self.scope.split("/") if part.startswith("t=")), None)
+
+
+def _record(node: Node, arrays: bool) -> dict[str, Any]:
+    """A node as JSON has it."""
+    return {
+        "id": node.id,
+        "kind": node.kind,
+        "name": node.name,
+        "op": node.op,
+        "scope": node.scope,
+        "shape": list(node.shape),
+        "dtype": node.dtype,
+        "value": statistics(node.value),
+        "gradient": None if node.gradient is None else statistics(node.gradient),
+        **({"gradient_array": _plain(node.gradient)} if arrays and node.gradient is not None else {}),
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,12 +173,18 @@ class GradientGraph:
     """Everything `gradient_graph` found: nodes oldest first (``nodes[i].id == i``), edges by (target, operand).
 
     What holds, at every node that needs a gradient, and is property-tested: the contributions on the edges that leave
-    it sum, as arrays, to its gradient.
+    it sum, as arrays, to its gradient. After `collapse` it holds at every tensor, which is then `Edge.tensor`.
+
+    Attributes
+    ----------
+    origin : GradientGraph or None
+        Of a collapsed graph: the graph of single operations that it was made from.
     """
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     by_tensor: Mapping[int, Node] = field(default_factory=dict, repr=False)
+    origin: GradientGraph | None = field(default=None, repr=False)
 
     def node_of(self, tensor: Tensor) -> Node:
         """The node of a tensor.
@@ -177,29 +199,29 @@ class GradientGraph:
         except KeyError:
             raise KeyError(f"{tensor!r} is not among the tensors that this loss sends a gradient to") from None
 
+    def collapse(self, level: Level) -> GradientGraph:
+        """The same graph from further away; see `tinygrad_rnn.graph.collapse.collapse`.
+
+        Parameters
+        ----------
+        level : {"op", "gate", "step"} or int
+            One node per operation, gate or time step, or per scope of that depth.
+        """
+        from .collapse import collapse  # which is made of these classes
+
+        return collapse(self, level)
+
     def to_dict(self, arrays: bool = False) -> dict[str, Any]:
         """Nodes and edges as JSON-ready data; NaN and infinities are the strings ``"nan"``, ``"inf"``, ``"-inf"``.
+
+        A collapsed graph has ``tensors`` too: those that flow along its edges, each edge with the id of its own.
 
         Parameters
         ----------
         arrays : bool
             Add the gradients and contributions themselves, so that anyone can re-add them.
         """
-        nodes = [
-            {
-                "id": node.id,
-                "kind": node.kind,
-                "name": node.name,
-                "op": node.op,
-                "scope": node.scope,
-                "shape": list(node.shape),
-                "dtype": node.dtype,
-                "value": statistics(node.value),
-                "gradient": None if node.gradient is None else statistics(node.gradient),
-                **({"gradient_array": _plain(node.gradient)} if arrays and node.gradient is not None else {}),
-            }
-            for node in self.nodes
-        ]
+        tensors = {edge.tensor.id: edge.tensor for edge in self.edges if edge.tensor is not None}
         edges = [
             {
                 "source": edge.source,
@@ -208,11 +230,17 @@ class GradientGraph:
                 "norm": _plain(edge.norm),
                 "state": edge.state,
                 "formula": edge.formula,
+                **({} if edge.tensor is None else {"tensor": edge.tensor.id, "internal": edge.internal}),
                 **({"contribution": _plain(edge.contribution)} if arrays and edge.contribution is not None else {}),
             }
             for edge in self.edges
         ]
-        return {"format": "tinygrad_rnn.GradientGraph/1", "nodes": nodes, "edges": edges}
+        return {
+            "format": "tinygrad_rnn.GradientGraph/1",
+            "nodes": [_record(node, arrays) for node in self.nodes],
+            "edges": edges,
+            **({"tensors": [_record(tensors[id], arrays) for id in sorted(tensors)]} if tensors else {}),
+        }
 
     def to_json(self, path: str | PathLike[str], arrays: bool = False) -> None:
         """Write `to_dict` to a file, whole or not at all."""

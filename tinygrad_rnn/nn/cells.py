@@ -25,6 +25,9 @@ NONLINEARITIES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+INPUT, FORGET, CANDIDATE, OUTPUT = scope("input"), scope("forget"), scope("candidate"), scope("output")
+
+
 class Cell:
     """What the cells share: parameters by name, in and out. A cell of your own need not inherit from it.
 
@@ -200,13 +203,13 @@ class LSTMCell(Cell):
         """One step: x of shape (B, I) and (h, c), each (B, H), give the next (h, c); all may lack the batch axis."""
         h, c = state
         z = affine(x, self.weight_ih, self.bias_ih, h, self.weight_hh, self.bias_hh)
-        with scope("input"):
+        with INPUT:
             i = sigmoid(z[self._i])
-        with scope("forget"):
+        with FORGET:
             f = sigmoid(z[self._f])
-        with scope("candidate"):
+        with CANDIDATE:
             g = tanh(z[self._g])
-        with scope("output"):
+        with OUTPUT:
             o = sigmoid(z[self._o])
         c = f * c + i * g
         h = o * tanh(c)

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..functions import stack
 from ..scope import scope
 from ..tensor import Tensor, as_array
+
+# An unrolled graph is thousands of arrays that live and die together. glibc gives their memory back to the system each
+# time, and the next forward pass pays for every page again: a third of the time at H = 128. Freeing one large block,
+# never touched, tells it to keep up to 64 MB (mallopt(3), M_MMAP_THRESHOLD); other allocators take no notice.
+np.empty(2**25 - 2**16, np.uint8)
 
 State = Any  # a Tensor, or a tuple of Tensors with h first
 

@@ -1,0 +1,28 @@
+"""How long the property tests look, by HYPOTHESIS_PROFILE: dev (default), ci (where CI is set), thorough, mutation."""
+
+import os
+
+# Before NumPy is imported: on small matrices more BLAS threads only cost time, and sums in another order differ.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+from hypothesis import HealthCheck, Phase, settings  # noqa: E402
+
+# The same examples on every run, none remembered, so that a build is a function of the commit.
+settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("dev", max_examples=30, deadline=None)
+settings.register_profile(
+    "thorough", max_examples=1000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+# Whether a mutant dies is all that counts: shrinking the example that killed it would only take time.
+settings.register_profile(
+    "mutation",
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+_default = "mutation" if os.getenv("MUTANT_UNDER_TEST") else "ci" if os.getenv("CI") else "dev"
+settings.load_profile(os.getenv("HYPOTHESIS_PROFILE", _default))

@@ -1,0 +1,193 @@
+"""Every primitive and every public function: value, first and second derivative, layouts, and the algebra of the vjp.
+
+Each `check_...` is a plain function of one example, so that what Hypothesis prints can be pasted as a call
+(with ``from numpy import array`` and ``from strategies import Case``).
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+from cases import CASES, NOT_ON_THE_PAGE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import LAYOUTS, laid_out
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.autodiff import history
+from tinygrad_rnn.testing import gradcheck
+
+NAMES = sorted(CASES)
+DTYPES = st.sampled_from(["float64", "float64", "float32"])
+SEEDS = st.integers(0, 2**16)
+
+
+def run(check, name, share=1.0, **strategies):
+    """Let Hypothesis call `check(name, case, ...)` with cases of this function."""
+    examples = max(5, int(settings().max_examples * share))
+    settings(max_examples=examples)(given(name=st.just(name), case=CASES[name].cases, **strategies)(check))()
+
+
+def listed(y):
+    return list(y) if isinstance(y, (list, tuple)) else [y]
+
+
+def single(name, case):
+    """The function with its options bound and its results, if several, joined into one vector."""
+
+    def f(*xs):
+        y = CASES[name].call(*xs, **case.options)
+        return tg.concatenate([tg.reshape(part, -1) for part in y]) if isinstance(y, list) else y
+
+    return f
+
+
+def random_like(array, rng):
+    return np.asarray(rng.choice([-1.0, 1.0], np.shape(array)) * rng.uniform(0.5, 1.5, np.shape(array)))
+
+
+def test_every_function_is_checked():
+    public = {n for n, value in vars(tg).items() if callable(value) and not inspect.isclass(value) and n[0] != "_"}
+    assert set(CASES) == set(tg.OPS) | (public - NOT_ON_THE_PAGE)
+
+
+# Values
+
+
+def check_value(name, case, dtype):
+    case = case.cast(dtype)
+    spec = CASES[name]
+    expected = listed(spec.reference(*case.arrays, **case.options))
+    given_arrays = [a.copy() for a in case.arrays]
+    tensors = [tg.Tensor(a, requires_grad=True) for a in case.arrays]
+    results = listed(spec.call(*tensors, **case.options))
+    bare = listed(spec.call(*case.arrays, **case.options))
+    assert len(results) == len(expected) == len(bare)
+    for y, plain, want in zip(results, bare, expected, strict=True):
+        assert isinstance(y, tg.Tensor) and not isinstance(plain, tg.Tensor)
+        assert y.shape == np.shape(plain) == np.shape(want)
+        assert y.dtype == plain.dtype == want.dtype
+        np.testing.assert_allclose(y.numpy(), want, *((1e-5, 1e-5) if dtype == "float32" else (1e-12, 1e-12)))
+        np.testing.assert_array_equal(y.numpy(), plain)
+    if name in tg.OPS:
+        assert name in {node._op.name for node in history(results) if node._op}
+    for array, before in zip(case.arrays, given_arrays, strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_value_is_that_of_numpy(name):
+    run(check_value, name, dtype=DTYPES)
+
+
+# Gradients
+
+
+def check_gradient(name, case, dtype, seed):
+    case = case.cast(dtype)
+    gradcheck(lambda *xs: CASES[name].call(*xs, **case.options), *case.arrays, rng=seed)
+
+
+def check_second_order(name, case, seed):
+    gradcheck(lambda *xs: CASES[name].call(*xs, **case.options), *case.arrays, order=2, rng=seed)
+
+
+def check_complex_step(name, case, seed):
+    gradcheck(lambda *xs: CASES[name].call(*xs, **case.options), *case.arrays, mode="complex", rng=seed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_equals_differences(name):
+    run(check_gradient, name, dtype=DTYPES, seed=SEEDS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_second_order_equals_differences(name):
+    run(check_second_order, name, 0.5, seed=SEEDS)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if CASES[name].complex_step])
+def test_gradient_equals_complex_step(name):
+    run(check_complex_step, name, 0.5, seed=SEEDS)
+
+
+# The vjp is a linear map, and the jvp its adjoint: no differences, so nearly to the last digit.
+
+
+def check_linearity(name, case, seed):
+    rng = np.random.default_rng(seed)
+    y, pull = tg.vjp(single(name, case), *case.arrays)
+    u, v = random_like(y, rng), random_like(y, rng)
+    for at_u, at_v, at_both, at_zero in zip(*map(pull, (u, v, 3 * u - v, 0 * u)), strict=True):
+        scale = max(np.abs(at_u.numpy()).max(initial=1), np.abs(at_v.numpy()).max(initial=1))
+        np.testing.assert_allclose(at_both.numpy(), 3 * at_u.numpy() - at_v.numpy(), 1e-12, 1e-12 * scale)
+        assert not at_zero.numpy().any()
+
+
+def check_adjoint(name, case, seed):
+    rng = np.random.default_rng(seed)
+    f = single(name, case)
+    tangents = [random_like(a, rng) for a in case.arrays]
+    y, pull = tg.vjp(f, *case.arrays)
+    same, dy = tg.jvp(f, case.arrays, tangents)
+    np.testing.assert_array_equal(y.numpy(), same.numpy())
+    u = random_like(y, rng)
+    products = [g.numpy() * v for g, v in zip(pull(u), tangents, strict=True)]
+    scale = sum(np.abs(p).sum() for p in products) + np.abs(u * dy.numpy()).sum()
+    assert abs(np.sum(u * dy.numpy()) - sum(p.sum() for p in products)) <= 1e-12 * (1 + scale)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_vjp_is_linear_in_the_cotangent(name):
+    run(check_linearity, name, 0.3, seed=SEEDS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jvp_is_the_adjoint_of_vjp(name):
+    run(check_adjoint, name, 0.3, seed=SEEDS)
+
+
+# Memory: no layout changes a number, and nothing is written to.
+
+
+def check_layouts(name, case, dtype, layouts, seed):
+    case = case.cast(dtype)
+    rng = np.random.default_rng(seed)
+    results = listed(CASES[name].call(*(tg.Tensor(a, requires_grad=True) for a in case.arrays), **case.options))
+    for node in history(results):
+        if node._op is None:
+            continue
+        operands = [with_layout(a, layout) for a, layout in zip(node._arrays, layouts, strict=False)]
+        plain, locked = zip(*operands, strict=True)
+        y = np.asarray(node._op.forward(*plain, **node._static))
+        # Not equal to the last digit: NumPy has other inner loops for arrays with gaps.
+        digits = (1e-5, 1e-6) if y.dtype == np.float32 else (1e-13, 1e-14)
+        np.testing.assert_allclose(node._op.forward(*locked, **node._static), y, *digits)
+        g, locked_g = with_layout(random_like(y, rng).astype(y.dtype), layouts[-1])
+        locked_y = laid_out(y, layouts[-2])
+        for i in range(len(operands)):
+            rule = node._op.rules[i]
+            expected = rule(g, y, *plain, **node._static)
+            np.testing.assert_allclose(rule(locked_g, locked_y, *locked, **node._static), expected, *digits)
+
+
+def with_layout(value, layout):
+    """(values in C order, the same values read-only in this layout); a number stays what it is."""
+    if not isinstance(value, np.ndarray):
+        return value, value
+    if layout == "stride 0" and value.size:
+        value = np.full_like(value, value.flat[0])
+    return np.array(value), laid_out(value, layout)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rules_take_read_only_operands_of_any_layout(name):
+    layouts = st.lists(st.sampled_from(LAYOUTS), min_size=8, max_size=8)
+    run(check_layouts, name, 0.5, dtype=DTYPES, layouts=layouts, seed=SEEDS)
+
+
+def test_cast_brings_the_gradient_back_to_the_operands_dtype():
+    x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    (g,) = tg.grad(tg.OPS["cast"](x, dtype=np.dtype(np.float32)), [x], np.float32([0.25, -3]))
+    assert g.dtype == np.float64
+    np.testing.assert_array_equal(g.numpy(), [0.25, -3])

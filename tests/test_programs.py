@@ -1,0 +1,191 @@
+"""Random programs with sharing: their gradients, and what must hold on every edge of their gradient graphs."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from programs import Program, Step, programs
+from strategies import indices, shapes
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import autodiff
+from tinygrad_rnn.autodiff import pullback
+from tinygrad_rnn.testing import gradcheck
+
+SEEDS = st.integers(0, 2**16)
+MORE = settings(max_examples=4 * settings().max_examples)
+
+
+def cotangent_of(y, seed):
+    rng = np.random.default_rng(seed)
+    return np.asarray(rng.choice([-1.0, 1.0], y.shape) * rng.uniform(0.5, 1.5, y.shape))
+
+
+def traced(program, constants=()):
+    """The program on Tensors: all its values, of which the last is the result."""
+    leaves = [tg.Tensor(leaf, requires_grad=i not in constants) for i, leaf in enumerate(program.leaves)]
+    return program.values(leaves)
+
+
+def assert_close(actual, expected, *terms):
+    """Equal up to the rounding of a sum in another order, which is relative to its terms: they may cancel."""
+    scale = max([1.0, *(np.abs(term).max(initial=0.0) for term in (expected, *terms))])
+    np.testing.assert_allclose(actual, expected, 1e-11, 1e-12 * scale)
+
+
+@MORE
+@given(programs(), SEEDS)
+def test_gradient_equals_differences(program, seed):
+    gradcheck(program, *program.leaves, rng=seed)
+
+
+@settings(max_examples=max(10, settings().max_examples // 2))
+@given(programs(most=5), SEEDS)
+def test_second_order_equals_differences(program, seed):
+    gradcheck(program, *program.leaves, order=2, rng=seed)
+
+
+@MORE
+@given(programs(most=10), SEEDS, st.sets(st.integers(1, 3)))
+def test_contributions_on_edges_sum_to_the_gradient(program, seed, constants):
+    values = traced(program, constants)
+    loss = values[-1]
+    if not loss.requires_grad:
+        return
+    cotangent = cotangent_of(loss, seed)
+    graph = tg.gradient_graph(loss, cotangent)
+    uses = program.uses()
+    watched = {i for i in uses if values[i].requires_grad}
+    expected = dict(zip(sorted(watched), tg.grad(loss, [values[i] for i in sorted(watched)], cotangent), strict=True))
+    for i in watched:
+        node = graph.node_of(values[i])
+        edges = list(graph.edges_from(node))
+        assert len(edges) == uses[i]
+        assert node.shape == values[i].shape == node.gradient.shape
+        assert_close(node.gradient, expected[i].numpy())
+        if values[i] is loss:
+            np.testing.assert_array_equal(node.gradient, cotangent)
+        else:
+            assert all(edge.contribution.shape == node.shape for edge in edges)
+            contributions = [edge.contribution for edge in edges]
+            assert_close(sum(contributions), node.gradient, *contributions)
+    assert all((edge.contribution is None) == (graph.nodes[edge.source].gradient is None) for edge in graph.edges)
+    assert all(leaf.grad is None for leaf in values[: len(program.leaves)])
+
+
+@given(programs(), SEEDS)
+def test_edges_scale_with_the_seed_and_repeat(program, seed):
+    loss = traced(program)[-1]
+    cotangent = cotangent_of(loss, seed)
+    once, again, doubled = (tg.gradient_graph(loss, k * cotangent) for k in (1, 1, 2))
+    for a, b, c in zip(once.edges, again.edges, doubled.edges, strict=True):
+        assert (a.source, a.target, a.operand) == (b.source, b.target, b.operand) == (c.source, c.target, c.operand)
+        if a.contribution is not None:
+            np.testing.assert_array_equal(a.contribution, b.contribution)
+            np.testing.assert_array_equal(2 * a.contribution, c.contribution)  # exact: a power of two
+
+
+@MORE
+@given(programs(most=10), SEEDS)
+def test_all_ways_through_the_sweep_agree(program, seed):
+    """Fast, watched, differentiable and graph-freeing: the same gradients; nothing given is changed."""
+    values = traced(program)
+    loss, leaves = values[-1], values[: len(program.leaves)]
+    cotangent = cotangent_of(loss, seed)
+    before = cotangent.copy()
+    fast = pullback({loss: cotangent})
+    terms = []
+    watched = pullback({loss: cotangent}, through=lambda node, operand, term: terms.append(term) or term)
+    differentiable = tg.grad(loss, leaves, tg.Tensor(cotangent), create_graph=True, allow_unused=True)
+    loss.backward(cotangent)
+    loss.backward(cotangent)  # accumulates
+    freed = traced(program)
+    freed[-1].backward(cotangent, retain_graph=False)
+    assert set(fast) == set(watched)
+    for leaf, other, g, given_array in zip(leaves, freed, differentiable, program.leaves, strict=False):
+        expected = watched.get(leaf, np.zeros(leaf.shape))
+        assert_close(np.asarray(fast.get(leaf, np.zeros(leaf.shape))), expected, *terms)
+        assert_close(g.numpy(), expected, *terms)
+        assert_close(np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy(), 2 * expected, *terms)
+        assert_close(np.zeros(leaf.shape) if other.grad is None else other.grad.numpy(), expected, *terms)
+        np.testing.assert_array_equal(leaf.numpy(), given_array)
+    np.testing.assert_array_equal(cotangent, before)
+
+
+@given(programs(), SEEDS)
+def test_gradient_of_a_sum_of_heads_is_the_sum_of_their_gradients(program, seed):
+    values = traced(program)
+    leaves, heads = values[: len(program.leaves)], values[len(program.leaves) :]
+    seeds = [cotangent_of(head, seed + i) for i, head in enumerate(heads)]
+    together = tg.Tensor(0.0)
+    for head, u in zip(heads, seeds, strict=True):
+        together = together + tg.sum(head * u)
+    parts = [tg.grad(head, leaves, u, allow_unused=True) for head, u in zip(heads, seeds, strict=True)]
+    for i, g in enumerate(tg.grad(together, leaves, allow_unused=True)):
+        terms = [part[i].numpy() for part in parts]
+        assert_close(g.numpy(), sum(terms), *terms)
+
+
+@given(programs(most=4), programs(most=4), SEEDS)
+def test_chain_rule(inner, outer, seed):
+    """The pullback of g after f is f's pullback of g's."""
+
+    def after(y):
+        return outer(*(tg.Tensor(leaf) + tg.sum(y) / 64 for leaf in outer.leaves))
+
+    z, pull = tg.vjp(lambda *xs: after(inner(*xs)), *inner.leaves)
+    u = cotangent_of(z, seed)
+    y, inner_pull = tg.vjp(inner, *inner.leaves)
+    _, outer_pull = tg.vjp(after, y)
+    for direct, chained in zip(pull(u), inner_pull(outer_pull(u)[0]), strict=True):
+        assert_close(chained.numpy(), direct.numpy())
+
+
+@pytest.mark.parametrize("most", [0, 20, autodiff.MOST_GATHERED])
+@pytest.mark.parametrize("uses", [1, 2, 7, 60])
+def test_a_weight_of_many_uses_gathers_all_of_them(uses, most, monkeypatch):
+    """The sweep adds up the uses of a weight in blocks: no use is lost at the seams, whatever the batch shapes are."""
+    monkeypatch.setattr(autodiff, "MOST_GATHERED", most)
+    rng = np.random.default_rng(uses)
+    W, b = (tg.Tensor(rng.normal(size=s) / 2, requires_grad=True) for s in [(3, 3), (3,)])
+    h = tg.Tensor(rng.normal(size=(2, 3)), requires_grad=True)
+    total, y = tg.Tensor(0.0), h
+    for t in range(uses):
+        y = tg.tanh(tg.linear(y, W, b))
+        x = tg.Tensor(rng.normal(size=[(3,), (4, 3), (2, 1, 3), (0, 3)][t % 4]))
+        total = total + tg.sum(tg.square(tg.linear(x, W, b))) + tg.sum(y @ W)
+    leaves = (W, b, h)
+    watched = pullback({total: np.ones(())}, through=lambda node, operand, contribution: contribution)
+    for leaf, g in zip(leaves, tg.grad(total, leaves), strict=True):
+        assert_close(g.numpy(), watched[leaf])
+    graph = tg.gradient_graph(total)
+    edges = list(graph.edges_from(graph.node_of(W)))
+    assert len(edges) == 3 * uses
+    assert_close(sum(edge.contribution for edge in edges), watched[W])
+
+
+@st.composite
+def picks(draw):
+    """A shape, and several indices into it."""
+    shape = draw(shapes(min_dims=1))
+    return shape, draw(st.lists(indices(shape), min_size=2, max_size=4))
+
+
+@given(picks(), SEEDS)
+def test_many_picks_of_one_tensor_are_all_added(shape_and_indices, seed):
+    """The sweep adds picks of one tensor in place: each at its place, as often as it was picked."""
+    shape, several = shape_and_indices
+    x = tg.Tensor(np.zeros(shape), requires_grad=True)
+    total, expected = tg.Tensor(0.0), np.zeros(int(np.prod(shape)))
+    for k, index in enumerate(several):
+        y = x[index]
+        u = cotangent_of(y, seed + k)
+        total = total + tg.sum(y * u)
+        places = np.arange(expected.size).reshape(shape)[index]
+        expected += np.bincount(places.reshape(-1), u.reshape(-1), expected.size)
+    assert_close(tg.grad(total, x).numpy(), expected.reshape(shape))
+
+
+def test_programs_count_their_uses():
+    program = Program((np.ones(2),), (Step("multiply", (0, 0)), Step("tanh", (0,)), Step("add", (1, 0))))
+    assert program.uses() == {3: 0, 1: 1, 0: 3}

@@ -1,0 +1,122 @@
+"""What the documents show is what happens: their code runs, and their commands are those that CI runs."""
+
+import doctest
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+README = CHECKOUT / "README.md"
+DOCUMENTS = [README, *sorted((CHECKOUT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+MARKED = re.compile(
+    r"^<!-- ([\w-]+-command) -->\s+```sh\n(.*?)\n```$\s+```powershell\n(.*?)\n```$", re.MULTILINE | re.DOTALL
+)
+
+
+def blocks(text, language):
+    """The fenced blocks of a language, each with the number of the line on which its code begins."""
+    for found in FENCE.finditer(text):
+        if found["language"] == language:
+            yield text.count("\n", 0, found.start("code")) + 1, found["code"]
+
+
+def run(text, filename):
+    """Run every Python block of a document, in order and in one namespace; ``>>>`` sessions are compared as well."""
+    namespace = {"__name__": "__main__"}
+    for line, code in blocks(text, "python"):
+        if code.lstrip().startswith(">>>"):
+            test = doctest.DocTestParser().get_doctest(code, namespace, filename, filename, line - 1)
+            report = []
+            doctest.DocTestRunner().run(test, out=report.append, clear_globs=False)
+            assert not report, "".join(report)
+            namespace |= test.globs
+        else:
+            # Blank lines in front, so that a traceback names the document's own line.
+            exec(compile("\n" * (line - 1) + code, filename, "exec"), namespace)
+    return namespace
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder, and no window that waits to be closed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(CHECKOUT).as_posix())
+def test_code_in_documents_runs(path, elsewhere):
+    run(path.read_text(encoding="utf-8"), str(path))
+
+
+def test_readme_shows_code():
+    assert list(blocks(README.read_text(encoding="utf-8"), "python"))
+
+
+def test_blocks_share_a_namespace_and_sessions_are_compared(elsewhere):
+    python = ["x = 1", ">>> x + 1\n2\n>>> y = 5", "z = x + y"]
+    text = "A\n```sh\nexit 1\n```\n" + "B\n".join(f"```python\n{code}\n```\n" for code in python)
+    assert run(text, "text")["z"] == 6
+
+
+@pytest.mark.parametrize(
+    "code, error",
+    [
+        ("1 / 0", ZeroDivisionError),
+        (">>> 1 + 1\n3", AssertionError),
+        ("import warnings\nwarnings.warn('w')", UserWarning),
+    ],
+)
+def test_code_that_fails_is_noticed(elsewhere, code, error):
+    with pytest.raises(error):
+        run(f"```python\n{code}\n```\n", "text")
+
+
+def test_traceback_names_the_line_of_the_document(elsewhere):
+    with pytest.raises(ZeroDivisionError) as caught:
+        run("one\n\n```python\nx = 0\n1 / x\n```\n", "README.md")
+    assert caught.traceback[-1].lineno + 1 == 5
+
+
+# --- commands ---
+
+
+def commands():
+    return {name: (sh, powershell) for name, sh, powershell in MARKED.findall(README.read_text(encoding="utf-8"))}
+
+
+def test_readme_marks_two_commands():
+    assert sorted(commands()) == ["draw-command", "test-command"]
+
+
+@pytest.mark.parametrize("name", ["draw-command", "test-command"])
+def test_commands_are_one_line_for_each_shell_and_do_the_same(name):
+    sh, powershell = commands()[name]
+    assert "\n" not in sh and sh.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    translated = sh.replace("python3 ", "py ").replace(".venv/bin/", ".venv\\Scripts\\").replace(" && ", "; ")
+    assert powershell == translated
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize("name", ["draw-command", "test-command"])
+def test_ci_runs_the_commands_of_the_readme(name):
+    script = CHECKOUT / ".ci" / "run"
+    done = subprocess.run(["bash", str(script), "--command", name], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout == commands()[name][0] + "\n"
+    variable, text = name.replace("-", "_"), script.read_text(encoding="utf-8")
+    assert f"{variable}=$(readme_command {name})" in text and f'sh -c "${variable}"' in text
+
+
+def test_links_lead_somewhere():
+    broken = []
+    for path in [*DOCUMENTS, CHECKOUT / "CONTRIBUTING.md", CHECKOUT / "CHANGELOG.md"]:
+        for target in re.findall(
+            r"(?:\]\(|(?:src|href)=\")([^)\"\s#]+)", FENCE.sub("", path.read_text(encoding="utf-8"))
+        ):
+            if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
+                broken.append(f"{path.name}: {target}")
+    assert broken == []
