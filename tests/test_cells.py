@@ -176,7 +176,7 @@ def test_state_dict_that_does_not_fit_changes_nothing():
         (lambda: tg.RNNCell(0, 3), "must be positive"),
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones(5)), r"\(T, B, I\)"),
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((0, 1, 2))), "at least one step"),
-        (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((4, 1, 5))), "mismatch"),
+        (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((4, 1, 5))), "not aligned"),
         (lambda: tg.RNNCell(2, 3)(np.ones((4, 2)), tg.Tensor(np.zeros((1, 3)))), "same leading axes"),
         (lambda: tg.linear(tg.Tensor(np.ones(2)), np.ones((3, 2)), np.ones(1)), r"shape \(O,\)"),
     ],

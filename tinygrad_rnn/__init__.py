@@ -93,8 +93,9 @@ from .ops import (
     subtract,
     tanh,
 )
+from .primitive import primitive
 from .scope import no_grad, scope
-from .tensor import OPS, GradientError, Primitive, Tensor, primitive
+from .tensor import OPS, GradientError, Primitive, Tensor
 
 __version__ = "0.1.0"
 

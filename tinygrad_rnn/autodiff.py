@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import ops
+from .primitive import Gathered, explain
 from .scope import CONTEXT
-from .tensor import FUNCTIONS, Gathered, GradientError, Tensor, as_array, constant, explain
+from .tensor import FUNCTIONS, GradientError, Tensor, as_array, constant
 
 Through = Callable[[Tensor, int, Any], Any]
 Function = Callable[..., Any]
@@ -283,7 +284,7 @@ def _call(f: Function, primals: tuple[Tensor, ...]) -> Tensor:
     y = f(*primals)
     if not isinstance(y, Tensor):
         raise TypeError(
-            f"the function must return a Tensor, not {type(y).__name__}: build it from tinygrad_rnn's functions"
+            f"the function must return a Tensor, not {type(y).__name__}: compose it of functions of Tensors"
         )
     return y
 
@@ -292,8 +293,7 @@ def _pull(y: Tensor, g: Any, xs: tuple[Tensor, ...], create_graph: bool) -> tupl
     """Gradients at xs for one cotangent; zeros where y does not depend on them."""
     if not y._requires_grad:
         return tuple([constant(np.zeros(x.shape, x.dtype)) for x in xs])
-    result: tuple[Tensor, ...] = grad(y, xs, g, create_graph, allow_unused=True)
-    return result
+    return cast(tuple[Tensor, ...], grad(y, xs, g, create_graph, allow_unused=True))
 
 
 def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
@@ -356,8 +356,7 @@ def _inner(gradients: Sequence[Tensor], directions: Sequence[Any]) -> Tensor:
     total: Any = 0.0
     for g, v in zip(gradients, directions, strict=True):
         total = total + np.sum(g * v)
-    result: Tensor = total
-    return result
+    return cast(Tensor, total)
 
 
 def jacobian(f: Function, x: Any) -> Tensor:

@@ -1,18 +1,15 @@
-"""Tensor: an array and how it was computed. Primitive: one operation and its derivatives, declared once.
+"""Tensor: an array and how it was computed.
 
-After this file the reader knows what a computation graph is made of. Calling a `Primitive` on tensors computes the
-array and *remembers* the call: which primitive, which operands in which order (``x * x`` remembers ``x`` twice), the
-operands' arrays as they were at that moment, where in the program it happened, and a serial number. Nothing refers to
-its consumers, so there are no reference cycles: whoever drops the loss drops the graph. A tensor is younger than its
-operands, so the serial number is already the topological order that the backward sweep needs.
+After this file the reader knows what a computation graph is made of: tensors that remember the primitive that made them
+and their operands, and nothing else. No tensor refers to its consumers, so there are no reference cycles: whoever drops
+the loss drops the graph. A tensor is younger than its operands, so the serial number is already the topological order
+that the backward sweep needs.
 """
 
 from __future__ import annotations
 
-import inspect
 import operator
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import count
 from typing import Any, NoReturn, Protocol, cast, final
 from warnings import warn
@@ -23,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from .scope import CONTEXT
 
 Array = NDArray[Any]
-Rule = Callable[..., Any]
 
 OPS: dict[str, Primitive] = {}
 """Every primitive by name. `ops.py`, the page of derivatives, fills it; users may add their own with `primitive`."""
@@ -34,24 +30,24 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 NUMPY: dict[Any, Callable[..., Any]] = {}
 """What a NumPy function or ufunc does when it meets a Tensor, registered by the floors above."""
 
-_next_serial = count().__next__
-_new = object.__new__
-_NO_STATIC: dict[str, Any] = {}  # shared, so that the many nodes without static parameters keep no dict each
-_PYTHON_SCALARS = frozenset({float, int, bool})
+next_serial = count().__next__
+new_tensor = object.__new__
+NO_STATIC: dict[str, Any] = {}  # shared, so that the many nodes without static parameters keep no dict each
+SCALARS = frozenset({float, int, bool})
 
 
 class GradientError(RuntimeError, ValueError):
     """A gradient was asked for that does not exist or would be wrong; the message names the remedy."""
 
 
-def as_array(data: object, copy: bool = True) -> Array:
+def as_array(data: object) -> Array:
     """Check that numbers are ones the engine computes with, and copy them, so that nobody can change them later."""
     if isinstance(data, np.ma.MaskedArray):
         raise TypeError("a masked array would lose its mask: call .filled(value) first")
     if isinstance(data, (list, tuple)) and any(isinstance(item, Tensor) for item in data):
         raise TypeError("a list of tensors would lose their gradients: use stack(...) or concatenate(...)")
     try:
-        array = np.array(data._data if isinstance(data, Tensor) else data, copy=True if copy else None)
+        array = np.array(data._data if isinstance(data, Tensor) else data)
     except ValueError as error:
         raise TypeError(f"cannot make a Tensor of {type(data).__name__}: {error}") from error
     kind, size = array.dtype.kind, array.dtype.itemsize
@@ -114,7 +110,7 @@ class Tensor:
         array = as_array(data)
         if requires_grad and array.dtype.kind != "f":
             raise TypeError(f"only floats can require a gradient, not {array.dtype}: convert with .astype(np.float64)")
-        self._data, self._serial, self._grad = array, _next_serial(), None
+        self._data, self._serial, self._grad = array, next_serial(), None
         self.name, self.scope = name, CONTEXT.get()[0]
         self._op, self._operands, self._arrays, self._static, self._requires_grad = (
             None,
@@ -287,14 +283,14 @@ class Tensor:
 
 def constant(data: Array, name: str | None = None) -> Tensor:
     """Wrap an array that the engine owns, without copying it."""
-    tensor = _new(Tensor)
+    tensor = new_tensor(Tensor)
     tensor._data = data
-    tensor._serial = _next_serial()
+    tensor._serial = next_serial()
     tensor._grad = tensor._op = None
     tensor.name = name
     tensor.scope = CONTEXT.get()[0]
     tensor._operands = tensor._arrays = ()
-    tensor._static = _NO_STATIC
+    tensor._static = NO_STATIC
     tensor._requires_grad = False
     return tensor
 
@@ -312,45 +308,6 @@ def _numpy_call(function: Any, args: Any, options: dict[str, Any]) -> Any:
         remedy = "use the functions of tinygrad_rnn, add a primitive, or call .numpy() to leave the graph"
         raise TypeError(f"np.{function.__name__} has no derivative rule: {remedy}")
     return NUMPY[function](*args, **{key: value for key, value in options.items() if key != "out"})
-
-
-class EachOperand:
-    """The rules of an n-ary primitive: one function, told which operand it is for."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-
-    def __getitem__(self, which: int) -> Rule:
-        return partial(self.rule, which=which)
-
-
-class Gathered:
-    """A rule whose contributions over many uses of one operand are cheaper to add up than to compute one by one.
-
-    The gradient of a weight that is used at every step is Σ gₜᵀ xₜ: one product of two long matrices instead of T
-    small ones. While nobody watches the edges, the sweep keeps the `parts` of each use and asks for their `total` once.
-
-    Parameters
-    ----------
-    parts : callable
-        ``parts(g, y, *operands, **static)``: what to keep of one use.
-    total : callable
-        ``total(parts, array) -> gradient`` for a list of parts and the operand's array; of a single part also on
-        Tensors.
-    operand : int
-        Which operand this is the rule of.
-    """
-
-    __slots__ = ("__wrapped__", "operand", "parts", "total")
-
-    def __init__(self, parts: Rule, total: Callable[[list[Any], Any], Any], operand: int = 0) -> None:
-        self.parts = self.__wrapped__ = parts  # so that its signature is the rule's
-        self.total = total
-        self.operand = operand
-
-    def __call__(self, g: Any, y: Any, *operands: Any, **static: Any) -> Any:
-        """The contribution of one use, as any other rule gives it."""
-        return self.total([self.parts(g, y, *operands, **static)], operands[self.operand])
 
 
 class Primitive(Protocol):
@@ -372,197 +329,3 @@ class Primitive(Protocol):
 
     def __call__(self, *operands: Any, **static: Any) -> Any:
         """Compute, and remember the call where an operand needs a gradient."""
-
-
-def primitive(
-    name: str, forward: Callable[..., Any], *rules: Rule, nary: bool = False, symbol: str = "", phrase: str = ""
-) -> Primitive:
-    """Declare a primitive: its forward function and one derivative rule per operand, and enter it in `OPS`.
-
-    Parameters
-    ----------
-    name : str
-        Taken once.
-    forward : callable
-        ``forward(*arrays, **static) -> array``; positional means differentiable, keyword means static.
-    *rules : callable
-        ``rule(g, y, *operands, **static) -> contribution``, one per operand.
-    nary : bool
-        For any number of operands: a single rule, told which operand by the keyword ``which``.
-    symbol : str
-        How a picture writes it; the name by default.
-    phrase : str
-        For structural primitives, what the edge says instead of a formula; may use the static parameters in braces.
-
-    Returns
-    -------
-    Primitive
-        A function of the operands, and of the static parameters by keyword.
-
-    Raises
-    ------
-    ValueError
-        If the name is taken, or the number of rules or of their parameters does not fit.
-
-    Examples
-    --------
-    >>> import tinygrad_rnn as tg
-    >>> cube = tg.primitive("cube", lambda x: x * x * x, lambda g, y, x: 3 * g * x * x)
-    >>> x = tg.Tensor(2.0, requires_grad=True)
-    >>> cube(x).backward()
-    >>> float(x.grad)
-    12.0
-    >>> del tg.OPS["cube"]
-    """
-    if name in OPS:
-        raise ValueError(f"a primitive named {name!r} exists already")
-    if not rules or (nary and len(rules) > 1):
-        raise ValueError(f"{name}: one rule per operand, and exactly one where nary=True")
-    for rule in rules:
-        parameters = inspect.signature(rule).parameters.values()
-        positional = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-        variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        if nary and not (variadic and any(p.name == "which" for p in parameters)):
-            raise ValueError(f"{name}: the rule of an n-ary primitive takes (g, y, *operands, which, ...)")
-        if not nary and not variadic and positional != 2 + len(rules):
-            raise ValueError(
-                f"{name}: {len(rules)} rules mean {len(rules)} operands, so a rule takes (g, y) and {len(rules)} more"
-            )
-    make = _any_number if nary else {1: _unary, 2: _binary}.get(len(rules), _any_number)
-    op = cast(Primitive, make(forward))
-    op.name = op.__name__ = op.__qualname__ = name
-    op.symbol, op.phrase, op.nary = symbol or name, phrase, nary
-    op.forward, op.rules = forward, EachOperand(rules[0]) if nary else rules
-    op.__doc__ = f"{_first_line(forward) or name} One of the primitives: differentiable in its positional parameters."
-    OPS[name] = op
-    return op
-
-
-def _first_line(function: Any) -> str:
-    """What NumPy's own documentation says a function does."""
-    lines = (line.strip() for line in (inspect.getdoc(function) or "").splitlines())
-    return next((line for line in lines if line.endswith(".")), "")
-
-
-# The three ways to call a primitive. They do the same; those for one and two operands do it in half the time, because a
-# plain function with the bookkeeping written out is what Python calls fastest.
-
-
-def _any_number(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*operands: Any, **static: Any) -> Any:
-        op = cast(Primitive, call)
-        if not op.nary and len(operands) != len(op.rules):
-            raise TypeError(f"{op.name} takes {len(op.rules)} operands, not {len(operands)}")
-        tensors: tuple[Tensor | None, ...] = operands
-        try:  # most calls have Tensors only
-            arrays = tuple([x._data for x in operands])
-            needs = True in [x._requires_grad for x in operands]
-        except AttributeError:
-            tensors = tuple([x if type(x) is Tensor else None for x in operands])
-            needs = any([x is not None and x._requires_grad for x in tensors])
-            if all([x is None for x in tensors]):
-                return _bare(op, operands, static)
-            arrays = tuple([x._data if type(x) is Tensor else lift(x) for x in operands])
-        path, recording, _ = CONTEXT.get()
-        try:
-            data = forward(*arrays, **static)
-        except Exception as error:
-            explain(error, op, arrays, path)
-            raise
-        out = constant(data if type(data) is np.ndarray else np.asarray(data))
-        if recording and needs:
-            out._op = op
-            out._operands = tensors
-            out._arrays = arrays
-            out._static = static
-            out._requires_grad = True
-        return out
-
-    return call
-
-
-def _unary(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def call(x: Any, **static: Any) -> Any:
-        if type(x) is not Tensor:
-            return _bare(cast(Primitive, call), (x,), static)
-        array = x._data
-        path, recording, _ = CONTEXT.get()
-        try:
-            data = forward(array, **static) if static else forward(array)
-        except Exception as error:
-            explain(error, cast(Primitive, call), (array,), path)
-            raise
-        out = _new(Tensor)
-        out._data = data if type(data) is np.ndarray else np.asarray(data)
-        out._serial = _next_serial()
-        out._grad = out.name = None
-        out.scope = path
-        out._static = static or _NO_STATIC
-        out._requires_grad = recording = recording and x._requires_grad
-        out._op = call if recording else None  # type: ignore[assignment]
-        out._operands = (x,) if recording else ()
-        out._arrays = (array,) if recording else ()
-        return out
-
-    return call
-
-
-def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def call(a: Any, b: Any, **static: Any) -> Any:
-        if type(a) is Tensor:
-            left = a._data
-            tensors: tuple[Tensor | None, Tensor | None] = (a, b if type(b) is Tensor else None)
-            right, other = (b._data, b._requires_grad) if type(b) is Tensor else (lift(b), False)
-            needs = a._requires_grad or other
-        elif type(b) is Tensor:
-            left, right, needs, tensors = lift(a), b._data, b._requires_grad, (None, b)
-        else:
-            return _bare(cast(Primitive, call), (a, b), static)
-        path, recording, _ = CONTEXT.get()
-        try:
-            data = forward(left, right, **static) if static else forward(left, right)
-        except Exception as error:
-            explain(error, cast(Primitive, call), (left, right), path)
-            raise
-        out = _new(Tensor)
-        out._data = data if type(data) is np.ndarray else np.asarray(data)
-        out._serial = _next_serial()
-        out._grad = out.name = None
-        out.scope = path
-        out._static = static or _NO_STATIC
-        out._requires_grad = recording = recording and needs
-        out._op = call if recording else None  # type: ignore[assignment]
-        out._operands = tensors if recording else ()
-        out._arrays = (left, right) if recording else ()
-        return out
-
-    return call
-
-
-def _bare(op: Primitive, operands: tuple[Any, ...], static: dict[str, Any]) -> Any:
-    """What a primitive does where no operand is a Tensor: compute, and remember nothing."""
-    for x in operands:
-        if type(x) is not np.ndarray:
-            break
-    else:  # arrays only, as in a rule that the sweep runs
-        return op.forward(*operands, **static)
-    for x in operands:
-        if hasattr(x, "__primitive__"):  # a symbol or a tracer, which has its own idea of computing
-            return x.__primitive__(op, operands, static)
-    weak = any([isinstance(x, np.ndarray) for x in operands])  # beside an array a number does not decide the dtype
-    try:
-        return op.forward(*[x if weak and type(x) in _PYTHON_SCALARS else np.asarray(x) for x in operands], **static)
-    except Exception as error:
-        explain(error, op, operands, CONTEXT.get()[0])
-        raise
-
-
-def lift(value: Any) -> Any:
-    """A bare operand as a graph may keep it: arrays checked and copied, numbers as they are, to not upcast float32."""
-    return value if type(value) in _PYTHON_SCALARS else as_array(value)
-
-
-def explain(error: Exception, op: Primitive, arrays: Any, path: str) -> None:
-    """Add the place to NumPy's own words: primitive, operand shapes, scope."""
-    joint = f" {op.symbol} " if op.symbol in ("@", "+", "-", "×", "/") else ", "
-    error.add_note(f"in {op.name} {joint.join(str(np.shape(a)) for a in arrays)}" + (f" at {path}" if path else ""))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..functions import stack
 from ..scope import scope
-from ..tensor import Tensor, as_array
+from ..tensor import Tensor, as_array, constant
 
 # An unrolled graph is thousands of arrays that live and die together. glibc gives their memory back to the system each
 # time, and the next forward pass pays for every page again: a third of the time at H = 128. Freeing one large block,
@@ -79,7 +79,7 @@ def unroll(cell: CellLike, inputs: Any, state: State = None) -> tuple[Tensor, St
     outputs = []
     for t in range(len(inputs)):
         with scope(f"t={t + 1}"):
-            x = inputs[t]
+            x = inputs[t] if inputs.requires_grad else constant(inputs.data[t])
             x.name = "x"
             state = cell(x, state)
         outputs.append(state[0] if isinstance(state, tuple) else state)

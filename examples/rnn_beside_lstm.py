@@ -1,0 +1,38 @@
+"""Three cells on the same data under one scale: a tanh RNN, an LSTM as it starts, and an LSTM with its gates opened.
+
+What vanishes is visible, and so is what does not: at its default initialisation the LSTM loses its gradient about as
+fast as the plain RNN; with its forget gates open and its input gates closed, nearly all of it arrives along c.
+"""
+
+import numpy as np
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.data import load
+
+T, HIDDEN, SEED = 50, 16, 0
+series, _ = load(steps=T)  # annual flow of the Nile, standardised, shape (T, 1)
+direction = np.random.default_rng(SEED).normal(size=HIDDEN)
+direction /= np.linalg.norm(direction)
+
+cells = {
+    "tanh RNN": tg.RNNCell(1, HIDDEN, rng=SEED),
+    "LSTM": tg.LSTMCell(1, HIDDEN, rng=SEED),
+    "LSTM, gates opened": tg.LSTMCell(1, HIDDEN, forget_bias=5.0, input_bias=-3.0, rng=SEED),
+}
+graphs = {}
+for name, cell in cells.items():
+    _, state = tg.unroll(cell, series[:, None, :])
+    h = state[0] if isinstance(state, tuple) else state
+    graphs[name] = tg.gradient_graph(tg.sum(h * direction))  # the loss looks at the last step only
+
+tg.draw(
+    graphs,
+    "rnn_beside_lstm.svg",
+    level="step",
+    title="How much gradient arrives at an earlier step?",
+    subtitle=f"flow of the Nile, H = {HIDDEN}, seed {SEED}, weights U(−1/√H, 1/√H); opened: forget bias 5, input −3",
+)
+
+for name, graph in graphs.items():
+    first, last = (next(n for n in graph.nodes if n.name == "h" and n.scope == f"t={t}").gradient for t in (1, T))
+    print(f"{name:20}|dL/dh| at t={T}: {np.linalg.norm(last):.2g}, at t=1: {np.linalg.norm(first):.2g}")

@@ -1,0 +1,92 @@
+"""Gradient through time: slopes that are known by hand, numbers without matplotlib, a chart with it."""
+
+import builtins
+import math
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.draw import gradient_through_time
+
+
+def chain(factor, steps=20, dtype=np.float64):
+    h = tg.Tensor(np.ones(2, dtype), requires_grad=True, name="h0")
+    for t in range(1, steps + 1):
+        with tg.scope(f"t={t}"):
+            h = h * dtype(factor)
+            h.name = "h"
+    return tg.sum(h)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.1, 3.0, 1.0])
+def test_slope_and_half_life_of_a_geometric_decay(factor):
+    decay = gradient_through_time(chain(factor))["h"]
+    assert decay.slope == pytest.approx(math.log10(factor), abs=1e-12)
+    if factor != 1.0:
+        assert decay.half_life == pytest.approx(math.log(2) / abs(math.log(factor)))
+        assert ("halves" if factor < 1 else "doubles") in decay.label
+    assert [row[:2] for row in decay.table] == [(20 - lag, lag) for lag in range(20)]
+    assert [size for *_, size in decay.table] == pytest.approx([math.sqrt(2) * factor**lag for lag in range(20)])
+
+
+def test_tiny_gradients_are_measured_and_zeros_left_out():
+    assert gradient_through_time(chain(1e-12, 25))["h"].slope == pytest.approx(-12.0)  # to 1e-288, squared: 0
+    assert gradient_through_time(chain(1e-10, 9, np.float32))["h"].slope == pytest.approx(-10.0, rel=0.1)
+    decay = gradient_through_time(chain(0.0))["h"]
+    assert math.isnan(decay.slope) and decay.label == "h" and decay.table[5][2] == 0.0
+
+
+def test_slope_is_that_of_least_squares():
+    rng = np.random.default_rng(0)
+    _, (h, _) = tg.unroll(tg.LSTMCell(2, 3, rng=0), rng.normal(size=(30, 1, 2)))
+    graph = tg.gradient_graph(tg.sum(h))
+    measured = gradient_through_time({"LSTM": graph, "chain": chain(0.5)})
+    assert [(d.network, d.state) for d in measured.decays] == [("LSTM", "h"), ("LSTM", "c"), ("chain", "h")]
+    for name in "hc":
+        decay = measured["LSTM", name]
+        nodes = {int(n.step[2:]): n for n in graph.nodes if n.name == name and n.step}
+        assert {t: size for t, _, size in decay.table} == pytest.approx(
+            {t: np.linalg.norm(n.gradient) for t, n in nodes.items()}
+        )
+        lags, sizes = np.array([(lag, size) for _, lag, size in decay.table]).T
+        assert (decay.slope, decay.intercept) == pytest.approx(tuple(np.polyfit(lags, np.log10(sizes), 1)))
+    with pytest.raises(KeyError, match="LSTM"):
+        measured["z"]
+
+
+def test_misuse_is_named(tmp_path):
+    x = tg.Tensor(1.0, requires_grad=True)
+    with pytest.raises(ValueError, match="no time steps"):
+        gradient_through_time(x * x)
+    with pytest.raises(TypeError, match="loss Tensor"):
+        gradient_through_time(3.0)
+    with pytest.raises(ValueError, match="svg"):
+        gradient_through_time(chain(0.5), tmp_path / "a.txt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_need_no_matplotlib_and_the_chart_names_the_remedy(tmp_path, monkeypatch):
+    plain = builtins.__import__
+
+    def without(name, *rest, **options):
+        if name.split(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return plain(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert gradient_through_time(chain(0.5))["h"].slope < 0
+    with pytest.raises(ImportError, match=r'pip install "tinygrad-rnn\[plot\]"'):
+        gradient_through_time(chain(0.5), tmp_path / "a.svg")
+
+
+def test_chart(tmp_path):
+    pytest.importorskip("matplotlib")
+    losses = {"a $b$ <c>": chain(0.5), "b": chain(0.0)}
+    gradient_through_time(losses, tmp_path / "a.svg", title="$ 1")
+    gradient_through_time(losses, tmp_path / "b.svg", title="$ 1")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    axes = gradient_through_time(losses).plot()
+    line = next(line for line in axes.get_lines() if "decades" in str(line.get_label()))
+    assert tuple(np.diff(line.get_ydata()) / np.diff(line.get_xdata())) == pytest.approx((math.log10(0.5),))
+    assert "halves in 1 steps" in line.get_label()
