@@ -1,4 +1,4 @@
-"""How long the property tests look, by HYPOTHESIS_PROFILE: dev (default), ci (where CI is set), thorough, mutation."""
+"""How long the property tests look. HYPOTHESIS_PROFILE: dev, ci (where CI is set), thorough, smoke, mutation."""
 
 import os
 
@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 # The same examples on every run, none remembered, so that a build is a function of the commit.
 settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile("dev", max_examples=30, deadline=None)
+# For another NumPy or Python: whether everything runs there, not once more whether it is right.
+settings.register_profile("smoke", max_examples=3, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile(
     "thorough", max_examples=1000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )

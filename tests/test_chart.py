@@ -31,7 +31,10 @@ def test_slope_and_half_life_of_a_geometric_decay(factor):
 
 
 def test_tiny_gradients_are_measured_and_zeros_left_out():
-    assert gradient_through_time(chain(1e-12, 25))["h"].slope == pytest.approx(-12.0)  # to 1e-288, squared: 0
+    assert gradient_through_time(chain(1e-12, 25))["h"].slope == pytest.approx(-12.0)
+    assert gradient_through_time(chain(1e-12, 25))["h"].table[-1][2] == pytest.approx(
+        math.sqrt(2) * 1e-288
+    )  # squared: 0
     assert gradient_through_time(chain(1e-10, 9, np.float32))["h"].slope == pytest.approx(-10.0, rel=0.1)
     decay = gradient_through_time(chain(0.0))["h"]
     assert math.isnan(decay.slope) and decay.label == "h" and decay.table[5][2] == 0.0

@@ -284,6 +284,7 @@ def test_threads_have_their_own_scope_and_recording():
 # -- Depth and memory --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_million_operations_deep():
     x = tg.Tensor(1.0, requires_grad=True)
     y = x

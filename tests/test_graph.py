@@ -70,8 +70,9 @@ def test_nodes_are_ranked_and_described():
         (4, 5, 0, 2.0, "finite"),
     ]
     assert graph.node_of(y).label == "y (multiply) t=1"
+    assert graph.node_of(x) is graph.nodes[0]
     with pytest.raises(KeyError, match="not among"):
-        graph.node_of(x)
+        graph.node_of(tg.Tensor(1.0))
 
 
 def test_a_cotangent_scales_every_edge():

@@ -13,6 +13,7 @@ from typing import Any
 import graphviz
 
 from ..graph.model import Edge, GradientGraph, Node, Norm, norm_of, statistics
+from .bars import draw_strip
 from .geometry import union
 from .layout import HEAD, Frame, PlacedEdge, PlacedNode, Scene
 from .legend import NORMS, heading, legend
@@ -29,7 +30,7 @@ def write(
     source.attr(
         "graph",
         bgcolor=theme.background,
-        pad="0.3",
+        pad="0.2",
         outputorder="nodesfirst",
         splines="true",
         notranslate="true",
@@ -43,7 +44,7 @@ def write(
     heading(sheet, body, title, subtitle)
     legend(sheet, union(sheet.extents), list(notes))
     page = union(sheet.extents)
-    return str(source.source), (page.right - page.left + 44.0, page.top - page.bottom + 44.0)
+    return str(source.source), (page.right - page.left + 29.0, page.top - page.bottom + 29.0)
 
 
 def _rows(sheet: Sheet, rows: Sequence[tuple[str, Scene]]) -> None:
@@ -106,10 +107,13 @@ def _scene(sheet: Sheet, scene: Scene) -> None:
         _frame_head(sheet, frame, nested=frame.parent is not None)
     for placed in inside.get(None, ()):
         _node(sheet, sheet.source, placed)
+    for k, strip in enumerate(scene.strips):  # inside its box, which is drawn already
+        draw_strip(sheet, strip, f"{prefix}strip{k}")
     nodes = {placed.id: placed.node for placed in scene.nodes}
     # Weak edges first: where two share a stretch, the stronger one is seen.
-    for edge in sorted(scene.edges, key=lambda placed: _style(sheet.options, placed.edge).width):
-        _edge(sheet, edge, nodes)
+    styled = [(_style(sheet.options, edge.edge), edge) for edge in scene.edges]
+    for style, edge in sorted(styled, key=lambda item: item[0].width):
+        _edge(sheet, edge, nodes, style)
 
 
 def _frame(sheet: Sheet, cluster: graphviz.Digraph, frame: Frame) -> None:
@@ -119,7 +123,7 @@ def _frame(sheet: Sheet, cluster: graphviz.Digraph, frame: Frame) -> None:
         style="rounded,filled",
         fillcolor=theme.panel,
         color=theme.frame,
-        tooltip=clean(frame.title),
+        tooltip=graphviz.escape(clean(frame.title)),
     )
 
 
@@ -127,9 +131,9 @@ def _frame_head(sheet: Sheet, frame: Frame, nested: bool) -> None:
     rect, options = frame.rect, sheet.options
     middle = (rect.left + rect.right) / 2
     if nested or not frame.step:
-        sheet.text((middle, rect.top - 12.0), clean(frame.title), 9.0, muted=nested)
+        sheet.text((middle, rect.top - 12.0), clean(frame.title), 11.0, muted=nested)
         return
-    sheet.text((middle, rect.top - 12.0), clean(frame.title), 11.0, bold=True)
+    sheet.text((middle, rect.top - 12.0), clean(frame.title), 12.0, bold=True)
     step = subscript(frame.step[2:])
     parts = []
     for name in ("c", "h"):
@@ -144,7 +148,6 @@ def _node(sheet: Sheet, into: graphviz.Digraph, placed: PlacedNode) -> None:
     theme, look = sheet.options.theme, placed.look
     fill, border = theme.roles[look.role]
     attributes: dict[str, Any] = {
-        "pos": f"{num(placed.centre[0])},{num(placed.centre[1])}",
         "width": inch(look.width),
         "height": inch(look.height),
         "shape": "ellipse" if look.shape == "ellipse" else "box",
@@ -165,10 +168,10 @@ def _node(sheet: Sheet, into: graphviz.Digraph, placed: PlacedNode) -> None:
         label += "\\n "
     elif look.role == "constant" or look.big == "[ ]":
         attributes["fontcolor"] = theme.muted
-    into.node(placed.id, label, **attributes)
+    sheet.node(placed.id, placed.centre, into, label=label, **attributes)
     if look.small:
-        at = placed.centre[0], placed.centre[1] - 7.0
-        sheet.text(at, look.small, 8.0, muted=True, into=into, tooltip=attributes["tooltip"])
+        at = placed.centre[0], placed.centre[1] - 8.0
+        sheet.text(at, look.small, 11.0, muted=True, into=into, tooltip=attributes["tooltip"])
 
 
 def _style(options: Options, edge: Edge) -> EdgeStyle:
@@ -176,9 +179,8 @@ def _style(options: Options, edge: Edge) -> EdgeStyle:
     return edge_style(magnitude, edge.state, options.scale, options.theme)
 
 
-def _edge(sheet: Sheet, placed: PlacedEdge, nodes: dict[str, Node]) -> None:
+def _edge(sheet: Sheet, placed: PlacedEdge, nodes: dict[str, Node], style: EdgeStyle) -> None:
     options = sheet.options
-    style = _style(options, placed.edge)
     attributes = {
         "edgetooltip": graphviz.escape(edge_tooltip(placed.edge, nodes[placed.tail], nodes[placed.head], options.norm))
     }

@@ -1,7 +1,8 @@
 """The layout engine: the one module that knows which program turns DOT into a picture.
 
 After this file the reader knows where the engine comes from (``TINYGRAD_RNN_DOT``, else the embedded `graphviz-pure`,
-else a system ``dot``), and that it runs as a subprocess with a time-out. To replace the engine is to replace this file.
+else a system ``dot``), that it runs as a subprocess with a time-out, and that SVG can do without: `ranks` and `svg`
+stand in, more plainly. To replace the engine is to replace this file.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ _NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)
 
 class NoRenderer(RuntimeError):
     """No layout engine was found, or it failed; the message names the remedy."""
+
+
+class TookTooLong(NoRenderer):
+    """The engine did not come to an end."""
 
 
 REMEDY = 'run "pip install graphviz-pure", or install Graphviz so that "dot" is on PATH'
@@ -75,7 +80,7 @@ def run(source: str, format: str, *options: str) -> bytes:
             command, input=source.encode(), capture_output=True, timeout=TIMEOUT, creationflags=_NO_WINDOW
         )
     except subprocess.TimeoutExpired:
-        raise NoRenderer(
+        raise TookTooLong(
             f"{program} did not finish within {TIMEOUT:.0f} s: draw fewer time steps, or a coarser level"
         ) from None
     except OSError as error:
@@ -87,8 +92,19 @@ def run(source: str, format: str, *options: str) -> bytes:
 
 
 def layout(source: str) -> dict[str, Any]:
-    """Where ``dot`` places the nodes and edges of an unplaced graph: its JSON."""
-    found: dict[str, Any] = json.loads(run(source, "json", "-Kdot"))
+    """Where ``dot`` places the nodes and edges of an unplaced graph: its JSON.
+
+    Where no engine runs, `ranks` places them, with a warning; not if one was chosen by name, or took too long.
+    """
+    try:
+        found: dict[str, Any] = json.loads(run(source, "json", "-Kdot"))
+    except NoRenderer as error:
+        if isinstance(error, TookTooLong) or os.environ.get("TINYGRAD_RNN_DOT"):
+            raise
+        warnings.warn(f"plainer layout, and SVG only: {error}", stacklevel=2)
+        from . import ranks  # neither of these is imported with the package: they need the DOT writer
+
+        return ranks.place(source)
     return found
 
 
@@ -108,7 +124,14 @@ def render(source: str, format: str, size: tuple[float, float]) -> bytes:
     if format == "png":
         _check_pixels(size, PNG_DPI, "PNG")
         return run(source, "png", "-Kneato", "-n2", f"-Gdpi={PNG_DPI}")
-    return run(source, format, "-Kneato", "-n2")
+    try:
+        return run(source, format, "-Kneato", "-n2")
+    except NoRenderer:
+        if os.environ.get("TINYGRAD_RNN_DOT"):
+            raise
+        from . import svg
+
+        return svg.svg(source).encode()
 
 
 def _check_pixels(size: tuple[float, float], dpi: int, what: str) -> None:

@@ -199,7 +199,7 @@ class Grid:
         return 10.0 * inside + 1.2 * near + 3.0 * covered
 
 
-FRACTIONS = (0.44, 0.38, 0.5, 0.32, 0.56, 0.26, 0.64, 0.2, 0.72, 0.8)
+FRACTIONS = (0.44, 0.38, 0.5, 0.32, 0.56, 0.26, 0.64, 0.2, 0.72, 0.8, 0.88, 0.97)
 
 
 def place_labels(curves: Mapping[int, Curve], size: tuple[float, float], grid: Grid) -> dict[int, Point]:

@@ -9,20 +9,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from ..graph.model import Edge, GradientGraph, Node
-from . import engine
+from ..graph.steps import is_folded
+from . import engine, wrap
 from .geometry import Curve, Grid, Point, Rect, join, line, moved, place_labels, rounded, sweep, union
+from .strip import LANE_PITCH, Lane, Lanes, Strip, strip_template
 from .style import Look, look
-from .template import LABEL, Plan, Template, lay_out, parse_curve
+from .template import LABEL, Plan, Template, check_size, lay_out, parse_curve
 from .tiles import Tile, cut, plans, shown, tensor_rank
 
-PAD = 14.0
-HEAD = 36.0
+PAD = 8.0
+HEAD = 38.0
 """Height of a frame's head, with the step and its gradient."""
-GAP = 46.0
+GAP = 11.0
 _STEP_GAP = 62.0
-_RAIL_GAP = 9.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,16 @@ class Frame:
 
 @dataclass
 class Scene:
-    """Everything of one graph at its place, in points, y up. `shared` counts the copies of leaves drawn per step."""
+    """Everything of one graph at its place, in points, y up.
+
+    `shared` counts the copies of leaves drawn per step; `strips` has what is drawn inside the box of folded steps.
+    """
 
     nodes: list[PlacedNode] = field(default_factory=list)
     edges: list[PlacedEdge] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     shared: dict[int, int] = field(default_factory=dict)
+    strips: list[Strip] = field(default_factory=list)
 
     @property
     def rect(self) -> Rect:
@@ -93,13 +99,16 @@ class Scene:
             [replace(e, curve=moved(e.curve, dx, dy), label=there(e.label)) for e in self.edges],
             [replace(f, rect=box(f.rect)) for f in self.frames],
             self.shared,
+            [strip.moved(dx, dy) for strip in self.strips],
         )
 
 
-def arrange(graph: GradientGraph, prefix: str = "") -> Scene:
-    """Place a graph: by time steps where it has them, as a whole where it has not."""
-    tiles = cut(graph)
-    return _plain(graph, prefix) if tiles is None else _tiled(graph, tiles, prefix)
+def arrange(
+    graph: GradientGraph, prefix: str = "", copies: bool = True, count: int | Literal["auto"] | None = None
+) -> Scene:
+    """Place a graph: by time steps where it has them (`count` to a line), as a whole where it has not."""
+    tiles = cut(graph, copies)
+    return _plain(graph, prefix) if tiles is None else _tiled(graph, tiles, prefix, count)
 
 
 class _Row:
@@ -108,11 +117,22 @@ class _Row:
     def __init__(self, graph: GradientGraph, tiles: list[Tile], prefix: str) -> None:
         self.graph, self.prefix = graph, prefix
         made: dict[Plan, Template] = {}
+        lanes = Lanes(graph)
         pairs = [(tile, plan) for tile, plan in zip(tiles, plans(tiles), strict=True) if tile.nodes]
         self.tiles = [tile for tile, _ in pairs]
         self.plans = [plan for _, plan in pairs]
-        self.templates = [_template(plan, tile, made) for tile, plan in pairs]
-        self.framed = [bool(tile.step) and not (len(tile.nodes) == 1 and tile.nodes[0].members) for tile in self.tiles]
+        self.templates: list[Template] = []
+        self.lanes: dict[int, tuple[Lane, ...]] = {}
+        for k, (tile, plan) in enumerate(pairs):
+            if any(is_folded(node) for node in tile.nodes):
+                template, self.lanes[k] = strip_template(tile, plan, lanes, self._heights(k, lanes))
+            else:
+                template = _template(plan, tile, made)
+            self.templates.append(template)
+        self.framed = [
+            bool(tile.step) and k not in self.lanes and not (len(tile.nodes) == 1 and tile.nodes[0].members)
+            for k, tile in enumerate(self.tiles)
+        ]
         self.offsets: list[Point] = []
         self.homes: dict[int, int] = {}
         self.copies = Counter(node.id for tile in self.tiles for node in tile.nodes)
@@ -120,6 +140,16 @@ class _Row:
             for node in tile.nodes:
                 self.homes.setdefault(node.id, k)
         self._shift()
+
+    def _heights(self, k: int, lanes: Lanes) -> dict[str, float]:
+        """At what heights the cell before hands on the states, in its own coordinates."""
+        found: dict[str, float] = {}
+        for edge, _, _ in self.tiles[k].arrivals if k and self.tiles[k - 1].step else ():
+            name = lanes.of(edge)
+            if name is not None:
+                out = (self.tiles[k - 1].local[edge.source], tensor_rank(edge, self.graph.nodes))
+                found[name] = self.templates[k - 1].outs[out][-1][1]
+        return found
 
     def _shift(self) -> None:
         x, levels = 0.0, dict[Plan, float]()
@@ -138,7 +168,47 @@ class _Row:
             self.offsets.append((x + side - template.box.left, y))
             following = self.framed[k + 1] if k + 1 < len(self.tiles) else False
             x += template.box.right - template.box.left + 2 * side
-            x += GAP if self.framed[k] or following else _STEP_GAP
+            strip = k in self.lanes or k + 1 in self.lanes  # its numbers stand in the gap
+            near = self.framed[k] or following
+            x += _STEP_GAP if strip or not near else GAP if self.framed[k] and following else GAP + 10.0
+
+    def left(self, k: int) -> float:
+        """The left end of a cell."""
+        return self.offsets[k][0] + self.templates[k].box.left - (PAD if self.framed[k] else 0.0)
+
+    def right(self, k: int) -> float:
+        """The right end of a cell."""
+        return self.offsets[k][0] + self.templates[k].box.right + (PAD if self.framed[k] else 0.0)
+
+    def crossing(self, n: int) -> int:
+        """How many edges come over the line break before line n."""
+        return len(self.tiles[self.line.index(n)].arrivals) if n in self.line and n else 0
+
+    def break_lines(self, count: int | Literal["auto"] | None) -> None:
+        """Move the cells into lines of `count` time steps, the first step of each below that of the first."""
+        cells = range(len(self.tiles))
+        steps = [bool(tile.step) for tile in self.tiles]
+        boxes = [self.templates[k].box.grown(PAD if self.framed[k] else 0.0) for k in cells]
+        top = max(boxes[k].top + self.offsets[k][1] + (HEAD - PAD if self.framed[k] else 0.0) for k in cells)
+        bottom = min(boxes[k].bottom + self.offsets[k][1] for k in cells)
+        rails = Counter(self.homes[e.source] for tile in self.tiles for e, _ in tile.rails)
+        if count == "auto":
+            many = bool(self.lanes) or rails.total() > wrap.MOST_RAILS or not any(steps)
+            lefts, rights = [self.left(k) for k in cells], [self.right(k) for k in cells]
+            count = None if many else wrap.best_count(lefts, rights, steps, top - bottom + 50.0)
+        self.line, self.drops = wrap.lines_of(steps, count), [0.0 for _ in cells]
+        self.floors = {0: bottom}
+        first = self.left(steps.index(True)) if True in steps else 0.0
+        drop, shift = 0.0, 0.0
+        for k in cells:
+            n = self.line[k]
+            if n not in self.floors:
+                skipping = sum(rails[j] for j in cells if self.line[j] == n - 1)
+                drop -= top - bottom + wrap.lane_room(self.crossing(n)) + wrap.RAIL_PITCH * skipping + 24.0
+                shift = first - self.left(k)
+                self.floors[n] = bottom + drop
+            x, y = self.offsets[k]
+            self.offsets[k], self.drops[k] = (x + shift, y + drop), drop
 
     def _port_y(self, k: int, port: int) -> float:
         return next(
@@ -167,7 +237,7 @@ def _box_template(plan: Plan) -> Template:
     """A collapsed step: one box, with a port per state, c above h, on both sides."""
     look = plan.looks[0]
     lanes = sorted({out for out in (*plan.outs, *(out for _, out in plan.tracks))})
-    pitch = min(26.0, (look.height - 14.0) / max(1, len(lanes) - 1))
+    pitch = min(LANE_PITCH, (look.height - 14.0) / max(1, len(lanes) - 1))
     heights = {out: ((len(lanes) - 1) / 2 - k) * pitch for k, out in enumerate(lanes)}
     template = Template(centres={0: (look.width / 2, 0.0)})
     right, tracks = look.width, dict(plan.tracks)
@@ -183,18 +253,20 @@ def _box_template(plan: Plan) -> Template:
     return template
 
 
-def _tiled(graph: GradientGraph, tiles: list[Tile], prefix: str) -> Scene:
+def _tiled(graph: GradientGraph, tiles: list[Tile], prefix: str, count: int | Literal["auto"] | None) -> Scene:
     row, scene = _Row(graph, tiles, prefix), Scene()
     _align_head(row)
     tops = [row.templates[k].box.top + row.offsets[k][1] for k in range(len(row.tiles)) if row.framed[k]]
     bottoms = [row.templates[k].box.bottom + row.offsets[k][1] for k in range(len(row.tiles)) if row.framed[k]]
+    row.break_lines(count)
     for k, (tile, template) in enumerate(zip(row.tiles, row.templates, strict=True)):
         frame = None
         dx, dy = row.offsets[k]
         if row.framed[k]:
             frame = len(scene.frames)
             box = template.box
-            rect = Rect(box.left + dx - PAD, min(bottoms) - PAD, box.right + dx + PAD, max(tops) + HEAD)
+            bottom, top = min(bottoms) - PAD + row.drops[k], max(tops) + HEAD + row.drops[k]
+            rect = Rect(box.left + dx - PAD, bottom, box.right + dx + PAD, top)
             scene.frames.append(Frame(f"t = {(tile.step or '')[2:]}", rect, tuple(tile.nodes), tile.step))
         for local, (node, shape) in enumerate(zip(tile.nodes, tile.looks, strict=True)):
             x, y = template.centres[local]
@@ -203,6 +275,10 @@ def _tiled(graph: GradientGraph, tiles: list[Tile], prefix: str) -> Scene:
             curve = moved(template.inner[e], dx, dy)
             label = moved((template.inner_labels[e],), dx, dy)[0]
             scene.edges.append(PlacedEdge(edge, row.name(k, source), row.name(k, target), curve, label))
+        if k in row.lanes:
+            strip = next(p for p in scene.nodes[-len(tile.nodes) :] if is_folded(p.node))
+            lanes = tuple(replace(lane, y=lane.y + dy) for lane in row.lanes[k])
+            scene.strips.append(Strip(strip.node, strip.rect, lanes))
         if k:
             _add_arrivals(row, k, scene)
     scene.shared = {node: count for node, count in row.copies.items() if count > 1}
@@ -232,7 +308,7 @@ def _align_head(row: _Row) -> None:
         for out in row.plans[0].exits:
             if out[0] == n:
                 aligned.exits[out] = line((width / 2 + tile.looks[n].width / 2, y), (width, y))
-    gap = GAP - 12.0
+    gap = GAP
     aligned.box = Rect(0.0, y - 15.0, width, max(c[1] for c in aligned.centres.values()) + 15.0)
     left = row.offsets[1][0] + row.templates[1].box.left - (PAD if row.framed[1] else 0.0)
     row.templates[0], row.offsets[0] = aligned, (left - gap - width, 0.0)
@@ -241,16 +317,26 @@ def _align_head(row: _Row) -> None:
 def _add_arrivals(row: _Row, k: int, scene: Scene) -> None:
     """Edges from the cell before: through its port, over the gap, through the port of this cell."""
     tile, template = row.tiles[k], row.templates[k]
+    over = row.line[k] != row.line[k - 1]
+    heights = sorted(((-row.out_curve(k - 1, edge)[-1][1], a) for a, (edge, _, _) in enumerate(tile.arrivals)))
     for a, (edge, _, target) in enumerate(tile.arrivals):
         start, end = row.out_curve(k - 1, edge), moved(template.arrivals[a], *row.offsets[k])
         bridge = sweep(start[-1], end[0]) if abs(start[-1][1] - end[0][1]) > 0.5 else line(start[-1], end[0])
+        if over:
+            rank = next(n for n, (_, b) in enumerate(heights) if b == a)
+            sides, floor = (row.right(k - 1), row.left(k)), row.floors[row.line[k - 1]]
+            bridge, label = wrap.lane_route(start[-1], end[0], rank, len(heights), sides, floor)
         curve = join(*(c for c in (start, bridge, end) if len(c) > 1))
-        if a in template.arrival_labels:
+        if over and a not in template.arrival_labels:
+            pass
+        elif a in template.arrival_labels:
             label = moved((template.arrival_labels[a],), *row.offsets[k])[0]
         else:
             pads = (PAD if row.framed[k - 1] else 0.0), (PAD if row.framed[k] else 0.0)
-            x0, x1 = start[-1][0] + pads[0], end[0][0] - pads[1] - (0.0 if row.framed[k] else 9.0)
-            label = ((x0 + x1) / 2, (start[-1][1] + end[0][1]) / 2 + 8.5)
+            x0, x1 = start[-1][0] + pads[0], end[0][0] - pads[1]
+            if not row.framed[k]:  # clear of the box, which may be nearer than the number is wide
+                x1 = min(x1 - 9.0, 2 * x1 - LABEL[0] - 2.0 - x0)
+            label = ((x0 + x1) / 2, (start[-1][1] + end[0][1]) / 2 + LABEL[1] / 2 + 4.0)
         source = row.tiles[k - 1].local[edge.source]
         scene.edges.append(PlacedEdge(edge, row.name(k - 1, source), row.name(k, target), curve, label))
 
@@ -261,18 +347,35 @@ def _add_rails(row: _Row, scene: Scene) -> None:
     if not waiting:
         return
     waiting.sort(key=lambda item: (item[0], -item[1], item[2].target, item[2].operand))
-    floor = scene.rect.bottom - (14.0 if row.framed[-2:] != [False, False] else 22.0)
-    pitch = min(_RAIL_GAP, 150.0 / len(waiting))
+    line_of = row.line
+    floors = {n: row.floors[n] - wrap.lane_room(row.crossing(n + 1)) - 10.0 for n in row.floors}
+    floors[line_of[-1]] = scene.rect.bottom - (14.0 if row.framed[-2:] != [False, False] else 22.0)
+    pitch = min(wrap.RAIL_PITCH, 150.0 / len(waiting))
     arriving = Counter((k, target) for _, k, _, target in waiting)
     leaving = Counter(origin for origin, _, _, _ in waiting)
+    below = Counter(line_of[origin] for origin, *_ in waiting)  # rails in the channel below each line
+    # From right to left where they arrive: first what comes down the margin, the innermost, highest and earliest first.
+    far = [n for n in range(len(waiting)) if line_of[waiting[n][0]] != line_of[waiting[n][1]]]
+    far.sort(key=lambda n: (-line_of[waiting[n][0]], n))
+    order = [*far, *(n for n in range(len(waiting)) if n not in set(far))]
+    places: dict[int, int] = {}
     counts: Counter[tuple[int, int]] = Counter()
-    for index, (origin, k, edge, target) in enumerate(waiting):
+    for n in order:
+        _, k, _, target = waiting[n]
+        counts[k, target] += 1
+        places[n] = arriving[k, target] - counts[k, target]
+    margin = max(row.right(k) for k in range(len(row.tiles))) + 17.0 + 9.0 * row.crossing(1) + 6.0
+    for n, (origin, k, edge, target) in enumerate(waiting):
         start = row.out_curve(origin, edge, rail=True)
         turn = start[-1][0] + (PAD if row.framed[origin] else 0.0) + 7.0
-        rail = floor - (len(waiting) - 1 - index) * pitch
-        counts[k, target] += 1
-        end = _landing(row, k, target, arriving[k, target] - counts[k, target], arriving[k, target])
-        way = rounded([start[-1], (turn, start[-1][1]), (turn, rail), (end[0], rail), end])
+        below[line_of[origin]] -= 1
+        rail = floors[line_of[origin]] - below[line_of[origin]] * pitch
+        end = _landing(row, k, target, places[n], arriving[k, target])
+        if n in far:
+            nth = far.index(n)
+            way = wrap.rail_route(start[-1], turn, rail, margin + nth * pitch, floors[line_of[k]] - nth * pitch, end)
+        else:
+            way = rounded([start[-1], (turn, start[-1][1]), (turn, rail), (end[0], rail), end])
         # At its beginning, where no later rail runs above; or at its end, if it began together with others.
         label = ((turn + 9.0 if leaving[origin] == 1 else end[0] - 9.0 - LABEL[0]) + LABEL[0] / 2, rail + 7.5)
         tail = row.name(origin, row.tiles[origin].local[edge.source])
@@ -291,6 +394,7 @@ def _landing(row: _Row, k: int, target: int, index: int, count: int) -> Point:
 def _plain(graph: GradientGraph, prefix: str) -> Scene:
     """A graph without (usable) time steps: placed by the engine as a whole, framed by scope."""
     drawn = [edge for edge in graph.edges if not edge.internal]
+    check_size(len(drawn), "the graph, which no time steps order,")
     operands: dict[int, int] = {}
     for edge in drawn:
         operands[edge.target] = operands.get(edge.target, 0) + 1

@@ -18,7 +18,7 @@ FLOW = (
     "data flows along the arrows, the gradient flows back against them; each number is what comes back along that edge"
 )
 NORMS: dict[Norm, str] = {"l2": "L2 norm", "rms": "root mean square", "max": "largest magnitude"}
-_BAR = 264.0
+_BAR = 240.0
 _CELLS = 24
 _SAMPLE = 44.0
 _PITCH = 92.0
@@ -27,9 +27,9 @@ _PITCH = 92.0
 def heading(sheet: Sheet, body: Rect, title: str, subtitle: str | None) -> None:
     """Title, subtitle, and how to read the picture, centred above it."""
     middle = (body.left + body.right) / 2
-    lines = [(FLOW, 10.0, False, True)]
-    lines += [(subtitle, 11.0, False, True)] if subtitle else []
-    lines += [(title, 15.0, True, False)] if title else []
+    lines = [(FLOW, 11.0, False, True)]
+    lines += [(subtitle, 12.0, False, True)] if subtitle else []
+    lines += [(title, 16.0, True, False)] if title else []
     y = body.top + 20.0
     for text, size, bold, muted in lines:
         sheet.text((middle, y), text, size, bold=bold, muted=muted)
@@ -40,7 +40,7 @@ def legend(sheet: Sheet, body: Rect, notes: Sequence[str]) -> None:
     """The colour bar with its numbers, a sample of every edge state, and notes; beside each other if there is room."""
     samples = _samples(sheet.options.scale)
     wide = _BAR + 60.0 + _PITCH * len(samples)
-    y = body.bottom - 34.0
+    y = body.bottom - 22.0
     left = body.left if body.right - body.left > wide else (body.left + body.right) / 2 - min(wide, 700.0) / 2
     one_row = body.right - body.left > wide
     _bar(sheet, left + 10.0, y)
@@ -48,25 +48,21 @@ def legend(sheet: Sheet, body: Rect, notes: Sequence[str]) -> None:
     for text, magnitude, state in samples:
         _sample(sheet, x, row, text, magnitude, state)
         x += _PITCH
-    room = body.right - x
-    beside = one_row and notes and max(text_width(note, LABEL_SIZE) for note in notes) < room
+    wide = max((text_width(note, LABEL_SIZE) for note in notes), default=0.0)
     for k, note in enumerate(notes):
-        if beside:
-            sheet.text(
-                (body.right - max(text_width(n, LABEL_SIZE) for n in notes), y - 8.0 - 13.0 * k),
-                note,
-                LABEL_SIZE,
-                muted=True,
-                anchor=0.0,
-            )
+        if one_row and wide < body.right - x:
+            place = body.right - wide, y - 8.0 - 14.0 * k
+        elif one_row and wide < body.right - left - _BAR - 60.0:
+            place = left + _BAR + 60.0, y - 48.0 - 14.0 * k
         else:
-            sheet.text((left + 10.0, row - 46.0 - 13.0 * k), note, LABEL_SIZE, muted=True, anchor=0.0)
+            place = left + 10.0, row - 46.0 - 14.0 * k
+        sheet.text(place, note, LABEL_SIZE, muted=True, anchor=0.0)
 
 
 def _samples(scale: Scale) -> list[tuple[str, float | None, State]]:
     return [
         (
-            f"exploding: above {number(scale.exploding) if scale.exploding != 1e3 else '1000'}",
+            f"above {number(scale.exploding) if scale.exploding != 1e3 else '1000'}",
             scale.exploding * 1.01,
             "finite",
         ),
@@ -79,7 +75,7 @@ def _samples(scale: Scale) -> list[tuple[str, float | None, State]]:
 
 def _bar(sheet: Sheet, x: float, y: float) -> None:
     options = sheet.options
-    sheet.text((x, y), "gradient carried by the edge", 9.5, bold=True, anchor=0.0)
+    sheet.text((x, y), "gradient on the edge", 11.0, bold=True, anchor=0.0)
     norm = f"{NORMS[options.norm]}, logarithmic scale"
     sheet.text((x + _BAR, y), norm, LABEL_SIZE, muted=True, anchor=1.0)
     cell = _BAR / _CELLS

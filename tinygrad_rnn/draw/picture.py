@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..graph.collapse import Level, collapse
-from ..graph.model import Edge, GradientGraph, Norm, norm_of
+from ..graph.model import Edge, GradientGraph, Level, Norm, norm_of
 from . import engine
 from .layout import Scene, arrange
-from .style import MAX_LABELS, THEMES, Options, Scale, clean, scale_of
+from .style import MAX_LABELS, THEMES, Options, Scale, clean, scale_of, short
+from .view import MAX_EDGES, SIDE_BY_SIDE, Parameters, View
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
 
-FORMATS = (".svg", ".png", ".pdf", ".dot", ".gv")
+FORMATS = (".svg", ".png", ".pdf", ".html", ".dot", ".gv")
 
 
 class Picture:
@@ -42,10 +40,17 @@ class Picture:
     def __init__(self, dot: str, size: tuple[float, float], scale: Scale, describe: str) -> None:
         self.dot, self.size, self.scale = dot, size, scale
         self._description = describe
+        self._page: Callable[[], str] | None = None
 
     def svg(self) -> str:
         """The picture as SVG text."""
         return engine.render(self.dot, "svg", self.size).decode()
+
+    def html(self) -> str:
+        """The interactive page: self-contained, with every level that fits; in a notebook, the escaped ``srcdoc``."""
+        if self._page is None:
+            raise ValueError("only a picture that draw made knows the graph of its page")
+        return self._page()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture; the suffix decides the format.
@@ -55,7 +60,7 @@ class Picture:
         Parameters
         ----------
         path : path-like
-            Ends in .svg, .png, .pdf, .dot or .gv.
+            Ends in .svg, .png, .pdf, .html (the interactive page), .dot or .gv.
 
         Raises
         ------
@@ -72,6 +77,9 @@ class Picture:
             raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
         if format in ("dot", "gv"):
             _replace(target, self.dot.encode())
+            return
+        if format == "html":
+            _replace(target, self.html().encode())
             return
         try:
             data = engine.render(self.dot, format, self.size)
@@ -120,7 +128,7 @@ def _replace(path: Path, data: bytes) -> None:
         raise
 
 
-def _graph(source: Any) -> GradientGraph:
+def graph_of(source: Any) -> GradientGraph:
     """The gradient graph of a loss, or the graph itself."""
     if isinstance(source, GradientGraph):
         return source
@@ -143,7 +151,12 @@ def draw(
     scale: Scale | Literal["fit"] | tuple[float, float] | None = None,
     norm: Norm = "l2",
     labels: bool | Literal["auto"] = "auto",
-    level: Level = "op",
+    level: Level | Literal["auto"] = "auto",
+    fold: int | Literal["auto"] | None = "auto",
+    steps: Sequence[int] | None = None,
+    parameters: Parameters = "step",
+    constants: bool = True,
+    wrap: int | Literal["auto"] | None = "auto",
 ) -> Picture:
     """Draw a loss with the gradient on every edge.
 
@@ -153,7 +166,8 @@ def draw(
         A loss (it is not changed), or its graph. A mapping draws several, one under the other under one scale, its keys
         as their titles.
     path : path-like, optional
-        Where to save it: .svg, .png, .pdf, .dot or .gv.
+        Where to save it: .svg, .png, .pdf, .html (an interactive page), .dot or .gv. Without a layout engine .svg and
+        .html are still drawn, more plainly.
     title, subtitle : str, optional
     theme : {"light", "dark"}
     scale : None, "fit", (lo, hi) or Scale
@@ -162,8 +176,22 @@ def draw(
         What the number on an edge is of its contribution.
     labels : bool or "auto"
         Numbers on the edges; "auto" leaves them out above 400 edges.
-    level : {"op", "gate", "step"}
-        One box per operation, per gate, or per time step.
+    level : {"auto", "op", "gate", "step"} or int
+        One box per operation, per gate, per time step, or per scope of that depth. "auto" takes the finest at which a
+        time step has at most 12 boxes at level "op", 40 at level "gate", and level "step" for more than 8 time steps.
+    fold : int, "auto" or None
+        How many time steps at each end are drawn in full; those between become one gradient strip, with a bar for each
+        state of each step, as high as its gradient is on the scale. "auto" is 3 if there are more than 8 time steps;
+        None draws all.
+    steps : sequence of int, optional
+        The time steps to be drawn in full, instead of `fold`; each gap between them becomes a strip.
+    parameters : {"step", "once", "none"}
+        Draw each parameter in every step that uses it, in one place, or not at all.
+    constants : bool
+        Draw unnamed constants.
+    wrap : int, "auto" or None
+        Time steps to a line; "auto" breaks the line of a single graph where that makes it larger on a screen (16:9),
+        unless a part of it is folded; None never does.
 
     Returns
     -------
@@ -173,7 +201,8 @@ def draw(
     Raises
     ------
     ValueError, OSError, NoRenderer
-        As `Picture.save`; also ValueError for an unknown theme, scale or norm.
+        As `Picture.save`; also ValueError for an unknown theme, scale, norm, level or step, and for a graph too large
+        to be drawn, with what to do about it.
 
     Examples
     --------
@@ -188,15 +217,92 @@ def draw(
     sources = graph if isinstance(graph, Mapping) else {"": graph}
     if not sources:
         raise ValueError("nothing to draw: the mapping is empty")
-    graphs = {str(name): at_level(_graph(source), level) for name, source in sources.items()}
-    picture = _draw(graphs, _options(graphs, theme, scale, norm, labels), title, subtitle, path)
+    view = View(level, fold, None if steps is None else tuple(steps), parameters, constants)
+    whole = {str(name): graph_of(source) for name, source in sources.items()}
+    graphs = dict(zip(whole, view.of(whole.values()), strict=True))
+    _check_size(graphs)
+    options = _options(graphs, theme, scale, norm, labels)
+    picture = _draw(graphs, options, title, subtitle, path, (parameters != "once", _lines(wrap, graphs)))
+    picture._page = lambda: _html(whole, view, options, labels, title, subtitle)
     if path is not None:
         picture.save(path)
     return picture
 
 
+def _html(
+    whole: Mapping[str, GradientGraph], view: View, options: Options, labels: Any, title: str | None, sub: str | None
+) -> str:
+    from .html import page  # like the DOT writer
+
+    return page(whole, view, options, labels, clean(title or "", 120), clean(sub or "", 160))
+
+
 def _shown(graphs: Mapping[str, GradientGraph]) -> list[Edge]:
     return [edge for graph in graphs.values() for edge in graph.edges if not edge.internal]
+
+
+def draw_side_by_side(
+    a: GradientGraph | Tensor,
+    b: GradientGraph | Tensor,
+    *more: GradientGraph | Tensor,
+    titles: Sequence[str] = (),
+    path: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Picture:
+    """Draw several graphs under one scale and at one level: a simple network beside an LSTM.
+
+    Parameters
+    ----------
+    a, b, *more : Tensor or GradientGraph
+        Losses, or their graphs; drawn one under the other, so that equal time steps stand above each other.
+    titles : sequence of str
+        A name for each; "A", "B", ... by default.
+    path : path-like, optional
+    **options
+        As for `draw`.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    ValueError
+        If there are not as many titles as graphs, or two titles are equal; and as `draw`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn.draw import draw_side_by_side
+    >>> cells = tg.RNNCell(2, 3, rng=0), tg.LSTMCell(2, 3, rng=0)
+    >>> losses = [tg.sum(tg.unroll(cell, np.ones((20, 1, 2)))[0][-1]) for cell in cells]
+    >>> draw_side_by_side(*losses, titles=["RNN", "LSTM"]).dot.count("steps folded")
+    2
+    """
+    graphs = (a, b, *more)
+    names = [str(title) for title in titles] or [chr(ord("A") + k) for k in range(len(graphs))]
+    if len(names) != len(graphs) or len(set(names)) < len(names):
+        raise ValueError(f"{len(graphs)} graphs need {len(graphs)} different titles, not {names}")
+    return draw(dict(zip(names, graphs, strict=True)), path, **options)
+
+
+def _lines(wrap: Any, graphs: Mapping[str, GradientGraph]) -> int | Literal["auto"] | None:
+    """The ``wrap=`` argument; several graphs are compared step by step, and so by default not wrapped."""
+    whole = isinstance(wrap, int) and not isinstance(wrap, bool) and wrap > 0
+    if wrap is not None and wrap != "auto" and not whole:
+        raise ValueError(f'wrap must be a number of time steps, "auto" or None, not {wrap!r}')
+    found: int | Literal["auto"] | None = None if wrap == "auto" and len(graphs) > 1 else wrap
+    return found
+
+
+def _check_size(graphs: Mapping[str, GradientGraph]) -> None:
+    count = len(_shown(graphs))
+    if count > MAX_EDGES:
+        raise ValueError(
+            f"{count} edges are too many for a picture (limit: {MAX_EDGES}): fold time steps (fold=3), choose them "
+            '(steps=[1, 2, 3]), or use level="step"'
+        )
 
 
 def _options(graphs: Mapping[str, GradientGraph], theme: str, scale: Any, norm: Norm, labels: bool | str) -> Options:
@@ -211,10 +317,18 @@ def _options(graphs: Mapping[str, GradientGraph], theme: str, scale: Any, norm: 
 
 
 def _draw(
-    graphs: Mapping[str, GradientGraph], options: Options, title: str | None, subtitle: str | None, path: Any
+    graphs: Mapping[str, GradientGraph],
+    options: Options,
+    title: str | None,
+    subtitle: str | None,
+    path: Any,
+    how: tuple[bool, int | Literal["auto"] | None],
 ) -> Picture:
     try:
-        rows = [(name, arrange(g, f"g{k}" if len(graphs) > 1 else "")) for k, (name, g) in enumerate(graphs.items())]
+        rows = [
+            (name, arrange(graph, f"g{k}" if len(graphs) > 1 else "", *how))
+            for k, (name, graph) in enumerate(graphs.items())
+        ]
     except engine.NoRenderer as error:
         raise _unplaced(error, graphs, path, options) from error
     from .dot import write  # the DOT writer is imported by whoever draws, not with the package
@@ -223,35 +337,19 @@ def _draw(
     return Picture(dot, size, options.scale, f"{len(_shown(graphs))} edges")
 
 
-def at_level(graph: GradientGraph, level: Level) -> GradientGraph:
-    """The graph at a level; of whole steps, only what runs between them is drawn, and the initial state."""
-    graph = collapse(graph, level)
-    if level != "step":
-        return graph
-    if not any(node.step and node.members for node in graph.nodes):
-        return graph
-    made = {edge.target for edge in graph.edges}
-    uses = Counter(edge.source for edge in graph.edges)
-    edges = []
-    for edge in graph.edges:
-        source = graph.nodes[edge.source]
-        state = (source.name or "")[:1] in ("h", "c") and uses[source.id] == 1
-        hidden = source.id not in made and not source.members and not state
-        edges.append(replace(edge, internal=True) if hidden else edge)
-    return replace(graph, edges=tuple(edges))
-
-
 def _notes(rows: list[tuple[str, Scene]]) -> list[str]:
     """What the picture leaves unsaid: leaves that are drawn several times are still one array."""
+    notes: list[str] = []
     shared = [p.node for _, scene in rows for p in scene.nodes if scene.shared.get(p.node.id) and p.node.name]
     names = list(dict.fromkeys(clean(node.name or "") for node in shared if node.kind == "parameter"))
-    if not names:
-        return []
-    what = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
-    return [
-        f"{what}: each is one array, drawn once in every step that uses it",
-        "its gradient is the sum of what comes back from all these steps",
-    ]
+    if names:
+        what = ", ".join(str(short(name)) for name in names[:6]) + (" …" if len(names) > 6 else "")
+        notes.append(f"{what}: one array each, drawn in every step that uses it; its gradient is the sum over these")
+    if any(scene.strips for _, scene in rows):
+        notes.append("in folded steps a bar is the gradient of one step's state, as high as that is on the scale")
+    if any(placed.edge.formula.endswith(SIDE_BY_SIDE) for _, scene in rows for placed in scene.edges):
+        notes.append("an edge from folded steps to the loss carries the tensors of all of them, side by side")
+    return notes
 
 
 def _unplaced(

@@ -12,13 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..graph.model import Node, Norm, State
+from ..graph.steps import is_folded
 
 EXPLODING = 1e3
 """Above this an edge is drawn as exploding (unless an explicit scale reaches higher)."""
 
-LABEL_SIZE = 8.5
+LABEL_SIZE = 11.0
 MAX_LABELS = 400
 """With more edges than this, ``labels="auto"`` leaves the numbers to the tooltips."""
+STRIP_SIDE = 12.0
+"""Between the border of a gradient strip and its bars."""
+
 SMALLEST_NORMAL = "<1e-308"
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 # The bundled fonts of the default engine have no glyph for these.
@@ -64,6 +68,7 @@ LIGHT = Theme(
         "input": ("#e8f5ec", "#4c9a6a"),
         "constant": ("#ffffff", "#b6bec7"),
         "loss": ("#fdebf0", "#b2476a"),
+        "strip": ("#f6f8fa", "#d0d7de"),
     },
 )
 DARK = Theme(
@@ -86,6 +91,7 @@ DARK = Theme(
         "input": ("#142d1f", "#5aa878"),
         "constant": ("#161b22", "#5c6570"),
         "loss": ("#3a1a27", "#d8708f"),
+        "strip": ("#161b22", "#30363d"),
     },
 )
 THEMES = {"light": LIGHT, "dark": DARK}
@@ -279,10 +285,10 @@ class Look:
     fontsize: float = 10.0
 
 
-def _box(role: str, big: str, small: str, base: str, extra: float = 16.0, minimum: float = 40.0) -> Look:
+def _box(role: str, big: str, small: str, base: str, extra: float = 10.0, minimum: float = 30.0) -> Look:
     # Sized by the name without its time step, so that all cells are identical.
-    width = max(minimum, text_width(base, 10.0) + extra, text_width(small, 8.0) + 12.0)
-    return Look(role, "box", math.ceil(width), 32.0, big, small)
+    width = max(minimum, text_width(base, 11.0) + extra, text_width(small, 11.0) + 8.0)
+    return Look(role, "box", math.ceil(width), 34.0, big, small, fontsize=11.0)
 
 
 def look(node: Node, operands: int = 0) -> Look:
@@ -294,25 +300,35 @@ def look(node: Node, operands: int = 0) -> Look:
         box = _box("loss", name or "L", symbol if name != symbol else "", name or "L", minimum=48.0)
         # Its second border lies outside of a node's nominal size.
         return replace(box, width=max(box.width, min(240.0, 14.0 * operands)), height=40.0)
+    if is_folded(node):
+        return _strip_look(node)
     if node.members:
         return _group_look(node, name, step)
     if node.kind in ("parameter", "input"):
-        text = _leaf_text(node, name, step)
-        base = f"{undated(name)}₀₀" if step and name else text
-        width = max(30.0, math.ceil(text_width(base, 9.0) + 11.0))
-        return Look(node.kind, "box", width, 20.0, text, fontsize=9.0)
+        text = _leaf_text(node, short(name) if node.kind == "parameter" else name, step)
+        base = f"{undated(text)}₀₀" if step and name else text
+        width = max(26.0, math.ceil(text_width(base, 11.0) + 8.0))
+        return Look(node.kind, "box", width, 20.0, text, fontsize=11.0)
     if node.kind == "constant":
         text = name or (number_text(node) if node.value.size == 1 else "×".join(map(str, node.shape)))
-        return Look("constant", "box", max(22.0, math.ceil(text_width(text, 8.0) + 9.0)), 17.0, text, fontsize=8.0)
+        return Look("constant", "box", max(22.0, math.ceil(text_width(text, 11.0) + 8.0)), 18.0, text, fontsize=11.0)
     if name is not None:
         return _box("value", name + subscript(step), symbol if symbol != name else "", name + "₀₀")
     if node.op == "getitem":
-        return Look("op", "box", 20.0, 18.0, "[ ]", fontsize=8.0)
-    spread = 20.0 * operands if 2 < operands <= 8 else 10.0 * operands if operands > 8 else 0.0
+        return Look("op", "box", 22.0, 18.0, "[ ]", fontsize=11.0)
+    spread = 8.0 * operands if 2 < operands <= 8 else 10.0 * operands if operands > 8 else 0.0
     if len(symbol) <= 2 and not spread:
-        return Look("op", "ellipse", 26.0, 26.0, symbol)
-    width = max(30.0, text_width(symbol, 9.0) + 14.0, min(240.0, spread))
-    return Look("op", "pill", math.ceil(width), 24.0, symbol, fontsize=9.0)
+        return Look("op", "ellipse", 24.0, 24.0, symbol, fontsize=11.0)
+    width = max(30.0, text_width(symbol, 11.0) + 10.0, min(240.0, spread))
+    return Look("op", "pill", math.ceil(width), 24.0, symbol, fontsize=11.0)
+
+
+def short(name: str | None) -> str | None:
+    """A parameter's name as the textbook has it: ``weight_ih`` is W_ih, ``bias_hh`` is b_hh."""
+    for long, letter in (("weight_", "W_"), ("bias_", "b_")):
+        if name is not None and name.startswith(long) and len(name) > len(long):
+            return letter + name[len(long) :]
+    return name
 
 
 def undated(name: str) -> str:
@@ -330,12 +346,36 @@ def _leaf_text(node: Node, name: str | None, step: str) -> str:
 
 def _group_look(node: Node, name: str | None, step: str) -> Look:
     path = node.scope.split("/")
-    if len(path) == 1:
-        return Look("value", "box", 58.0, 50.0, f"t = {step}" if step else clean(node.scope), name or "")
+    if len(path) == 1 or path[-1] == node.step:
+        height = 50.0 + 52.0 * (name or "").count(", ")  # room for an edge per state
+        return Look(
+            "value",
+            "box",
+            58.0,
+            min(206.0, height),
+            f"t = {step}" if step else clean(node.scope),
+            name or "",
+            fontsize=12.0,
+        )
     tail = clean(path[-1])
     if name is None:
         return _box("value", tail, "", tail)
-    return _box("value", name + subscript(step), tail if tail != name else "", name + "₀₀")
+    symbol = clean(node.symbol or "", 14)  # the gate's own name is in the tooltip
+    return _box("value", name + subscript(step), symbol if symbol != name else "", name + "₀₀")
+
+
+def steps_in(node: Node) -> tuple[int, int]:
+    """The first and the last time step of a folded node."""
+    first, last = (node.step or "")[2:].split("..")
+    return int(first), int(last)
+
+
+def _strip_look(node: Node) -> Look:
+    # A bar is wide while there are few, a hair if there are many. The height is set when the lanes are known.
+    first, last = steps_in(node)
+    count = last - first + 1
+    width = math.ceil(count * min(14.0, max(0.9, 640.0 / count)))
+    return Look("strip", "strip", max(330.0, width) + 2 * STRIP_SIDE, 72.0, "")
 
 
 def number_text(node: Node) -> str:

@@ -7,7 +7,7 @@ leaves (parameters, input) stand on a shelf below, in the order of the operands.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +16,17 @@ from . import engine
 from .geometry import Curve, Grid, Point, Rect, crossing, join, line, moved, place_labels, samples, union
 from .style import Look
 
-LABEL = (33.0, 9.5)
+LABEL = (32.0, 12.0)
 """Room for the number of an edge, the same for all, so that all cells are identical."""
 
-RANK_GAP = 48.0
-_NODE_GAP = 29.0
-_SHELF_DROP = 48.0
-_SHELF_GAP = 10.0
+MAX_PLAIN = 1_000
+"""Edges of a graph, or of one time step, that the engine is asked to place: its time grows faster than their square."""
+
+RANK_GAP = 35.0
+_NODE_GAP = 25.0
+_SHELF_DROP = 38.0
+_STUB = 3.0
+_SHELF_GAP = 5.0
 Out = tuple[int, int]
 """A tensor that leaves the cell: the node, and which of the node's tensors (0 unless the graph was collapsed)."""
 
@@ -73,8 +77,18 @@ class Template:
         return {n: Rect.around(c, plan.looks[n].width, plan.looks[n].height) for n, c in self.centres.items()}
 
 
+def check_size(edges: int, what: str) -> None:
+    """Refuse what the engine would work on for minutes; the message says what to do instead."""
+    if edges > MAX_PLAIN:
+        raise ValueError(
+            f"{what} has {edges} edges, too many to be laid out (limit: {MAX_PLAIN}): name its parts by "
+            'tg.scope("...") and draw them as one with level="gate", level="step" or level=1'
+        )
+
+
 def lay_out(plan: Plan) -> Template:
     """The layout of a cell: operations by the engine, leaves on shelves where their way is free, labels last."""
+    check_size(len(plan.inner) + len(plan.arrivals), "a time step")
     shelved = {n for n in plan.leaves if sum(s == n for s, _ in plan.inner) == 1}
     if len(shelved) == len(plan.looks):
         shelved = set()
@@ -87,6 +101,7 @@ def lay_out(plan: Plan) -> Template:
             break
         shelved -= blocked
         ports += more
+    _spread(plan, template)
     _fit_ports(plan, template)
     _label(plan, template)
     return template
@@ -155,14 +170,12 @@ def _place_core(plan: Plan, shelved: set[int], exits: Sequence[Out]) -> Template
         rows += [node(name, 1, 10) for name in names]
         rows += [f"{{rank={rank}; {'; '.join(names)}}}"] if names else []
     rows += [f"{{rank=same; {'; '.join(f'n{n}' for n in column)}}}" for column in _columns(plan)]
-    after = plan.after()
     for e, (s, t) in enumerate(plan.inner):
-        if s not in shelved:  # a fan gets more room, as its numbers stand where it has opened
+        if s not in shelved:
             track = f"n{s}" in groups and groups[f"n{s}"] == groups.get(f"n{t}")
-            rows.append(f"n{s} -> n{t} [id=e{e} minlen={2 if len(after[s]) > 2 else 1} weight={20 if track else 1}]")
-    feeds = Counter(port for port, _ in plan.arrivals)
+            rows.append(f"n{s} -> n{t} [id=e{e} weight={20 if track else 1}]")
     for a, (port, target) in enumerate(plan.arrivals):
-        rows.append(f"i{port} -> n{target} [id=a{a} minlen={2 if feeds[port] > 2 else 1} weight=20]")
+        rows.append(f"i{port} -> n{target} [id=a{a} weight=20]")
     rows += [f"n{n} -> o{n}_{k} [id=o{n}_{k} weight=20]" for n, k in plan.outs]
     rows += [f"n{n} -> x{n}_{k} [id=x{n}_{k}]" for n, k in exits]
     return _read(plan, engine.layout("digraph {\n" + ";\n".join(rows) + "\n}\n"), shelved)
@@ -228,7 +241,7 @@ def _fill_shelves(plan: Plan, template: Template, shelved: set[int], force: bool
         obstacles = [rect.grown(3.0) for n, rect in core.items() if n != target]
         options = []
         for down, y in ((1, extent.bottom - _SHELF_DROP), (-1, extent.top + _SHELF_DROP)):
-            placed = _shelve(plan, template, target, consumers[target], y, down, taken[down])
+            placed = _shelve(plan, template, target, consumers[target], y, down, taken[down], extent.left)
             rays = [samples(curve) for _, curve in placed.values()]
             hits = sum(rect.holds(point) for rect in obstacles for ray in rays for point in ray)
             crossings = sum(crossing(ray, way) for ray in rays for way in ways)
@@ -238,23 +251,34 @@ def _fill_shelves(plan: Plan, template: Template, shelved: set[int], force: bool
             blocked |= {source for _, source in consumers[target]}
             continue
         for e, (centre, curve) in placed.items():
+            look = plan.looks[plan.inner[e][0]]
             template.centres[plan.inner[e][0]], template.inner[e] = centre, curve
-            taken[-up] = centre[0] + plan.looks[plan.inner[e][0]].width / 2 + _SHELF_GAP
+            template.inner_labels[e] = (centre[0], centre[1] + up * (look.height / 2 + LABEL[1] / 2 + 1.5))
+            taken[-up] = centre[0] + max(look.width + _SHELF_GAP, LABEL[0] + 3.0) / 2
     return blocked
 
 
 def _shelve(
-    plan: Plan, template: Template, target: int, edges: Sequence[tuple[int, int]], y: float, down: int, left: float
+    plan: Plan,
+    template: Template,
+    target: int,
+    edges: Sequence[tuple[int, int]],
+    y: float,
+    down: int,
+    left: float,
+    edge: float,
 ) -> dict[int, tuple[Point, Curve]]:
     """Places and curves of the leaves of one consumer, side by side from `left` on, with their inner edge at `y`."""
     looks = [plan.looks[source] for _, source in edges]
     (cx, cy), goal = template.centres[target], plan.looks[target]
-    width = sum(look.width for look in looks) + _SHELF_GAP * (len(looks) - 1)
-    x = max(left, cx - width / 2)
+    # Wide enough for the numbers, which stand at the leaves: there each has a place of its own.
+    slots = [max(look.width + _SHELF_GAP, LABEL[0] + 3.0) for look in looks]
+    width = sum(slots)
+    x = max(left, min(edge, cx), cx - width / 2) if width > goal.width else max(left, cx - width / 2)
     spread = min(32.0, (goal.width - 16.0) / max(1, len(edges) - 1))
     placed: dict[int, tuple[Point, Curve]] = {}
     for k, ((e, _), look) in enumerate(zip(edges, looks, strict=True)):
-        centre = (x + look.width / 2, y - down * look.height / 2)
+        centre = (x + slots[k] / 2, y - down * look.height / 2)
         offset = (k - (len(edges) - 1) / 2) * spread if len(edges) > 1 else 0.0
         depth = goal.height / 2
         if goal.shape == "ellipse":
@@ -262,7 +286,7 @@ def _shelve(
             depth *= (1 - (2 * offset / goal.width) ** 2) ** 0.5
         end, start = (cx + offset, cy - down * depth), (centre[0], y)
         placed[e] = (centre, line(start, end))
-        x += look.width + _SHELF_GAP
+        x += slots[k]
     return placed
 
 
@@ -274,7 +298,12 @@ def _fit_ports(plan: Plan, template: Template) -> None:
     # A way out that runs straight needs no room beyond the last node.
     bent = [curve[-1][0] for _, curve in leaving if max(y for _, y in curve) - min(y for _, y in curve) > 0.5]
     right = max([box.right + (8.0 if leaving else 0.0), *bent])
+    template.arrivals = {a: _shortened(curve, box.left - _STUB) for a, curve in template.arrivals.items()}
     left = min([box.left, *(curve[0][0] for curve in template.arrivals.values())])
+    places = [*template.inner_labels.values()]
+    bottom = min([box.bottom, *(y - LABEL[1] / 2 for _, y in places)])
+    top = max([box.top, *(y + LABEL[1] / 2 for _, y in places)])
+    template.inner_labels = {e: (x - left, y) for e, (x, y) in template.inner_labels.items()}
     for ends in (template.outs, template.exits):
         for out, curve in ends.items():
             end = (right, curve[-1][1])
@@ -285,7 +314,29 @@ def _fit_ports(plan: Plan, template: Template) -> None:
         template.arrivals[a] = moved(way, -left, 0.0)
     template.inner = {e: moved(curve, -left, 0.0) for e, curve in template.inner.items()}
     template.centres = {n: (x - left, y) for n, (x, y) in template.centres.items()}
-    template.box = Rect(0.0, box.bottom, right - left, box.top)
+    template.box = Rect(0.0, bottom, right - left, top)
+
+
+def _spread(plan: Plan, template: Template) -> None:
+    """Let a fan of edges leave all along the top of its box: further apart there is room for their numbers."""
+    rects = template.rects(plan)
+    for n, rect in rects.items():
+        fan = [e for e, (s, _) in enumerate(plan.inner) if s == n and template.inner[e][-1][1] > rect.top]
+        if len(fan) < 2 or plan.looks[n].shape == "ellipse":
+            continue
+        fan.sort(key=lambda e: (template.inner[e][-1][0] - rect.left) / (template.inner[e][-1][1] - rect.top))
+        room = rect.right - rect.left - 6.0
+        for k, e in enumerate(fan):
+            way = line((rect.left + 3.0 + room * k / (len(fan) - 1), rect.top), template.inner[e][-1])
+            others = [r.grown(3.0) for m, r in rects.items() if m not in plan.inner[e]]
+            if not any(other.holds(point) for other in others for point in samples(way)):
+                template.inner[e] = way
+
+
+def _shortened(curve: Curve, left: float) -> Curve:
+    """A curve that comes straight from its port, with the port moved to the right."""
+    straight = max(y for _, y in curve) - min(y for _, y in curve) < 0.5
+    return line((left, curve[0][1]), curve[-1]) if straight and curve[0][0] < left < curve[-1][0] else curve
 
 
 def _label(plan: Plan, template: Template) -> None:
@@ -301,6 +352,10 @@ def _label(plan: Plan, template: Template) -> None:
         grid.add_curve(curve, owner)
     feeds = [port for port, _ in plan.arrivals]
     several = [first + a for a in template.arrivals if feeds.count(feeds[a]) > 1]
-    places = place_labels({owner: curves[owner] for owner in (*sorted(template.inner), *several)}, LABEL, grid)
+    found = dict(template.inner_labels)
+    for place in found.values():
+        grid.add_rect(Rect.around(place, *LABEL))
+    waiting = [e for e in sorted(template.inner) if e not in found]
+    places = found | place_labels({owner: curves[owner] for owner in (*waiting, *several)}, LABEL, grid)
     template.inner_labels = {owner: place for owner, place in places.items() if owner < first}
     template.arrival_labels = {owner - first: place for owner, place in places.items() if owner >= first}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..graph.model import Edge, GradientGraph, Node
+from ..graph.steps import step_number
 from .style import Look, look, undated
 from .template import Out, Plan
 
@@ -34,12 +35,6 @@ class Tile:
     ports: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
-def step_number(step: str) -> int | None:
-    """The k of ``t=k``, or None if that is no number."""
-    digits = step[2:]
-    return int(digits) if digits.isascii() and digits.isdigit() else None
-
-
 def shown(graph: GradientGraph) -> list[Node]:
     """The nodes that are drawn: those that a drawn edge touches, and the loss."""
     touched = {end for edge in graph.edges if not edge.internal for end in (edge.source, edge.target)}
@@ -47,14 +42,24 @@ def shown(graph: GradientGraph) -> list[Node]:
 
 
 def tensor_rank(edge: Edge, nodes: tuple[Node, ...]) -> int:
-    """Which of the source's tensors flows along this edge: 0, unless the graph was collapsed."""
-    if edge.tensor is None:
+    """Which of the source's tensors flows along this edge: 0, unless the graph was collapsed.
+
+    Counted within the tensor's time step, so that folded steps hand on the same tensors as a single one.
+    """
+    members = nodes[edge.source].members
+    if edge.tensor is None or not members:
         return 0
-    return next((k for k, member in enumerate(nodes[edge.source].members) if member is edge.tensor), 0)
+    step = edge.tensor.step
+    same = [member for member in members if member.step == step] if members[0].step != members[-1].step else members
+    rank = next((k for k, member in enumerate(same) if member is edge.tensor), 0)
+    return rank if members[-1].step == step else len(members) + members.index(edge.tensor)
 
 
-def cut(graph: GradientGraph) -> list[Tile] | None:
-    """The cells of an unrolled graph, in the order of time; None if time does not order it (or it has no steps)."""
+def cut(graph: GradientGraph, copies: bool = True) -> list[Tile] | None:
+    """The cells of an unrolled graph, in the order of time; None if time does not order it (or it has no steps).
+
+    A parameter is drawn in every cell that uses it, or (no `copies`) once, before the first step.
+    """
     zones = _zones(graph)
     if zones is None:
         return None
@@ -65,7 +70,7 @@ def cut(graph: GradientGraph) -> list[Tile] | None:
     operands: dict[int, int] = {}
     for edge in drawn:
         operands[edge.target] = operands.get(edge.target, 0) + 1
-    uses = _copies(graph, drawn, zones)
+    uses = _copies(graph, drawn, zones, copies)
     for node in shown(graph):
         for zone in sorted(uses.get(node.id, {zones[node.id]})):
             tile = tiles[zone]
@@ -110,7 +115,7 @@ def _zones(graph: GradientGraph) -> dict[int, int] | None:
     return zones
 
 
-def _copies(graph: GradientGraph, drawn: list[Edge], zones: Mapping[int, int]) -> dict[int, set[int]]:
+def _copies(graph: GradientGraph, drawn: list[Edge], zones: Mapping[int, int], copies: bool) -> dict[int, set[int]]:
     """In which cells each leaf from outside the steps is drawn: one array, but one box per step that uses it.
 
     An initial state keeps its one place before the first step: it is used by that step alone, in the very operand
@@ -126,6 +131,8 @@ def _copies(graph: GradientGraph, drawn: list[Edge], zones: Mapping[int, int]) -
             continue
         zone = zones[edge.target]
         initial = zone == 1 and (first_number[edge.target], edge.operand) in slots
+        if source.kind == "parameter" and not copies:
+            initial = True
         if source.members:  # a collapsed box has no copies
             initial = zone <= 1
         found.setdefault(source.id, set()).add(0 if initial else zone)

@@ -73,7 +73,7 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None) -> GradientG
                 Edge(source, ids[node._serial], i, contribution, state, _formula(formulas, node, i, contribution))
             )
     edges.sort(key=lambda edge: (edge.target, edge.operand))
-    by_tensor = {tensor._serial: nodes[ids[tensor._serial]] for tensor in needing}
+    by_tensor = {key: nodes[rank] for key, rank in ids.items() if isinstance(key, int)}
     return GradientGraph(tuple(nodes), tuple(edges), by_tensor)
 
 

@@ -33,7 +33,8 @@ def collapse(graph: GradientGraph, level: Level, folded: Sequence[Run] = ()) -> 
     contributions into the group, and `Edge.tensor` is the tensor, so that h and c stay two edges. Edges inside a group
     are kept and marked `internal`. So the contributions of each tensor still sum to its gradient. A group's ``value``
     and ``gradient`` are those of its last tensor that is used outside. At levels "gate" and "step" what follows the
-    last step becomes one node with the loss. The graph is not changed; a collapsed one is collapsed anew from its `origin`.
+    last step becomes one node with the loss. The graph is not changed; a collapsed one is collapsed anew from its
+    `origin`.
 
     Parameters
     ----------

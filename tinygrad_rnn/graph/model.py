@@ -192,12 +192,12 @@ class GradientGraph:
         Raises
         ------
         KeyError
-            If the loss does not depend on it, or it needs no gradient.
+            If the loss was not computed from it.
         """
         try:
             return self.by_tensor[tensor._serial]
         except KeyError:
-            raise KeyError(f"{tensor!r} is not among the tensors that this loss sends a gradient to") from None
+            raise KeyError(f"{tensor!r} is not among the tensors that this loss was computed from") from None
 
     def collapse(self, level: Level) -> GradientGraph:
         """The same graph from further away; see `tinygrad_rnn.graph.collapse.collapse`.

@@ -1,0 +1,213 @@
+"""Gradient through time: how fast the gradient of each state falls, or grows, on the way back from the loss.
+
+After this file the reader knows what "the gradient vanishes" means as a number: the slope of a straight line through
+log10 ‖∂L/∂h_t‖ against the lag, in decades per step, and the number of steps in which the gradient halves.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..files import write_whole
+from ..graph.model import GradientGraph, Norm, norm_of
+from ..graph.steps import states
+from .style import clean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..tensor import Tensor
+
+_LINES = ("-", "--", ":", "-.")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito (2008)
+
+
+@dataclass(frozen=True)
+class Decay:
+    """The gradient of one state through time.
+
+    Attributes
+    ----------
+    network, state : str
+        Title of the graph it comes from ("" for a single one), and the state's name.
+    table : tuple of (int, int, float)
+        (time step, lag, norm of the gradient), latest step first; the lag counts steps back from the last one.
+    slope : float
+        Decades per step back in time, by least squares over the norms that are neither zero nor infinite: negative
+        where the gradient vanishes. NaN with fewer than two.
+    intercept : float
+        Log10 of the norm at lag 0 on that line.
+    """
+
+    network: str
+    state: str
+    table: tuple[tuple[int, int, float], ...]
+    slope: float
+    intercept: float
+
+    @property
+    def half_life(self) -> float:
+        """Steps in which the gradient halves (doubles, if the slope is positive): log10(2) / |slope|."""
+        return math.log10(2.0) / abs(self.slope) if self.slope else math.inf
+
+    @property
+    def label(self) -> str:
+        """One line for a legend."""
+        name = f"{self.network} " if self.network else ""
+        half = "halves" if self.slope < 0 else "doubles"
+        if math.isnan(self.slope):
+            return f"{name}{self.state}"
+        return f"{name}{self.state}: {self.slope:+.3g} decades per step, {half} in {self.half_life:.3g} steps"
+
+
+@dataclass(frozen=True)
+class GradientThroughTime:
+    """The decays of all states of one or several networks: numbers; `plot` and `save` need matplotlib.
+
+    Attributes
+    ----------
+    decays : tuple of Decay
+    norm : {"l2", "rms", "max"}
+    """
+
+    decays: tuple[Decay, ...]
+    norm: Norm
+
+    def __getitem__(self, key: str | tuple[str, str]) -> Decay:
+        """The decay of a state: ``["h"]`` of a single network, ``["LSTM", "c"]`` of several."""
+        network, state = ("", key) if isinstance(key, str) else key
+        for decay in self.decays:
+            if (decay.network, decay.state) == (network, state):
+                return decay
+        known = ", ".join(repr((d.network, d.state) if d.network else d.state) for d in self.decays)
+        raise KeyError(f"no {key!r} among {known}")
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw log10 of the norms against the lag, with the fitted lines; needs ``tinygrad-rnn[plot]``."""
+        if axes is None:
+            axes = _figure().add_subplot()
+        networks = list(dict.fromkeys(decay.network for decay in self.decays))
+        names = list(dict.fromkeys(decay.state for decay in self.decays))
+        for decay in self.decays:
+            points = [(lag, math.log10(size)) for _, lag, size in decay.table if 0.0 < size < math.inf]
+            colour = _COLOURS[(networks.index(decay.network) * len(names) + names.index(decay.state)) % len(_COLOURS)]
+            axes.plot(*zip(*points, strict=True), ".", color=colour, markersize=5) if points else None
+            ends = np.array([decay.table[0][1], decay.table[-1][1]])
+            line = _LINES[names.index(decay.state) % len(_LINES)]
+            label = clean(decay.label, 80).replace("$", r"\$")
+            axes.plot(ends, decay.intercept + decay.slope * ends, line, color=colour, linewidth=1.5, label=label)
+        axes.set_xlabel("lag: steps back from the last one")
+        axes.set_ylabel("log₁₀ ‖∂L/∂state‖" + ("" if self.norm == "l2" else f" ({self.norm})"))
+        axes.legend(frameon=False, fontsize="small")
+        axes.grid(alpha=0.25)
+        return axes
+
+    def save(self, path: str | os.PathLike[str], title: str | None = None) -> None:
+        """Write the chart; the suffix decides the format (.svg, .png, .pdf). Needs ``tinygrad-rnn[plot]``."""
+        target = Path(path)
+        if target.suffix.lower() not in (".svg", ".png", ".pdf"):
+            raise ValueError(f"cannot write a chart to {target.name!r}: the name must end in .svg, .png, .pdf")
+        figure = _figure()
+        axes = self.plot(figure.add_subplot())
+        if title:
+            axes.set_title(title.replace("$", r"\$"))
+        buffer = io.BytesIO()
+        from matplotlib import rc_context
+
+        with rc_context({"svg.hashsalt": "tinygrad-rnn"}):  # else every file has ids of its own
+            figure.savefig(buffer, format=target.suffix[1:].lower(), dpi=150, metadata=_metadata(target))
+        write_whole(target, buffer.getvalue())
+
+
+def gradient_through_time(
+    graph: GradientGraph | Tensor | Mapping[str, GradientGraph | Tensor],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    norm: Norm = "l2",
+    title: str | None = None,
+) -> GradientThroughTime:
+    """Measure how the gradient of each state changes with the lag; with a path, also draw it.
+
+    Parameters
+    ----------
+    graph : Tensor, GradientGraph, or mapping of str to these
+        Losses of unrolled networks, or their graphs.
+    path : path-like, optional
+        Where to save the chart: .svg, .png or .pdf.
+    norm : {"l2", "rms", "max"}
+    title : str, optional
+
+    Returns
+    -------
+    GradientThroughTime
+        The numbers; computing them needs no matplotlib.
+
+    Raises
+    ------
+    ValueError
+        If a graph has no time steps that hand on a state, or for an unknown suffix.
+    ImportError
+        If the chart is wanted and matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn.draw import gradient_through_time
+    >>> outputs, h = tg.unroll(tg.RNNCell(1, 4, rng=0), np.ones((30, 1)))
+    >>> measured = gradient_through_time(tg.sum(h))
+    >>> f"{measured['h'].slope:.2f} decades per step, halves in {measured['h'].half_life:.1f} steps"
+    '-0.38 decades per step, halves in 0.8 steps'
+    """
+    from .picture import graph_of
+
+    sources = graph if isinstance(graph, Mapping) else {"": graph}
+    decays: list[Decay] = []
+    for name, source in sources.items():
+        found = states(graph_of(source))
+        if not found:
+            raise ValueError(
+                f"{name or 'the graph'} has no time steps that hand on a state: unroll a cell, or open scopes t=1, t=2"
+            )
+        for state, lane in found.items():
+            sizes = [(t, norm_of(node.gradient, norm)) for t, node in lane.items() if node.gradient is not None]
+            decays.append(_decay(str(name), state, sizes))
+    measured = GradientThroughTime(tuple(decays), norm)
+    if path is not None:
+        measured.save(path, title)
+    return measured
+
+
+def _decay(network: str, state: str, sizes: Sequence[tuple[int, float]]) -> Decay:
+    last = max(t for t, _ in sizes)
+    table = tuple((t, last - t, size) for t, size in sorted(sizes, reverse=True))
+    points = [(lag, math.log10(size)) for _, lag, size in table if 0.0 < size < math.inf]
+    slope, intercept = math.nan, math.nan
+    if len(points) >= 2:
+        lags, logs = np.array(points).T
+        centred = lags - lags.mean()
+        slope = float(centred @ (logs - logs.mean()) / (centred @ centred))
+        intercept = float(logs.mean() - slope * lags.mean())
+    return Decay(network, state, table, slope, intercept)
+
+
+def _figure() -> Any:
+    """A figure of its own, outside of pyplot: no window, no global state."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('the chart needs matplotlib: pip install "tinygrad-rnn[plot]"') from error
+    return Figure(figsize=(8.0, 4.5), layout="constrained")
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """No date in the file: the same chart, the same bytes."""
+    return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})
