@@ -18,7 +18,8 @@ from strategies import Case, away_from_zero, axes, broadcastable, distinct, grid
 import tinygrad_rnn as tg
 
 # What takes functions or whole graphs rather than arrays has tests of its own.
-NOT_ON_THE_PAGE = {"grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "unroll", "gradient_graph", "draw", "primitive"}
+NOT_ON_THE_PAGE = {"grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "unroll", "primitive"}
+NOT_ON_THE_PAGE |= {"gradient_graph", "draw", "draw_side_by_side", "gradient_through_time"}
 
 
 @dataclass(frozen=True)

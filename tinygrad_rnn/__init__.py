@@ -37,7 +37,7 @@ A cell is one step of a recurrent network; `unroll` repeats it over a sequence o
 """
 
 from .autodiff import grad, hessian, hvp, jacobian, jvp, vjp
-from .draw import draw
+from .draw import draw, draw_side_by_side, gradient_through_time
 from .functions import (
     broadcast_to,
     clip,
@@ -118,6 +118,7 @@ __all__ = [
     "cumsum",
     "divide",
     "draw",
+    "draw_side_by_side",
     "einsum",
     "exp",
     "expand_dims",
@@ -125,6 +126,7 @@ __all__ = [
     "getitem",
     "grad",
     "gradient_graph",
+    "gradient_through_time",
     "hessian",
     "hvp",
     "jacobian",
