@@ -1,4 +1,4 @@
-"""Each example runs as a stranger runs it, says something, and leaves a picture; README's picture is the one it leaves."""
+"""Each example runs as a stranger runs it and leaves a picture; README shows the one that it leaves."""
 
 import os
 import re
