@@ -1,22 +1,46 @@
-"""Shapes, values, indices, axes and memory layouts that nobody picked by hand.
-
-Values lie on the grid k/64, which shrinks to 0 and has no denormals. Where a derivative jumps, `distinct` values keep
-away from the jump, so that differences can be trusted; what happens *at* a kink is a convention, tested in test_kinks.
-Square shapes get a share of their own: only on them does a transposed gradient have the right shape.
-"""
+"""The public strategies of the kit, and `Case`: one call."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
-import numpy as np
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from tinygrad_rnn.testing.strategies import (
+    EMPTY,
+    LAYOUTS,
+    SQUARES,
+    away_from_zero,
+    axes,
+    broadcastable,
+    cotangents,
+    distinct,
+    grid,
+    indices,
+    laid_out,
+    leading,
+    masks,
+    mixed_indices,
+    shapes,
+)
 
-SQUARES = [(2, 2), (3, 3), (2, 3, 3), (2, 2, 2)]
-EMPTY = [(0,), (2, 0), (0, 3), (1, 0, 2)]
+__all__ = [
+    "EMPTY",
+    "LAYOUTS",
+    "SQUARES",
+    "Case",
+    "away_from_zero",
+    "axes",
+    "broadcastable",
+    "cotangents",
+    "distinct",
+    "grid",
+    "indices",
+    "laid_out",
+    "leading",
+    "masks",
+    "mixed_indices",
+    "shapes",
+]
 
 
 @dataclass(frozen=True)
@@ -28,142 +52,3 @@ class Case:
 
     def cast(self, dtype: str) -> Case:
         return Case(tuple(a.astype(dtype) for a in self.arrays), self.options)
-
-
-# Values
-
-
-def grid(shape: tuple[int, ...], low: float = -2.0, high: float = 2.0) -> st.SearchStrategy[np.ndarray]:
-    """Multiples of 1/64 between two bounds."""
-    elements = st.integers(int(low * 64), int(high * 64)).map(lambda k: k / 64)
-    return hnp.arrays(np.float64, shape, elements=elements, fill=st.nothing())
-
-
-def away_from_zero(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
-    """Of both signs, at least 1/2 in size."""
-    elements = st.integers(32, 128).flatmap(lambda k: st.sampled_from([k / 64, -k / 64]))
-    return hnp.arrays(np.float64, shape, elements=elements, fill=st.nothing())
-
-
-@st.composite
-def distinct(draw: Any, *shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Arrays whose elements, all together, are pairwise at least 1/4 apart and at least 1/8 away from 0."""
-    sizes = [prod(shape) for shape in shapes]
-    order = np.array(draw(st.permutations(range(sum(sizes)))), dtype=float)
-    values = (order - sum(sizes) // 2) / 4 + 1 / 8
-    parts = np.split(values, np.cumsum(sizes)[:-1])
-    return tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
-
-
-# Shapes
-
-
-def shapes(min_dims: int = 0, max_dims: int = 3, empty: bool = True) -> st.SearchStrategy[tuple[int, ...]]:
-    """Of any rank, with explicit shares of square and, if wanted, of empty ones."""
-    squares = [s for s in SQUARES if min_dims <= len(s) <= max_dims]
-    general = hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=1, max_side=3)
-    rare = st.sampled_from([s for s in EMPTY if min_dims <= len(s) <= max_dims] if empty else squares or [(3,)])
-    return st.one_of(general, general, st.sampled_from(squares) if squares else general, rare)
-
-
-@st.composite
-def broadcastable(draw: Any, count: int = 2) -> tuple[tuple[int, ...], ...]:
-    """Shapes that fit each other: equal and square, or stretched in either direction, sometimes empty."""
-    kind = draw(st.sampled_from(["any", "any", "any", "square", "empty"]))
-    if kind == "square":
-        square = draw(st.sampled_from(SQUARES))
-        return tuple(square[draw(st.sampled_from([0, 0, 1])) :] for _ in range(count))
-    smallest = 0 if kind == "empty" else 1
-    drawn = draw(
-        hnp.mutually_broadcastable_shapes(num_shapes=count, min_dims=0, max_dims=3, min_side=smallest, max_side=3)
-    )
-    return drawn.input_shapes
-
-
-def leading() -> st.SearchStrategy[tuple[int, ...]]:
-    """Batch axes."""
-    return st.sampled_from([(), (1,), (2,), (3,), (2, 3), (0,)])
-
-
-# Axes and indices
-
-
-def axes(ndim: int, one: bool = False) -> st.SearchStrategy[Any]:
-    """What a reduction takes: None, an integer of either sign, or a tuple."""
-    if ndim == 0:
-        return st.sampled_from([None]) if one else st.sampled_from([None, ()])
-    single = st.integers(-ndim, ndim - 1)
-    return st.one_of(st.none(), single) if one else st.one_of(st.none(), single, hnp.valid_tuple_axes(ndim))
-
-
-@st.composite
-def mixed_indices(draw: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """Per axis a slice, an integer, an array with repeats or a mask, with Ellipsis and newaxis thrown in."""
-    common = draw(st.sampled_from([(2,), (3,), (1,), (2, 2)]))
-    index: list[Any] = []
-    front = draw(st.integers(0, len(shape)))
-    back = draw(st.integers(front, len(shape)))  # behind the Ellipsis, if there are any axes left
-    for n in shape[:front] + shape[back:]:
-        kind = draw(st.sampled_from(["slice", "array", "array", "integer", "list"]))
-        if kind == "slice" or n == 0:
-            index.append(draw(st.slices(n)))
-        elif kind == "integer":
-            index.append(draw(st.integers(-n, n - 1)))
-        else:
-            positions = draw(hnp.arrays(np.intp, common, elements=st.integers(-n, n - 1)))
-            index.append(positions.tolist() if kind == "list" else positions)
-    if back < len(shape) or draw(st.booleans()):
-        index.insert(front, Ellipsis)
-    if draw(st.booleans()):
-        index.insert(draw(st.integers(0, len(index))), None)
-    return tuple(index)
-
-
-@st.composite
-def masks(draw: Any, shape: tuple[int, ...]) -> Any:
-    """A boolean mask over the first axes, alone or followed by something else."""
-    rank = draw(st.integers(1, len(shape)))
-    mask = draw(hnp.arrays(bool, shape[:rank], elements=st.booleans(), fill=st.nothing()))
-    return mask if rank == len(shape) or draw(st.booleans()) else (mask, draw(st.slices(shape[rank])))
-
-
-def indices(shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
-    """All of NumPy's indexing."""
-    basic = hnp.basic_indices(shape, allow_newaxis=True, max_dims=5)
-    if not shape or 0 in shape:
-        return basic
-    arrays = hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=3))
-    repeated = st.lists(st.integers(-shape[0], shape[0] - 1), min_size=1, max_size=4)
-    return st.one_of(basic, mixed_indices(shape), arrays, masks(shape), repeated)
-
-
-# Memory
-
-LAYOUTS = ["C", "F", "strided", "reversed", "stride 0"]
-
-
-def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
-    """A read-only array of the same values in another memory layout ("stride 0" where the values allow it)."""
-    if layout == "F":
-        result = np.array(array, order="F")
-    elif layout == "strided" and array.ndim:
-        room = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
-        result = room[tuple([slice(None, None, 2)] * array.ndim)]
-        result[...] = array
-    elif layout == "reversed":
-        flip = tuple([slice(None, None, -1)] * array.ndim)
-        result = array[flip].copy()[flip]
-    elif layout == "stride 0" and array.size and (array == array.flat[0]).all():
-        result = np.broadcast_to(array.reshape(-1)[0].copy(), array.shape)
-    else:
-        result = np.array(array, order="C")
-    result = np.asarray(result).view()
-    result.flags.writeable = False
-    return result
-
-
-@st.composite
-def cotangents(draw: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Random weights of a result: of both signs, no two alike, so that nothing cancels by accident."""
-    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
-    return generator.choice([-1.0, 1.0], shape) * generator.uniform(0.5, 1.5, shape)

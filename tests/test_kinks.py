@@ -42,6 +42,11 @@ def test_only_the_tied_extremes_share():
     assert gradients(tg.min, [2.0, 1.0, 2.0], seed=3.0) == [[0.0, 3.0, 0.0]]
 
 
+def test_where_the_extreme_is_nan_the_nans_share():
+    for f in (tg.max, tg.min):
+        assert gradients(f, [1.0, np.nan, np.nan], seed=3.0) == [[0.0, 1.5, 1.5]]
+
+
 @given(TIED, st.sampled_from([None, 0, -1]))
 def test_shares_of_ties_are_positive_and_sum_to_the_gradient(x, axis):
     for f, extreme in ((tg.max, np.max), (tg.min, np.min)):

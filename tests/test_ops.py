@@ -18,8 +18,10 @@ from tinygrad_rnn.autodiff import history
 from tinygrad_rnn.testing import gradcheck
 
 NAMES = sorted(CASES)
-DTYPES = st.sampled_from(["float64", "float64", "float32"])
+DTYPES = st.sampled_from(["float64"] * 3 + ["float32"])  # which sees less, but has faults of its own
 SEEDS = st.integers(0, 2**16)
+# A fault may show for one rank, one dtype, or one kind of index of one operand only: the more kinds, the more examples.
+MANY_KINDS = {"getitem", "scatter", "concatenate", "stack", "split", "einsum", "matmul"}
 
 
 def run(check, name, share=1.0, **strategies):
@@ -98,7 +100,7 @@ def check_complex_step(name, case, seed):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_equals_differences(name):
-    run(check_gradient, name, dtype=DTYPES, seed=SEEDS)
+    run(check_gradient, name, 5.0 if name in MANY_KINDS else 2.0, dtype=DTYPES, seed=SEEDS)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -164,6 +164,27 @@ def test_a_weight_of_many_uses_gathers_all_of_them(uses, most, monkeypatch):
     assert_close(sum(edge.contribution for edge in edges), watched[W])
 
 
+@pytest.mark.parametrize("seed", [np.ones(2), [1, 1], np.array([True, True]), np.ones(2, np.float32)])
+def test_a_cotangent_takes_the_dtype_of_the_output(seed):
+    x = tg.Tensor(np.float32([0.5, -1.0]), requires_grad=True)
+    y = tg.tanh(x)
+    assert tg.grad(y, y, seed).dtype == tg.grad(y, x, seed).dtype == np.float32
+    assert tg.gradient_graph(y, seed).node_of(y).gradient.dtype == np.float32
+
+
+def test_what_is_gathered_is_not_added_into_anothers_memory():
+    """W + V hands one array to both; what the uses of W in products add up to must reach W alone."""
+    rng = np.random.default_rng(0)
+    u, v, x = rng.normal(size=(3, 2, 2))
+    for first in (0, 1):  # whichever of the two is older
+        leaves = [tg.Tensor(rng.normal(size=(2, 2)), requires_grad=True) for _ in range(2)]
+        W, V = leaves[first], leaves[1 - first]
+        loss = tg.sum((W + V) * u) + tg.sum(tg.linear(x, W, np.zeros(2)) * v)
+        for_w, for_v = (g.numpy() for g in tg.grad(loss, (W, V)))
+        assert_close(for_w, u + v.T @ x)
+        np.testing.assert_array_equal(for_v, u)
+
+
 @st.composite
 def picks(draw):
     """A shape, and several indices into it."""
@@ -172,7 +193,7 @@ def picks(draw):
 
 
 @given(picks(), SEEDS)
-def test_many_picks_of_one_tensor_are_all_added(shape_and_indices, seed):
+def test_getitem_many_times_adds_every_pick(shape_and_indices, seed):
     """The sweep adds picks of one tensor in place: each at its place, as often as it was picked."""
     shape, several = shape_and_indices
     x = tg.Tensor(np.zeros(shape), requires_grad=True)

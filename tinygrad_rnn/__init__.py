@@ -66,7 +66,20 @@ from .functions import (
     where,
 )
 from .graph import GradientGraph, gradient_graph
-from .nn import LSTMCell, RNNCell, unroll
+from .nn import (
+    GRU,
+    LSTM,
+    RNN,
+    Embedding,
+    GRUCell,
+    Linear,
+    LSTMCell,
+    Module,
+    RNNCell,
+    from_state_dict,
+    from_torch,
+    unroll,
+)
 from .ops import (
     abs,
     add,
@@ -100,10 +113,17 @@ from .tensor import OPS, GradientError, Primitive, Tensor
 __version__ = "0.1.0"
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "OPS",
+    "RNN",
+    "Embedding",
+    "GRUCell",
     "GradientError",
     "GradientGraph",
     "LSTMCell",
+    "Linear",
+    "Module",
     "Primitive",
     "RNNCell",
     "Tensor",
@@ -123,6 +143,8 @@ __all__ = [
     "exp",
     "expand_dims",
     "expm1",
+    "from_state_dict",
+    "from_torch",
     "getitem",
     "grad",
     "gradient_graph",

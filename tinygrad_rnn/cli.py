@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, or 2 after an error, of which one line on standard error tells.
+        Exit code: 0; 1 if `check` found a fault; 2 after an error, of which one line on standard error tells.
     """
     for stream in (sys.stdout, sys.stderr):
         # A console that cannot show a file's name is no reason to fail.
@@ -51,15 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("default")
         try:
-            _draw(_parser().parse_args(argv))
-            problem = None
+            arguments = _parser().parse_args(argv)
+            code, problem = arguments.run(arguments), None
         except (_Problem, OSError, MemoryError) as error:
             problem = _describe(error)
     for message in dict.fromkeys(str(warning.message) for warning in noted):
         print("tinygrad-rnn: warning:", " ".join(message.split()), file=sys.stderr)
     if problem is not None:
         print("tinygrad-rnn: error:", " ".join(problem.split()), file=sys.stderr)
-    return 0 if problem is None else 2
+    return int(code or 0) if problem is None else 2
 
 
 def _describe(error: BaseException) -> str:
@@ -99,6 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=Path, metavar="FILE", help="also write the numbers, as JSON")
     add("--theme", choices=("light", "dark"), default="light", help="default: %(default)s")
     add("--title", help="default: what the picture shows")
+    draw.set_defaults(run=_draw)
+    check = commands.add_parser(
+        "check",
+        help="check the primitives and cells of your own that a file declares",
+        description="Import a Python file and check every primitive and every recurrent cell that it declares: "
+        "gradients against differences, and the rest of the battery of tinygrad_rnn.testing. "
+        "Ends with 0 if all are right, 1 if not, 2 if the file cannot be used.",
+    )
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE.py")
+    check.set_defaults(run=_check)
     return parser
 
 
@@ -196,6 +206,16 @@ def _loss(arguments: argparse.Namespace, hidden: Tensor) -> tuple[Tensor, str]:
     if arguments.loss == "last":
         return (hidden @ v).mean(), "L = v·h at the last step, v a random unit vector"
     return (hidden @ v).mean(), "L = mean of v·h over all steps, v a random unit vector"
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Check the files one after the other; the worst decides."""
+    from tinygrad_rnn.testing.command import UnusableError, check_file
+
+    try:
+        return max([check_file(path) for path in arguments.files])
+    except UnusableError as error:
+        raise _Problem(str(error)) from error
 
 
 def _through_time(graph: GradientGraph) -> Iterator[str]:

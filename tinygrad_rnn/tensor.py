@@ -302,8 +302,8 @@ def raw(value: Any) -> Any:
 
 def _numpy_call(function: Any, args: Any, options: dict[str, Any]) -> Any:
     """What NumPy's own functions do with a Tensor: the function of the same name here, or an error that says so."""
-    if options.get("out") is not None or any(option in options for option in ("where", "casting", "dtype", "order")):
-        raise TypeError(f"np.{function.__name__} on a Tensor takes no out=, where=, dtype= or order=: results are new")
+    if options.get("out") is not None or not options.keys().isdisjoint(("where", "dtype", "order", "initial")):
+        raise TypeError(f"np.{function.__name__} on a Tensor takes no out=, where=, dtype=, order= or initial=")
     if function not in NUMPY:
         remedy = "use the functions of tinygrad_rnn, add a primitive, or call .numpy() to leave the graph"
         raise TypeError(f"np.{function.__name__} has no derivative rule: {remedy}")

@@ -1,8 +1,8 @@
-"""Recurrent cells: one step of an RNN or LSTM, in the notation of the papers, with PyTorch's parameters.
+"""Recurrent cells: one step of an RNN, LSTM or GRU, in the notation of the papers, with PyTorch's parameters.
 
 After this file the reader knows that a cell is nothing but a function ``cell(x, state) -> state`` with parameters;
-`unroll` repeats it. Parameter names, shapes, gate order (i, f, g, o) and both biases are those of `torch.nn`, so
-weights go in and out unchanged. Whatever is a tensor attribute of a cell is a parameter.
+`unroll` repeats it. Parameter names, shapes, gate order (i, f, g, o; r, z, n) and both biases are those of `torch.nn`,
+so weights go in and out unchanged. Whatever is a tensor attribute of a cell is a parameter.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
-from ..ops import affine, relu, sigmoid, tanh
+from ..ops import affine, linear, relu, sigmoid, tanh
 from ..scope import scope
 from ..tensor import Tensor
+from .init import WEIGHTS, Initialiser, chrono, initialisers
+from .module import Module, refuse
 
 NONLINEARITIES: dict[str, Callable[[Any], Any]] = {
     "tanh": tanh,
@@ -24,78 +26,75 @@ NONLINEARITIES: dict[str, Callable[[Any], Any]] = {
     "identity": lambda z: z,
 }
 
+Rng = np.random.Generator | int | None
+Init = str | Mapping[str, Initialiser]
 
 INPUT, FORGET, CANDIDATE, OUTPUT = scope("input"), scope("forget"), scope("candidate"), scope("output")
+RESET, UPDATE = scope("reset"), scope("update")
 
 
-class Cell:
-    """What the cells share: parameters by name, in and out. A cell of your own need not inherit from it.
+class Cell(Module):
+    """What the cells share: the parameters and how they are drawn. A cell of your own need not inherit from it.
 
     Parameters
     ----------
     input_size, hidden_size : int
         Sizes I and H.
-    rows : int
-        Rows of the weights: H per gate.
+    gates : int
+        Blocks of H rows in the weights.
+    bias : bool
+        Whether there are biases.
     dtype : float32 or float64
-    rng : numpy.random.Generator or int, optional
-        Where the initial weights come from. All are U(-1/√H, 1/√H), PyTorch's default.
+    rng : numpy.random.Generator
+        Where the initial parameters come from.
+    init : {"pytorch", "keras", "chrono"} or dict of initialisers by parameter name
+        "pytorch": all U(-1/√H, 1/√H).
     """
 
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Any  # without biases, zeros that are no Tensor and so no parameter
+    bias_hh: Any
+
     def __init__(
-        self, input_size: int, hidden_size: int, rows: int, dtype: DTypeLike, rng: np.random.Generator | int | None
+        self,
+        input_size: int,
+        hidden_size: int,
+        gates: int,
+        bias: bool,
+        dtype: DTypeLike,
+        rng: np.random.Generator,
+        init: Init,
     ) -> None:
         if input_size < 1 or hidden_size < 1:
             raise ValueError(f"sizes must be positive, not input_size={input_size}, hidden_size={hidden_size}")
+        if not isinstance(bias, (bool, np.bool_)):
+            raise TypeError(f"bias is True or False, not {bias!r}")
         self.input_size, self.hidden_size, self.dtype = input_size, hidden_size, np.dtype(dtype)
-        rng = np.random.default_rng(rng)
-        bound = 1 / np.sqrt(hidden_size)
+        draw, rows = initialisers(init, hidden_size), gates * hidden_size
+        for name, shape in zip(WEIGHTS, ((rows, input_size), (rows, hidden_size), (rows,), (rows,)), strict=True):
+            if bias or name.startswith("weight"):
+                array = np.asarray(draw[name](rng, shape)).astype(self.dtype)
+                if array.shape != shape:
+                    raise ValueError(f"the initialiser of {name} gave shape {array.shape}, not {shape}")
+                setattr(self, name, Tensor(array, requires_grad=True, name=name))
+            else:
+                setattr(self, name, np.zeros(shape, np.float32))  # the narrowest, so that it widens nothing
 
-        def uniform(name: str, *shape: int) -> Tensor:
-            return Tensor(rng.uniform(-bound, bound, shape).astype(self.dtype), requires_grad=True, name=name)
+    def _gate(self, k: int) -> tuple[Any, ...]:
+        """The index that cuts gate k out of what all gates have in common."""
+        return ..., slice(k * self.hidden_size, (k + 1) * self.hidden_size)
 
-        self.weight_ih = uniform("weight_ih", rows, input_size)
-        self.weight_hh = uniform("weight_hh", rows, hidden_size)
-        self.bias_ih = uniform("bias_ih", rows)
-        self.bias_hh = uniform("bias_hh", rows)
-
-    def parameters(self) -> dict[str, Tensor]:
-        """The parameters by PyTorch's names."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Copies of the parameters' arrays by PyTorch's names."""
-        return {name: np.array(value.data) for name, value in self.parameters().items()}
-
-    def load_state_dict(self, state_dict: Mapping[str, ArrayLike]) -> None:
-        """Take over parameters, such as those of a `torch.nn` cell; all of them or, if anything does not fit, none.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to array_like
-            Arrays, or anything that NumPy can read, in PyTorch's shapes; converted to the cell's dtype.
-
-        Raises
-        ------
-        ValueError
-            Listing every missing, unexpected and wrongly shaped entry.
-        """
-        parameters = self.parameters()
-        arrays = {
-            name: np.asarray(value.detach() if hasattr(value, "detach") else value)
-            for name, value in state_dict.items()
-        }
-        wrong = [f"missing {name} {p.shape}" for name, p in parameters.items() if name not in arrays]
-        wrong += [f"unexpected {name} {a.shape}" for name, a in arrays.items() if name not in parameters]
-        wrong += [
-            f"{name} has shape {a.shape}, not {parameters[name].shape}"
-            for name, a in arrays.items()
-            if name in parameters and a.shape != parameters[name].shape
-        ]
-        if wrong:
-            raise ValueError(f"state dict does not fit {self!r}: " + "; ".join(wrong))
-        for name, array in arrays.items():
-            parameters[name].data = array
+    def _set_bias(self, gate: tuple[Any, ...], bias: ArrayLike | None) -> None:
+        """Let a gate's two biases add up to something: b_ih is set to it and b_hh to zero."""
+        if bias is None:
+            return
+        if isinstance(bias, bool) or not isinstance(self.bias_ih, Tensor):
+            raise TypeError(f"{self!r}: a gate's bias is a number or an array, and needs bias=True")
+        for parameter, value in ((self.bias_ih, bias), (self.bias_hh, 0.0)):
+            array = np.array(parameter.data)
+            array[gate] = value
+            parameter.data = array
 
     def _zeros(self, name: str, batch: int | None) -> Tensor:
         shape = (self.hidden_size,) if batch is None else (batch, self.hidden_size)
@@ -114,6 +113,8 @@ class RNNCell(Cell):
     nonlinearity : {"tanh", "relu", "sigmoid", "identity"}
     dtype : float32 or float64
     rng : numpy.random.Generator or int, optional
+    bias : bool
+    init : {"pytorch", "keras"} or dict of initialisers by parameter name
 
     Examples
     --------
@@ -131,11 +132,18 @@ class RNNCell(Cell):
         hidden_size: int,
         nonlinearity: str = "tanh",
         dtype: DTypeLike = np.float64,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
+        *,
+        bias: bool = True,
+        init: Init = "pytorch",
+        **unknown: object,
     ) -> None:
+        refuse("RNNCell", unknown)
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(f"nonlinearity {nonlinearity!r} is none of {', '.join(NONLINEARITIES)}")
-        super().__init__(input_size, hidden_size, hidden_size, dtype, rng)
+        if init == "chrono":
+            raise ValueError("chrono sets the biases of gates, and an RNNCell has none: use an LSTM or a GRU")
+        super().__init__(input_size, hidden_size, 1, bias, dtype, np.random.default_rng(rng), init)
         self.nonlinearity = nonlinearity
 
     def initial_state(self, batch: int | None = None) -> Tensor:
@@ -159,10 +167,16 @@ class LSTMCell(Cell):
     ----------
     input_size, hidden_size : int
     forget_bias, input_bias : float or array of shape (H,), optional
-        What the gate's two biases add up to: b_ih is set to it and b_hh to zero. Default: both stay random, as in
-        PyTorch.
+        What the gate's two biases add up to: b_ih is set to it and b_hh to zero. Default: both as `init` draws them.
     dtype : float32 or float64
     rng : numpy.random.Generator or int, optional
+    bias : bool
+    forget_gate : bool
+        Without it this is the LSTM of 1997, f = 1: c' = c + i × g. Its weights have 3 H rows (i, g, o).
+    init : {"pytorch", "keras", "chrono"} or dict of initialisers by parameter name
+        "keras" sets the forget bias to 1, "chrono" both gate biases to `init.chrono(rng, H, t_max)`.
+    t_max : int
+        For "chrono": the longest lag that the task needs.
 
     Examples
     --------
@@ -181,19 +195,29 @@ class LSTMCell(Cell):
         forget_bias: ArrayLike | None = None,
         input_bias: ArrayLike | None = None,
         dtype: DTypeLike = np.float64,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
+        *,
+        bias: bool = True,
+        forget_gate: bool = True,
+        init: Init = "pytorch",
+        t_max: int = 100,
+        **unknown: object,
     ) -> None:
-        super().__init__(input_size, hidden_size, 4 * hidden_size, dtype, rng)
-        self._i, self._f, self._g, self._o = [(..., slice(k * hidden_size, (k + 1) * hidden_size)) for k in range(4)]
-        for rows, bias in ((self._i, input_bias), (self._f, forget_bias)):
-            if bias is not None:
-                self._set_bias(rows, bias)
-
-    def _set_bias(self, rows: tuple[Any, ...], bias: ArrayLike) -> None:
-        for parameter, value in ((self.bias_ih, bias), (self.bias_hh, 0.0)):
-            array = np.array(parameter.data)
-            array[rows] = value
-            parameter.data = array
+        refuse("LSTMCell", unknown)
+        if not forget_gate and (forget_bias is not None or init == "chrono"):
+            raise ValueError("forget_gate=False leaves no forget bias to set")
+        rng, self.forget_gate = np.random.default_rng(rng), forget_gate
+        super().__init__(input_size, hidden_size, 4 if forget_gate else 3, bias, dtype, rng, init)
+        self._i, self._f = self._gate(0), self._gate(1)
+        self._g, self._o = (self._gate(2), self._gate(3)) if forget_gate else (self._gate(1), self._gate(2))
+        if init == "keras" and forget_gate and bias:
+            forget_bias = 1.0 if forget_bias is None else forget_bias
+        elif init == "chrono":
+            forget, closed = chrono(rng, hidden_size, t_max)
+            forget_bias = forget if forget_bias is None else forget_bias
+            input_bias = closed if input_bias is None else input_bias
+        self._set_bias(self._i, input_bias)
+        self._set_bias(self._f, forget_bias)
 
     def initial_state(self, batch: int | None = None) -> tuple[Tensor, Tensor]:
         """(h₀, c₀): zeros of shape (batch, H), or (H,) without a batch."""
@@ -205,13 +229,85 @@ class LSTMCell(Cell):
         z = affine(x, self.weight_ih, self.bias_ih, h, self.weight_hh, self.bias_hh)
         with INPUT:
             i = sigmoid(z[self._i])
-        with FORGET:
-            f = sigmoid(z[self._f])
+        if self.forget_gate:
+            with FORGET:
+                f = sigmoid(z[self._f])
         with CANDIDATE:
             g = tanh(z[self._g])
         with OUTPUT:
             o = sigmoid(z[self._o])
-        c = f * c + i * g
+        if self.forget_gate:
+            f.name, c = "f", f * c + i * g
+        else:
+            c = c + i * g
         h = o * tanh(c)
-        i.name, f.name, g.name, o.name, c.name, h.name = "i", "f", "g", "o", "c", "h"
+        i.name, g.name, o.name, c.name, h.name = "i", "g", "o", "c", "h"
         return h, c
+
+
+class GRUCell(Cell):
+    """Gated recurrent unit (Cho et al. 2014), in PyTorch's form: the reset gate acts after the matrix product.
+
+    r, z = σ(...), n = tanh(W_in x + b_in + r × (W_hn h + b_hn)), h' = (1 - z) × n + z × h. Here z = 1 remembers, as in
+    PyTorch and Keras; Chung et al. 2014 swap z and 1 - z.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+    update_bias : float or array of shape (H,), optional
+        What the update gate's two biases add up to: b_ih is set to it and b_hh to zero; a high one remembers.
+    dtype : float32 or float64
+    rng : numpy.random.Generator or int, optional
+    bias : bool
+    init : {"pytorch", "keras", "chrono"} or dict of initialisers by parameter name
+        "chrono" sets the update bias to log u, as an LSTM's forget bias.
+    t_max : int
+        For "chrono": the longest lag that the task needs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinygrad_rnn.nn import GRUCell
+    >>> cell = GRUCell(3, 4, rng=0)
+    >>> cell(np.ones((2, 3)), cell.initial_state(2)).shape
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        update_bias: ArrayLike | None = None,
+        dtype: DTypeLike = np.float64,
+        rng: Rng = None,
+        *,
+        bias: bool = True,
+        init: Init = "pytorch",
+        t_max: int = 100,
+        **unknown: object,
+    ) -> None:
+        refuse("GRUCell", unknown)
+        rng = np.random.default_rng(rng)
+        super().__init__(input_size, hidden_size, 3, bias, dtype, rng, init)
+        self._r, self._z, self._n = self._gate(0), self._gate(1), self._gate(2)
+        if init == "chrono" and update_bias is None:
+            update_bias, _ = chrono(rng, hidden_size, t_max)
+        self._set_bias(self._z, update_bias)
+
+    def initial_state(self, batch: int | None = None) -> Tensor:
+        """h₀: zeros of shape (batch, H), or (H,) without a batch."""
+        return self._zeros("h0", batch)
+
+    def __call__(self, x: Any, state: Tensor) -> Tensor:
+        """One step: x of shape (B, I) and h of shape (B, H) give the next h; both may lack the batch axis."""
+        from_x = linear(x, self.weight_ih, self.bias_ih)
+        from_h = linear(state, self.weight_hh, self.bias_hh)
+        with RESET:
+            r = sigmoid(from_x[self._r] + from_h[self._r])
+        with UPDATE:
+            z = sigmoid(from_x[self._z] + from_h[self._z])
+        with CANDIDATE:
+            n = tanh(from_x[self._n] + r * from_h[self._n])
+        h: Tensor = (1 - z) * n + z * state
+        r.name, z.name, n.name, h.name = "r", "z", "n", "h"
+        return h

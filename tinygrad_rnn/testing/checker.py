@@ -2,100 +2,53 @@
 
 After this file the reader knows how a gradient is tested so that a wrong one cannot pass: random cotangents (ones hide
 what cancels in a sum), every element of small inputs and random ±1 directions of large ones (which give no element a
-small weight), tolerances near the precision of the differences, and *inconclusive* as an outcome that is not a pass.
+small weight), one more direction in which nothing cancels, tolerances near the precision of the differences, and
+*inconclusive* as an outcome that is not a pass. What a failure looks like is for `diagnosis` to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from ..autodiff import grad
 from ..tensor import Tensor
+from .diagnosis import Evidence, diagnose
 from .oracles import (
     Array,
+    Element,
     Estimate,
     complex_derivative,
     numeric_derivatives,
     numeric_directional,
+    numeric_jacobian,
+    repeated_directional,
     settled,
     unit,
 )
+from .outcome import GradcheckError, GradcheckResult, InconclusiveError, relative_error
 
 Mode = Literal["auto", "element", "direction", "complex"]
-Element = tuple[int, ...]
 
 MOST_ELEMENTS = 400
 """Inputs with more elements than this in all are checked along directions."""
 DIRECTIONS = 4
 REPORTED = 200
+MOST_NUMBERS = 2**21
+"""How many numbers of a Jacobian are computed to explain a failure."""
 
-
-class GradcheckError(AssertionError):
-    """A gradient is wrong.
-
-    Attributes
-    ----------
-    order : int
-        1 for the gradient, 2 for the gradient of the gradient.
-    input : int or None
-        Position of the input among the arguments; in order 2 the cotangents of the outputs follow the inputs.
-    element : tuple of int or None
-        Index of the worst element.
-    analytic, numeric, relative_error : float
-        What the rules say there, what the differences say, and how far apart they are.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        order: int = 1,
-        input: int | None = None,
-        element: Element | None = None,
-        analytic: float = np.nan,
-        numeric: float = np.nan,
-    ) -> None:
-        super().__init__(message if order == 1 else f"order {order}: {message}")
-        self.order = order
-        self.input = input
-        self.element = element
-        self.analytic = analytic
-        self.numeric = numeric
-        self.relative_error = relative_error(analytic, numeric)
-
-
-class InconclusiveError(GradcheckError):
-    """The gradient could not be checked: a kink, a jump or the domain's edge is near, or differences do not settle."""
-
-
-@dataclass(frozen=True, slots=True)
-class GradcheckResult:
-    """What a passed check has seen.
-
-    Attributes
-    ----------
-    mode : str
-        ``element``, ``direction`` or ``complex``.
-    order : int
-    compared : int
-        How many derivatives were compared; 0 only if all inputs are empty.
-    worst : float
-        Largest error among them, relative to the largest derivative of the same input (in a direction: to their sum).
-    """
-
-    mode: str
-    order: int
-    compared: int
-    worst: float
-
-
-def relative_error(analytic: float, numeric: float) -> float:
-    """|a - n| / max(|a|, |n|), and 0 if both are 0."""
-    return abs(analytic - numeric) / (max(abs(analytic), abs(numeric)) or 1.0)
+# Tolerances follow from errors measured on tanh, exp, log, softplus, logsumexp and an LSTM step, against 60 digits:
+# two Richardson steps are off by up to 2e-9 of an element (log at 0.1), so 1e-6 leaves a wide margin, and nothing that
+# differs by more is accepted. Along a direction rounding averages out and 3e-13 of sum|g| was the worst, so 1e-10 is
+# accepted there; the complex step is off by 3e-13 of an element and 1e-16 of the sum.
+TOLERANCES = {"differences": (1e-6, 1e-9), "complex": (1e-10, 1e-12), "float32": (1e-3, 1e-4)}
+ALONG = 1e-4
+"""How much finer a direction is compared than an element: relative to the sum of all elements."""
+SHARP = 1e-10, 1e-12
+"""What is accepted along the direction of the gradient's own signs, where an error of all elements cannot cancel."""
 
 
 def gradcheck(
@@ -114,17 +67,16 @@ def gradcheck(
     f : callable
         From Tensors to a Tensor, or to a tuple or list of Tensors.
     *inputs : array_like
-        Where to check. Inputs of floats are differentiated, anything else is handed on as it is.
+        Where to check. Floats are differentiated, anything else is handed on.
     order : int
-        2 checks the gradient of the gradient as well, with respect to inputs and cotangents; and so on.
+        2 checks the gradient of the gradient as well, in inputs and cotangents; and so on.
     mode : {"auto", "element", "direction", "complex"}
-        ``element``: every element; ``direction``: four random ±1 directions per input; ``auto``: elements
-        up to 400 of them, else directions; ``complex``: complex step instead of differences, for analytic f which also
-        accepts bare arrays.
+        ``element``: every element; ``direction``: four ±1 directions per input; ``auto``: elements up to 400 of them,
+        else directions; ``complex``: complex step, for analytic f which also accepts bare arrays.
     rtol, atol : float, optional
         Accepted: ``|a - n| <= atol + rtol * (|n| + 1e-3 * max|n|)``, and in a direction
-        ``atol + 1e-4 * rtol * sum|a|``. Defaults for float64: 1e-6 and 1e-9 (complex: 1e-10 and 1e-12); for float32,
-        whose analytic gradient is compared with differences in float64: 1e-3 and 1e-4.
+        ``atol + 1e-4 * rtol * sum|a|``; by default as in `TOLERANCES`. Besides, the sum of all elements must be right
+        to 1e-10 wherever differences are that precise, which shows a factor of 1 + 1e-9.
     rng : int or Generator
         For cotangents and directions; the same number gives the same check.
 
@@ -135,9 +87,8 @@ def gradcheck(
     Raises
     ------
     GradcheckError
-        If a derivative is wrong; if a gradient has another shape or dtype than its input, or is not finite; if a
-        cotangent of zero gives anything but zero; if f or a rule changes an operand or a cotangent in place; if f is
-        random.
+        If a derivative is wrong (with the likely cause, found by trying), a gradient has a wrong shape or dtype or is
+        not finite, a cotangent of zero gives anything but zero, anything is changed in place, or f is random.
     InconclusiveError
         If nothing was found wrong, but something could not be checked.
 
@@ -149,19 +100,24 @@ def gradcheck(
     >>> gradcheck(lambda x, W: tg.tanh(x @ W), np.ones((2, 3)), np.full((3, 2), 0.1), order=2).compared
     28
     """
-    if mode not in ("auto", "element", "direction", "complex"):
-        raise ValueError(f"mode is 'auto', 'element', 'direction' or 'complex', not {mode!r}")
-    if mode == "complex" and order != 1:
-        raise ValueError("the complex step checks order 1 only: gradients are not computed with complex numbers")
+    _require_mode(mode, order)
     generator = np.random.default_rng(rng)
-    worst, compared = 0.0, 0
+    worst, compared, precision = 0.0, 0, 0.0
     for level in range(1, order + 1):
         check = _Check(f, inputs, level, mode, rtol, atol, generator)
         check.run()
         worst, compared = max(worst, check.worst), compared + check.compared
+        precision = max(precision, check.precision)
         if level < order:
             f, inputs = check.gradient_function()
-    return GradcheckResult(check.mode, order, compared, worst)
+    return GradcheckResult(check.mode, order, compared, worst, precision)
+
+
+def _require_mode(mode: str, order: int) -> None:
+    if mode not in ("auto", "element", "direction", "complex"):
+        raise ValueError(f"mode is 'auto', 'element', 'direction' or 'complex', not {mode!r}")
+    if mode == "complex" and order != 1:
+        raise ValueError("the complex step checks order 1 only: gradients are not computed with complex numbers")
 
 
 class _Check:
@@ -186,10 +142,11 @@ class _Check:
         small = sum(array.size for array in self.arrays) <= MOST_ELEMENTS
         self.elementwise = mode == "element" or (mode in ("auto", "complex") and small)
         self.mode = mode if mode != "auto" else "element" if small else "direction"
-        single = any(array.dtype == np.float32 for array in self.arrays)
-        default = (1e-3, 1e-4) if single else (1e-10, 1e-12) if mode == "complex" else (1e-6, 1e-9)
+        self.single = any(array.dtype == np.float32 for array in self.arrays)
+        default = TOLERANCES["float32" if self.single else "complex" if mode == "complex" else "differences"]
         self.rtol, self.atol = default[0] if rtol is None else rtol, default[1] if atol is None else atol
-        self.worst, self.compared = 0.0, 0
+        self.worst, self.compared, self.precision = 0.0, 0, 0.0
+        self.gradients: list[Array] = []
         self.inconclusive: list[GradcheckError] = []
 
     # What is checked.
@@ -207,7 +164,9 @@ class _Check:
         if self.mode == "complex":
             outputs = [np.asarray(y) for y in self.call(arrays)]
         else:
-            outputs = [y.numpy() for y in self.call([Tensor(a.astype(float), requires_grad=True) for a in arrays])]
+            outputs = [
+                y.numpy() for y in self.call([Tensor(a.astype(float, copy=False), requires_grad=True) for a in arrays])
+            ]
         return np.concatenate([np.zeros(0), *(y.reshape(-1) for y in outputs)])
 
     def analytic(self, seeds: Sequence[Array]) -> list[Array]:
@@ -223,27 +182,39 @@ class _Check:
                 continue
             # The rules of f see the very cotangent that `beside` receives: were it changed in place, that would show.
             beside = Tensor(np.zeros(y.shape, y.dtype), requires_grad=True)
-            *found, passed = grad(y + beside, [*xs, beside], seed, allow_unused=True)
+            *found, passed = self.swept(y + beside, [*xs, beside], seed)
             if not np.array_equal(passed.numpy(), seed.astype(y.dtype)):
-                self.fail("a rule changes its cotangent in place")
+                self.fail("a rule changes its cotangent in place", cause="mutation")
             for i, (g, total) in enumerate(zip(found, totals, strict=True)):
                 self.check_form(i, g.numpy(), total)
                 total += g.numpy()
         for i, (x, array) in enumerate(zip(xs, self.arrays, strict=True)):
             if not np.array_equal(x.numpy(), array, equal_nan=True):
-                self.fail(f"{self.name(i)} is changed in place", i)
+                self.fail(f"{self.name(i)} is changed in place", i, cause="mutation")
         if not all(np.array_equal(y.numpy(), b, equal_nan=True) for y, b in zip(ys, before, strict=True)):
-            self.fail("a rule changes the result in place")
+            self.fail("a rule changes the result in place", cause="mutation")
         return totals
+
+    def swept(self, y: Tensor, inputs: Sequence[Tensor], seed: Array) -> Any:
+        """The gradients of one output; an array that a rule returns in an impossible shape is the rule's fault."""
+        try:
+            return grad(y, inputs, seed, allow_unused=True)
+        except ValueError as error:
+            notes = getattr(error, "__notes__", [])
+            if not any(note.startswith("in the derivative") for note in notes):
+                raise
+            message = f"a rule's shapes do not fit: {error}, {', '.join(notes)}"
+            raise GradcheckError(message, self.order, cause="shape") from error
 
     def check_form(self, i: int, g: Array, like: Array) -> None:
         """Shape, dtype and finiteness of the gradient of one input."""
         if g.shape != like.shape or g.dtype != like.dtype:
-            self.fail(f"the gradient of {self.name(i)} is {g.dtype} of shape {g.shape}", i)
+            self.fail(f"the gradient of {self.name(i)} is {g.dtype} of shape {g.shape}", i, cause="shape")
         if not np.isfinite(g).all():
             element = tuple(map(int, np.argwhere(~np.isfinite(g))[0]))
             value = float(g[element])
-            self.fail(f"the gradient of {self.name(i)} is {value} at element {element}", i, element, value)
+            message = f"the gradient of {self.name(i)} is {value} at element {element}"
+            self.fail(message, i, element, value, cause="not finite")
 
     def gradient_function(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """(inputs, cotangents) -> gradients, the function that the next order checks."""
@@ -274,19 +245,23 @@ class _Check:
         if not all(isinstance(y, Tensor) for y in outputs):
             raise TypeError("f must return a Tensor, or a tuple or list of Tensors")
         if not np.array_equal(self.values(self.arrays), self.values(self.arrays), equal_nan=True):
-            self.fail("two calls of f with the same inputs differ")
+            self.fail("two calls of f with the same inputs differ", cause="random")
         for i, g in enumerate(self.analytic([np.zeros(y.shape, y.dtype) for y in outputs])):
             if g.any():
                 element = tuple(map(int, np.argwhere(g)[0]))
                 message = f"the gradient of {self.name(i)} for a cotangent of zero is not zero at element {element}"
-                self.fail(message, i, element, float(g[element]), 0.0)
-        for _ in range(1 if self.elementwise else DIRECTIONS):
+                self.fail(message, i, element, float(g[element]), 0.0, "cotangent ignored")
+        for k in range(1 if self.elementwise else DIRECTIONS):
             seeds = self.seeds(outputs)
-            gradients = self.analytic(seeds)
+            gradients = self.gradients = self.analytic(seeds)
             seed = np.concatenate([np.zeros(0), *(s.reshape(-1) for s in seeds)]).astype(float)
+            sharp = k == 0 and self.mode != "complex" and not self.single
             for i, gradient in enumerate(gradients):
+                summed = sharp and self.check_sum(i, gradient, seed)
                 if self.elementwise:
                     self.check_elements(i, gradient, seed, list(product(*map(range, gradient.shape))))
+                elif summed:
+                    self.compared += 1
                 else:
                     self.check_direction(i, gradient, seed)
         if self.inconclusive:
@@ -311,7 +286,8 @@ class _Check:
         self.compared += int(good.sum())
         if (wrong := excess > 0).any():
             k = int(excess.argmax())
-            self.wrong(i, elements[k], float(analytic[k]), float(numeric[k]), int(wrong.sum()), int(good.sum()))
+            place = f"in {wrong.sum()} of {good.sum()} checked elements; worst element {elements[k]}"
+            self.wrong(i, place, elements, seed, float(analytic[k]), float(numeric[k]), elements[k])
         self.worst = max(self.worst, float(error.max(initial=0.0)) / (largest or 1.0))
         for k in np.flatnonzero(~good)[:1]:
             self.unsettled(i, elements[k], float(analytic[k]), estimates[k])
@@ -333,12 +309,57 @@ class _Check:
             return
         self.compared += 1
         if not abs(analytic - estimate.value) <= tolerance:
-            # Which element? Looked for only now, because it takes as many differences as there are elements.
-            chosen = self.generator.permutation(gradient.size)[:REPORTED]
-            elements = np.stack(np.unravel_index(chosen, gradient.shape), axis=-1).tolist()
-            self.check_elements(i, gradient, seed, list(map(tuple, elements)))
-            self.wrong(i, None, analytic, estimate.value, 1, 1)
+            # Which element? Looked for only now, because it takes many more differences.
+            elements = self.suspects(i, gradient, seed)
+            self.check_elements(i, gradient, seed, elements)
+            self.wrong(i, "along a random ±1 direction", elements, seed, analytic, estimate.value)
         self.worst = max(self.worst, abs(analytic - estimate.value) / (float(np.abs(gradient).sum()) or 1.0))
+
+    def check_sum(self, i: int, gradient: Array, seed: Array) -> bool:
+        """Compare the sum of one input's gradient, each element with its own sign; false if nothing could be compared.
+
+        A factor of 1 + 1e-9 is invisible in single elements, and along random directions it shrinks as they cancel.
+        """
+        total = float(np.abs(gradient).sum())
+        if not total:
+            return False
+        signs = np.where(gradient < 0, -1.0, 1.0)
+        tolerance = SHARP[0] * total + SHARP[1]
+        estimate = numeric_directional(self.values, self.arrays, seed, i, signs, tolerance)
+        if not settled(estimate, 0.0, tolerance):  # a kink between the elements, say: no reason to doubt them
+            self.precision = max(self.precision, self.rtol)
+            return False
+        self.precision = max(self.precision, tolerance / total)
+        if abs(total - estimate.value) <= tolerance:
+            return True
+        # An error this small is believed only if other steps show it too, and clearly.
+        value, spread = repeated_directional(self.values, self.arrays, seed, i, signs)
+        if abs(total - value) > max(tolerance, 4 * spread):
+            elements = self.suspects(i, gradient, seed)
+            self.check_elements(i, gradient, seed, elements)
+            self.wrong(i, "in the sum of all elements, each with its own sign", elements, seed, total, value)
+        return False
+
+    def suspects(self, i: int, gradient: Array, seed: Array) -> list[Element]:
+        """All elements if they are few, else those among which halving finds the largest error, and random ones."""
+        if gradient.size <= MOST_ELEMENTS:
+            return list(product(*map(range, gradient.shape)))
+        most = int(np.clip(MOST_NUMBERS // max(seed.size, 1), 8, REPORTED))
+        rest = np.arange(gradient.size)
+        signs = self.generator.choice([-1.0, 1.0], gradient.size)
+
+        def error(chosen: Array) -> float:
+            direction = np.zeros(gradient.size)
+            direction[chosen] = signs[chosen]
+            found = numeric_directional(self.values, self.arrays, seed, i, direction.reshape(gradient.shape), self.atol)
+            return abs(float(gradient.reshape(-1) @ direction) - found.value)
+
+        while len(rest) > most // 2 and self.mode != "complex":
+            halves = np.array_split(rest, 2)
+            rest = halves[int(error(halves[1]) > error(halves[0]))]
+        chosen = np.concatenate([rest[: most // 2], self.generator.permutation(gradient.size)])[:most]
+        found = np.stack(np.unravel_index(np.unique(chosen), gradient.shape), axis=-1).tolist()
+        return list(map(tuple, found))
 
     # What is said about it.
 
@@ -352,23 +373,74 @@ class _Check:
         element: Element | None = None,
         analytic: float = np.nan,
         numeric: float = np.nan,
-    ) -> None:
-        raise GradcheckError(message, self.order, None if i is None else self.where[i], element, analytic, numeric)
+        cause: str = "unknown",
+    ) -> NoReturn:
+        which = None if i is None else self.where[i]
+        raise GradcheckError(message, self.order, which, element, analytic, numeric, cause)
 
-    def wrong(self, i: int, element: Element | None, analytic: float, numeric: float, count: int, of: int) -> None:
-        if element is None:
-            place = "along a random ±1 direction"
-        else:
-            place = f"in {count} of {of} checked elements; worst element {element}"
-        self.fail(
+    def wrong(
+        self,
+        i: int,
+        place: str,
+        elements: Sequence[Element],
+        seed: Array,
+        analytic: float,
+        numeric: float,
+        element: Element | None = None,
+    ) -> NoReturn:
+        """Fail, with the likely cause."""
+        cause, said = self.explained(i, elements, seed, analytic, numeric, element)
+        message = (
             f"the gradient of {self.name(i)} is wrong {place}: analytic {analytic:.10g}, numeric {numeric:.10g}, "
-            f"relative error {relative_error(analytic, numeric):.2e}",
-            i, element, analytic, numeric,
-        )  # fmt: skip
+            f"relative error {relative_error(analytic, numeric):.2e}; likely cause: {said}"
+        )
+        self.fail(message, i, element, analytic, numeric, cause)
+
+    def explained(
+        self,
+        i: int,
+        elements: Sequence[Element],
+        seed: Array,
+        analytic: float,
+        numeric: float,
+        element: Element | None,
+    ) -> tuple[str, str]:
+        """The likely cause, found from differences along all the elements: in a word, and in a sentence."""
+        if self.in_float32():
+            return "not float64", "f computes in float32 inside, whose rounding hides what differences look for"
+        elements = list(elements)[: max(8, MOST_NUMBERS // max(seed.size, 1))]
+        if element is not None and element not in elements:
+            elements.append(element)
+        outputs = [y.numpy() for y in self.call([Tensor(a) for a in self.arrays])]
+        arrays = [a.astype(float) for a in self.arrays]
+        values = _Check(self.f, self.inputs, 1, "element", None, None, self.generator).values
+
+        def jacobian(which: int) -> Array:
+            return numeric_jacobian(values, arrays, which, elements)
+
+        evidence = Evidence(
+            i, self.where, elements, self.gradients, arrays, outputs, seed, jacobian, element, analytic / (numeric or 1)
+        )
+        return diagnose(evidence, self.rtol, self.atol)
 
     def unsettled(self, i: int, element: Element | None, analytic: float, estimate: Estimate) -> None:
-        why = "there is a kink" if estimate.kink else f"the differences do not settle (error {estimate.error:.1e})"
         place = "along a random ±1 direction" if element is None else f"at element {element}"
-        message = f"inconclusive: the gradient of {self.name(i)} cannot be checked {place}: {why}; move the inputs away"
+        cause, why = "kink" if estimate.kink else "unsettled", "there is a kink"
+        if self.in_float32():
+            cause, why = "not float64", "f computes in float32, whose rounding hides what differences look for"
+        elif not estimate.kink:
+            why = f"the differences do not settle (error {estimate.error:.1e})"
+        elif element is not None and np.count_nonzero(self.arrays[i] == self.arrays[i][element]) > 1:
+            why += ", perhaps a tie: another element is equal to it"
+        remedy = "compute in float64" if cause == "not float64" else "move the inputs away"
+        message = f"inconclusive: the gradient of {self.name(i)} cannot be checked {place}: {why}; {remedy}"
         where = self.where[i]
-        self.inconclusive.append(InconclusiveError(message, self.order, where, element, analytic, estimate.value))
+        error = InconclusiveError(message, self.order, where, element, analytic, estimate.value, cause)
+        self.inconclusive.append(error)
+
+    def in_float32(self) -> bool:
+        """Whether f, given float64, has results with no more digits than float32 has."""
+        with np.errstate(all="ignore"):
+            values = self.values(self.arrays)
+        rounded = bool((values == values.astype(np.float32)).all()) if values.dtype.kind == "f" else False
+        return rounded and not (values * 2**12 == np.round(values * 2**12)).all()  # 0.5 is short, not rounded

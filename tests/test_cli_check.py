@@ -1,0 +1,142 @@
+"""``tinygrad-rnn check``: what it finds in a file, what it says, and its exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.cli import main
+
+HEAD = "import numpy as np\nimport tinygrad_rnn as tg\n"
+RIGHT = (
+    'swish = tg.primitive("swish", lambda x: x / (1 + np.exp(-x)), lambda g, y, x: g * (y + (1 - y) * tg.sigmoid(x)))\n'
+)
+WRONG = 'cube = tg.primitive("cube", lambda x: x**3, lambda g, y, x: 2 * g * x * x)\n'
+STATIC = 'bell = tg.primitive("bell", lambda x, *, s: np.exp(-x * x / s), lambda g, y, x, *, s: -2 * g * y * x / s)\n'
+CELL = """
+class Leaky:
+    def __init__(self, leak{default}):
+        self.leak = leak
+        self.W = tg.Tensor(np.random.default_rng(0).normal(size=(3, 2)), requires_grad=True, name="W")
+
+    def parameters(self):
+        return {{"W": self.W}}
+
+    def initial_state(self, batch):
+        return tg.Tensor(np.zeros((batch, 3)))
+
+    def __call__(self, x, h):
+        return {step}
+"""
+RIGHT_STEP = "(1 - self.leak) * h + self.leak * tg.tanh(x @ self.W.T)"
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    """Write a module and check it: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*sources, name="mine"):
+        (tmp_path / f"{name}.py").write_text(HEAD + "".join(sources), encoding="utf-8")
+        before = dict(tg.OPS), list(sys.path)
+        code = main(["check", f"{name}.py"])
+        assert before == (tg.OPS, sys.path) and name not in sys.modules
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_a_right_primitive(check):
+    code, out, err = check(RIGHT)
+    assert (code, err) == (0, "")
+    assert out == "ok      swish: 9 checks on 9 examples, 144 derivatives compared\n"
+
+
+def test_one_line_for_each_object_and_the_report_of_what_failed(check):
+    code, out, err = check(RIGHT, WRONG, CELL.format(default="=0.3", step=RIGHT_STEP))
+    assert (code, err) == (1, "")
+    lines = [line for line in out.splitlines() if not line.startswith(" ")]
+    assert [line.split(":")[0] for line in lines] == ["ok      swish", "FAILED  cube", "ok      Leaky"]
+    assert "likely cause: off by a constant factor of 0.6666666667 = 2/3 (for shapes (3,))" in out
+
+
+def test_the_same_file_can_be_checked_again(check):
+    assert check(RIGHT, WRONG) == check(RIGHT, WRONG)
+
+
+def test_a_wrong_cell(check):
+    step = "tg.tanh(x @ self.W.T) + h.detach()"
+    code, out, _ = check(CELL.format(default="=0.3", step=step))
+    assert code == 1 and out.startswith("FAILED  Leaky: ")
+    assert "no gradient arrives: the input is detached" in out and "0 state 0, 1 inputs, 2 W" in out
+
+
+def test_a_cell_is_taken_from_the_file_or_made_without_arguments(check):
+    needs = CELL.format(default="", step=RIGHT_STEP)
+    code, out, _ = check(needs)
+    assert code == 1 and out == (
+        "FAILED  Leaky: not checked: missing a required argument: 'leak': "
+        "make an instance in the file, such as cell = Leaky(...)\n"
+    )
+    code, out, _ = check(needs, "\ncell = Leaky(0.5)\n")
+    assert code == 0 and out.startswith("ok      Leaky: 7 checks")
+
+
+def test_what_cannot_be_guessed_is_said_in_the_file(check):
+    code, out, _ = check(STATIC)
+    assert code == 1 and out == "FAILED  bell: not checked: has static parameters: pass static={'s': ...}\n"
+    code, out, _ = check(STATIC, 'CHECK = {"bell": {"static": {"s": 2.0}, "domain": (-1, 1)}}\n')
+    assert code == 0 and out.startswith("ok      bell: ")
+
+
+def test_only_what_the_file_declares_is_checked(check, tmp_path):
+    (tmp_path / "helper.py").write_text(HEAD + CELL.format(default="", step=RIGHT_STEP), encoding="utf-8")
+    code, out, _ = check("from helper import Leaky\nfrom tinygrad_rnn import LSTMCell\n", RIGHT)
+    del sys.modules["helper"]
+    assert code == 0 and out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("x = 1\n", "mine.py: declares neither a primitive nor a cell (__call__, parameters, initial_state)"),
+        ("1 / 0\n", "mine.py:3: ZeroDivisionError: division by zero"),
+        ("def f(:\n", "mine.py: SyntaxError: "),
+        ("raise SystemExit\n", "mine.py: ends the process when it is imported"),
+        (
+            'tg.primitive("tanh", np.tanh, lambda g, y, x: g)\n',
+            "mine.py:3: ValueError: a primitive named 'tanh' exists",
+        ),
+        (RIGHT + 'CHECK = {"swosh": {}}\n', "mine.py: CHECK has swosh, which the file does not declare"),
+    ],
+)
+def test_files_that_cannot_be_used(check, source, words):
+    code, out, err = check(source)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"tinygrad-rnn: error: {words}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["missing.py"], ["."], []])
+def test_paths_that_cannot_be_used(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("tinygrad-rnn: error: ")
+
+
+def test_without_hypothesis_the_battery_runs_and_strategies_say_what_to_install(tmp_path):
+    (tmp_path / "mine.py").write_text(HEAD + RIGHT, encoding="utf-8")
+    (tmp_path / "theirs.py").write_text("from tinygrad_rnn.testing.strategies import programs\n", encoding="utf-8")
+    code = (
+        "import sys; sys.modules['hypothesis'] = None; from tinygrad_rnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+
+    def run(file):
+        command = [sys.executable, "-c", code, "check", file]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
+
+    assert run("mine.py").returncode == 0
+    done = run("theirs.py")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.endswith('ImportError: strategies need Hypothesis: pip install "tinygrad-rnn[test]"\n')

@@ -1,0 +1,440 @@
+"""The public kit, used as newcomers use it: what it says about wrong rules and cells, and that right ones pass."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.primitive import Gathered
+from tinygrad_rnn.testing import (
+    CheckError,
+    GradcheckError,
+    InconclusiveError,
+    check_cell,
+    check_primitive,
+    gradcheck,
+)
+from tinygrad_rnn.testing.diagnosis import CAUSES
+from tinygrad_rnn.testing.strategies import programs
+
+RNG = np.random.default_rng(11)
+X, A, B = (RNG.uniform(0.5, 1.5, (3, 3)) * RNG.choice([-1, 1], (3, 3)) for _ in range(3))
+M, ROW, BIAS = RNG.uniform(0.5, 1.5, (4, 3)), RNG.uniform(0.5, 1.5, 3), RNG.uniform(0.5, 1.5, 4)
+CUBE = np.arange(8.0).reshape(2, 2, 2) / 4
+LARGE = RNG.uniform(0.5, 1.5, (100, 100)) * RNG.choice([-1, 1], (100, 100))
+
+
+def slope(g, y, x):
+    return g * (1 - y * y)
+
+
+def scaled(rule, factor):
+    return lambda g, y, x: factor * rule(g, y, x)
+
+
+def changing(array, result):
+    array *= 0.5
+    return result
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def overwrite(g, y, x, *, index):
+    out = np.zeros(x.shape)
+    out[index] = g
+    return out
+
+
+def one_off(g, y, x):
+    right = slope(g, y, x)
+    right[1, 2] *= 1.01
+    return right
+
+
+def largest_gets_all(g, y, x):
+    """At the last of equal elements only."""
+    out = np.zeros(x.shape)
+    for row, values in enumerate(x):
+        out[row, np.flatnonzero(values == values.max())[-1]] = g[row]
+    return out
+
+
+def spread(g, x):
+    return np.broadcast_to(g[..., None], x.shape)
+
+
+def pair(left=lambda g, y, a, b: g @ b.T, right=lambda g, y, a, b: a.T @ g):
+    return np.matmul, left, right
+
+
+def layer(bias):
+    return lambda x, W, b: x @ W.T + b, lambda g, y, x, W, b: g @ W, lambda g, y, x, W, b: g.T @ x, bias
+
+
+# (cause, name, (forward, *rules), inputs[, static])
+PLANTED = [
+    ("sign", "tanh", (np.tanh, lambda g, y, x: -slope(g, y, x)), [X]),
+    ("sign", "subtract", (np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: g), [X, A]),
+    ("factor", "square without its 2", (np.square, lambda g, y, x: g * x), [X]),
+    ("factor", "1 + 1e-5", (np.tanh, lambda g, y, x: (1 + 1e-5) * slope(g, y, x)), [X]),
+    ("factor", "1 + 1e-9", (np.tanh, lambda g, y, x: (1 + 1e-9) * slope(g, y, x)), [X]),
+    ("factor", "mean as sum", (lambda x: x.mean(-1), lambda g, y, x: spread(g, x)), [M]),
+    ("factor", "bias by mean", layer(lambda g, y, x, W, b: g.mean(0)), [X, M, BIAS]),
+    ("transposed", "tanh", (np.tanh, lambda g, y, x: slope(g, y, x).T), [X]),
+    ("transposed", "matmul right", pair(right=lambda g, y, a, b: g.T @ a), [X, A]),
+    ("transposed", "matmul without transpose", (lambda x: x @ A, lambda g, y, x: g @ A), [ROW]),
+    ("transposed", "three axes", (np.sin, lambda g, y, x: (g * np.cos(x)).transpose(2, 0, 1)), [CUBE]),
+    ("swapped", "multiply", (np.multiply, lambda g, y, a, b: g * a, lambda g, y, a, b: g * b), [X, A]),
+    ("swapped", "matmul", pair(lambda g, y, a, b: a.T @ g, lambda g, y, a, b: g @ b.T), [X, A]),
+    ("broadcast", "first row", (np.add, lambda g, y, a, b: g, lambda g, y, a, b: g[0]), [M, ROW]),
+    ("broadcast", "last column", (np.add, lambda g, y, a, b: g, lambda g, y, a, b: g.sum(1)), [X, ROW]),
+    ("broadcast", "bias of a layer", layer(lambda g, y, x, W, b: g[-1]), [X, M, BIAS]),
+    ("repeated index", "getitem", (lambda x, *, index: x[index], overwrite), [X], {"index": [0, 0, 2]}),
+    ("few elements", "1 % of one", (np.tanh, one_off), [X]),
+    ("few elements", "first row", (np.exp, lambda g, y, x: g * y * np.array([[1.0], [1.0], [0.5]])), [X]),
+    ("detached", "zeros", (np.tanh, lambda g, y, x: 0 * g), [X]),
+    ("detached", "one operand", (np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: 0 * g), [X, A]),
+    ("missing factor", "cotangent passed on", (np.tanh, lambda g, y, x: g + 0 * y), [X]),
+    ("missing factor", "power rule", (lambda x: x**3, lambda g, y, x: 3 * g * x), [X]),
+    ("missing factor", "sigmoid", (lambda x: 1 / (1 + np.exp(-x)), lambda g, y, x: g * y), [X]),
+    ("missing term", "product rule", (lambda x: x * np.exp(x), lambda g, y, x: g * y), [X]),
+    ("missing term", "x tanh x", (lambda x: x * np.tanh(x), lambda g, y, x: g * x * (1 - np.tanh(x) ** 2)), [X]),
+    ("cotangent ignored", "ones", (np.tanh, lambda g, y, x: 1 - y * y + 0 * g), [X]),
+    ("cotangent ignored", "its mean", (np.tanh, lambda g, y, x: g.mean() * (1 - y * y)), [X]),
+    ("off-diagonal", "softmax", (softmax, lambda g, y, x: g * y * (1 - y)), [ROW]),
+    ("permuted", "cumsum", (lambda x: np.cumsum(x), lambda g, y, x: np.cumsum(g[::-1])), [ROW]),
+    ("permuted", "rolled", (np.tanh, lambda g, y, x: np.roll(slope(g, y, x), 1)), [X]),
+    ("offset", "1e-6", (np.tanh, lambda g, y, x: slope(g, y, x) + 1e-6 * (g != 0)), [X]),
+    ("not float64", "rule", (np.tanh, lambda g, y, x: slope(g, y, x).astype(np.float32).astype(float)), [X]),
+    ("not float64", "forward", (lambda x: np.tanh(x.astype(np.float32)).astype(float), slope), [X]),
+    ("mutation", "cotangent", (np.tanh, lambda g, y, x: changing(g, slope(g, y, x))), [X]),
+    ("mutation", "operand", (np.tanh, lambda g, y, x: changing(x, slope(g, y, x))), [X]),
+    ("mutation", "result", (np.tanh, lambda g, y, x: changing(y, slope(g, y, x))), [X]),
+    ("kink", "abs at 0", (np.abs, lambda g, y, x: g * np.sign(x)), [np.array([1.0, 0.0])]),
+    ("kink", "max at a tie", (lambda x: x.max(-1), largest_gets_all), [np.array([[1.0, 1.0, 0.5]])]),
+    ("not finite", "0 / 0", (lambda x: x * x, lambda g, y, x: g * 2 * y / x), [np.array([0.0, 1.0])]),
+    ("shape", "wrong rank", (lambda x: x @ ROW, lambda g, y, x: g * ROW[:2]), [M[:2]]),
+    ("unknown", "another function", (np.tanh, lambda g, y, x: g * np.cos(3 * x)), [X]),
+    ("random", "noise", (lambda x: x + RNG.normal(), lambda g, y, x: g), [X]),
+]  # fmt: skip
+
+
+@pytest.fixture
+def plant():
+    """Build a primitive with a wrong rule, and forget it afterwards."""
+    planted = []
+
+    def build(forward, *rules, **options):
+        planted.append(f"planted {len(planted)}")
+        return tg.primitive(planted[-1], forward, *rules, **options)
+
+    yield build
+    for name in planted:
+        tg.OPS.pop(name, None)
+
+
+def reported(op, inputs, static=None, **options):
+    with np.errstate(all="ignore"), pytest.raises(GradcheckError) as caught:
+        gradcheck(lambda *xs: op(*xs, **(static or {})), *inputs, **options)
+    return caught.value
+
+
+def test_nineteen_of_twenty_planted_bugs_are_named_rightly(plant):
+    named, said = [], []
+    for cause, name, definition, inputs, *static in PLANTED:
+        error = reported(plant(*definition), inputs, *static)
+        assert isinstance(error, InconclusiveError) == (cause == "kink")
+        named.append(error.cause == cause)
+        if error.cause != cause:
+            said.append(f"{cause} ({name}) is called {error.cause}: {error}")
+    assert len(PLANTED) >= 20 and {cause for cause, *_ in PLANTED} >= set(CAUSES) - {"tie", "unsettled"}
+    assert np.mean(named) >= 0.95, "\n".join(said)
+    assert sum(named) == len(PLANTED), said  # what is reached today
+
+
+def test_the_report_of_a_factor_of_elements_says_so(plant):
+    op = plant(lambda x: x.mean(-1), lambda g, y, x: spread(g, x))
+    assert "= 3, a number of elements: a mean for a sum, or a sum for a mean?" in str(reported(op, [M]))
+    assert "likely cause: off by a constant factor of 0.6666666667 = 2/3" in str(
+        reported(plant(lambda x: x**3, lambda g, y, x: 2 * g * x * x), [X])
+    )
+
+
+# How little is seen: goals that single elements, or random directions alone, do not reach
+
+
+@pytest.mark.parametrize("x", [np.array(0.7), ROW, X, LARGE[:20, :21], LARGE], ids=lambda x: str(x.shape))
+@pytest.mark.parametrize("f, rule", [(np.tanh, slope), (np.exp, lambda g, y, x: g * y)])
+def test_a_global_factor_of_one_in_a_billion_is_caught(plant, x, f, rule):
+    right = plant(f, rule)
+    for seed in range(5 if x.size < 1000 else 1):
+        assert gradcheck(right, x, rng=seed).precision < 1e-9
+        for factor in (1 + 1e-9, 1 - 1e-9):
+            wrong = plant(f, scaled(rule, factor))
+            error = reported(wrong, [x], rng=seed)
+            assert error.cause == "factor" and "in the sum of all elements" in str(error)
+
+
+@pytest.mark.parametrize("element", [(0, 0), (37, 81), (99, 99)])
+def test_one_element_of_ten_thousand_off_by_a_ten_thousandth_is_caught_and_found(plant, element):
+    def rule(g, y, x):
+        right = slope(g, y, x)
+        right[element] *= 1 + 1e-4
+        return right
+
+    for seed in range(2):
+        error = reported(plant(np.tanh, rule), [LARGE], rng=seed)
+        assert error.element == element and error.cause == "few elements"
+
+
+def test_what_no_difference_can_see_shows_for_a_cotangent_of_zero(plant):
+    error = reported(plant(np.tanh, lambda g, y, x: slope(g, y, x) + 1e-13), [X])
+    assert error.cause == "cotangent ignored" and error.analytic == 1e-13 and "cotangent of zero" in str(error)
+
+
+@given(programs(), st.integers(0, 10))
+def test_right_programs_of_every_op_pass(program, seed):
+    assert gradcheck(program, *program.leaves, rng=seed).worst < 1e-6
+
+
+@settings(max_examples=max(5, settings().max_examples // 3))
+@given(programs(most=4), st.integers(0, 10))
+def test_right_programs_of_every_op_pass_to_second_order(program, seed):
+    gradcheck(program, *program.leaves, order=2, rng=seed)
+
+
+# check_primitive
+
+STATIC = {
+    **{name: {"axis": (0,), "keepdims": False} for name in ("sum", "mean", "max", "logsumexp")},
+    "leaky_relu": {"slope": 0.1},
+    "cumsum": {"axis": 0},
+    "where": {"condition": np.array([True, False, True])},
+    "getitem": {"index": (np.array([0, 0]),)},
+    "concatenate": {"axis": 0},
+    "einsum": {"subscripts": "ij,jk->ki"},
+}
+SHAPES = {"einsum": [((2, 3), (3, 2)), ((2, 2), (2, 2))]}
+
+
+@pytest.mark.parametrize("name", ["tanh", "log", "abs", "power", "matmul", "linear", *STATIC])
+def test_primitives_of_the_package_pass(name):
+    report = check_primitive(name, static=STATIC.get(name), shapes=SHAPES.get(name))
+    assert report.name == name and report.compared > 50 and len(report.passed) == 9
+    assert str(report).startswith(f"{name}: ok, 9 checks on ")
+
+
+def test_the_battery_is_the_same_every_time(plant):
+    op = plant(np.tanh, slope)
+    assert check_primitive(op) == check_primitive(op) == check_primitive(op.name)
+
+
+def thrice(x):
+    x *= 3
+    return x
+
+
+def drops_uses():
+    """Right for one use of the operand, and for several only the last counts."""
+    return Gathered(lambda g, y, x: g * np.cos(x), lambda parts, x: parts[-1])
+
+
+def twice_if_stretched(a, b):
+    return a + b if a.shape == b.shape else 2 * (a + b)
+
+
+def stretched_rule(g, y, a, b):
+    return g if a.shape == b.shape else 2 * g
+
+
+def lost_if_stretched_twice(g, y, a, b):
+    """Wrong only where b is repeated along two axes, one of them new."""
+    return g * (1.0 + 1e-5 * (b.ndim < g.ndim and 1 in b.shape and y.shape[-1:] != b.shape[-1:]))
+
+
+def constant_slope(g, y, x):
+    return g * (1 - (y.numpy() if isinstance(y, tg.Tensor) else y) ** 2)
+
+
+IN_MEMORY_ORDER = (
+    np.sin,
+    lambda g, y, x: g * np.cos(np.reshape(x.ravel("K"), x.shape) if isinstance(x, np.ndarray) else x),
+)
+
+# (the check that must fail, forward, *rules)
+BLIND_SPOTS = [
+    ("value", lambda x: thrice(x), lambda g, y, x: 3 * g),
+    ("value", lambda x: x + RNG.normal(), lambda g, y, x: g),
+    ("first order", np.tanh, lambda g, y, x: (1 + 1e-5) * slope(g, y, x)),
+    ("first order", np.add, lambda g, y, a, b: g, lost_if_stretched_twice),
+    ("order 2", np.tanh, constant_slope),
+    ("linearity", np.sin, lambda g, y, x: g * g * np.cos(x)),
+    ("adjoint", np.sin, lambda g, y, x: g * g * np.cos(x)),
+    ("contributions", np.sin, drops_uses()),
+    ("broadcasting", twice_if_stretched, stretched_rule, stretched_rule),
+    ("memory", *IN_MEMORY_ORDER),
+    ("memory", np.sin, lambda g, y, x: g.__imul__(np.cos(x)) if isinstance(g, np.ndarray) else g * np.cos(x)),
+    ("float32", lambda x: x * np.array([2.0]) if x.ndim else 2 * x, lambda g, y, x: 2 * g),
+]
+
+
+@pytest.mark.parametrize("check, forward, rules", [(c, f, r) for c, f, *r in BLIND_SPOTS])
+def test_each_check_sees_what_it_is_for(plant, check, forward, rules):
+    op = plant(forward, *rules)
+    with pytest.raises(CheckError) as caught:
+        check_primitive(op)
+    assert check in caught.value.failed
+    assert str(caught.value).startswith(f"{op.name}: {len(caught.value.failed)} of 9 checks failed\n  ")
+    if check in ("contributions", "broadcasting", "float32", "order 2"):
+        assert set(caught.value.failed) == {check}, "nothing else sees it: that is why the check is there"
+    assert check_primitive(plant(np.tanh, slope), skip=[check]).passed
+
+
+def test_what_cannot_be_guessed_is_asked_for(plant):
+    bell = plant(lambda x, *, s: np.exp(-x * x / s), lambda g, y, x, *, s: -2 * g * y * x / s)
+    with pytest.raises(ValueError, match=r"static parameters: pass static=\{'s': ...\}"):
+        check_primitive(bell)
+    assert (
+        check_primitive(bell, static=[{"s": 1.0}, {"s": 2.0}]).compared
+        == 2 * check_primitive(bell, static={"s": 1.0}).compared
+    )
+    far = plant(lambda x: np.sqrt(x - 100), lambda g, y, x: g / (2 * y))
+    with pytest.raises(ValueError, match="not finite anywhere that was tried: pass domain="):
+        check_primitive(far)
+    assert check_primitive(far, domain=(101, 103), shapes=[(2,), (2, 3)]).examples == ("shapes (2,)", "shapes (2, 3)")
+    odd = plant(lambda x: x.reshape(7, 11), lambda g, y, x: np.reshape(g, x.shape))
+    with pytest.raises(ValueError, match="accepts none of the shapes"):
+        check_primitive(odd)
+    assert check_primitive(odd, shapes=[(77,)])
+    with pytest.raises(ValueError, match="does not accept shapes"):
+        check_primitive(odd, shapes=[(77,), (2,)])
+    with pytest.raises(ValueError, match="no check is named speed"):
+        check_primitive(odd, shapes=[(77,)], skip=["speed"])
+
+
+def test_domains_are_found_by_trying(plant):
+    for forward, rule in [
+        (np.arctanh, lambda g, y, x: g / (1 - x * x)),
+        (np.arccosh, lambda g, y, x: g / np.sqrt(x * x - 1)),
+        (np.log, lambda g, y, x: g / x),
+    ]:
+        assert check_primitive(plant(forward, rule)).compared > 100
+
+
+def test_rules_that_cannot_be_differentiated_again_are_checked_to_first_order(plant):
+    op = plant(np.arctan, lambda g, y, x: np.asarray(g) / np.hypot(1, x) ** 2)
+    with pytest.raises(CheckError):
+        check_primitive(op)
+    report = check_primitive(op, order=1)
+    assert "adjoint" not in report.passed and "it cannot be drawn" in report.note and "note: " in str(report)
+
+
+# check_cell
+
+
+class Cell:
+    """h' = tanh(x Wᵀ + h Uᵀ + b), with a fault to be planted."""
+
+    def __init__(self, **changes):
+        rng = np.random.default_rng(3)
+        self.layers = [{"W": tg.Tensor(rng.normal(size=(4, 2)) / 2, requires_grad=True)}]
+        self.U = tg.Tensor(rng.normal(size=(4, 4)) / 2, requires_grad=True)
+        self.b = tg.Tensor(rng.normal(size=4), requires_grad=True)
+        self.__dict__.update(changes)
+
+    def parameters(self):
+        return {"W": self.layers[0]["W"], "U": self.U, "b": self.b}
+
+    def initial_state(self, batch):
+        return tg.Tensor(np.zeros((batch, 4)))
+
+    def __call__(self, x, h):
+        return tg.tanh(tg.linear(x, self.layers[0]["W"], self.b) + h @ self.U.T)
+
+
+def faulty(step, **changes):
+    class Faulty(Cell):
+        def __call__(self, x, h):
+            return step(self, x, h, super().__call__(x, h))
+
+    return Faulty(**changes)
+
+
+EXTRA = tg.Tensor(np.ones(4), requires_grad=True)
+
+
+class Forgotten(Cell):
+    def __call__(self, x, h):
+        return tg.tanh(x @ self.layers[0]["W"].T + h @ self.U.T)
+
+
+class Growing(Cell):
+    def __call__(self, x, h):
+        return tg.concatenate([super().__call__(x, h[..., :4]), h], axis=-1)
+
+
+class Counting(Cell):
+    calls = 0
+
+    def __call__(self, x, h):
+        self.calls += 1
+        return super().__call__(x, h) * (1 + self.calls)
+
+
+CELL_FAULTS = [
+    ("form", "b has no influence", Forgotten()),
+    ("form", "becomes one of shape", Growing()),
+    ("form", "two calls", Counting()),
+    ("form", "not in parameters()", faulty(lambda self, x, h, new: new * EXTRA)),
+    ("form", "needs no gradient", Cell(b=tg.Tensor(np.ones(4)))),
+    ("form", "another form", faulty(lambda self, x, h, new: (new, new))),
+    ("unrolling", "in two parts", faulty(lambda self, x, h, new: new * (2.0 if x.scope == "t=1" else 1.0))),
+    ("batch", "alone and in a batch", faulty(lambda self, x, h, new: new - tg.mean(new, axis=0, keepdims=True))),
+    ("float32", "give float64", faulty(lambda self, x, h, new: new + np.ones(4))),
+]
+
+
+@pytest.mark.parametrize("cell", [Cell(), tg.RNNCell(2, 3, "relu", rng=0), tg.LSTMCell(2, 3, dtype="float32", rng=0)])
+def test_right_cells_pass_and_stay_as_they_are(cell):
+    before = dict(cell.parameters())
+    report = check_cell(cell)
+    assert len(report.passed) == 7 and report.compared > 50 and not report.note
+    assert all(cell.parameters()[name] is p for name, p in before.items())
+    assert report == check_cell(cell)
+
+
+@pytest.mark.parametrize("check, words, cell", CELL_FAULTS, ids=[f"{c}: {w}" for c, w, _ in CELL_FAULTS])
+def test_each_check_of_a_cell_sees_what_it_is_for(check, words, cell):
+    with pytest.raises(CheckError) as caught:
+        check_cell(cell)
+    assert words in str(caught.value.failed[check])
+    if check in ("unrolling", "batch", "float32"):
+        assert set(caught.value.failed) == {check}
+
+
+@pytest.mark.parametrize(
+    "check, rule",
+    [("first order", lambda g, y, x: g * y), ("order 2", constant_slope), ("contributions", drops_uses())],
+)
+def test_a_wrong_rule_inside_a_cell_is_found(plant, check, rule):
+    op = plant(np.sin if check == "contributions" else np.tanh, rule)
+    # Used twice on the same tensor, so that gathered uses can be lost.
+    cell = faulty(lambda self, x, h, new: new + op(h) * op(h))
+    with pytest.raises(CheckError) as caught:
+        check_cell(cell)
+    assert check in caught.value.failed
+    if check == "first order":
+        assert "inputs in order: 0 state 0, 1 inputs, 2 W, 3 U, 4 b" in str(caught.value)
+
+
+def test_a_cell_whose_parameters_are_out_of_reach_is_refused():
+    hidden = tg.Tensor(np.ones((4, 2)), requires_grad=True)
+    cell = Cell()
+    cell.parameters = lambda: {"hidden": hidden}
+    cell.layers = []
+    with pytest.raises(ValueError, match="parameters\\(\\) has hidden, but no attribute of the cell does"):
+        check_cell(cell, input_size=2)

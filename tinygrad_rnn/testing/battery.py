@@ -1,0 +1,204 @@
+"""A battery: named checks of one object, all run, reported together.
+
+After this file the reader knows what `check_primitive` and `check_cell` have in common: an ordered list of checks that
+raise when something is wrong, and a report that says which passed and, of the first that failed, everything.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from ..autodiff import grad, pullback
+from ..functions import sum as sum_of
+from ..graph import gradient_graph
+from ..tensor import Tensor
+from .oracles import Array
+
+
+class CheckError(AssertionError):
+    """A primitive or a cell failed its battery.
+
+    Attributes
+    ----------
+    name : str
+    failed : dict of str to Exception
+        What each failed check raised, in the order in which they ran.
+    passed : tuple of str
+    """
+
+    def __init__(self, name: str, failed: Mapping[str, Exception], passed: Sequence[str], hint: str = "") -> None:
+        (first, error), *rest = failed.items()
+        lines = [f"{name}: {len(failed)} of {len(failed) + len(passed)} checks failed", f"  {first}: {_said(error)}"]
+        if rest:  # usually for the same reason, so the first is the one to read
+            lines.append(f"  also failed: {', '.join(check for check, _ in rest)}")
+        if passed:
+            lines.append(f"  passed: {', '.join(passed)}")
+        if hint and (getattr(error, "cause", "") == "shape" or not isinstance(error, AssertionError)):
+            lines.append(f"  {hint}")
+        super().__init__("\n".join(lines))
+        self.name, self.failed, self.passed = name, dict(failed), tuple(passed)
+
+
+def _said(error: Exception) -> str:
+    text = " ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", []))])
+    return text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a battery that passed has looked at.
+
+    Attributes
+    ----------
+    name : str
+    passed : tuple of str
+        The names of the checks.
+    compared : int
+        How many derivatives were compared with differences.
+    examples : tuple of str
+        On what: operand shapes, or sizes of a cell.
+    note : str
+        What is no fault of the derivatives, but good to know.
+    """
+
+    name: str
+    passed: tuple[str, ...]
+    compared: int
+    examples: tuple[str, ...]
+    note: str = ""
+
+    def __str__(self) -> str:
+        counts = f"{len(self.passed)} checks on {len(self.examples)} example{'s'[: len(self.examples) > 1]}"
+        note = f"\n  note: {self.note}" if self.note else ""
+        return f"{self.name}: ok, {counts}, {self.compared} derivatives compared{note}"
+
+
+def run_all(
+    name: str,
+    checks: Mapping[str, Callable[[], int | None]],
+    examples: Sequence[str],
+    skip: Collection[str] = (),
+    hint: str = "",
+) -> Report:
+    """Run checks in their order; each returns how many derivatives it compared.
+
+    Raises
+    ------
+    CheckError
+        If any raised. All run nevertheless.
+    ValueError
+        If `skip` has a name that is none of the checks.
+    """
+    if unknown := set(skip) - set(checks):
+        raise ValueError(f"no check is named {', '.join(sorted(unknown))}: there are {', '.join(checks)}")
+    failed: dict[str, Exception] = {}
+    passed: list[str] = []
+    compared = 0
+    for check, run in checks.items():
+        if check in skip:
+            continue
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # what matters is what is returned
+                compared += run() or 0
+            passed.append(check)
+        except Exception as error:
+            failed[check] = error
+    if failed:
+        raise CheckError(name, failed, passed, hint)
+    return Report(name, tuple(passed), compared, tuple(examples))
+
+
+def require(condition: Any, message: str) -> None:
+    """Assert also under ``python -O``."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def require_close(actual: Array, expected: Array, tolerance: float, what: str) -> None:
+    """Equal up to a tolerance relative to the largest number, shapes included."""
+    a, e = np.asarray(actual), np.asarray(expected)
+    require(a.shape == e.shape, f"{what}: shape {a.shape} for {e.shape}")
+    scale = max(1.0, float(np.abs(e).max(initial=0.0)))
+    error = float(np.abs(a.astype(float) - e.astype(float)).max(initial=0.0))
+    require(error <= tolerance * scale, f"{what}: they differ by {error:.3g}, more than {tolerance * scale:.1g}")
+
+
+def random_like(rng: np.random.Generator, array: Any) -> Array:
+    """Weights of a result: of both signs, none small, no two alike."""
+    shape = array.shape
+    return np.asarray(rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape), array.dtype)
+
+
+def contributions_add_up(loss: Tensor, inputs: Sequence[Tensor]) -> None:
+    """The sweep that is watched edge by edge brings to every input what the fast one does, which gathers uses."""
+    arrived: dict[Tensor, list[Array]] = {}
+
+    def watch(node: Tensor, operand: int, contribution: Any) -> Any:
+        arrived.setdefault(cast(Tensor, node._operands[operand]), []).append(np.array(contribution))
+        return contribution
+
+    pullback({loss: np.ones(loss.shape, loss.dtype)}, inputs, watch)
+    for i, (x, g) in enumerate(zip(inputs, gradients(loss, inputs), strict=True)):
+        terms = arrived.get(x, [np.zeros(x.shape)])
+        scale = max([1.0, *(float(np.abs(term).max(initial=0.0)) for term in terms)])
+        what = f"the contributions along the {len(terms)} edges of input {i} and its gradient"
+        require_close(sum(terms[1:], terms[0]), g, 1e-12 * scale, what)
+
+
+def why_no_picture(loss: Tensor) -> str:
+    """What keeps a graph from being drawn with its formulas; empty if nothing does."""
+    try:
+        gradient_graph(loss)
+    except Exception as error:
+        return f"it cannot be drawn, for its rules do not print as formulas ({_said(error)}): give it a phrase="
+    return ""
+
+
+def gradients(output: Tensor, inputs: Sequence[Tensor], cotangent: Array | None = None) -> list[Array]:
+    """Arrays; zeros where nothing arrives."""
+    if not output.requires_grad:
+        return [np.zeros(x.shape, x.dtype) for x in inputs]
+    return [g.numpy() for g in grad(output, list(inputs), cotangent, allow_unused=True)]
+
+
+def weighted(outputs: Sequence[Any], weights: Sequence[Array]) -> Any:
+    """One number: all outputs, each element with its weight."""
+    total: Any = 0.0
+    for y, w in zip(outputs, weights, strict=True):
+        total = total + sum_of(y * w)
+    return total
+
+
+LAYOUTS = ["C", "F", "strided", "reversed", "stride 0"]
+
+
+def laid_out(array: Array, layout: str) -> Array:
+    """A read-only array of the same values in another memory layout ("stride 0" where the values allow it).
+
+    Parameters
+    ----------
+    array : array
+    layout : {"C", "F", "strided", "reversed", "stride 0"}
+    """
+    if layout == "F":
+        result = np.array(array, order="F")
+    elif layout == "strided" and array.ndim:
+        room = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
+        result = room[tuple([slice(None, None, 2)] * array.ndim)]
+        result[...] = array
+    elif layout == "reversed":
+        flip = tuple([slice(None, None, -1)] * array.ndim)
+        result = np.array(array[flip])[flip]
+    elif layout == "stride 0" and array.size and (array == array.flat[0]).all():
+        result = np.broadcast_to(array.reshape(-1)[0].copy(), array.shape)
+    else:
+        result = np.array(array, order="C")
+    result = np.asarray(result).view()
+    result.flags.writeable = False
+    return result

@@ -1,0 +1,143 @@
+"""``tinygrad-rnn check my_module.py``: the battery on every primitive and every cell that a file declares.
+
+After this file the reader knows how they are found: a primitive is what importing the file adds to `OPS`; a cell is a
+class of that file with ``__call__``, ``parameters`` and ``initial_state``, taken from an instance in the file or made
+without arguments. What the battery cannot guess, the file says in a dict ``CHECK``, by name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..tensor import OPS
+from .battery import CheckError, Report
+from .cells import check_cell
+from .primitives import check_primitive
+
+CELL = ("__call__", "parameters", "initial_state")
+
+Job = tuple[str, Callable[[], Report]]
+
+
+class UnusableError(Exception):
+    """The file cannot be checked at all; the message is one line."""
+
+
+def check_file(path: Path, say: Callable[[str], object] = print) -> int:
+    """Check everything that a file declares.
+
+    Parameters
+    ----------
+    path : Path
+        A Python file; it is imported, which runs it.
+    say : callable
+        What is called with each line of the report.
+
+    Returns
+    -------
+    int
+        0 if everything is right, 1 if not.
+
+    Raises
+    ------
+    UnusableError
+        If the file cannot be imported, or declares nothing.
+    """
+    known = dict(OPS)
+    try:
+        module = _imported(path)
+        options = getattr(module, "CHECK", {})
+        jobs = list(_jobs(module, [name for name in OPS if OPS[name] is not known.get(name)], options))
+        if not jobs:
+            raise UnusableError(f"{path}: declares neither a primitive nor a cell ({', '.join(CELL)})")
+        if unknown := set(options) - {name for name, _ in jobs}:
+            raise UnusableError(f"{path}: CHECK has {', '.join(sorted(unknown))}, which the file does not declare")
+        return int(sum([not _passes(name, run, say) for name, run in jobs]) > 0)
+    finally:  # so that a file can be checked twice by one process
+        OPS.clear()
+        OPS.update(known)
+
+
+def _imported(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UnusableError(f"{path}: no such file")
+    # Under its own name, as if it were imported from its folder: what it declares knows its module by that name.
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if path.suffix != ".py" or spec is None or spec.loader is None:
+        raise UnusableError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    before, folder = sys.modules.get(path.stem), str(path.resolve().parent)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UnusableError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
+    except SystemExit as error:
+        raise UnusableError(f"{path}: ends the process when it is imported") from error
+    finally:
+        sys.path.remove(folder)
+        if before is None:
+            del sys.modules[path.stem]
+        else:
+            sys.modules[path.stem] = before
+    return module
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Where in the file an error came from, as ``:12``."""
+    found, traceback = "", error.__traceback__
+    while traceback is not None:
+        if Path(traceback.tb_frame.f_code.co_filename).resolve() == path.resolve():
+            found = f":{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return found
+
+
+def _jobs(module: ModuleType, primitives: list[str], options: dict[str, Any]) -> Iterator[Job]:
+    for name in primitives:
+        yield name, lambda name=name: check_primitive(name, **options.get(name, {}))  # type: ignore[misc]
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and all(callable(getattr(value, method, None)) for method in CELL)
+    ]
+    for cls in classes:
+        yield cls.__name__, lambda cls=cls: check_cell(_instance(cls, module), **options.get(cls.__name__, {}))  # type: ignore[misc]
+
+
+def _instance(cls: type, module: ModuleType) -> Any:
+    """A cell of the class that the file made, or one made without arguments."""
+    for value in vars(module).values():
+        if type(value) is cls:
+            return value
+    try:
+        inspect.signature(cls).bind()
+    except TypeError as error:
+        raise ValueError(f"{error}: make an instance in the file, such as cell = {cls.__name__}(...)") from error
+    return cls()
+
+
+def _passes(name: str, run: Callable[[], Report], say: Callable[[str], object]) -> bool:
+    """Run one job and say how it ended: one line, and what was found below it."""
+    try:
+        report = run()
+    except CheckError as error:
+        said = str(error).removeprefix(f"{error.name}: ")
+        say(f"FAILED  {name}: {said}")
+        return False
+    except Exception as error:  # it could not be checked, which is not a pass either
+        said = str(error).removeprefix(f"{name}: ").removeprefix(f"{name} ")
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        say(f"FAILED  {name}: not checked: {kind}{said}")
+        return False
+    say(f"ok      {name}: {str(report).partition(': ok, ')[2]}")
+    return True

@@ -1,0 +1,264 @@
+"""Random programs: directed acyclic graphs of every registered primitive, drawn step by step and evaluated while drawn.
+
+Every step picks any earlier values, so that sharing is common: ``x * x``, fan-out, diamonds, dead ends. A step that
+would leave the range in which differences can be trusted becomes a tame one instead; what that range is, is found by
+moving each element a little, so that it holds for primitives that nobody has thought of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from ...tensor import OPS
+from ..oracles import Array
+from .arrays import grid
+
+LARGEST, MOST_ELEMENTS = 30.0, 36
+NEAR = 0.02
+TAME = ("sigmoid", "tanh", "sin")
+TRIES = 3
+
+Values = Sequence[Any]
+Choice = tuple[tuple[int, ...], dict[str, Any]]
+"""Operands, by their number among the values, and static parameters."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One primitive applied to earlier values, which are counted from the first leaf."""
+
+    name: str
+    operands: tuple[int, ...]
+    static: dict[str, Any] = field(default_factory=dict)
+
+    def apply(self, values: Values) -> Any:
+        """The value of this step, given all earlier ones: Tensors or arrays."""
+        return OPS[self.name](*(values[i] for i in self.operands), **self.static)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Leaves and what is computed from them; the last value is the result. Call it with Tensors or arrays."""
+
+    leaves: tuple[Array, ...]
+    steps: tuple[Step, ...]
+
+    def values(self, leaves: Values) -> list[Any]:
+        """All values, leaves first."""
+        values = list(leaves)
+        for step in self.steps:
+            values.append(step.apply(values))
+        return values
+
+    def __call__(self, *leaves: Any) -> Any:
+        """The result."""
+        return self.values(leaves)[-1]
+
+
+def _axis(draw: Any, x: Array) -> int:
+    return int(draw(st.integers(0, x.ndim - 1)))
+
+
+def _axes(draw: Any, x: Array) -> dict[str, Any]:
+    """A reduction of some axes."""
+    axis = draw(st.lists(st.integers(0, x.ndim - 1), unique=True)) if x.ndim else []
+    return {"axis": tuple(axis), "keepdims": draw(st.booleans())}
+
+
+def _pick(draw: Any, x: Array) -> dict[str, Any]:
+    n = len(x)
+    positions = np.array(draw(st.lists(st.integers(-n, n - 1), min_size=1, max_size=3)))  # with repeats
+    start = draw(st.integers(0, n - 1))
+    simple: list[Any] = [(slice(None, None, -1),), (Ellipsis, 0), (slice(start, None), None)]
+    return {"index": draw(st.sampled_from([(positions,), (positions,), *simple]))}
+
+
+def _place(draw: Any, x: Array) -> dict[str, Any]:
+    positions = draw(st.lists(st.integers(0, 2), min_size=len(x), max_size=len(x)))
+    return {"index": (np.array(positions, int),), "shape": (3, *x.shape[1:])}
+
+
+# Static parameters of unary primitives, given the operand; those that need an axis take no scalars.
+UNARY: dict[str, Callable[[Any, Array], dict[str, Any]]] = {
+    **{name: _axes for name in ("sum", "mean", "max", "min", "logsumexp")},
+    "leaky_relu": lambda draw, x: {"slope": draw(st.sampled_from([0.25, -0.5]))},
+    "clip": lambda draw, x: {"lo": -0.75, "hi": draw(st.sampled_from([0.5, 1.25]))},
+    "reshape": lambda draw, x: {"shape": draw(st.sampled_from([(x.size,), x.shape[::-1], (1, *x.shape)]))},
+    "transpose": lambda draw, x: {"axes": tuple(draw(st.permutations(range(x.ndim))))},
+    "broadcast_to": lambda draw, x: {"shape": (2, *x.shape)},
+    "cast": lambda draw, x: {"dtype": np.dtype(np.float64)},
+    "cumsum": lambda draw, x: {"axis": _axis(draw, x)},
+    "getitem": _pick,
+    "scatter": _place,
+}
+NEEDS_AXIS = {"cumsum", "getitem", "scatter"}
+
+
+def _unary(draw: Any, name: str, values: Values, a: int) -> Choice | None:
+    if name in NEEDS_AXIS and not np.ndim(values[a]):
+        return None
+    return (a,), UNARY[name](draw, values[a]) if name in UNARY else {}
+
+
+def _stretched(draw: Any, name: str, values: Values, a: int) -> Choice:
+    """Any number of operands that fit each other as NumPy stretches them."""
+    operands, shape = [a], values[a].shape
+    for _ in range(len(OPS[name].rules) - 1):
+        fitting = [i for i, v in enumerate(values) if _broadcast(v.shape, shape) is not None]
+        operands.append(draw(st.sampled_from(fitting)))
+        shape = _broadcast(values[operands[-1]].shape, shape)
+    static = {}
+    if name == "where":
+        bits = draw(st.lists(st.booleans(), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
+        static["condition"] = np.array(bits, bool).reshape(shape)
+    return tuple(operands), static
+
+
+def _matmul(draw: Any, name: str, values: Values, a: int) -> Choice | None:
+    x = values[a]
+    fitting = [i for i, v in enumerate(values) if x.ndim and v.ndim in (1, 2) and v.shape[0] == x.shape[-1]]
+    return ((a, draw(st.sampled_from(fitting))), {}) if fitting else None
+
+
+def _layer(draw: Any, name: str, values: Values, a: int) -> Choice | None:
+    """x Wᵀ + b, and for affine + h Uᵀ + d."""
+    xs = [i for i, v in enumerate(values) if v.ndim == 2]
+    found: list[int] = []
+    for _ in range(1 if name == "linear" else 2):
+        rows = values[found[0]].shape[:1] if found else None
+        width = values[found[2]].shape if found else None
+        fits = [
+            (x, w, b)
+            for x in xs
+            for w in xs
+            for b, v in enumerate(values)
+            if v.ndim == 1 and values[w].shape == (len(v), values[x].shape[1])
+            if rows is None or (values[x].shape[:1] == rows and v.shape == width)
+        ]
+        if not fits:
+            return None
+        found += draw(st.sampled_from(fits))
+    return tuple(found), {}
+
+
+def _join(draw: Any, name: str, values: Values, a: int) -> Choice | None:
+    x = values[a]
+    if name == "concatenate" and not x.ndim:
+        return None
+    fitting = [i for i, v in enumerate(values) if v.shape == x.shape]
+    others = draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=2))
+    return (a, *others), {"axis": draw(st.integers(0, x.ndim - (name == "concatenate")))}
+
+
+def _einsum(draw: Any, name: str, values: Values, a: int) -> Choice:
+    """One or two operands, which share labels where sizes allow; any labels may be left in the result."""
+    operands = [a, *draw(st.lists(st.integers(0, len(values) - 1), max_size=1))]
+    sizes: dict[str, int] = {}
+    terms = []
+    for i in operands:
+        term = ""
+        for n in values[i].shape:
+            known = [label for label, size in sizes.items() if size == n and label not in term]
+            label = draw(st.sampled_from([*known, "ijklmnop"[len(sizes)]]))
+            sizes[label] = n
+            term += label
+        terms.append(term)
+    kept = draw(st.lists(st.sampled_from(sorted(sizes)), unique=True)) if sizes else []
+    return tuple(operands), {"subscripts": ",".join(terms) + "->" + "".join(kept)}
+
+
+FORMS: dict[str, Callable[[Any, str, Values, int], Choice | None]] = {
+    "matmul": _matmul,
+    "linear": _layer,
+    "affine": _layer,
+    "concatenate": _join,
+    "stack": _join,
+    "einsum": _einsum,
+}
+
+
+def _broadcast(*shapes: tuple[int, ...]) -> Any:
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        return None
+
+
+def _trusted(step: Step, values: Values) -> bool:
+    """Whether differences can be trusted here: nothing large, no kink or edge near, no explosion of sizes."""
+    operands = [np.asarray(values[i]) for i in step.operands]
+
+    def at(arrays: Sequence[Array]) -> Array:
+        return np.asarray(OPS[step.name].forward(*arrays, **step.static))
+
+    with np.errstate(all="ignore"):
+        try:
+            y = at(operands)
+        except (ValueError, IndexError, TypeError):
+            return False
+        if y.dtype != np.float64 or y.size > MOST_ELEMENTS or y.ndim > 3 or not (np.abs(y) <= LARGEST).all():
+            return False
+        for i, x in enumerate(operands):
+            for k in range(x.size):
+                moved = np.zeros(x.size)
+                moved[k] = NEAR
+                right, left = (at([*operands[:i], x + s * moved.reshape(x.shape), *operands[i + 1 :]]) for s in (1, -1))
+                # Of a smooth function this is NEAR² y'', at a kink NEAR times the jump of the slope.
+                if not (np.abs(right - 2 * y + left) <= 0.4 * NEAR).all():
+                    return False
+    return True
+
+
+def _step(draw: Any, name: str, values: Values, a: int) -> Step | None:
+    op = OPS[name]
+    if name in FORMS:
+        choice = FORMS[name](draw, name, values, a)
+    elif op.nary:
+        choice = _join(draw, name, values, a)
+    else:
+        choice = (_unary if len(op.rules) == 1 else _stretched)(draw, name, values, a)
+    if choice is None:
+        return None
+    step = Step(name, *choice)
+    return step if _trusted(step, values) else None
+
+
+@st.composite
+def programs(draw: Any, most: int = 8, ops: Sequence[str] | None = None) -> Program:
+    """Programs of up to `most` steps on matrices, vectors and a scalar that fit each other.
+
+    Parameters
+    ----------
+    most : int
+        Steps at most; one more now and then, where a primitive needs operands between 0 and 1.
+    ops : sequence of str, optional
+        Names of primitives to draw from; by default all that are registered, yours too.
+    """
+    names = [*TAME, *sorted(set(OPS) - set(TAME))] if ops is None else list(ops)
+    n, m = draw(st.sampled_from([(2, 2), (2, 3)]))
+    shapes = [(n, m), (m, m), (m,), *draw(st.lists(st.sampled_from([(), (n,), (1, m), (n, m), (m, n)]), max_size=2))]
+    leaves = tuple(draw(grid(shape, -1.5, 1.5)) for shape in shapes)
+    values: list[Any] = list(leaves)
+    steps: list[Step] = []
+
+    def take(step: Step) -> None:
+        steps.append(step)
+        values.append(np.asarray(step.apply(values)))
+
+    # A permutation, since names drawn one by one repeat a few and leave others out for long.
+    for name in draw(st.permutations(names * (1 + most // len(names))))[: draw(st.integers(2, most))]:
+        a = draw(st.integers(0, len(values) - 1))
+        tried = (_step(draw, name, values, (a + k) % len(values)) for k in range(min(TRIES, len(values))))
+        step = next((step for step in tried if step is not None), None)
+        if step is None:
+            take(Step(draw(st.sampled_from(TAME)), (a,)))
+            if len(steps) < most:  # perhaps what lies between 0 and 1, or -1 and 1, is what the primitive needs
+                step = _step(draw, name, values, len(values) - 1)
+        if step is not None:
+            take(step)
+    return Program(leaves, tuple(steps))
