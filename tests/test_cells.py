@@ -178,6 +178,7 @@ def test_state_dict_that_does_not_fit_changes_nothing():
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((0, 1, 2))), "at least one step"),
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((4, 1, 5))), "not aligned"),
         (lambda: tg.RNNCell(2, 3)(np.ones((4, 2)), tg.Tensor(np.zeros((1, 3)))), "same leading axes"),
+        (lambda: tg.affine(*[tg.Tensor(np.ones(3))] * 6), "needs the shapes"),
         (lambda: tg.linear(tg.Tensor(np.ones(2)), np.ones((3, 2)), np.ones(1)), r"shape \(O,\)"),
     ],
 )

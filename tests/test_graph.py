@@ -166,6 +166,7 @@ def test_norms_neither_underflow_nor_overflow(array, norm, size):
         (lambda x: x @ np.ones((3, 4)), ["g @ bᵀ", ""]),
         (lambda x: x[0], ["g in its place among zeros"]),
         (lambda x: tg.sum(x, axis=1), ["g spread over axis (1,)"]),
+        (lambda x: tg.where(np.eye(2, 3) > 0, x, 0.0), ["g where condition, else 0", ""]),
         (lambda x: tg.linear(x, tg.Tensor(np.ones((4, 3))), tg.Tensor(np.ones(4))), ["g @ W", "", ""]),
     ],
 )
@@ -181,6 +182,15 @@ def test_a_users_primitive_gets_its_formula_too():
         assert graph.edges[0].formula == "−2 × g × x × y"
     finally:
         del tg.OPS["gauss"]
+
+
+def test_a_rule_that_a_symbol_cannot_follow_has_a_phrase_and_the_right_number():
+    odd = tg.primitive("odd", lambda x: x * 2.0, lambda g, y, x: g * np.floor(2.5) if g.sum() > 0 else g)
+    try:
+        graph, _ = graph_of(odd, [1.0])
+        assert graph.edges[0].formula == "rule 0 of odd" and graph.edges[0].norm == 2.0
+    finally:
+        del tg.OPS["odd"]
 
 
 # -- Files -------------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ class Symbol:
         self.text, self.shape, self.level = text, shape, level
 
     ndim = property(lambda self: len(self.shape))
+    T = property(lambda self: OPS["transpose"](self, axes=tuple(range(self.ndim))[::-1]))
 
     def at(self, level: int) -> str:
         """The text, in parentheses if it binds less tightly than its surroundings."""
@@ -61,9 +62,10 @@ class Symbol:
         if op.name == "negative":
             return Symbol("−" + parts[0].at(PRODUCT), shape, SIGN)
         if op.name == "where":
-            if not isinstance(static["condition"], Symbol):  # decided by plain numbers: only one branch is left
-                return parts[0] if np.all(static["condition"]) else parts[1]
-            condition = as_symbol(static["condition"]).text
+            chosen = static["condition"]
+            if not isinstance(chosen, Symbol) and np.ndim(chosen) == 0:  # decided by plain numbers
+                return parts[0] if chosen else parts[1]
+            condition = chosen.text if isinstance(chosen, Symbol) else "condition"
             return Symbol(f"{parts[0].text} where {condition}, else {parts[1].text}", shape, SUM)
         if op.name == "multiply" and parts[0].text == parts[1].text:
             return Symbol(parts[0].at(ATOM) + "²", shape, POWER)
@@ -174,7 +176,11 @@ def formula(
         text, shape = op.phrase.format(**static), own
         shape = result_shape if op.name == "broadcast_to" else shape
     else:
-        result = as_symbol(op.rules[operand](Symbol("g", result_shape), Symbol("y", result_shape), *symbols, **static))
+        g, y = Symbol("g", result_shape), Symbol("y", result_shape)
+        try:
+            result = as_symbol(op.rules[operand](g, y, *symbols, **static))
+        except Exception:  # a rule that does more than a symbol can follow is no reason to draw nothing
+            return f"rule {operand} of {op.name}"
         text, shape = result.text, result.shape
     lead = len(shape) - len(own)
     axes = (*range(lead), *[lead + i for i, n in enumerate(own) if n == 1 and shape[lead + i] != 1])
