@@ -330,7 +330,7 @@ def test_rules_that_cannot_be_differentiated_again_are_checked_to_first_order(pl
     with pytest.raises(CheckError):
         check_primitive(op)
     report = check_primitive(op, order=1)
-    assert "adjoint" not in report.passed and "it cannot be drawn" in report.note and "note: " in str(report)
+    assert "adjoint" not in report.passed and "first order" in report.passed
 
 
 # check_cell
@@ -402,7 +402,7 @@ CELL_FAULTS = [
 def test_right_cells_pass_and_stay_as_they_are(cell):
     before = dict(cell.parameters())
     report = check_cell(cell)
-    assert len(report.passed) == 7 and report.compared > 50 and not report.note
+    assert len(report.passed) == 7 and report.compared > 50
     assert all(cell.parameters()[name] is p for name, p in before.items())
     assert report == check_cell(cell)
 

@@ -87,3 +87,15 @@ def test_strategies_without_hypothesis_say_what_to_install():
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == 'ImportError: strategies need Hypothesis: pip install "tinygrad-rnn[test]"'
+
+
+def test_programs_stay_where_differences_can_be_trusted():
+    @settings(GENERATE, max_examples=150)
+    @given(programs(ops=["relu", "abs", "exp", "square", "multiply"]))
+    def look(program):
+        values = program.values(program.leaves)
+        assert all(np.abs(v).max(initial=0) <= 30 for v in values)
+        kinks = [values[step.operands[0]] for step in program.steps if step.name in ("relu", "abs")]
+        assert all(np.abs(x).min(initial=1) > 0.01 for x in kinks)
+
+    look()

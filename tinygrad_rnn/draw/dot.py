@@ -17,6 +17,7 @@ from .bars import draw_strip
 from .geometry import union
 from .layout import HEAD, Frame, PlacedEdge, PlacedNode, Scene
 from .legend import NORMS, heading, legend
+from .rails import Rail
 from .sheet import Sheet, inch, num
 from .style import LABEL_SIZE, EdgeStyle, Options, clean, edge_style, number, subscript, text_width
 
@@ -107,6 +108,8 @@ def _scene(sheet: Sheet, scene: Scene) -> None:
         _frame_head(sheet, frame, nested=frame.parent is not None)
     for placed in inside.get(None, ()):
         _node(sheet, sheet.source, placed)
+    for k, rail in enumerate(scene.rails):
+        _rail(sheet, rail, f"{prefix}rail{k}")
     for k, strip in enumerate(scene.strips):  # inside its box, which is drawn already
         draw_strip(sheet, strip, f"{prefix}strip{k}")
     nodes = {placed.id: placed.node for placed in scene.nodes}
@@ -114,6 +117,17 @@ def _scene(sheet: Sheet, scene: Scene) -> None:
     styled = [(_style(sheet.options, edge.edge), edge) for edge in scene.edges]
     for style, edge in sorted(styled, key=lambda item: item[0].width):
         _edge(sheet, edge, nodes, style)
+
+
+def _rail(sheet: Sheet, rail: Rail, name: str) -> None:
+    """A thin line in the colour of parameters: it has no number. A dot is where a stub leaves; others only cross."""
+    _, colour = sheet.options.theme.roles[rail.look.role]
+    paint = {"label": "", "style": "filled", "fillcolor": colour, "penwidth": "0"}
+    right = rail.taps[-1]
+    at, width = ((rail.left + right) / 2, rail.y), inch(right - rail.left)
+    sheet.node(name, at, shape="box", width=width, height=inch(1.4), **paint)
+    for k, x in enumerate(rail.taps):
+        sheet.node(f"{name}_{k}", (x, rail.y), shape="ellipse", width=inch(8.0), height=inch(8.0), **paint)
 
 
 def _frame(sheet: Sheet, cluster: graphviz.Digraph, frame: Frame) -> None:

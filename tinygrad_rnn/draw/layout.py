@@ -7,7 +7,7 @@ the cost grows with the number of steps and no faster, and how an edge runs that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,10 +15,11 @@ from ..graph.model import Edge, GradientGraph, Node
 from ..graph.steps import is_folded
 from . import engine, wrap
 from .geometry import Curve, Grid, Point, Rect, join, line, moved, place_labels, rounded, sweep, union
+from .rails import Rail, Use, lay_rails, places_of, step_aside
 from .strip import LANE_PITCH, Lane, Lanes, Strip, strip_template
 from .style import Look, look
 from .template import LABEL, Plan, Template, check_size, lay_out, parse_curve
-from .tiles import Tile, cut, plans, shown, tensor_rank
+from .tiles import Tile, apart, cut, plans, shown, tensor_rank
 
 PAD = 8.0
 HEAD = 38.0
@@ -69,7 +70,8 @@ class Frame:
 class Scene:
     """Everything of one graph at its place, in points, y up.
 
-    `shared` counts the copies of leaves drawn per step; `strips` has what is drawn inside the box of folded steps.
+    `shared` counts the copies of leaves drawn per step; `strips` has what is drawn inside the box of folded steps,
+    `rails` the lines from parameters that are drawn once.
     """
 
     nodes: list[PlacedNode] = field(default_factory=list)
@@ -77,6 +79,7 @@ class Scene:
     frames: list[Frame] = field(default_factory=list)
     shared: dict[int, int] = field(default_factory=dict)
     strips: list[Strip] = field(default_factory=list)
+    rails: list[Rail] = field(default_factory=list)
 
     @property
     def rect(self) -> Rect:
@@ -100,15 +103,27 @@ class Scene:
             [replace(f, rect=box(f.rect)) for f in self.frames],
             self.shared,
             [strip.moved(dx, dy) for strip in self.strips],
+            [rail.moved(dx, dy) for rail in self.rails],
         )
 
 
 def arrange(
     graph: GradientGraph, prefix: str = "", copies: bool = True, count: int | Literal["auto"] | None = None
 ) -> Scene:
-    """Place a graph: by time steps where it has them (`count` to a line), as a whole where it has not."""
-    tiles = cut(graph, copies)
-    return _plain(graph, prefix) if tiles is None else _tiled(graph, tiles, prefix, count)
+    """Place a graph: by time steps where it has them (`count` to a line), as a whole where it has not.
+
+    Parameters are drawn in every step that uses them, or (no `copies`) once, on rails below the steps. Rails run along
+    one line: then "auto" is one line, and a number of steps to a line is refused.
+    """
+    rest, uses = (graph, []) if copies else apart(graph)
+    tiles = cut(rest)
+    if tiles is None:
+        return _plain(graph, prefix)
+    if uses and isinstance(count, int):
+        raise ValueError(
+            'parameters="once" needs all time steps in one line: draw them without wrap=, or parameters="step"'
+        )
+    return _tiled(rest, tiles, prefix, None if uses else count, uses)
 
 
 class _Row:
@@ -253,9 +268,12 @@ def _box_template(plan: Plan) -> Template:
     return template
 
 
-def _tiled(graph: GradientGraph, tiles: list[Tile], prefix: str, count: int | Literal["auto"] | None) -> Scene:
+def _tiled(
+    graph: GradientGraph, tiles: list[Tile], prefix: str, count: int | Literal["auto"] | None, uses: Sequence[Edge]
+) -> Scene:
     row, scene = _Row(graph, tiles, prefix), Scene()
     _align_head(row)
+    step_aside(row.templates, row.tiles, [(row.homes[edge.target], edge) for edge in uses])
     tops = [row.templates[k].box.top + row.offsets[k][1] for k in range(len(row.tiles)) if row.framed[k]]
     bottoms = [row.templates[k].box.bottom + row.offsets[k][1] for k in range(len(row.tiles)) if row.framed[k]]
     row.break_lines(count)
@@ -282,6 +300,7 @@ def _tiled(graph: GradientGraph, tiles: list[Tile], prefix: str, count: int | Li
         if k:
             _add_arrivals(row, k, scene)
     scene.shared = {node: count for node, count in row.copies.items() if count > 1}
+    _add_parameters(row, scene, uses)
     _add_rails(row, scene)
     scene.edges.sort(key=lambda placed: (placed.edge.target, placed.edge.operand, placed.edge.source))
     return scene
@@ -339,6 +358,22 @@ def _add_arrivals(row: _Row, k: int, scene: Scene) -> None:
             label = ((x0 + x1) / 2, (start[-1][1] + end[0][1]) / 2 + LABEL[1] / 2 + 4.0)
         source = row.tiles[k - 1].local[edge.source]
         scene.edges.append(PlacedEdge(edge, row.name(k - 1, source), row.name(k, target), curve, label))
+
+
+def _add_parameters(row: _Row, scene: Scene, edges: Sequence[Edge]) -> None:
+    """Parameters that are drawn once, right below the cells: what skips cells runs below them."""
+    if not edges:
+        return
+    homes = [row.homes[edge.target] for edge in edges]
+    uses = [Use(edge, k, row.tiles[k].local[edge.target]) for edge, k in zip(edges, homes, strict=True)]
+    places = places_of(row.templates, row.tiles, row.offsets)
+    turns = sorted({row.right(row.homes[edge.source]) + 7.0 for tile in row.tiles for edge, _ in tile.rails})
+    scene.rails, stubs = lay_rails(places, uses, row.graph.nodes, scene.rect.bottom, turns)
+    for rail in scene.rails:
+        scene.nodes.append(PlacedNode(f"{row.prefix}n{rail.node.id}", rail.node, rail.look, rail.centre))
+    for stub in stubs:
+        tail, head = f"{row.prefix}n{stub.use.edge.source}", row.name(stub.use.cell, stub.use.target)
+        scene.edges.append(PlacedEdge(stub.use.edge, tail, head, stub.curve, stub.label))
 
 
 def _add_rails(row: _Row, scene: Scene) -> None:

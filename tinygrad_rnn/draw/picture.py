@@ -186,12 +186,12 @@ def draw(
     steps : sequence of int, optional
         The time steps to be drawn in full, instead of `fold`; each gap between them becomes a strip.
     parameters : {"step", "once", "none"}
-        Draw each parameter in every step that uses it, in one place, or not at all.
+        Draw each parameter in every step that uses it, once on a rail below the steps (all in one line), or not at all.
     constants : bool
         Draw unnamed constants.
     wrap : int, "auto" or None
         Time steps to a line; "auto" breaks the line of a single graph where that makes it larger on a screen (16:9),
-        unless a part of it is folded; None never does.
+        unless a part of it is folded; None never does. Not an integer where ``parameters="once"``.
 
     Returns
     -------

@@ -55,10 +55,26 @@ def tensor_rank(edge: Edge, nodes: tuple[Node, ...]) -> int:
     return rank if members[-1].step == step else len(members) + members.index(edge.tensor)
 
 
-def cut(graph: GradientGraph, copies: bool = True) -> list[Tile] | None:
+def apart(graph: GradientGraph) -> tuple[GradientGraph, list[Edge]]:
+    """The graph without the parameters that would be drawn in a time step, or in several cells; and their edges."""
+    zones = _zones(graph)
+    if zones is None:
+        return graph, []
+    drawn = [edge for edge in graph.edges if not edge.internal]
+    ends = 0, max([0, *(zones[node.id] for node in graph.nodes if node.step)]) + 1
+    chosen = {
+        source
+        for source, cells in _copies(graph, drawn, zones).items()
+        if graph.nodes[source].kind == "parameter" and (len(cells) > 1 or not cells <= set(ends))
+    }
+    hidden = tuple(replace(e, internal=True) if e.source in chosen else e for e in graph.edges)
+    return replace(graph, edges=hidden), [edge for edge in drawn if edge.source in chosen]
+
+
+def cut(graph: GradientGraph) -> list[Tile] | None:
     """The cells of an unrolled graph, in the order of time; None if time does not order it (or it has no steps).
 
-    A parameter is drawn in every cell that uses it, or (no `copies`) once, before the first step.
+    A leaf from outside the steps is drawn in every cell that uses it.
     """
     zones = _zones(graph)
     if zones is None:
@@ -70,7 +86,7 @@ def cut(graph: GradientGraph, copies: bool = True) -> list[Tile] | None:
     operands: dict[int, int] = {}
     for edge in drawn:
         operands[edge.target] = operands.get(edge.target, 0) + 1
-    uses = _copies(graph, drawn, zones, copies)
+    uses = _copies(graph, drawn, zones)
     for node in shown(graph):
         for zone in sorted(uses.get(node.id, {zones[node.id]})):
             tile = tiles[zone]
@@ -115,7 +131,7 @@ def _zones(graph: GradientGraph) -> dict[int, int] | None:
     return zones
 
 
-def _copies(graph: GradientGraph, drawn: list[Edge], zones: Mapping[int, int], copies: bool) -> dict[int, set[int]]:
+def _copies(graph: GradientGraph, drawn: list[Edge], zones: Mapping[int, int]) -> dict[int, set[int]]:
     """In which cells each leaf from outside the steps is drawn: one array, but one box per step that uses it.
 
     An initial state keeps its one place before the first step: it is used by that step alone, in the very operand
@@ -131,8 +147,6 @@ def _copies(graph: GradientGraph, drawn: list[Edge], zones: Mapping[int, int], c
             continue
         zone = zones[edge.target]
         initial = zone == 1 and (first_number[edge.target], edge.operand) in slots
-        if source.kind == "parameter" and not copies:
-            initial = True
         if source.members:  # a collapsed box has no copies
             initial = zone <= 1
         found.setdefault(source.id, set()).add(0 if initial else zone)

@@ -15,7 +15,6 @@ import numpy as np
 
 from ..autodiff import grad, pullback
 from ..functions import sum as sum_of
-from ..graph import gradient_graph
 from ..tensor import Tensor
 from .oracles import Array
 
@@ -62,20 +61,16 @@ class Report:
         How many derivatives were compared with differences.
     examples : tuple of str
         On what: operand shapes, or sizes of a cell.
-    note : str
-        What is no fault of the derivatives, but good to know.
     """
 
     name: str
     passed: tuple[str, ...]
     compared: int
     examples: tuple[str, ...]
-    note: str = ""
 
     def __str__(self) -> str:
         counts = f"{len(self.passed)} checks on {len(self.examples)} example{'s'[: len(self.examples) > 1]}"
-        note = f"\n  note: {self.note}" if self.note else ""
-        return f"{self.name}: ok, {counts}, {self.compared} derivatives compared{note}"
+        return f"{self.name}: ok, {counts}, {self.compared} derivatives compared"
 
 
 def run_all(
@@ -149,15 +144,6 @@ def contributions_add_up(loss: Tensor, inputs: Sequence[Tensor]) -> None:
         scale = max([1.0, *(float(np.abs(term).max(initial=0.0)) for term in terms)])
         what = f"the contributions along the {len(terms)} edges of input {i} and its gradient"
         require_close(sum(terms[1:], terms[0]), g, 1e-12 * scale, what)
-
-
-def why_no_picture(loss: Tensor) -> str:
-    """What keeps a graph from being drawn with its formulas; empty if nothing does."""
-    try:
-        gradient_graph(loss)
-    except Exception as error:
-        return f"it cannot be drawn, for its rules do not print as formulas ({_said(error)}): give it a phrase="
-    return ""
 
 
 def gradients(output: Tensor, inputs: Sequence[Tensor], cotangent: Array | None = None) -> list[Array]:

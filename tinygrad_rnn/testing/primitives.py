@@ -9,14 +9,13 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ..autodiff import jvp, vjp
-from ..functions import sum as sum_of
 from ..tensor import OPS, Primitive, Tensor
 from .battery import (
     LAYOUTS,
@@ -29,7 +28,6 @@ from .battery import (
     require_close,
     run_all,
     weighted,
-    why_no_picture,
 )
 from .checker import gradcheck
 from .oracles import Array
@@ -123,9 +121,7 @@ def check_primitive(
     examples = _examples(op, shapes, static, domain, rng)
     subject = _Subject(op, examples, order, rng)
     hint = "" if shapes is not None else "the shapes were guessed: pass shapes= if the operation is meant for others"
-    report = run_all(op.name, subject.checks(), list(map(str, examples)), skip, hint)
-    xs = _tensors(examples[0].arrays)
-    return replace(report, note=why_no_picture(sum_of(op(*xs, **examples[0].static))))
+    return run_all(op.name, subject.checks(), list(map(str, examples)), skip, hint)
 
 
 # What it is checked on
