@@ -1,0 +1,225 @@
+"""What is planted into the page of derivatives: faults of a rule's result, of its syntax, of the helpers it calls."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn import OPS, ops
+from tinygrad_rnn.primitive import EachOperand, Gathered
+from tinygrad_rnn.tensor import Tensor, raw
+
+from .planting import Mutant, attribute, from_tree
+from .syntax import mutations
+
+SLIGHTLY = 1 + 1e-5
+
+# Faults of a result: `fault(value, x)` gets what a rule returned and its operand, and returns something wrong.
+# It answers Tensors as well as arrays, as the rule does, so that only what is meant to be wrong is.
+
+
+def _times(value: Any, weights: Any) -> Any:
+    return value * np.asarray(weights).astype(value.dtype)
+
+
+def _only_if(condition: Callable[[Any, Any], bool], factor: float = SLIGHTLY) -> Callable[[Any, Any], Any]:
+    return lambda value, x: _times(value, factor) if condition(raw(value), raw(x)) else value
+
+
+def _last_element_off(value: Any, x: Any) -> Any:
+    weights = np.ones(value.shape)
+    if weights.size:
+        weights.flat[-1] = 1.01
+    return _times(value, weights)
+
+
+def _transposed(value: Any, x: Any) -> Any:
+    if value.ndim < 2 or value.shape[-1] != value.shape[-2]:
+        return value
+    return np.transpose(value, (*range(value.ndim - 2), value.ndim - 1, value.ndim - 2))
+
+
+def _stretched_axes(value: Any, x: Any) -> int:
+    """Along how many axes the operand was repeated, those that it does not have included."""
+    lead = value.ndim - x.ndim
+    return lead + sum(n == 1 != m for n, m in zip(np.shape(x), value.shape[lead:], strict=True))
+
+
+def _mean_over_stretched(value: Any, x: Any) -> Any:
+    return _times(value, x.size / value.size) if value.size and _stretched_axes(value, x) else value
+
+
+def _first_of_stretched(value: Any, x: Any) -> Any:
+    weights, lead = np.ones(value.shape), value.ndim - x.ndim
+    for axis, m in enumerate(value.shape):
+        if m > 1 and (axis < lead or x.shape[axis - lead] == 1):
+            weights[(slice(None),) * axis + (slice(1, None),)] = 0
+    return _times(value, weights)
+
+
+FAULTS: dict[str, Callable[[Any, Any], Any]] = {
+    "sign": lambda value, x: -value,
+    "factor 1.001": lambda value, x: _times(value, 1.001),
+    "factor 1 + 1e-5": lambda value, x: _times(value, SLIGHTLY),
+    "zero": lambda value, x: _times(value, 0),
+    "last element off by 1 %": _last_element_off,
+    "transposed where square": _transposed,
+    "second order only": lambda value, x: _times(value, SLIGHTLY) if isinstance(value, Tensor) else value,
+    "float32 only": _only_if(lambda value, x: x.dtype == np.float32, 1.01),
+    "0-d operand only": _only_if(lambda value, x: x.ndim == 0),
+    "1-d operand only": _only_if(lambda value, x: x.ndim == 1),
+    "2-d square operand only": _only_if(lambda value, x: x.ndim == 2 and x.shape[0] == x.shape[1] > 1),
+    "3-d operand only": _only_if(lambda value, x: x.ndim == 3),
+    "stretched: mean for sum": _mean_over_stretched,
+    "stretched: first for sum": _first_of_stretched,
+    "stretched twice only": _only_if(lambda value, x: _stretched_axes(value, x) >= 2),
+}
+
+RANKS = {"0-d": 0, "1-d": 1, "2-d": 2, "3-d": 3}
+STRETCHED = "add subtract multiply divide power maximum minimum where matmul broadcast_to".split()
+FEWEST = {"cumsum": 1, "concatenate": 1, "matmul": 1, "scatter": 0}
+"""The smallest rank of an operand, where it is not 0."""
+OF_RANK = {("linear", 1): 2, ("linear", 2): 1} | {("affine", i): 2 - (i % 3 == 2) for i in (1, 2, 4, 5)}
+"""Operands that have one rank only."""
+
+
+def sensible(op: str, operand: int, fault: str) -> bool:
+    """Whether an operand can be such that the fault shows."""
+    rank = RANKS.get(fault.split()[0])
+    if fault.startswith("stretched"):
+        return op in STRETCHED or (
+            (op, operand) in {("linear", 2), ("affine", 2), ("affine", 5)} and "twice" not in fault
+        )
+    if fault == "transposed where square":
+        return OF_RANK.get((op, operand)) != 1
+    if rank is None:
+        return True
+    if (op, operand) in OF_RANK:
+        return rank == OF_RANK[op, operand]
+    return rank >= (1 if op in ("linear", "affine") else FEWEST.get(op, 0))
+
+
+# How a fault gets at each kind of rule
+
+
+def faulty(rule: Any, fault: Callable[[Any, Any], Any], operand: int) -> Any:
+    """The rule, with a fault in what it returns."""
+    if isinstance(rule, Gathered):
+        return Gathered(rule.parts, lambda parts, x: fault(rule.total(parts, x), x), rule.operand)
+    return lambda g, y, *xs, **static: fault(rule(g, y, *xs, **static), xs[operand])
+
+
+def heedless(rule: Any, operand: int) -> Any:
+    """The rule, with a cotangent of ones whatever arrives."""
+    ones = lambda g: np.ones(g.shape, g.dtype)  # noqa: E731
+    if isinstance(rule, Gathered):
+        return Gathered(lambda g, *xs, **static: rule.parts(ones(g), *xs, **static), rule.total, rule.operand)
+    return lambda g, *xs, **static: rule(ones(g), *xs, **static)
+
+
+def constant_cotangent(rule: Any, operand: int) -> Any:
+    """The rule, through whose cotangent nobody can differentiate again."""
+    if isinstance(rule, Gathered):
+        return Gathered(lambda g, *xs, **static: rule.parts(raw(g), *xs, **static), rule.total, rule.operand)
+    return lambda g, *xs, **static: rule(raw(g), *xs, **static)
+
+
+class _LastOperand:
+    """Faults of an n-ary rule, in the contribution to the last of several operands."""
+
+    def __init__(self, rules: Any, change: Callable[[Any, int], Any]) -> None:
+        self.rules, self.change = rules, change
+
+    def __getitem__(self, which: int) -> Any:
+        rule = self.rules[which]
+        return self.change(rule, which) if which else rule
+
+
+def replaced(op: Any, operand: int, rule: Any) -> Callable[[], Any]:
+    """Plant another rule for one operand."""
+    rules = tuple(rule if i == operand else old for i, old in enumerate(op.rules))
+    return partial(attribute, op, "rules", rules)
+
+
+def of_results() -> Iterator[Mutant]:
+    """Every fault in the result of every rule."""
+    changes = {name: partial(lambda fault, rule, i: faulty(rule, fault, i), fault) for name, fault in FAULTS.items()}
+    changes |= {"cotangent ignored": heedless, "cotangent held constant": constant_cotangent}
+    for op in list(OPS.values()):
+        for fault, change in changes.items():
+            if op.nary:
+                if sensible(op.name, 0, fault):
+                    planted = partial(attribute, op, "rules", _LastOperand(op.rules, change))
+                    yield Mutant(f"{op.name}.last: {fault}", (op.name,), planted)
+                continue
+            for i, rule in enumerate(op.rules):
+                if sensible(op.name, i, fault):
+                    yield Mutant(f"{op.name}.{i}: {fault}", (op.name,), replaced(op, i, change(rule, i)))
+        if not op.nary and len(op.rules) > 1:
+            rules = tuple(op.rules[::-1] if len(op.rules) == 2 else (*op.rules[3:], *op.rules[:3]))
+            rules = rules if len(op.rules) != 3 else (op.rules[0], op.rules[2], op.rules[1])
+            yield Mutant(f"{op.name}: rules swapped", (op.name,), partial(attribute, op, "rules", rules))
+
+
+# Syntax
+
+
+def _live(op: Any) -> list[Any]:
+    """The functions of the rules, in the order in which the table writes them."""
+    rules = [op.rules.rule] if isinstance(op.rules, EachOperand) else list(op.rules)
+    return [rule.parts if isinstance(rule, Gathered) else rule for rule in rules]
+
+
+def _page() -> tuple[dict[str, list[Any]], dict[str, ast.FunctionDef]]:
+    """Of ops.py: what stands for each rule in the table, and the helpers."""
+    tree = ast.parse(inspect.getsource(ops))
+    table, helpers = {}, {}
+    for statement in tree.body:
+        match statement:
+            case ast.FunctionDef(name):
+                helpers[name] = statement
+            case ast.Assign([_], ast.Call(ast.Name("primitive"), [ast.Constant(name), _, *rules])):
+                table[name] = rules
+    return table, helpers
+
+
+def of_syntax() -> Iterator[Mutant]:
+    """Every fault in the syntax of a rule that the table spells out."""
+    for name, written in _page()[0].items():
+        for i, (tree, live) in enumerate(zip(written, _live(OPS[name]), strict=True)):
+            if isinstance(tree, ast.Call):  # Gathered(parts, total, operand)
+                tree = tree.args[0]
+            if isinstance(tree, ast.Lambda):
+                positional = frozenset(a.arg for a in tree.args.args[1:])
+                for fault, mutated in mutations(tree, positional):
+                    yield Mutant(f"{name}.{i}: {fault}", (name,), from_tree(live, mutated))
+
+
+def of_helpers() -> Iterator[Mutant]:
+    """Every fault in the syntax of a helper, tested by the ops that lead to it."""
+    table, helpers = _page()
+    uses = {name: _names(tree) for name, tree in helpers.items()}
+    calls = {op: set().union(*map(_names, [*written, _forward(op)])) for op, written in table.items()}
+    for helper, tree in helpers.items():
+        reached = {helper}
+        while more := {name for name, called in uses.items() if called & reached} - reached:
+            reached |= more
+        operands = frozenset(a.arg for a in tree.args.args if a.arg in ("y", "a", "b", "x"))
+        detachable = operands if helper.startswith("_matmul_") else frozenset()
+        tested = tuple(sorted(op for op, called in calls.items() if called & reached))
+        for fault, mutated in mutations(tree, detachable):
+            yield Mutant(f"{helper}: {fault}", tested, from_tree(getattr(ops, helper), mutated))
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _forward(op: str) -> ast.AST:
+    forward = OPS[op].forward
+    return ast.Name(getattr(forward, "__name__", ""), ast.Load())
