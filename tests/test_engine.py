@@ -165,7 +165,8 @@ def test_freeing_lets_interior_memory_go():
         (lambda x: tg.Tensor(1.0).backward(), r"requires_grad=True"),
         (lambda x: x.detach().sum().backward(), r"depends on nothing differentiable"),
         (lambda x: tg.grad(x.sum(), leaf(2)), r"allow_unused=True"),
-        (lambda x: tg.hessian(lambda z: z * 2, x), r"scalar function"),
+        (lambda x: tg.hessian(lambda z: z * 2, x), r"only a scalar"),
+        (lambda x: tg.hvp(lambda z: z * 2, (x,), (x,)), r"only a scalar"),
         (lambda x: np.asarray(x), r"\.numpy\(\) or \.detach\(\)"),
         (lambda x: tg.gradient_graph(x * 2), r"reduce it"),
     ],
@@ -341,6 +342,24 @@ def test_create_graph_in_backward():
     assert x.grad.item() == 12.0
 
 
+def test_derivatives_inside_no_grad_are_the_same_and_constant():
+    x, v = tg.Tensor([0.5, 2.0], requires_grad=True), np.array([1.0, -1.0])
+
+    def f(z):
+        return tg.sum(tg.sin(z) * z)
+
+    def ask():
+        y, pull = tg.vjp(f, x)
+        return [y, *pull(2.0), tg.jvp(f, (x,), (v,))[1], tg.jacobian(f, x), tg.hessian(f, x), *tg.hvp(f, (x,), (v,))]
+
+    outside = ask()
+    with tg.no_grad():
+        inside = ask()
+    for a, b in zip(inside, outside, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+        assert b.numpy().any() and not a.requires_grad
+
+
 def test_transforms_nest():
     def f(z):
         return tg.sum(tg.tanh(z) ** 3)
@@ -369,7 +388,7 @@ def test_unused_inputs_give_zeros():
 def test_tangents_are_checked():
     with pytest.raises(ValueError, match="one tangent for each"):
         tg.jvp(tg.sum, (np.ones(2),), ())
-    with pytest.raises(ValueError, match=r"tangent of shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"of its shape: of shapes \[\(2,\)\], not \[\(3,\)\]"):
         tg.jvp(tg.sum, (np.ones(2),), (np.ones(3),))
 
 

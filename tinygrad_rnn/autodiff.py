@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from . import ops
 from .primitive import Gathered, explain
-from .scope import CONTEXT
+from .scope import CONTEXT, recorded
 from .tensor import FUNCTIONS, GradientError, Tensor, as_array, constant
 
 Through = Callable[[Tensor, int, Any], Any]
@@ -280,6 +280,7 @@ def _fresh(primals: Sequence[Any]) -> tuple[tuple[Tensor, ...], bool]:
     return tuple(fresh), outer
 
 
+@recorded()
 def _call(f: Function, primals: tuple[Tensor, ...]) -> Tensor:
     y = f(*primals)
     if not isinstance(y, Tensor):
@@ -289,6 +290,7 @@ def _call(f: Function, primals: tuple[Tensor, ...]) -> Tensor:
     return y
 
 
+@recorded()
 def _pull(y: Tensor, g: Any, xs: tuple[Tensor, ...], create_graph: bool) -> tuple[Tensor, ...]:
     """Gradients at xs for one cotangent; zeros where y does not depend on them."""
     if not y._requires_grad:
@@ -344,14 +346,13 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
 
 
 def _tangents(xs: tuple[Tensor, ...], tangents: Sequence[Any]) -> list[Any]:
-    if len(xs) != len(tangents):
-        raise ValueError(f"{len(xs)} primals and {len(tangents)} tangents: give one tangent for each")
-    for x, v in zip(xs, tangents, strict=True):
-        if np.shape(v) != x.shape:
-            raise ValueError(f"a tangent of shape {np.shape(v)} for a primal of shape {x.shape}")
+    shapes, needed = [np.shape(v) for v in tangents], [x.shape for x in xs]
+    if shapes != needed:
+        raise ValueError(f"give one tangent for each primal, of its shape: of shapes {needed}, not {shapes}")
     return [v if isinstance(v, Tensor) else as_array(v).astype(x.dtype) for x, v in zip(xs, tangents, strict=True)]
 
 
+@recorded()
 def _inner(gradients: Sequence[Tensor], directions: Sequence[Any]) -> Tensor:
     total: Any = 0.0
     for g, v in zip(gradients, directions, strict=True):
@@ -375,7 +376,7 @@ def jacobian(f: Function, x: Any) -> Tensor:
 
 def hessian(f: Function, x: Any) -> Tensor:
     """Second derivatives of a scalar function at x, of shape ``x.shape + x.shape``: the Jacobian of the gradient."""
-    return jacobian(lambda z: _pull(_scalar(_call(f, (z,))), None, (z,), True)[0], x)
+    return jacobian(lambda z: _pull(_call(f, (z,)), None, (z,), True)[0], x)
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, ...]:
@@ -388,14 +389,8 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     primals, tangents : sequences of array_like, of the same shapes
     """
     xs, outer = _fresh(primals)
-    gradients = _pull(_scalar(_call(f, xs)), None, xs, True)
+    gradients = _pull(_call(f, xs), None, xs, True)
     return _pull(_inner(gradients, _tangents(xs, tangents)), None, xs, outer)
-
-
-def _scalar(y: Tensor) -> Tensor:
-    if y.size != 1:
-        raise GradientError(f"a Hessian is that of a scalar function, not of one with values of shape {y.shape}")
-    return y
 
 
 FUNCTIONS["backward"] = backward

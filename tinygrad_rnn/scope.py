@@ -67,7 +67,15 @@ class no_grad(_Inside):
     """
 
     __slots__ = ()
+    recording = False
 
     def __enter__(self) -> None:
         outer = CONTEXT.get()
-        CONTEXT.set((outer[0], False, outer))
+        CONTEXT.set((outer[0], self.recording, outer))
+
+
+class recorded(no_grad):
+    """The opposite: for a derivative that is asked for inside `no_grad`, and has to record to be computed."""
+
+    __slots__ = ()
+    recording = True
