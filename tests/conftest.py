@@ -6,7 +6,10 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+import pytest  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
+
+import tinygrad_rnn as tg  # noqa: E402
 
 # The same examples on every run, none remembered, so that a build is a function of the commit.
 settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True, database=None, print_blob=True)
@@ -28,3 +31,17 @@ settings.register_profile(
 )
 _default = "mutation" if os.getenv("MUTANT_UNDER_TEST") else "ci" if os.getenv("CI") else "dev"
 settings.load_profile(os.getenv("HYPOTHESIS_PROFILE", _default))
+
+
+@pytest.fixture
+def plant():
+    """Build a primitive with a wrong rule, and forget it afterwards."""
+    planted = []
+
+    def build(forward, *rules, **options):
+        planted.append(f"planted {len(planted)}")
+        return tg.primitive(planted[-1], forward, *rules, **options)
+
+    yield build
+    for name in planted:
+        tg.OPS.pop(name, None)

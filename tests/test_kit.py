@@ -123,20 +123,6 @@ PLANTED = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def plant():
-    """Build a primitive with a wrong rule, and forget it afterwards."""
-    planted = []
-
-    def build(forward, *rules, **options):
-        planted.append(f"planted {len(planted)}")
-        return tg.primitive(planted[-1], forward, *rules, **options)
-
-    yield build
-    for name in planted:
-        tg.OPS.pop(name, None)
-
-
 def reported(op, inputs, static=None, **options):
     with np.errstate(all="ignore"), pytest.raises(GradcheckError) as caught:
         gradcheck(lambda *xs: op(*xs, **(static or {})), *inputs, **options)

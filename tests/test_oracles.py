@@ -20,20 +20,6 @@ ROW = RNG.uniform(0.5, 1.5, 3)
 LARGE = RNG.uniform(0.5, 1.5, (40, 50)) * RNG.choice([-1, 1], (40, 50))
 
 
-@pytest.fixture
-def plant():
-    """Build a primitive with a wrong rule, and forget it afterwards."""
-    planted = []
-
-    def build(forward, *rules, **options):
-        planted.append(f"planted {len(planted)}")
-        return tg.primitive(planted[-1], forward, *rules, **options)
-
-    yield build
-    for name in planted:
-        del tg.OPS[name]
-
-
 def right_tanh(g, y, x):
     return g * (1 - y * y)
 

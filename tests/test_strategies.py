@@ -12,21 +12,6 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.testing import GradcheckError, gradcheck
 from tinygrad_rnn.testing.strategies import broadcastable, matrices, programs
 
-
-@pytest.fixture
-def plant():
-    """Build a primitive with a wrong rule, and forget it afterwards."""
-    planted = []
-
-    def build(forward, *rules, **options):
-        planted.append(f"planted {len(planted)}")
-        return tg.primitive(planted[-1], forward, *rules, **options)
-
-    yield build
-    for name in planted:
-        tg.OPS.pop(name, None)
-
-
 GENERATE = settings(max_examples=100, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
 
 

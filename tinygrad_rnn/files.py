@@ -29,7 +29,11 @@ def write_whole(path: str | PathLike[str], content: str | bytes) -> None:
     # Opened like any new file rather than by `tempfile`, whose files nobody else may read.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        file = open(temporary, "xb")
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot write in the folder {path.parent}: {error.strerror}") from error
+    try:
+        with file:
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
         os.replace(temporary, path)
     except BaseException:

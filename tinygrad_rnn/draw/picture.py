@@ -7,11 +7,11 @@ pixels only when they are wanted.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..files import write_whole
 from ..graph.model import Edge, GradientGraph, Level, Norm, norm_of
 from . import engine
 from .layout import Scene, arrange
@@ -76,18 +76,18 @@ class Picture:
         if not target.parent.is_dir():
             raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
         if format in ("dot", "gv"):
-            _replace(target, self.dot.encode())
+            write_whole(target, self.dot)
             return
         if format == "html":
-            _replace(target, self.html().encode())
+            write_whole(target, self.html())
             return
         try:
             data = engine.render(self.dot, format, self.size)
         except engine.NoRenderer as error:
             source = target.with_suffix(".dot")
-            _replace(source, self.dot.encode())
+            write_whole(source, self.dot)
             raise engine.NoRenderer(f"{error}. The DOT source is in {source}") from error
-        _replace(target, data)
+        write_whole(target, data)
 
     def __repr__(self) -> str:
         return f"Picture({self._description}, {self.size[0]:.0f} x {self.size[1]:.0f} pt)"
@@ -107,25 +107,6 @@ def _format(path: Path) -> str:
     if suffix not in FORMATS:
         raise ValueError(f"cannot draw to {path.name!r}: the name must end in one of {', '.join(FORMATS)}")
     return suffix[1:]
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it holds either all of the new or all of the old, also if this is interrupted."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise type(error)(error.errno, f"cannot write in the folder {path.parent}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp makes files private; a picture gets the mode that any new file gets.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def graph_of(source: Any) -> GradientGraph:
@@ -361,5 +342,5 @@ def _unplaced(
     target = Path(path).with_suffix(".dot")
     from .dot import bare
 
-    _replace(target, bare(graphs, options).encode())
+    write_whole(target, bare(graphs, options))
     return engine.NoRenderer(f"{error}. The DOT source, without positions, is in {target}")
