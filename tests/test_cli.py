@@ -39,7 +39,7 @@ def refused(capsys, *arguments):
 # --- what it writes and says ---
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_default_picture(cell, capsys, elsewhere):
     said = ran(capsys, cell)
     assert [file.name for file in elsewhere.iterdir()] == [f"{cell}.svg"]
@@ -84,6 +84,9 @@ def expected(cell, steps, last):
         (["rnn", "--nonlinearity", "relu"], lambda: tg.RNNCell(1, 4, nonlinearity="relu", rng=3)),
         (["rnn", "--dtype", "float32"], lambda: tg.RNNCell(1, 4, dtype="float32", rng=3)),
         (["lstm"], lambda: tg.LSTMCell(1, 4, rng=3)),
+        (["lstm", "--init", "keras"], lambda: tg.LSTMCell(1, 4, rng=3, init="keras")),
+        (["gru", "--init", "chrono"], lambda: tg.GRUCell(1, 4, rng=3, init="chrono", t_max=6)),
+        (["gru", "--update-bias", "2"], lambda: tg.GRUCell(1, 4, update_bias=2, rng=3)),
         (
             ["lstm", "--forget-bias", "3", "--input-bias", "-2"],
             lambda: tg.LSTMCell(1, 4, forget_bias=3, input_bias=-2, rng=3),
@@ -175,7 +178,7 @@ def test_a_console_that_cannot_show_the_text_is_no_error(elsewhere):
 MISUSE = {
     "nothing": ([], "required: command (see tinygrad-rnn --help)"),
     "no cell": (["draw"], "required: cell (see tinygrad-rnn draw --help)"),
-    "unknown cell": (["draw", "gru"], "'gru'"),
+    "unknown cell": (["draw", "transformer"], "'transformer'"),
     "unknown option": (["draw", "rnn", "--nonsense"], "--nonsense"),
     "no steps": (["draw", "rnn", "--steps", "0"], "--steps: expected a whole number from 1 to 100000, found '0'"),
     "half a step": (["draw", "rnn", "--steps", "2.5"], "found '2.5'"),
@@ -183,8 +186,12 @@ MISUSE = {
     "huge": (["draw", "rnn", "--hidden", "9" * 5000], "--hidden"),
     "seed": (["draw", "rnn", "--seed=-1"], "--seed"),
     "bias": (["draw", "lstm", "--forget-bias", "nan"], "--forget-bias: expected a finite number, found 'nan'"),
-    "bias of an rnn": (["draw", "rnn", "--forget-bias", "1"], "belong to lstm"),
-    "nonlinearity of an lstm": (["draw", "lstm", "--nonlinearity", "relu"], "belongs to rnn"),
+    "bias of an rnn": (["draw", "rnn", "--forget-bias", "1"], "--forget-bias belongs to lstm, and the cell is rnn"),
+    "nonlinearity of an lstm": (
+        ["draw", "lstm", "--nonlinearity", "relu"],
+        "--nonlinearity belongs to rnn, and the cell is lstm",
+    ),
+    "chrono rnn": (["draw", "rnn", "--init", "chrono"], "an rnn has none"),
     "too few": (["draw", "rnn", "--steps", "101"], "101 steps asked for, but there are only 100"),
     "no data": (["draw", "rnn", "--data", "missing.npy"], "missing.npy: "),
     "other data": (["draw", "rnn", "--data", "x.xlsx"], "x.xlsx: expected a .csv, .npy or .txt file"),

@@ -6,28 +6,23 @@ log10 ‖∂L/∂h_t‖ against the lag, in decades per step, and the number of 
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..files import write_whole
 from ..graph.model import GradientGraph, Norm, norm_of
 from ..graph.steps import states
+from .figure import COLOURS, LINES, check_format, new_figure, plain, save_figure
 from .style import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ..tensor import Tensor
-
-_LINES = ("-", "--", ":", "-.")
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito (2008)
 
 
 @dataclass(frozen=True)
@@ -93,16 +88,16 @@ class GradientThroughTime:
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw log10 of the norms against the lag, with the fitted lines; needs ``tinygrad-rnn[plot]``."""
         if axes is None:
-            axes = _figure().add_subplot()
+            axes = new_figure().add_subplot()
         networks = list(dict.fromkeys(decay.network for decay in self.decays))
         names = list(dict.fromkeys(decay.state for decay in self.decays))
         for decay in self.decays:
             points = [(lag, math.log10(size)) for _, lag, size in decay.table if 0.0 < size < math.inf]
-            colour = _COLOURS[(networks.index(decay.network) * len(names) + names.index(decay.state)) % len(_COLOURS)]
+            colour = COLOURS[(networks.index(decay.network) * len(names) + names.index(decay.state)) % len(COLOURS)]
             axes.plot(*zip(*points, strict=True), ".", color=colour, markersize=5) if points else None
             ends = np.array([decay.table[0][1], decay.table[-1][1]])
-            line = _LINES[names.index(decay.state) % len(_LINES)]
-            label = clean(decay.label, 80).replace("$", r"\$")
+            line = LINES[names.index(decay.state) % len(LINES)]
+            label = plain(clean(decay.label, 80))
             axes.plot(ends, decay.intercept + decay.slope * ends, line, color=colour, linewidth=1.5, label=label)
         axes.set_xlabel("lag: steps back from the last one")
         axes.set_ylabel("log₁₀ ‖∂L/∂state‖" + ("" if self.norm == "l2" else f" ({self.norm})"))
@@ -112,19 +107,12 @@ class GradientThroughTime:
 
     def save(self, path: str | os.PathLike[str], title: str | None = None) -> None:
         """Write the chart; the suffix decides the format (.svg, .png, .pdf). Needs ``tinygrad-rnn[plot]``."""
-        target = Path(path)
-        if target.suffix.lower() not in (".svg", ".png", ".pdf"):
-            raise ValueError(f"cannot write a chart to {target.name!r}: the name must end in .svg, .png, .pdf")
-        figure = _figure()
+        check_format(path)
+        figure = new_figure()
         axes = self.plot(figure.add_subplot())
         if title:
-            axes.set_title(title.replace("$", r"\$"))
-        buffer = io.BytesIO()
-        from matplotlib import rc_context
-
-        with rc_context({"svg.hashsalt": "tinygrad-rnn"}):  # else every file has ids of its own
-            figure.savefig(buffer, format=target.suffix[1:].lower(), dpi=150, metadata=_metadata(target))
-        write_whole(target, buffer.getvalue())
+            axes.set_title(plain(title))
+        save_figure(figure, path)
 
 
 def gradient_through_time(
@@ -197,17 +185,3 @@ def _decay(network: str, state: str, sizes: Sequence[tuple[int, float]]) -> Deca
         slope = float(centred @ (logs - logs.mean()) / (centred @ centred))
         intercept = float(logs.mean() - slope * lags.mean())
     return Decay(network, state, table, slope, intercept)
-
-
-def _figure() -> Any:
-    """A figure of its own, outside of pyplot: no window, no global state."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('the chart needs matplotlib: pip install "tinygrad-rnn[plot]"') from error
-    return Figure(figsize=(8.0, 4.5), layout="constrained")
-
-
-def _metadata(path: Path) -> dict[str, Any]:
-    """No date in the file: the same chart, the same bytes."""
-    return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})
