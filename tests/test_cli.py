@@ -177,7 +177,7 @@ def test_a_console_that_cannot_show_the_text_is_no_error(elsewhere):
 
 MISUSE = {
     "nothing": ([], "required: command (see tinygrad-rnn --help)"),
-    "no cell": (["draw"], "required: cell (see tinygrad-rnn draw --help)"),
+    "no cell": (["draw"], "name a cell (rnn, lstm, gru), or a file with --weights (see"),
     "unknown cell": (["draw", "transformer"], "'transformer'"),
     "unknown option": (["draw", "rnn", "--nonsense"], "--nonsense"),
     "no steps": (["draw", "rnn", "--steps", "0"], "--steps: expected a whole number from 1 to 100000, found '0'"),

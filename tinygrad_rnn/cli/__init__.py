@@ -45,8 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for message in dict.fromkeys(str(warning.message) for warning in noted):
         print("tinygrad-rnn: warning:", " ".join(message.split()), file=sys.stderr)
     if problem is not None:
-        print("tinygrad-rnn: error:", " ".join(problem.split()), file=sys.stderr)
+        print("tinygrad-rnn: error:", _in_lines(problem), file=sys.stderr)
     return int(code or 0) if problem is None else 2
+
+
+def _in_lines(text: str) -> str:
+    """One line, but for indented ones: they are there to be copied."""
+    return "\n    ".join(" ".join(line.split()) for line in text.split("\n    "))
 
 
 def _describe(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""``tinygrad-rnn draw``: unroll a cell over a real series, run backpropagation through time, write the picture.
+"""``tinygrad-rnn draw``: unroll a cell, or a network from a file, over a real series, and draw its gradients.
 
 Everything that decides about its numbers is printed. Whether the files can be written is found out before any work,
 and each is written whole or not at all.
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from .options import (
     NAMES,
+    Network,
     Problem,
     add_cell,
     add_data,
-    build_cell,
+    add_weights,
+    build_network,
     check_writable,
-    describe_cell,
     random_direction,
     read_data,
 )
@@ -39,11 +40,12 @@ def add_to(commands: Any) -> None:
         "the gradient that flows along every edge.",
     )
     add = parser.add_argument
-    add("cell", choices=tuple(NAMES))
+    add("cell", choices=tuple(NAMES), nargs="?", help="or --weights")
     add_data(parser, steps=5)
     add_cell(parser)
+    add_weights(parser)
     add("--loss", choices=("last", "all"), default="last", help="of which steps; default: %(default)s")
-    add("--out", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)}; default: CELL.svg")
+    add("--out", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)}; default: CELL.svg, or as --weights")
     add("--json", type=Path, metavar="FILE", help="also write the numbers, as JSON")
     add("--theme", choices=("light", "dark"), default="light", help="default: %(default)s")
     add("--title", help="default: what the picture shows")
@@ -52,11 +54,12 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Draw, and print what was drawn."""
-    from .. import draw, gradient_graph, unroll
+    from .. import draw, gradient_graph
     from ..draw.engine import NoRenderer
     from ..draw.picture import FORMATS
 
-    picture: Path = arguments.out or Path(f"{arguments.cell}.svg")
+    default = f"{arguments.weights.stem}.svg" if arguments.weights else f"{arguments.cell}.svg"
+    picture: Path = arguments.out or Path(default)
     if picture.suffix.lower() not in FORMATS:
         raise Problem(f"{picture}: expected a name that ends in {', '.join(FORMATS)}")
     targets = [picture, arguments.json] if arguments.json else [picture]
@@ -65,41 +68,43 @@ def run(arguments: argparse.Namespace) -> None:
     for target in targets:
         check_writable(target)
     values, described = read_data(arguments)
-    cell, initialised = build_cell(arguments, values.shape[1])
-    outputs, state = unroll(cell, values[:, None, :])
-    last = state[0] if isinstance(state, tuple) else state
-    loss, meaning = _loss(arguments, last if arguments.loss == "last" else outputs)
+    network = build_network(arguments, values.shape[1])
+    loss, meaning = _loss(arguments, network, *network.run(values))
     graph = gradient_graph(loss)
-    name = describe_cell(arguments)
-    title = arguments.title or f"{name}, over {described}"
+    title = arguments.title or f"{network.name}, over {described}"
+    subtitle = f"{meaning}; {network.initialised}"
     try:
-        draw(graph, picture, title=title, subtitle=f"{meaning}; {initialised}", theme=arguments.theme)
+        draw(graph, picture, title=title, subtitle=subtitle, theme=arguments.theme)
     except (NoRenderer, ValueError) as error:
         raise Problem(str(error)) from error
     if arguments.json:
         graph.to_json(arguments.json)
 
     print(f"data    {described}; steps: {arguments.steps}, values a step: {values.shape[1]}")
-    print(f"cell    {name}, {arguments.dtype}")
-    print(f"init    {initialised}")
+    print(f"cell    {network.name}, {network.module.dtype}")
+    print(f"init    {network.initialised}")
     print(f"loss    {meaning}: {loss.item():.6g}")
     for line in _through_time(graph):
         print(line)
     print(f"wrote   {', '.join(map(str, targets))}")
 
 
-def _loss(arguments: argparse.Namespace, hidden: Tensor) -> tuple[Tensor, str]:
-    v = random_direction(arguments)
+def _loss(arguments: argparse.Namespace, network: Network, outputs: Tensor, last: Tensor) -> tuple[Tensor, str]:
+    v = random_direction(arguments, network)
     if arguments.loss == "last":
-        return (hidden @ v).mean(), "L = v·h at the last step, v a random unit vector"
-    return (hidden @ v).mean(), "L = mean of v·h over all steps, v a random unit vector"
+        return (last @ v).mean(), "L = v·h at the last step, v a random unit vector"
+    return (outputs @ v).mean(), "L = mean of v·h over all steps, v a random unit vector"
 
 
 def _through_time(graph: GradientGraph) -> Iterator[str]:
+    """For each state, of each layer, the gradient at the first and the last step."""
     from ..graph.model import norm_of
 
-    for name in ("h", "c"):
-        steps = [n for n in graph.nodes if n.name == name and n.step]
-        norms = [f"{n.step}: {norm_of(n.gradient):.3g}" for n in steps if n.gradient is not None]
-        if norms:
-            yield f"‖∂L/∂{name}‖ {', '.join(norms[:1] + norms[1:][-1:])}"
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for node in graph.nodes:
+        if node.name in ("h", "c") and node.step and node.gradient is not None:
+            t, layer = int(node.step.removeprefix("t=")), node.scope.partition("/")[2]
+            found.setdefault((layer, node.name), {})[t] = f"{node.step}: {norm_of(node.gradient):.3g}"
+    for (layer, name), norms in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] != "h")):
+        ends = dict.fromkeys([norms[min(norms)], norms[max(norms)]])
+        yield f"‖∂L/∂{name}‖ {layer}{' ' * bool(layer)}{', '.join(ends)}"

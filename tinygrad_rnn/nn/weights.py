@@ -270,9 +270,15 @@ def _kind(arrays: Mapping[str, NDArray[Any]]) -> str:
         return "Linear"
     if set(arrays) == {"weight"}:
         raise ValueError("a lone weight is a Linear's without bias or an Embedding's: say kind='Linear' or 'Embedding'")
-    places = dict.fromkeys(name.rpartition(".")[0] for name in arrays if re.search(r"\.weight_hh(_l0)?$", name))
+    places = recurrent_parts(arrays)
     where = f"; recurrent ones are under the prefix {', '.join(map(repr, places))}" if places else ""
     raise ValueError(f"not the parameters of one module of ours: {', '.join(arrays)}{where}")
+
+
+def recurrent_parts(state_dict: Mapping[str, Any]) -> list[str]:
+    """The prefixes of the recurrent modules inside a bigger model's state dict."""
+    names = (name for name in state_dict if re.search(r"\.weight_hh(_l0)?$", name))
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in names))
 
 
 def from_torch(module: Any) -> Module:
