@@ -29,6 +29,14 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site, strictly, and its links."""
+    session.install(".[docs]")
+    session.run("python", "-P", "-m", "sphinx", "-E", "-W", "--keep-going", "-n", "docs", "docs/_build/html")
+    session.run("python", "docs/ext/check_site.py", "docs/_build/html")
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Every mutant of the rules and of the sweep, those that are called equivalent included."""
     session.install(".[test]")

@@ -29,7 +29,7 @@ OURS = [
     path
     for folder in ("tinygrad_rnn", "tests", "examples", "benchmarks", "docs", ".ci")
     for path in sorted((CHECKOUT / folder).rglob("*"))
-    if path.is_file() and "__pycache__" not in path.parts
+    if path.is_file() and {"__pycache__", "_build", "gallery"}.isdisjoint(path.parts)
 ] + sorted(path for path in CHECKOUT.iterdir() if path.suffix in {".md", ".toml", ".cfg"} or path.name == "LICENSE")
 PYTHON = [path for path in OURS if path.suffix == ".py"]
 

@@ -1,43 +1,22 @@
 """What the documents show is what happens: their code runs, and their commands are those that CI runs."""
 
-import doctest
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from pages import FENCE, blocks, run
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = CHECKOUT / "README.md"
-DOCUMENTS = [README, *sorted((CHECKOUT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+# Chapters are run, and their numbers checked, by test_chapters; what building the site writes is not ours to check.
+BUILT = {"_build", "gallery"}
+PAGES = [path for path in sorted((CHECKOUT / "docs").rglob("*.md")) if BUILT.isdisjoint(path.parts)]
+DOCUMENTS = [README, *(path for path in PAGES if path.parent.name != "chapters")]
 MARKED = re.compile(
     r"^<!-- ([\w-]+-command) -->\s+```sh\n(.*?)\n```$\s+```powershell\n(.*?)\n```$", re.MULTILINE | re.DOTALL
 )
-
-
-def blocks(text, language):
-    """The fenced blocks of a language, each with the number of the line on which its code begins."""
-    for found in FENCE.finditer(text):
-        if found["language"] == language:
-            yield text.count("\n", 0, found.start("code")) + 1, found["code"]
-
-
-def run(text, filename):
-    """Run every Python block of a document, in order and in one namespace; ``>>>`` sessions are compared as well."""
-    namespace = {"__name__": "__main__"}
-    for line, code in blocks(text, "python"):
-        if code.lstrip().startswith(">>>"):
-            test = doctest.DocTestParser().get_doctest(code, namespace, filename, filename, line - 1)
-            report = []
-            doctest.DocTestRunner().run(test, out=report.append, clear_globs=False)
-            assert not report, "".join(report)
-            namespace |= test.globs
-        else:
-            # Blank lines in front, so that a traceback names the document's own line.
-            exec(compile("\n" * (line - 1) + code, filename, "exec"), namespace)
-    return namespace
 
 
 @pytest.fixture
@@ -50,7 +29,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(CHECKOUT).as_posix())
 def test_code_in_documents_runs(path, elsewhere):
-    run(path.read_text(encoding="utf-8"), str(path))
+    run(path.read_text(encoding="utf-8"), str(path), elsewhere)
 
 
 def test_readme_shows_code():
@@ -60,7 +39,7 @@ def test_readme_shows_code():
 def test_blocks_share_a_namespace_and_sessions_are_compared(elsewhere):
     python = ["x = 1", ">>> x + 1\n2\n>>> y = 5", "z = x + y"]
     text = "A\n```sh\nexit 1\n```\n" + "B\n".join(f"```python\n{code}\n```\n" for code in python)
-    assert run(text, "text")["z"] == 6
+    assert run(text, "text", elsewhere).namespace["z"] == 6
 
 
 @pytest.mark.parametrize(
@@ -73,12 +52,12 @@ def test_blocks_share_a_namespace_and_sessions_are_compared(elsewhere):
 )
 def test_code_that_fails_is_noticed(elsewhere, code, error):
     with pytest.raises(error):
-        run(f"```python\n{code}\n```\n", "text")
+        run(f"```python\n{code}\n```\n", "text", elsewhere)
 
 
 def test_traceback_names_the_line_of_the_document(elsewhere):
     with pytest.raises(ZeroDivisionError) as caught:
-        run("one\n\n```python\nx = 0\n1 / x\n```\n", "README.md")
+        run("one\n\n```python\nx = 0\n1 / x\n```\n", "README.md", elsewhere)
     assert caught.traceback[-1].lineno + 1 == 5
 
 
@@ -113,7 +92,7 @@ def test_ci_runs_the_commands_of_the_readme(name):
 
 def test_links_lead_somewhere():
     broken = []
-    for path in [*DOCUMENTS, CHECKOUT / "CONTRIBUTING.md", CHECKOUT / "CHANGELOG.md"]:
+    for path in [README, *PAGES, CHECKOUT / "CONTRIBUTING.md", CHECKOUT / "CHANGELOG.md"]:
         for target in re.findall(
             r"(?:\]\(|(?:src|href)=\")([^)\"\s#]+)", FENCE.sub("", path.read_text(encoding="utf-8"))
         ):
