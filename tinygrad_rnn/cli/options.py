@@ -135,15 +135,10 @@ class Network:
 
         Of a stack in both directions the last h is what each direction knows at its own end.
         """
-        from .. import concatenate, unroll
-        from ..nn.stacks import Stack
+        from ..nn.stacks import run_sequence
 
-        if not isinstance(self.module, Stack):
-            outputs, state = unroll(self.module, values[:, None, :])
-            return outputs, state[0] if isinstance(state, tuple) else state
-        outputs, state = self.module(values[None] if self.module.batch_first else values[:, None, :])
-        h = state[0] if isinstance(state, tuple) else state
-        return outputs, concatenate([h[-2], h[-1]], axis=-1) if self.module.bidirectional else h[-1]
+        first = getattr(self.module, "batch_first", False)
+        return run_sequence(self.module, values[None] if first else values[:, None, :])[:2]
 
 
 def build_network(arguments: argparse.Namespace, features: int) -> Network:

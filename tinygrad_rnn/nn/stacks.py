@@ -18,6 +18,7 @@ from ..scope import scope
 from ..tensor import Tensor, as_array, constant, raw
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .module import Module, refuse
+from .unroll import cut, unroll, window_starts
 
 Mask = NDArray[np.bool_] | None  # (B, 1): which rows have this step; None if all have
 
@@ -98,7 +99,9 @@ class Stack(Module):
         for suffix, cell in self._cells.items():
             yield from ((f"{name}_{suffix}", tensor) for name, tensor in cell.named_tensors())
 
-    def __call__(self, inputs: Any, state: Any = None, lengths: ArrayLike | None = None) -> tuple[Tensor, Any]:
+    def __call__(
+        self, inputs: Any, state: Any = None, lengths: ArrayLike | None = None, window: int | None = None
+    ) -> tuple[Tensor, Any]:
         """Run over a sequence.
 
         Parameters
@@ -108,6 +111,8 @@ class Stack(Module):
             Before the first step; zeros by default.
         lengths : integers, shape (B,), optional
             How long each sequence is; what is beyond is padding, and has no effect.
+        window : int, optional
+            Truncated BPTT, as in `unroll`: each layer and direction is cut every so many steps back from where it ends.
 
         Returns
         -------
@@ -136,7 +141,7 @@ class Stack(Module):
                 xs[-1].name = "x"
         finals = []
         for k in range(self.num_layers):
-            xs, ends = self._layer(k, xs, states, masks)
+            xs, ends = self._layer(k, xs, states, masks, window_starts(len(xs), window))
             finals += ends
         outputs = stack(xs)
         if self.batch_first and outputs.ndim == 3:
@@ -144,13 +149,15 @@ class Stack(Module):
         last = tuple(stack(parts) for parts in zip(*map(_parts, finals), strict=True))
         return outputs, last if isinstance(finals[0], tuple) else last[0]
 
-    def _layer(self, k: int, xs: list[Any], states: dict[str, Any], masks: list[Mask]) -> tuple[list[Any], list[Any]]:
+    def _layer(
+        self, k: int, xs: list[Any], states: dict[str, Any], masks: list[Mask], starts: frozenset[int]
+    ) -> tuple[list[Any], list[Any]]:
         """One layer in its directions: its output for each step, after dropout, and the final states."""
         outputs, finals = [], []
         for suffix in [suffix for suffix in self._cells if suffix in (f"l{k}", f"l{k}_reverse")]:
             reverse = suffix.endswith("reverse")
             path = f"/layer {k}{' reverse' * reverse}" if len(self._cells) > 1 else ""
-            steps, final = _run(self._cells[suffix], xs, states[suffix], masks, path, reverse)
+            steps, final = _run(self._cells[suffix], xs, states[suffix], masks, path, reverse, starts)
             outputs.append(steps)
             finals.append(final)
         joined = []
@@ -220,10 +227,14 @@ def _parts(state: Any) -> tuple[Any, ...]:
     return tuple(state) if isinstance(state, (tuple, list)) else (state,)
 
 
-def _run(cell: Any, xs: list[Any], state: Any, masks: list[Mask], path: str, reverse: bool) -> tuple[list[Any], Any]:
+def _run(
+    cell: Any, xs: list[Any], state: Any, masks: list[Mask], path: str, reverse: bool, starts: frozenset[int]
+) -> tuple[list[Any], Any]:
     """One cell over the steps, from either end: its output for each step, and the final state."""
     outputs: list[Any] = [None] * len(xs)
-    for t in reversed(range(len(xs))) if reverse else range(len(xs)):
+    for done, t in enumerate(reversed(range(len(xs))) if reverse else range(len(xs))):
+        if done in starts:
+            state = cut(state)
         with scope(f"t={t + 1}{path}"):
             mask = masks[t]
             if mask is None:
@@ -266,3 +277,28 @@ class GRU(Stack):
     """Gated recurrent layers: `GRUCell` in a `Stack`, with its ``update_bias`` and ``t_max``, as `torch.nn.GRU`."""
 
     _cell, _options = GRUCell, ("update_bias", "t_max")
+
+
+def run_sequence(network: Any, inputs: Any, state: Any = None, window: int | None = None) -> tuple[Tensor, Tensor, Any]:
+    """Run a cell or a stack over a sequence: what both put out, in one form.
+
+    Parameters
+    ----------
+    network : cell or Stack
+    inputs : array_like or Tensor, shape (T, B, I), or as the stack takes them
+    state, window
+        As in `unroll`.
+
+    Returns
+    -------
+    outputs : Tensor, shape (T, B, K), or as the stack gives them
+    last : Tensor, shape (B, K)
+        What is known at the end: the last layer's h after the last step, of each direction at its own end.
+    state : as `state`
+    """
+    if not isinstance(network, Stack):
+        outputs, state = unroll(network, inputs, state, window)
+        return outputs, _parts(state)[0], state
+    outputs, state = network(inputs, state, window=window)
+    h = _parts(state)[0]
+    return outputs, concatenate([h[-2], h[-1]], axis=-1) if network.bidirectional else h[-1], state

@@ -6,6 +6,7 @@ each.
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +36,21 @@ class CellLike(Protocol):
         """The state before the first step."""
 
 
-def unroll(cell: CellLike, inputs: Any, state: State = None) -> tuple[Tensor, State]:
+def cut(state: State) -> State:
+    """The state with the same values and no history: no gradient passes here."""
+    return tuple([part.detach() for part in state]) if isinstance(state, tuple) else state.detach()
+
+
+def window_starts(steps: int, window: int | None) -> frozenset[int]:
+    """At which of the steps, counted from 0, truncated BPTT cuts the state: every `window` steps back from the end."""
+    if window is None:
+        return frozenset()
+    if type(window) is bool or operator.index(window) < 1:
+        raise ValueError(f"window={window!r}: truncated BPTT goes back a whole number of steps, at least 1")
+    return frozenset(range(steps - window, 0, -window))
+
+
+def unroll(cell: CellLike, inputs: Any, state: State = None, window: int | None = None) -> tuple[Tensor, State]:
     """Run a cell over a sequence.
 
     Parameters
@@ -45,6 +60,10 @@ def unroll(cell: CellLike, inputs: Any, state: State = None) -> tuple[Tensor, St
         A plain array is converted to the dtype of the cell's parameters.
     state : Tensor or tuple of Tensors, optional
         h₀, or (h₀, c₀); the cell's initial state by default.
+    window : int, optional
+        Truncated BPTT: the sequence is cut into windows of so many steps, counted from its end, and no gradient passes
+        from one to the one before. What the last step loses reaches back `window` steps exactly. There is one graph and
+        one sweep, so nothing is counted twice.
 
     Returns
     -------
@@ -56,7 +75,7 @@ def unroll(cell: CellLike, inputs: Any, state: State = None) -> tuple[Tensor, St
     Raises
     ------
     ValueError
-        If the inputs have another rank, or no steps.
+        If the inputs have another rank, or no steps, or the window is none.
 
     Examples
     --------
@@ -76,8 +95,10 @@ def unroll(cell: CellLike, inputs: Any, state: State = None) -> tuple[Tensor, St
         )
     if state is None:
         state = cell.initial_state(inputs.shape[1] if inputs.ndim == 3 else None)
-    outputs = []
+    outputs, starts = [], window_starts(len(inputs), window)
     for t in range(len(inputs)):
+        if t in starts:
+            state = cut(state)
         with scope(f"t={t + 1}"):
             x = inputs[t] if inputs.requires_grad else constant(inputs.data[t])
             x.name = "x"

@@ -1,0 +1,168 @@
+"""A run that is killed and resumed is, bit for bit, the run that was never killed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.train import SGD, Adagrad, Adam, Adding, RMSprop, SequenceModel, Text, every, fit
+
+KINDS = {
+    "adam": lambda m: Adam(m, lr=0.01),
+    "sgd": lambda m: SGD(m, lr=0.1, momentum=0.9),
+    "rmsprop": lambda m: RMSprop(m, lr=0.01, momentum=0.5, centered=True),
+    "adagrad": lambda m: Adagrad(m, lr=0.1),
+}
+
+
+def run(steps, path=None, resume=False, kind="adam", network=None, task=None, seed=3, **options):
+    task = task or Adding(8)
+    if network is None:
+        network = nn.LSTM(task.inputs, 4, num_layers=2, dropout=0.3, rng=0)
+    model = SequenceModel(network, task, rng=1)
+    options = {"batch_size": 4, "clip_norm": 1.0, "evaluate_every": 5, "progress": False, **options}
+    options |= {"callbacks": [every(3, lambda run: {"seen": run.loss})]}
+    history = fit(model, task, KINDS[kind](model), steps, checkpoint=path, resume=resume, seed=seed, **options)
+    return model.state_dict(), history
+
+
+def same(one, other):
+    assert one[1] == other[1]
+    for name, array in one[0].items():
+        np.testing.assert_array_equal(array, other[0][name])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resumed_is_bit_for_bit_the_same(kind, tmp_path):
+    path = tmp_path / "c.npz"
+    whole = run(17, kind=kind)
+    run(7, path, kind=kind)
+    same(run(17, path, resume=True, kind=kind), whole)
+    same(run(17, path, resume=True, kind=kind), whole)  # nothing is left to do
+    assert [file.name for file in tmp_path.iterdir()] == ["c.npz"]
+
+
+@pytest.mark.parametrize("network", [lambda v: tg.LSTMCell(v, 5, rng=0), lambda v: nn.GRU(v, 5, 2, rng=0)])
+def test_state_that_is_carried_over_is_kept(network, tmp_path):
+    task, path = Text("the quick brown fox jumps over the lazy dog", length=6), tmp_path / "c.npz"
+    whole = run(10, task=task, network=network(task.inputs))
+    run(4, path, task=task, network=network(task.inputs))
+    same(run(10, path, resume=True, task=task, network=network(task.inputs)), whole)
+
+
+def test_float32_and_a_generator_of_ones_own(tmp_path):
+    def one(steps, path=None, resume=False):
+        network = tg.GRUCell(2, 4, dtype=np.float32, rng=0)
+        return run(steps, path, resume, network=network, seed=np.random.Generator(np.random.MT19937(5)))
+
+    whole = one(9)
+    one(4, tmp_path / "c.npz")
+    same(one(9, tmp_path / "c.npz", True), whole)
+
+
+def test_an_old_checkpoint_is_not_written_over(tmp_path):
+    path = tmp_path / "c.npz"
+    run(3, path)
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match=r"c\.npz is there already: resume=True"):
+        run(3, path)
+    assert path.read_bytes() == content
+    with pytest.raises(ValueError, match=r"ends in \.npz"):
+        run(3, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="needs to know the checkpoint"):
+        run(3, resume=True)
+    with pytest.raises(OSError):
+        run(3, tmp_path / "no" / "c.npz")
+
+
+DIFFERENT = {
+    "batch_size was 4, now 5": {"batch_size": 5},
+    "clip_norm was 1.0, now None": {"clip_norm": None},
+    "seed was 3, now 4": {"seed": 4},
+    "optimiser was 'Adam": {"kind": "sgd"},
+    "task was 'adding, T=8', now 'adding, T=9'": {"task": Adding(9)},
+    "model was": {"network": nn.LSTM(2, 5, num_layers=2, dropout=0.3, rng=0)},
+}
+
+
+@pytest.mark.parametrize(("words", "options"), DIFFERENT.items(), ids=lambda v: str(v)[:20])
+def test_a_checkpoint_of_another_run_is_refused(words, options, tmp_path):
+    path = tmp_path / "c.npz"
+    run(3, path)
+    with pytest.raises(ValueError, match="belongs to another run") as told:
+        run(9, path, resume=True, **options)
+    assert words in str(told.value)
+
+
+def test_texts_that_differ_only_inside_are_told_apart(tmp_path):
+    network = lambda: tg.GRUCell(3, 4, rng=0)  # noqa: E731
+    run(3, tmp_path / "c.npz", task=Text("abcabcabcabc", 3), network=network())
+    with pytest.raises(ValueError, match="its data"):
+        run(3, tmp_path / "c.npz", True, task=Text("abcabcabcacb", 3), network=network())
+
+
+def test_damaged_checkpoints_are_clear_errors_and_change_nothing(tmp_path):
+    path = tmp_path / "c.npz"
+    run(3, path)
+    content = path.read_bytes()
+    nn.save(path, {"weight": np.ones(2)})
+    others = [path.read_bytes()]
+    for damage in ({"step": 1}, [], {"step": "x", "identity": {}, "history": {}, "rng": []}):
+        nn.save(path, {"about": np.frombuffer(json.dumps(damage).encode(), np.uint8)})
+        others.append(path.read_bytes())
+    for wrong in [b"", b"junk", content[:-1], content[: len(content) // 2], *others]:
+        path.write_bytes(wrong)
+        model = SequenceModel(nn.LSTM(2, 4, num_layers=2, dropout=0.3, rng=0), Adding(8), rng=1)
+        before = model.state_dict()
+        with pytest.raises(ValueError, match=r"c\.npz (is damaged|is no checkpoint)"):
+            fit(model, Adding(8), Adam(model), 5, checkpoint=path, resume=True, progress=False)
+        for name, array in model.state_dict().items():
+            np.testing.assert_array_equal(array, before[name])
+        assert path.read_bytes() == wrong
+
+
+SCRIPT = """
+import sys, time
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.train import Adam, Adding, SequenceModel, fit
+
+task = Adding(8)
+model = SequenceModel(nn.LSTM(2, 4, num_layers=2, dropout=0.3, rng=0), task, rng=1)
+fit(model, task, Adam(model, lr=0.01), 60, batch_size=4, checkpoint="c.npz", checkpoint_every=1, resume=True,
+    progress=False, callbacks=[lambda run: print(run.step, flush=True)])
+nn.save("weights.npz", model.state_dict())
+"""
+
+
+def test_killed_process(tmp_path):
+    """Killed again and again, between any two instructions, a checkpoint written after every step."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    task = Adding(8)
+    model = SequenceModel(nn.LSTM(2, 4, num_layers=2, dropout=0.3, rng=0), task, rng=1)
+    fit(model, task, Adam(model, lr=0.01), 60, batch_size=4, progress=False)
+    firsts, killed = [], 0
+    for after in (1, 7, 5, None):
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", SCRIPT], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        lines = []
+        for line in process.stdout:
+            lines.append(int(line))
+            if len(lines) == after:
+                time.sleep(0.003 * after)
+                process.kill()  # SIGKILL where there are signals, TerminateProcess elsewhere
+                break
+        process.stdout.close()
+        code = process.wait()
+        killed += code != 0
+        firsts.append(lines[0])
+    assert code == 0 and killed and firsts[0] == 1 and firsts[-1] > 1
+    for name, array in nn.load(tmp_path / "weights.npz").items():
+        np.testing.assert_array_equal(array, model.state_dict()[name])

@@ -1,0 +1,340 @@
+"""The training loop: it learns where theory says so, says where NaN began, and calls back; its history is the run's."""
+
+import json
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.train import (
+    SGD,
+    Adam,
+    Adding,
+    Copying,
+    Diverged,
+    History,
+    SequenceModel,
+    Task,
+    Text,
+    every,
+    fit,
+    loss_chart,
+)
+
+QUIET = {"progress": False}
+
+
+def short(steps=30, network=None, task=None, optimiser=Adam, lr=0.01, **options):
+    task = task or Adding(8)
+    network = network or tg.LSTMCell(task.inputs, 6, rng=0)
+    model = SequenceModel(network, task, rng=1)
+    history = fit(model, task, optimiser(model, lr=lr), steps, **({"batch_size": 8} | QUIET | options))
+    return model, history
+
+
+# --- it learns ---
+
+
+def test_minimal_lag_is_learnt_with_both_biases_and_not_with_one():
+    def run(**biases):
+        _, history = short(
+            250,
+            tg.LSTMCell(2, 16, rng=0, **biases),
+            Adding(16, minimal_lag=True),
+            lr=0.02,
+            batch_size=32,
+            clip_norm=1.0,
+            until_solved=True,
+        )
+        return history
+
+    solved = run(forget_bias=4.0, input_bias=-2.0)
+    assert solved.solved_at is not None and solved.steps == solved.solved_at and solved.metrics[-1][1] < 0.01
+
+
+def test_one_step_is_the_formula():
+    task = Adding(5)
+    cell = tg.RNNCell(2, 3, rng=0)
+    model = SequenceModel(cell, task, rng=1)
+    before = {name: np.array(p.data) for name, p in model.parameters().items()}
+    history = fit(model, task, SGD(model, lr=0.1), 1, batch_size=4, seed=7, **QUIET)
+    same = SequenceModel(tg.RNNCell(2, 3, rng=0), task, rng=1)
+    inputs, targets = task.batch(np.random.default_rng(7), 4)
+    loss = task.loss(same(inputs)[0], targets)
+    loss.backward()
+    assert history.losses == [loss.item()]
+    for name, p in same.parameters().items():
+        np.testing.assert_allclose(model.parameters()[name].data, before[name] - 0.1 * p.grad.data, rtol=1e-14)
+    norm = np.sqrt(sum(np.sum(p.grad.data**2) for p in same.parameters().values()))
+    assert history.norms == [pytest.approx(norm, rel=1e-12)]
+
+
+def test_clipping_bounds_the_step():
+    for options, bound in (({"clip_norm": 1e-3}, 1e-3), ({"clip_value": 1e-3}, np.sqrt(400) * 1e-3)):
+        task = Adding(5)
+        model = SequenceModel(tg.RNNCell(2, 3, rng=0), task, rng=1)
+        before = {name: np.array(p.data) for name, p in model.parameters().items()}
+        fit(model, task, SGD(model, lr=1.0), 1, **options, **QUIET)
+        moved = np.sqrt(sum(np.sum((p.data - before[name]) ** 2) for name, p in model.parameters().items()))
+        assert 0 < moved <= bound * (1 + 1e-12)
+
+
+def test_state_is_carried_over_without_its_history():
+    """A text read in windows gives the gradients of one long sequence that is cut between them."""
+    task = Text("abcdefghij" * 3, length=5)
+    cell = tg.GRUCell(10, 4, rng=0)
+    model = SequenceModel(cell, task, rng=1)
+    frozen = fit(model, task, SGD(model, lr=0.0), 4, batch_size=1, **QUIET)
+    inputs = np.concatenate([task.batch(np.random.default_rng(0), 1, step)[0] for step in (1, 2, 3, 4)])
+    targets = np.concatenate([task.batch(np.random.default_rng(0), 1, step)[1] for step in (1, 2, 3, 4)])
+    whole = task.loss(model(inputs, window=5)[0], targets)
+    assert sum(frozen.losses) == pytest.approx(whole.item(), rel=1e-12)
+    gradient = tg.grad(task.loss(model(inputs[:10], window=5)[0], targets[:10]), cell.weight_hh).data
+    moved = SequenceModel(tg.GRUCell(10, 4, rng=0), task, rng=1)
+    seen = []
+    optimiser = SGD(moved, lr=0.0)
+    fit(
+        moved,
+        task,
+        optimiser,
+        2,
+        batch_size=1,
+        callbacks=[lambda run: seen.append(moved.network.weight_hh.grad.data)],
+        **QUIET,
+    )
+    np.testing.assert_allclose(seen[0] + seen[1], gradient, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("network", [nn.LSTM(2, 4, num_layers=2, dropout=0.5, rng=0), nn.GRU(2, 4, bidirectional=True)])
+def test_stacks_are_trained(network):
+    model, history = short(12, network, window=3)
+    assert history.steps == 12 and np.isfinite(history.losses).all() and model.training
+
+
+def test_dropout_is_off_where_the_metric_is_taken():
+    def metric(dropout):
+        network = nn.LSTM(2, 4, num_layers=2, dropout=dropout, rng=0)
+        return short(1, network, optimiser=SGD, lr=0.0)[1].metrics
+
+    assert metric(0.5) == metric(0.0)
+
+
+class Parity(Task):
+    """A task of one's own, in a few lines."""
+
+    name, inputs, outputs = "sign of the sum", 1, 1
+    baseline, baseline_means = 1.0, "always answer 0"
+    metric_name, solved_below = "MSE", 0.1
+
+    def batch(self, rng, size, step=1):
+        inputs = rng.choice([-1.0, 1.0], (3, size, 1))
+        return inputs, np.sign(inputs.sum(0))
+
+
+class OwnModel:
+    """A model of one's own: no Module, no window."""
+
+    def __init__(self):
+        self.w = tg.Tensor([[0.0]], requires_grad=True)
+
+    def parameters(self):
+        return {"w": self.w}
+
+    def __call__(self, inputs, state=None):
+        return tg.sum(tg.Tensor(inputs), axis=0) @ self.w, None
+
+
+def test_task_and_model_of_ones_own():
+    task, model = Parity(), OwnModel()
+    history = fit(model, task, SGD(model, lr=0.1), 50, **QUIET)
+    # Least squares: E[s sign s] / E[s²] = 1.5 / 3.
+    assert float(model.w.data[0, 0]) == pytest.approx(0.5, abs=0.05) and history.metrics[-1][1] < 0.3
+
+
+# --- it stops where something is NaN or infinite, and says where that began ---
+
+
+class Breaks:
+    """A cell whose forget-like gate divides by zero at one step."""
+
+    input_size, hidden_size, dtype = 2, 1, np.dtype("float64")
+
+    def __init__(self, step):
+        self.step, self.w, self.calls = step, tg.Tensor(np.ones((2, 1)), requires_grad=True), 0
+
+    def parameters(self):
+        return {"w": self.w}
+
+    def initial_state(self, batch):
+        self.calls = 0
+        return tg.Tensor(np.zeros((batch, 1)))
+
+    def __call__(self, x, h):
+        self.calls += 1
+        with tg.scope("gate"):
+            h = tg.tanh(x @ self.w + h)
+            return tg.log(h - h) if self.calls == self.step else h
+
+
+def test_origin_of_an_infinity_in_the_forward_pass():
+    with pytest.raises(
+        Diverged, match=r"step 1: infinity began in log at t=4/gate, of operands \(8, 1\) up to 0"
+    ) as told:
+        short(3, Breaks(4))
+    assert (told.value.step, told.value.op, told.value.scope) == (1, "log", "t=4/gate")
+    assert told.value.history.steps == 0
+
+
+def test_origin_names_the_layer():
+    network = nn.RNN(2, 4, num_layers=2, nonlinearity="identity", rng=0)
+    for name, p in network.parameters().items():
+        if name == "weight_hh_l1":
+            p.data = np.full(p.shape, 1e200)
+    with pytest.raises(Diverged) as told:
+        short(3, network)
+    assert told.value.scope.startswith("t=3/layer 1") and told.value.op == "affine"
+
+
+def test_origin_of_a_gradient_that_is_infinite_though_the_loss_is_not():
+    class Cliff(Breaks):
+        def __call__(self, x, h):
+            self.calls += 1
+            with tg.scope("cliff"):
+                h = h + x @ self.w
+                return h * 0.0 + tg.sqrt(h * 0.0) if self.calls == self.step else h
+
+    with pytest.raises(Diverged, match=r"step 1: the gradient became (infinity|NaN) in the derivative of sqrt") as told:
+        short(3, Cliff(5))
+    assert told.value.op == "sqrt" and told.value.scope == "t=5/cliff"
+
+
+def test_origin_in_a_parameter_or_an_input():
+    with pytest.raises(Diverged, match=r"step 2: (NaN|infinity) .*") as told:
+        short(5, tg.RNNCell(2, 4, nonlinearity="identity", rng=0), optimiser=SGD, lr=1e200)
+    assert told.value.history.steps == 1
+
+    class Bad(Adding):
+        def batch(self, rng, size, step=1):
+            inputs, targets = super().batch(rng, size)
+            inputs[2, 0, 0] = np.nan if step == 3 else inputs[2, 0, 0]
+            return inputs, targets
+
+    with pytest.raises(Diverged, match="step 3: NaN in x, an input of affine at t=3"):
+        short(5, tg.RNNCell(2, 4, rng=0), Bad(8))
+    model = SequenceModel(tg.RNNCell(2, 4, rng=0), Adding(8), rng=1)
+    model.head.weight.data = np.full(model.head.weight.shape, np.inf)
+    with pytest.raises(Diverged, match=r"infinity in the parameter head\.weight"):
+        fit(model, Adding(8), SGD(model), 1, **QUIET)
+
+
+def test_parameters_are_those_before_the_step_that_diverged():
+    network = Breaks(99)
+    model = SequenceModel(network, Adding(8), rng=1)
+
+    def plant(run):
+        if run.step == 3:
+            network.step = 2
+            plant.kept = {name: np.array(p.data) for name, p in model.parameters().items()}
+
+    with pytest.raises(Diverged, match="step 4"):
+        fit(model, Adding(8), Adam(model), 9, callbacks=[plant], **QUIET)
+    for name, p in model.parameters().items():
+        np.testing.assert_array_equal(p.data, plant.kept[name])
+
+
+# --- callbacks and history ---
+
+
+def test_callbacks_and_what_they_return():
+    seen = []
+    probe = every(4, lambda run: {"half": run.step / 2, "gates": np.ones(2)})
+    _, history = short(10, callbacks=[lambda run: seen.append((run.step, run.loss)), probe])
+    assert [step for step, _ in seen] == list(range(1, 11)) and [loss for _, loss in seen] == history.losses
+    assert history.records == [(4, {"half": 2.0, "gates": [1.0, 1.0]}), (8, {"half": 4.0, "gates": [1.0, 1.0]})]
+    with pytest.raises(ValueError, match="never"):
+        every(0, print)
+
+
+def test_history_as_data(tmp_path):
+    _, history = short(20, evaluate_every=8, callbacks=[every(10, lambda run: {"rate": run.optimiser.lr})])
+    assert [step for step, _ in history.metrics] == [8, 16, 20]
+    history.to_json(tmp_path / "history.json")
+    data = json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))
+    assert History.from_dict(data) == history and data["steps"] == 20 and data["solved_at"] is None
+    table = history.table().splitlines()
+    assert table[0].split() == ["step", "loss", "MSE", "gradient", "rate"]
+    assert [line.split()[0] for line in table[1:]] == ["8", "10", "16", "20"]
+    assert float(table[1].split()[1]) == pytest.approx(np.mean(history.losses[:8]), rel=1e-3)
+    assert "20 steps, baseline 0.1667" in repr(history)
+
+
+def test_smooth_begins_at_the_baseline():
+    history = History("t", 2.0, "", "m", 0.0, losses=[1.0] * 3)
+    np.testing.assert_allclose(history.smooth(0.5), [1.5, 1.25, 1.125])
+
+
+def test_chart_has_the_baseline_as_a_dashed_line(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra plot is not installed")
+    _, history = short(20, evaluate_every=5)
+    axes = history.plot()
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert [list(line.get_ydata()) for line in dashed] == [[1 / 6, 1 / 6]]
+    assert any("baseline 0.1667" in text.get_text() for text in axes.texts)
+    history.save(tmp_path / "a.svg")
+    loss_chart({"one": history, "two": history}, tmp_path / "b.svg", title="Two")
+    assert all((tmp_path / name).stat().st_size > 5000 for name in ("a.svg", "b.svg"))
+    with pytest.raises(ValueError, match=r"\.svg"):
+        history.save(tmp_path / "a.txt")
+    with pytest.raises(ValueError, match="no history"):
+        loss_chart({}, tmp_path / "c.svg")
+
+
+def test_baseline_is_printed(capsys):
+    short(2, progress=True)
+    assert "adding, T=8: baseline 0.1667 (always answer 1: the variance" in capsys.readouterr().err
+    short(2)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": 0}, {"evaluate_every": 0}, {"window": 0}])
+def test_what_makes_no_sense_is_refused(options):
+    with pytest.raises(ValueError, match="at least 1"):
+        short(**options)
+
+
+# --- Ctrl-C ---
+
+
+def test_ctrl_c_waits_for_the_step_and_is_then_raised(tmp_path):
+    path = tmp_path / "run.npz"
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="after step 3"):
+        short(callbacks=[lambda run: run.step == 3 and signal.raise_signal(signal.SIGINT)], checkpoint=path)
+    assert signal.getsignal(signal.SIGINT) is handler
+    _, history = short(6, checkpoint=path, resume=True)
+    assert history == short(6)[1]
+
+
+def test_a_second_ctrl_c_is_at_once():
+    def twice(run):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        short(callbacks=[twice])
+
+
+def test_fit_runs_in_another_thread():
+    done = []
+    thread = threading.Thread(target=lambda: done.append(short(2)[1].steps))
+    thread.start()
+    thread.join()
+    assert done == [2]
+
+
+def test_copying_is_learnt_to_its_baseline_first():
+    _, history = short(40, tg.GRUCell(10, 12, rng=0), Copying(5), lr=0.02, clip_norm=1.0)
+    assert history.losses[0] > 2 > history.losses[-1]

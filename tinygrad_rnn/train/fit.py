@@ -1,0 +1,245 @@
+"""fit: the training loop, short enough to be read.
+
+After this file the reader knows what happens between a model that has learnt nothing and one that has: batch, loss,
+gradient, clipping, update, over and over, and from time to time a look at how far it is.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from os import PathLike
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import numpy as np
+
+from ..nn.unroll import window_starts
+from .history import History
+from .optimisers import Optimiser
+from .origin import Diverged
+from .run import Run
+from .tasks import Task
+
+Callback = Callable[[Run], Any]
+
+
+class every:
+    """A callback that is called after every k-th step only.
+
+    Parameters
+    ----------
+    k : int
+    callback : callable
+        Is given the `Run`; a dict that it returns is kept in ``history.records``.
+
+    Examples
+    --------
+    >>> from tinygrad_rnn.train import every
+    >>> every(50, lambda run: {"spectral radius": max(abs(np.linalg.eigvals(run.model.network.weight_hh.data)))}).k
+    50
+    """
+
+    def __init__(self, k: int, callback: Callback) -> None:
+        if k < 1:
+            raise ValueError(f"every {k} steps is never: at least 1")
+        self.k, self.callback = k, callback
+
+    def __call__(self, run: Run) -> Any:
+        """Call back, if it is time."""
+        return self.callback(run) if run.step % self.k == 0 else None
+
+
+def fit(
+    model: Any,
+    task: Task,
+    optimiser: Optimiser,
+    steps: int,
+    *,
+    batch_size: int = 32,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    window: int | None = None,
+    seed: np.random.Generator | int = 0,
+    evaluate_every: int = 50,
+    until_solved: bool = False,
+    callbacks: Iterable[Callback] = (),
+    checkpoint: str | PathLike[str] | None = None,
+    checkpoint_every: int = 100,
+    resume: bool = False,
+    progress: bool = True,
+) -> History:
+    """Train a model on a task.
+
+    Parameters
+    ----------
+    model : callable ``model(inputs, state=None) -> (outputs, state)`` with ``parameters()``
+        A `SequenceModel`, or one of your own.
+    task : Task
+    optimiser : Optimiser
+        Of the model's parameters.
+    steps : int
+        Batches, one update each; counted from the first, also where a run is resumed.
+    batch_size : int
+    clip_norm, clip_value : float, optional
+        Clip the gradient by its norm over all parameters, and by its elements.
+    window : int, optional
+        Truncated BPTT: see `unroll`. The model is then called with ``window=`` as well.
+    seed : int or numpy.random.Generator
+        Draws the batches.
+    evaluate_every : int
+        Steps between two looks at the task's metric.
+    until_solved : bool
+        Stop as soon as one of them finds the task solved.
+    callbacks : iterable of callables
+        Each is given the `Run` after each step, or through `every`; a dict that it returns is kept in the history.
+    checkpoint : path, optional
+        Ending in .npz: where everything that the run depends on is kept, every `checkpoint_every` steps, at the end,
+        and on Ctrl-C. Always a whole file, whenever the process is killed.
+    checkpoint_every : int
+    resume : bool
+        Go on from the checkpoint if there is one, as if nothing had happened, bit for bit.
+    progress : bool
+        Print the baseline, and show a progress bar where standard error is a terminal.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    Diverged
+        If the loss or a gradient becomes NaN or infinite, naming the step, layer and operation in which that began.
+    ValueError
+        If there is a checkpoint already and `resume` is not asked for, or one that is damaged or of another run.
+    KeyboardInterrupt
+        On Ctrl-C, after the step that it fell into, and after the checkpoint.
+
+    Examples
+    --------
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn.train import Adam, Adding, SequenceModel, fit
+    >>> task = Adding(length=10)
+    >>> model = SequenceModel(tg.LSTMCell(2, 8, init="chrono", t_max=10, rng=0), task, rng=1)
+    >>> history = fit(model, task, Adam(model, lr=0.03), steps=60, clip_norm=1.0, progress=False)
+    >>> history.losses[0] > history.baseline > history.losses[-1]
+    True
+    """
+    for name, value in {"steps": steps, "batch_size": batch_size, "evaluate_every": evaluate_every}.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
+    window_starts(1, window)
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "clip_norm": clip_norm,
+        "clip_value": clip_value,
+        "window": window,
+    }
+    settings |= {"seed": seed if isinstance(seed, int) else "a generator", "evaluate_every": evaluate_every}
+    history = History(repr(task), task.baseline, task.baseline_means, task.metric_name, task.solved_below)
+    run = Run(model, task, optimiser, np.random.default_rng(seed), history, settings)
+    path = _begin(run, checkpoint, resume)
+    callbacks = list(callbacks)
+    if run.step == steps and run.step % evaluate_every:
+        run.history.metrics.append((run.step, run.evaluate()))
+    with _Interrupt() as interrupted, _Progress(run, steps, progress) as bar, np.errstate(all="ignore"):
+        while run.step < steps and not (until_solved and run.history.solved_at):
+            try:
+                run.train_step()
+            except Diverged as error:
+                error.history = run.history
+                raise
+            if run.step % evaluate_every == 0 or run.step == steps:
+                run.history.metrics.append((run.step, run.evaluate()))
+            _call_back(run, callbacks)
+            bar.show()
+            done = run.step == steps or (until_solved and run.history.solved_at is not None)
+            if path and (run.step % checkpoint_every == 0 or done or interrupted):
+                run.save(path)
+            if interrupted:
+                raise KeyboardInterrupt(f"stopped after step {run.step}")
+    return run.history
+
+
+def _begin(run: Run, checkpoint: str | PathLike[str] | None, resume: bool) -> Path | None:
+    """Load the checkpoint, or write the first one, so that it is known before long work that it can be written."""
+    if checkpoint is None:
+        if resume:
+            raise ValueError("resume=True needs to know the checkpoint")
+        return None
+    path = Path(checkpoint)
+    if path.suffix.lower() != ".npz":
+        raise ValueError(f"{path}: a checkpoint's name ends in .npz")
+    if path.exists() and not resume:
+        raise ValueError(f"{path} is there already: resume=True goes on from it")
+    if path.exists():
+        run.load(path)
+    else:
+        run.save(path)
+    return path
+
+
+def _call_back(run: Run, callbacks: Iterable[Callback]) -> None:
+    record: dict[str, Any] = {}
+    for callback in callbacks:
+        told = callback(run)
+        if isinstance(told, dict):
+            record |= {name: np.asarray(value).tolist() for name, value in told.items()}
+    if record:
+        run.history.records.append((run.step, record))
+
+
+class _Interrupt:
+    """Ctrl-C between two steps: one that falls into a step is true once the step is done; a second one is at once."""
+
+    def __enter__(self) -> _Interrupt:
+        self.asked = False
+        # Only the main thread may say what a signal does; elsewhere nobody is interrupted either.
+        self.main = threading.current_thread() is threading.main_thread()
+        self.old = signal.getsignal(signal.SIGINT)
+        self.main = self.main and self.old is not None
+        if self.main:
+            signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+    def __exit__(self, *exception: object) -> None:
+        if self.main:
+            signal.signal(signal.SIGINT, self.old)
+
+
+class _Progress:
+    """The baseline in one line, and a bar, on standard error."""
+
+    def __init__(self, run: Run, steps: int, wanted: bool) -> None:
+        self.run, self.bar = run, cast(Any, None)
+        if wanted:
+            from tqdm import tqdm
+
+            print(f"{run.task!r}: baseline {run.task.baseline:.4g} ({run.task.baseline_means})", file=sys.stderr)
+            self.bar = tqdm(total=steps, initial=run.step, unit="step", disable=None, dynamic_ncols=True)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def show(self) -> None:
+        if self.bar is None:
+            return
+        history = self.run.history
+        metric = f", {history.metric_name} {history.metrics[-1][1]:.4g}" if history.metrics else ""
+        self.bar.set_postfix_str(f"loss {history.losses[-1]:.4g}{metric}", refresh=False)
+        self.bar.update()
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.close()

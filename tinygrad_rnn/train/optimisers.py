@@ -1,0 +1,346 @@
+"""Optimisers: how a gradient becomes a step, with PyTorch's formulas, defaults and state.
+
+After this file the reader knows each update as a few lines of arithmetic on arrays: no graph is involved any more.
+Clipping, which acts on the gradients before the step, stands at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph.model import norm_of
+from ..tensor import Tensor
+
+Array = NDArray[Any]
+Slots = dict[str, Array]  # what an optimiser remembers of one parameter
+
+
+def named(parameters: Any) -> dict[str, Tensor]:
+    """Parameters by name: those of a module or cell, of a mapping, or of a sequence, by position.
+
+    Raises
+    ------
+    TypeError
+        For anything that is no leaf with a gradient.
+    ValueError
+        If there are none.
+    """
+    if callable(getattr(parameters, "parameters", None)):
+        parameters = parameters.parameters()
+    if not isinstance(parameters, Mapping):
+        tensors = [parameters] if isinstance(parameters, Tensor) else parameters
+        parameters = {str(k): tensor for k, tensor in enumerate(tensors)}
+    if not parameters:
+        raise ValueError("there are no parameters to train")
+    for name, tensor in parameters.items():
+        if not (isinstance(tensor, Tensor) and tensor.requires_grad and tensor.is_leaf):
+            raise TypeError(f"parameter {name} is no Tensor with requires_grad=True that was made by hand")
+    return dict(parameters)
+
+
+class Optimiser:
+    """What the optimisers share: the parameters, what is remembered of each, and how that is saved.
+
+    Parameters
+    ----------
+    parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
+    lr : float
+        Learning rate; may be assigned during training.
+    weight_decay : float
+        Adds weight_decay · θ to the gradient.
+
+    Attributes
+    ----------
+    state : dict of str to dict of str to array
+        By parameter, under the names that `torch.optim` uses.
+    """
+
+    def __init__(self, parameters: Any, lr: float, weight_decay: float = 0.0, **options: Any) -> None:
+        self.parameters = named(parameters)
+        for name, value in {"lr": lr, "weight_decay": weight_decay, **options}.items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any((isinstance(v, bool) and name not in FLAGS) or not 0 <= v < np.inf for v in numbers):
+                raise ValueError(f"{name}={value!r} must be a number, zero or more")
+        self.lr, self.weight_decay, self.options = lr, weight_decay, options
+        self.state: dict[str, Slots] = {}
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        for name, parameter in self.parameters.items():
+            if parameter.grad is None:
+                continue
+            g = parameter.grad.data
+            if self.weight_decay:
+                g = g + self.weight_decay * parameter.data
+            slots = self.state.setdefault(name, {})
+            slots["step"] = np.asarray(slots.get("step", 0.0) + 1.0)
+            parameter.data = parameter.data - self.change(g, slots, **self.options)
+
+    def change(self, g: Array, slots: Slots, **options: Any) -> Array:
+        """What is subtracted from a parameter whose gradient is g; updates the slots."""
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Forget the gradients, which otherwise add up."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Array]:
+        """Everything that is remembered, as ``"parameter/slot"`` to array, and ``"lr"``."""
+        slots = {f"{name}/{slot}": array.copy() for name, own in self.state.items() for slot, array in own.items()}
+        return slots | {"lr": np.array(self.lr)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what another optimiser of the same kind, for the same parameters, remembers.
+
+        Raises
+        ------
+        ValueError
+            If an entry belongs to no parameter, or has another shape.
+        """
+        state: dict[str, Slots] = {}
+        for key, value in state_dict.items():
+            name, _, slot = key.rpartition("/")
+            if key == "lr":
+                continue
+            if name not in self.parameters or np.shape(value) not in ((), self.parameters[name].shape):
+                raise ValueError(f"{key} of shape {np.shape(value)} does not fit {self!r}")
+            state.setdefault(name, {})[slot] = np.array(value)
+        self.state = state
+        if "lr" in state_dict:
+            self.lr = float(state_dict["lr"])
+
+    def __repr__(self) -> str:
+        options = {"lr": self.lr, **self.options, "weight_decay": self.weight_decay}
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in options.items())})"
+
+
+FLAGS = {"nesterov", "centered"}
+
+
+class SGD(Optimiser):
+    """Gradient descent: θ ← θ - lr g. With momentum μ, v ← μ v + (1 - dampening) g takes the place of g.
+
+    Parameters
+    ----------
+    parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
+    lr, momentum, dampening, weight_decay : float
+    nesterov : bool
+        g + μ v takes the place of v (Sutskever et al. 2013).
+
+    Examples
+    --------
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn.train import SGD
+    >>> w = tg.Tensor(3.0, requires_grad=True)
+    >>> optimiser = SGD([w], lr=0.1)
+    >>> (w * w).backward()
+    >>> optimiser.step()
+    >>> round(float(w.data), 12)
+    2.4
+    """
+
+    def __init__(
+        self,
+        parameters: Any,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        *,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if nesterov and (momentum == 0 or dampening):
+            raise ValueError("nesterov=True needs a momentum, and no dampening")
+        super().__init__(parameters, lr, weight_decay, momentum=momentum, dampening=dampening, nesterov=nesterov)
+
+    def change(self, g: Array, slots: Slots, **options: Any) -> Array:
+        """The learning rate times the gradient, or times its running sum."""
+        momentum = options["momentum"]
+        if momentum:
+            old = slots.get("momentum_buffer")
+            slots["momentum_buffer"] = v = g if old is None else momentum * old + (1 - options["dampening"]) * g
+            g = g + momentum * v if options["nesterov"] else v
+        return self.lr * g
+
+
+class Adagrad(Optimiser):
+    """θ ← θ - lr g / (√Σg² + ε), the sum over all steps so far (Duchi, Hazan and Singer 2011).
+
+    Parameters
+    ----------
+    parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
+    lr, lr_decay, weight_decay, initial_accumulator_value, eps : float
+        lr is divided by 1 + (step - 1) · lr_decay; the sum begins at initial_accumulator_value.
+    """
+
+    def __init__(
+        self,
+        parameters: Any,
+        lr: float = 1e-2,
+        *,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ) -> None:
+        initial = {"initial_accumulator_value": initial_accumulator_value}
+        super().__init__(parameters, lr, weight_decay, lr_decay=lr_decay, **initial, eps=eps)
+
+    def change(self, g: Array, slots: Slots, **options: Any) -> Array:
+        """The learning rate times the gradient over the root of all its squares."""
+        start = np.full_like(g, options["initial_accumulator_value"])
+        slots["sum"] = slots.get("sum", start) + g * g
+        lr = self.lr / (1 + (float(slots["step"]) - 1) * options["lr_decay"])
+        change: Array = lr * g / (np.sqrt(slots["sum"]) + options["eps"])
+        return change
+
+
+class RMSprop(Optimiser):
+    """θ ← θ - lr g / (√v + ε), v a running mean of g² (Tieleman and Hinton 2012).
+
+    Parameters
+    ----------
+    parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
+    lr, alpha, eps, weight_decay, momentum : float
+        v ← alpha v + (1 - alpha) g².
+    centered : bool
+        v is the running variance instead.
+    """
+
+    def __init__(
+        self,
+        parameters: Any,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay, alpha=alpha, eps=eps, momentum=momentum, centered=centered)
+
+    def change(self, g: Array, slots: Slots, **options: Any) -> Array:
+        """The learning rate times the gradient over its usual size."""
+        alpha = options["alpha"]
+        slots["square_avg"] = v = alpha * slots.get("square_avg", np.zeros_like(g)) + (1 - alpha) * g * g
+        if options["centered"]:
+            slots["grad_avg"] = m = alpha * slots.get("grad_avg", np.zeros_like(g)) + (1 - alpha) * g
+            v = v - m * m
+        change = g / (np.sqrt(v) + options["eps"])
+        if options["momentum"]:
+            old = slots.get("momentum_buffer", np.zeros_like(g))
+            slots["momentum_buffer"] = change = options["momentum"] * old + change
+        return np.asarray(self.lr * change)
+
+
+class Adam(Optimiser):
+    """θ ← θ - lr m̂ / (√v̂ + ε), running means of g and g², each corrected for its start at zero (Kingma and Ba 2015).
+
+    Parameters
+    ----------
+    parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
+    lr : float
+    betas : (float, float)
+        m ← β₁ m + (1 - β₁) g, v ← β₂ v + (1 - β₂) g².
+    eps, weight_decay : float
+    """
+
+    def __init__(
+        self,
+        parameters: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay, betas=tuple(betas), eps=eps)
+        if max(betas) >= 1:
+            raise ValueError(f"betas={betas!r} must be two numbers below 1")
+
+    def change(self, g: Array, slots: Slots, **options: Any) -> Array:
+        """The learning rate times the mean gradient over its usual size."""
+        (b1, b2), t = options["betas"], float(slots["step"])
+        slots["exp_avg"] = m = b1 * slots.get("exp_avg", np.zeros_like(g)) + (1 - b1) * g
+        slots["exp_avg_sq"] = v = b2 * slots.get("exp_avg_sq", np.zeros_like(g)) + (1 - b2) * g * g
+        change: Array = self.lr / (1 - b1**t) * m / (np.sqrt(v) / np.sqrt(1 - b2**t) + options["eps"])
+        return change
+
+
+OPTIMISERS: dict[str, type[Optimiser]] = {kind.__name__.lower(): kind for kind in (SGD, Adagrad, RMSprop, Adam)}
+
+
+# --- clipping ---
+
+
+def grad_norm(parameters: Any) -> float:
+    """The L2 norm of all gradients taken as one long vector, without overflow on the way."""
+    sizes = [norm_of(p.grad.data) for p in named(parameters).values() if p.grad is not None]
+    return norm_of(np.array(sizes))
+
+
+def clip_grad_norm(parameters: Any, max_norm: float) -> float:
+    """Shorten the gradient, taken as one vector over all parameters, to `max_norm` where it is longer.
+
+    Its direction stays (Pascanu, Mikolov and Bengio 2013: g ← g · max_norm / ‖g‖).
+
+    Parameters
+    ----------
+    parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
+    max_norm : float
+        Positive.
+
+    Returns
+    -------
+    float
+        The norm before.
+
+    Raises
+    ------
+    FloatingPointError
+        If a gradient is infinite or NaN: it has no direction left.
+
+    Examples
+    --------
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn.train import clip_grad_norm
+    >>> w = tg.Tensor([3.0, 4.0], requires_grad=True)
+    >>> tg.sum(w * w).backward()
+    >>> clip_grad_norm([w], 1.0)
+    10.0
+    >>> w.grad
+    Tensor([0.6, 0.8])
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm={max_norm!r} must be positive")
+    tensors = named(parameters)
+    norm = grad_norm(tensors)
+    if not np.isfinite(norm):
+        raise FloatingPointError(f"the gradient's norm is {norm}: clipping cannot mend what has no direction")
+    if norm > max_norm:
+        for tensor in tensors.values():
+            if tensor.grad is not None:
+                tensor.grad = Tensor(tensor.grad.data * (max_norm / norm))
+    return norm
+
+
+def clip_grad_value(parameters: Any, limit: float) -> None:
+    """Bring every element of the gradients into ±limit; the direction may change (`clip_grad_norm` keeps it).
+
+    Parameters
+    ----------
+    parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
+    limit : float
+        Positive.
+    """
+    if not limit > 0:
+        raise ValueError(f"limit={limit!r} must be positive")
+    for tensor in named(parameters).values():
+        if tensor.grad is not None:
+            tensor.grad = Tensor(np.clip(tensor.grad.data, -limit, limit))

@@ -1,0 +1,212 @@
+"""Run: a training run as it stands, one step, and its checkpoint.
+
+After this file the reader knows everything that a step of training depends on: parameters, what the optimiser
+remembers, the generators, the number of the step, the state that is carried over. Whoever saves all of it can be killed
+and goes on as if nothing had happened, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from ..nn.unroll import cut
+from ..nn.weights import load, save
+from ..scope import no_grad
+from ..tensor import Tensor, raw
+from .history import History
+from .optimisers import Optimiser, clip_grad_norm, clip_grad_value, grad_norm
+from .origin import Diverged, origin
+from .tasks import Batch, Task
+
+Gradients = Callable[[Any, Batch, Any], tuple[float, Any]]
+"""``(model, batch, state) -> (loss, state)``, which leaves the gradients in the parameters' ``.grad``."""
+
+
+@dataclass
+class Run:
+    """A training run as it stands, which is what callbacks are given; they may look at all of it.
+
+    Attributes
+    ----------
+    model, task, optimiser
+        As given to `fit`.
+    rng : numpy.random.Generator
+        Draws the batches.
+    history : History
+    settings : dict
+        What else `fit` was told and the numbers depend on.
+    step : int
+        Steps done.
+    state : Any
+        Of the model after the last batch, without history.
+    """
+
+    model: Any
+    task: Task
+    optimiser: Optimiser
+    rng: np.random.Generator
+    history: History
+    settings: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+    state: Any = None
+
+    @property
+    def loss(self) -> float:
+        """The loss of the last step; NaN before the first."""
+        return self.history.losses[-1] if self.history.losses else math.nan
+
+    def train_step(self, derived: Gradients | None = None) -> None:
+        """One batch, forward and back, and one update.
+
+        Raises
+        ------
+        Diverged
+            If the loss or a gradient is not finite; the parameters are then those before the step.
+        """
+        number, settings = self.step + 1, self.settings
+        batch = self.task.batch(self.rng, settings["batch_size"], number)
+        state = None if self.task.fresh(number) else self.state
+        before = [generator.bit_generator.state for _, generator in generators(self.model)]
+        self.optimiser.zero_grad()
+        loss, state = derived(self.model, batch, state) if derived else self._gradients(batch, state, number)
+        norm = grad_norm(self.optimiser.parameters)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            for (_, generator), old in zip(generators(self.model), before, strict=True):
+                generator.bit_generator.state = old  # so that dropout drops the same again
+            raise self._diverged(batch, None if self.task.fresh(number) else self.state, number)
+        if settings["clip_norm"] is not None:
+            clip_grad_norm(self.optimiser.parameters, settings["clip_norm"])
+        if settings["clip_value"] is not None:
+            clip_grad_value(self.optimiser.parameters, settings["clip_value"])
+        self.optimiser.step()
+        self.step, self.state = number, cut(state) if state is not None else None
+        self.history.losses.append(loss)
+        self.history.norms.append(norm)
+
+    def forward(self, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+        """The loss of a batch, with its graph, and the state after it."""
+        window = self.settings["window"]
+        outputs, state = self.model(batch[0], state, **({} if window is None else {"window": window}))
+        return self.task.loss(outputs, batch[1]), state
+
+    def _gradients(self, batch: Batch, state: Any, number: int) -> tuple[float, Any]:
+        loss, state = self.forward(batch, state)
+        value = float(loss.item())
+        if not math.isfinite(value):
+            raise origin(number, loss, self.optimiser.parameters)
+        loss.backward(retain_graph=False)
+        return value, state
+
+    def _diverged(self, batch: Batch, state: Any, number: int) -> Diverged:
+        """The same step again, watched."""
+        return origin(number, self.forward(batch, state)[0], self.optimiser.parameters)
+
+    def evaluate(self) -> float:
+        """The task's metric on its test sequences, without dropout, without a graph."""
+        inputs, targets = self.task.test_batch()
+        training = getattr(self.model, "training", None)
+        if training:
+            self.model.eval()
+        with no_grad():
+            outputs, _ = self.model(inputs)
+        if training:
+            self.model.train()
+        return self.task.metric(np.asarray(raw(outputs)), targets)
+
+    # --- checkpoints ---
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on where another stopped."""
+        inputs, _ = self.task.test_batch()
+        return {
+            "task": repr(self.task),
+            "its data": zlib.crc32(np.ascontiguousarray(inputs).tobytes()),
+            "model": repr(self.model),
+            "optimiser": repr(self.optimiser).replace(f"lr={self.optimiser.lr}, ", ""),
+            **self.settings,
+        }
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a checkpoint, whole or not at all: an .npz file of plain arrays."""
+        states = self.state if isinstance(self.state, tuple) else (self.state,) * (self.state is not None)
+        about = {
+            "step": self.step,
+            "identity": self.identity(),
+            "rng": [_told(generator) for _, generator in self._generators()],
+            "history": self.history.to_dict(),
+            "tuple": isinstance(self.state, tuple),
+        }
+        text = json.dumps(about, ensure_ascii=False).encode("utf-8")
+        arrays = {f"model/{name}": np.array(p.data) for name, p in self.optimiser.parameters.items()}
+        arrays |= {f"optimiser/{name}": array for name, array in self.optimiser.state_dict().items()}
+        arrays |= {f"state/{k}": np.array(raw(state)) for k, state in enumerate(states)}
+        save(path, arrays | {"about": np.frombuffer(text, np.uint8)})
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Go on where a checkpoint was written.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged, or belongs to another run: the message lists what differs.
+        """
+        arrays = load(path)
+        try:
+            about = json.loads(arrays.pop("about").tobytes().decode("utf-8"))
+            parts: dict[str, dict[str, Any]] = {"model": {}, "optimiser": {}, "state": {}}
+            for key, array in arrays.items():
+                part, _, name = key.partition("/")
+                parts[part][name] = array
+            history, step, theirs = History.from_dict(about["history"]), int(about["step"]), about["identity"]
+            states, seen = tuple(Tensor(a) for a in parts["state"].values()), about["rng"]
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no checkpoint of a training run: {error!r}") from error
+        ours = json.loads(json.dumps(self.identity()))
+        differ = [
+            f"{name} was {theirs.get(name)!r}, now {now!r}" for name, now in ours.items() if theirs.get(name) != now
+        ]
+        own = self.optimiser.parameters
+        if differ or parts["model"].keys() != own.keys() or len(seen) != len(self._generators()):
+            raise ValueError(f"{path} belongs to another run: {'; '.join(differ) or 'it has other parameters'}")
+        for name, array in parts["model"].items():
+            own[name].data = array
+        self.optimiser.load_state_dict(parts["optimiser"])
+        for (_, generator), state in zip(self._generators(), seen, strict=True):
+            generator.bit_generator.state = state
+        self.history, self.step = history, step
+        # A shorter run looked at its last step out of turn; one that goes on would not have.
+        every = self.settings["evaluate_every"]
+        history.metrics = [(at, value) for at, value in history.metrics if at % every == 0]
+        self.state = None if not states else states if about["tuple"] else states[0]
+
+    def _generators(self) -> list[tuple[str, np.random.Generator]]:
+        return [("batches", self.rng), *generators(self.model)]
+
+
+def generators(model: Any, path: str = "") -> Iterator[tuple[str, np.random.Generator]]:
+    """The random generators among a model's attributes, and those of its parts: dropout draws from them."""
+    for name, value in getattr(model, "__dict__", {}).items():
+        if isinstance(value, np.random.Generator):
+            yield f"{path}{name}", value
+        elif hasattr(value, "parameters"):
+            yield from generators(value, f"{path}{name}.")
+
+
+def _told(generator: np.random.Generator) -> Mapping[str, Any]:
+    """The state of a generator as plain data."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+    told: Mapping[str, Any] = plain(generator.bit_generator.state)
+    return told
