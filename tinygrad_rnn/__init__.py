@@ -37,6 +37,7 @@ A cell is one step of a recurrent network; `unroll` repeats it over a sequence o
 """
 
 from .autodiff import grad, hessian, hvp, jacobian, jvp, vjp
+from .bptt import derive_bptt
 from .draw import draw, draw_side_by_side, gradient_through_time
 from .functions import (
     broadcast_to,
@@ -136,6 +137,7 @@ __all__ = [
     "cos",
     "cross_entropy",
     "cumsum",
+    "derive_bptt",
     "divide",
     "draw",
     "draw_side_by_side",

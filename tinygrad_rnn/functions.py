@@ -251,7 +251,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
 def _shifted(x: Any, axis: Any) -> Any:
     """Subtract the largest element along an axis, a constant that softmax does not see: exp cannot overflow."""
     x = _operand(x)
-    largest = np.max(raw(x), axis=axis, keepdims=True)
+    largest = np.max(raw(x.detach() if hasattr(x, "detach") else x), axis=axis, keepdims=True)
     return x - np.where(np.isfinite(largest), largest, 0.0).astype(x.dtype, copy=False)
 
 

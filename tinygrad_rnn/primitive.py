@@ -145,7 +145,7 @@ def _any_number(forward: Callable[..., Any]) -> Callable[..., Any]:
         except AttributeError:
             tensors = tuple([x if type(x) is Tensor else None for x in operands])
             needs = any([x is not None and x._requires_grad for x in tensors])
-            if all([x is None for x in tensors]):
+            if all([x is None for x in tensors]) or any([hasattr(x, "__primitive__") for x in operands]):
                 return _bare(op, operands, static)
             arrays = tuple([x._data if type(x) is Tensor else lift(x) for x in operands])
         path, recording, _ = CONTEXT.get()
@@ -194,12 +194,12 @@ def _unary(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
     def call(a: Any, b: Any, **static: Any) -> Any:
-        if type(a) is Tensor:
+        if type(a) is Tensor and (type(b) is Tensor or not hasattr(b, "__primitive__")):
             left = a._data
             tensors: tuple[Tensor | None, Tensor | None] = (a, b if type(b) is Tensor else None)
             right, other = (b._data, b._requires_grad) if type(b) is Tensor else (lift(b), False)
             needs = a._requires_grad or other
-        elif type(b) is Tensor:
+        elif type(b) is Tensor and not hasattr(a, "__primitive__"):
             left, right, needs, tensors = lift(a), b._data, b._requires_grad, (None, b)
         else:
             return _bare(cast(Primitive, call), (a, b), static)

@@ -1,0 +1,480 @@
+"""The source: a step and its plan, written as the NumPy program that a person would have written.
+
+After this file the reader knows how equations become lines. A value that is needed after its loop gets an array with
+one row per step (`name[t]`), any other a plain variable; what is used once is written where it is used.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..tensor import OPS
+from .plan import Part, Plan
+from .step import Step, cotangent_name
+from .text import (
+    ATOM,
+    OURS,
+    PRODUCT,
+    RESHAPES,
+    SIGN,
+    VIEWS,
+    all_text,
+    for_all_steps,
+    identifier,
+    in_brackets,
+    is_view,
+    step_text,
+    value_text,
+)
+from .trace import Node
+
+LOOPS = (Part.FORWARD, Part.BACKWARD)
+WIDTH = 100
+
+
+@dataclass
+class Place:
+    """Where a value stands: in a variable, or in row t of an array with one row per step, or t + 1 of a state's."""
+
+    name: str
+    step: str  # how one step writes it
+    all: str  # how all steps at once are written
+
+
+class Source:
+    """The program of a step.
+
+    Attributes
+    ----------
+    text : str
+    constants : dict of str to array
+        Arrays that the cell or the loss holds, by the name that the program gives them.
+    arguments : list of str
+        In the order of the parameters of the program: x, state, parameters, extras of the loss.
+    """
+
+    def __init__(self, step: Step, rewrites: Collection[str], title: str) -> None:
+        self.step, self.plan, self.title = step, Plan(step, rewrites), title
+        self.rewrites = rewrites
+        self.users = self.plan.users()
+        self.places: dict[Node, Place] = {}
+        self.taken = {identifier(n.op) for n in self.plan.order}
+        self.taken |= {"np", "T", "t", "loss", "gradients", "loss_of", "OPS", *OURS, *keyword.kwlist}
+        self.constants: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.indent = 1
+        self.roots = {s.root for s in step.states}
+        self.backs = {s.back for s in step.states if s.back is not None}
+        self.results = self.roots | self.backs
+        self.notes = step.notes
+        self._write()
+        self.text = "\n".join([*self._header(), *self.lines]) + "\n"
+
+    # -- Names and texts --
+
+    def fresh(self, hint: str) -> str:
+        """A name that is not taken yet."""
+        hint, n = identifier(hint), 2
+        name = hint
+        while name in self.taken:
+            name, n = f"{hint}_{n}", n + 1
+        self.taken.add(name)
+        return name
+
+    def variable(self, node: Node, hint: str = "") -> str:
+        """Give a node a variable of its own, the same at every step."""
+        name = self.fresh(hint or node.name or _hint(node))
+        self.places[node] = Place(name, name, name)
+        return name
+
+    def rows(self, node: Node, hint: str = "") -> str:
+        """Give a node an array with one row per step."""
+        name = self.fresh(hint or node.name or _hint(node))
+        self.places[node] = Place(name, f"{name}[t]", name)
+        return name
+
+    def text_of(self, node: Any, level: int = 0, all_steps: bool = False) -> str:
+        """A node, or an array among the static parameters, as it is written in an expression."""
+        if isinstance(node, np.ndarray):
+            return self._constant(node, "index" if node.dtype.kind in "iu" else "mask")
+        place = self.places.get(node)
+        if place is not None:
+            return place.all if all_steps else place.step
+        if node.op == "number":
+            text = value_text(node.value)
+            return in_brackets(text, SIGN if text.startswith("-") else PRODUCT if "/" in text else ATOM, level)
+        if node.op == "constant":
+            if not node.shape:
+                return value_text(node.value[()])
+            return self._constant(node.value, node.name or "constant")
+        if all_steps and node in self.plan.stepped:
+            text, own = all_text(node, lambda x, n: self.text_of(x, n, True), self.plan.changing)
+        else:
+            text, own = step_text(node, lambda x, n: self.text_of(x, n))
+        return in_brackets(text, own, level)
+
+    def _constant(self, array: Any, hint: str) -> str:
+        """The name of an array that the cell or the loss holds."""
+        for name, known in self.constants.items():
+            if known is array:
+                return name
+        name = self.fresh(hint)
+        self.constants[name] = array
+        return name
+
+    def note(self, node: Node) -> str:
+        """The equation that a line comes from."""
+        return self.notes.get(node, "")
+
+    def put(self, text: str, note: str = "") -> None:
+        """One line of the program, and the equation it comes from."""
+        text = "    " * self.indent + text
+        note = note if note and len(note) < 90 else ""
+        if note and len(text) + len(note) > WIDTH:
+            self.lines.append("    " * self.indent + "# " + note)
+            note = ""
+        self.lines.append(f"{text}  # {note}" if note else text)
+
+    # -- The parts of the program, in order --
+
+    def _write(self) -> None:
+        step = self.step
+        self.arguments = [self.variable(step.x, "x")]
+        self.firsts = [self.fresh(f"{s.name}0") for s in step.states]
+        names = [self.variable(leaf, name.replace(".", "_")) for name, leaf in step.parameters.items()]
+        self.arguments += [*self.firsts, *names, *(self.variable(e) for e in step.extras)]
+        self.arguments += ["loss_of"] if step.loss is None else []
+        self.places[step.x] = Place("x", "x[t]", "x")
+        self.put("T = len(x)")
+        self._straight(Part.ONCE)
+        self._states()
+        self._straight(Part.BEFORE)
+        self._loop(Part.FORWARD)
+        self._straight(Part.BETWEEN)
+        self._loss()
+        self._seeds()
+        self._loop(Part.BACKWARD)
+        self._straight(Part.AFTER)
+        self._gradients()
+
+    def _header(self) -> list[str]:
+        body = "\n".join(self.lines)
+        called = {n.op for n in self.plan.order if re.search(rf"(?<![.\w]){identifier(n.op)}\(", body)}
+        ours = sorted(name for name in called if name in OPS and getattr(ops, name, None) is OPS[name])
+        yours = sorted(name for name in called.difference(ours) if name in OPS)
+        lines = ["import numpy as np"]
+        lines += [f"from tinygrad_rnn.ops import {', '.join(ours)}"] if ours else []
+        lines += ["from tinygrad_rnn import OPS", ""] if yours else []
+        lines += [f"{identifier(name)} = OPS[{name!r}].forward" for name in yours]
+        lines += ["", ""]
+        signature = f"def bptt({', '.join(self.arguments)}):"
+        if len(signature) > WIDTH:
+            signature = "def bptt(\n    " + ", ".join(self.arguments) + ",\n):"
+        return [*lines, signature, f'    """{self.title}"""']
+
+    def _states(self) -> None:
+        """An array for every state, with the one before the first step as its row 0."""
+        for first, state in zip(self.firsts, self.step.states, strict=True):
+            name = self.fresh(state.name)
+            self.put(f"{name} = np.empty({self._shape(state.leaf, 'T + 1')}, {value_text(state.leaf.dtype)})")
+            self.put(f"{name}[0] = {first}")
+            self.places[state.leaf] = Place(name, f"{name}[t]", f"{name}[:-1]")
+            state.array = name
+
+    def _shape(self, node: Node, steps: str = "T") -> str:
+        return f"({', '.join([steps, *map(repr, node.shape)])}{',' * (not node.shape)})"
+
+    def _kept(self, node: Node) -> bool:
+        """Whether a node gets a place of its own rather than being written where it is used."""
+        part, users = self.plan.part[node], self._readers(node)
+        if node.op in ("at_t", "total"):
+            return False
+        if node in self.results or (node is self.step.back_x and part in LOOPS):
+            return True
+        if is_view(node) and not (part is Part.ONCE and any(self.plan.part[u] in LOOPS for u in users)):
+            return False
+        crosses = any(self.plan.part[u] is not part for u in users)
+        if part in LOOPS:
+            return crosses or len(users) > 1 or bool(node.name)
+        return not users or len(users) > 1 or any(self.plan.part[u] in LOOPS for u in users)
+
+    def _readers(self, node: Node) -> list[Node]:
+        """Who needs a node, itself or as a view of it that is written where it is used."""
+        found: list[Node] = []
+        for user in self.users[node]:
+            seen_through = is_view(user) and self.plan.part[user] in LOOPS and user not in self.results
+            found += self._readers(user) if seen_through else [user]
+        return found
+
+    def _straight(self, part: Part) -> None:
+        """What is computed outside of the loops."""
+        for node in self.plan.of(part):
+            if part is Part.BETWEEN and node not in self.plan.stepped:
+                continue  # the loss, which comes after
+            if node not in self.places and node.op != "at_t" and self._kept(node):
+                text = self.text_of(node, 0, True)
+                if node in self.plan.stepped:
+                    self.put(f"{self.rows(node)} = {text}", self.note(node))
+                else:
+                    self.put(f"{self.variable(node)} = {text}", self.note(node))
+
+    def _loss(self) -> None:
+        """The loss and its cotangents, from the outputs and the last state."""
+        step = self.step
+        arrays = [s.array for s in step.states]
+        if step.outputs is not None:
+            self.places[step.outputs] = Place(arrays[0], f"{arrays[0]}[1:]", f"{arrays[0]}[1:]")
+        for leaf, name in zip(step.last, arrays, strict=False):
+            self.places[leaf] = Place(name, f"{name}[-1]", f"{name}[-1]")
+        if step.loss is None:
+            given = [self.variable(n) for n in (step.back_outputs, *(s.seed for s in step.states)) if n is not None]
+            last = [f"{name}[-1]" for name in arrays]
+            self.put(f"loss, {', '.join(given)} = loss_of({', '.join([f'{arrays[0]}[1:]', *last])})")
+        for node in self.plan.of(Part.BETWEEN):
+            if node in self.plan.stepped or node in self.places:
+                continue
+            wanted = node is step.loss or node is step.back_outputs
+            if wanted or len(self.users[node]) > 1:
+                text = self.text_of(node)
+                name = "loss" if node is step.loss else "d_outputs" if node is step.back_outputs else ""
+                self.taken.discard(name)
+                self.put(f"{self.variable(node, name)} = {text}", self.note(node))
+        for node in self.plan.order:
+            if node.op == "at_t":
+                name = self.text_of(node.args[0], ATOM)
+                self.places[node] = Place(name, f"{name}[t]", name)
+
+    def _seeds(self) -> None:
+        """What the loss sends back to the last state."""
+        for state in self.step.states:
+            if state.back is None and not self.users.get(state.carry):
+                continue
+            name = self.fresh(cotangent_name(state.name))
+            self.places[state.carry] = Place(name, name, name)
+            if state.seed is None:
+                self.put(f"{name} = np.zeros({state.leaf.shape}, {value_text(state.leaf.dtype)})")
+            else:
+                self.put(f"{name} = {self.text_of(state.seed)}")
+
+    # -- The loops --
+
+    def _loop(self, part: Part) -> None:
+        nodes = [n for n in self.plan.of(part) if self._kept(n)]
+        # What goes on to the next step overwrites what came from the last one, so it comes when that was used.
+        nodes.sort(
+            key=lambda n: part is Part.BACKWARD and n in self.backs and all(u.op == "total" for u in self.users[n])
+        )
+        sums = [n for n in self.plan.order if n.op == "total" and self._in_loop(n)] if part is Part.BACKWARD else []
+        for node in sums:
+            name = self.variable(node, node.name)
+            self.put(f"{name} = np.zeros({node.shape}, {value_text(node.dtype)})")
+        for node in nodes:
+            if self._outlives(node) and node not in self.roots:
+                self.put(f"{self.rows(node)} = np.empty({self._shape(node)}, {value_text(node.dtype)})")
+        if part is Part.FORWARD:
+            self.put("for t in range(T):")
+        else:
+            self.put("for t in reversed(range(T)):")
+        self.indent += 1
+        start = len(self.lines)
+        free = _Variables(self, nodes, part)
+        for i, node in enumerate(nodes):
+            self._statement(i, node, free)
+        if part is Part.FORWARD:
+            for state in self.step.states:
+                if self.places.get(state.root) is None or not self.places[state.root].step.startswith(
+                    state.array + "["
+                ):
+                    self.put(f"{state.array}[t + 1] = {self.text_of(state.root)}")
+        else:
+            for node in sums:
+                self.put(f"{self.places[node].name} += {self.text_of(node.args[0])}", self.note(node))
+            self._hand_back()
+        if len(self.lines) == start:
+            self.put("pass")
+        self.indent -= 1
+
+    def _in_loop(self, total: Node) -> bool:
+        """Whether a sum over all steps is accumulated in the loop, not computed after it."""
+        (part,) = total.args
+        if self.plan.part[part] is not Part.BACKWARD:
+            return False
+        return "batch_weights" not in self.rewrites or not for_all_steps(part, self.plan.changing)
+
+    def _outlives(self, node: Node) -> bool:
+        """Whether a value of a loop is needed after it."""
+        part = self.plan.part[node]
+        if node is self.step.back_x:
+            return True
+        for user in self._readers(node):
+            if user.op == "total" and not self._in_loop(user):
+                return True
+            if user.op != "total" and self.plan.part[user] is not part:
+                return True
+        return False
+
+    def _statement(self, i: int, node: Node, free: _Variables) -> None:
+        text = self.text_of_definition(node)
+        for state in self.step.states:
+            if state.root is node and self.plan.part[node] is Part.FORWARD:
+                array = state.array
+                self.places[node] = Place(array, f"{array}[t + 1]", f"{array}[1:]")
+                self.put(f"{array}[t + 1] = {text}", self.note(node))
+                return
+        if node in self.places:
+            self.put(f"{self.places[node].step} = {text}", self.note(node))
+        else:
+            name = free.choose(i, node)
+            self.places[node] = Place(name, name, name)
+            self.put(f"{name} = {text}", self.note(node))
+
+    def text_of_definition(self, node: Node) -> str:
+        """What computes a node at one step."""
+        return step_text(node, lambda x, n: self.text_of(x, n))[0]
+
+    def _hand_back(self) -> None:
+        """The cotangents of the state, for the step before."""
+        moves = []
+        for state in self.step.states:
+            if state.carry not in self.places:
+                continue
+            name = self.places[state.carry].name
+            text = self.text_of(state.back) if state.back else f"np.zeros_like({name})"
+            if text != name:
+                moves.append((name, text))
+        if moves:
+            self.put(f"{', '.join(n for n, _ in moves)} = {', '.join(t for _, t in moves)}")
+
+    # -- What is returned --
+
+    def total_text(self, node: Node) -> str:
+        """A sum over all steps of what is known for all of them."""
+        (part,) = node.args
+        if part.op == "matmul" and part not in self.places and part.args[0].ndim == part.args[1].ndim == 2:
+            left, right = part.args
+            if left.op == "transpose" and left not in self.places:
+                a = self._flat(left.args[0], left.shape[0])
+                return f"{a}.T @ {self._flat(right, right.shape[1])}"
+        if part.op == "sum" and part not in self.places and part.static["axis"] == (0,) and not part.static["keepdims"]:
+            return f"np.sum({self.text_of(part.args[0], 0, True)}, axis=(0, 1))"
+        return f"np.sum({self.text_of(part, 0, True)}, axis=0)"
+
+    def _flat(self, node: Node, width: int) -> str:
+        """All rows of all steps as one matrix."""
+        while node.op == "reshape" and node not in self.places and node.args[0].shape[-1:] == (width,):
+            node = node.args[0]
+        text = self.text_of(node, ATOM, True)
+        return text if node.ndim == 1 else f"{text}.reshape(-1, {width})"
+
+    def _gradients(self) -> None:
+        """Sums over all steps, and everything that is returned, each in an array of its own."""
+        step = self.step
+        for node in self.plan.of(Part.END):
+            if node in self.places:
+                continue
+            named = node in step.gradients.values()
+            if node.op == "total":
+                text = self.total_text(node)
+            elif named or len(self.users[node]) > 1:
+                text = self.text_of(node)
+            else:
+                continue
+            self.put(f"{self.variable(node)} = {text}", self.note(node))
+        given: set[str] = set()
+
+        def own(node: Node, text: str) -> str:
+            borrowed = not node.args or node.op in ("at_t", *VIEWS, *RESHAPES)
+            fresh = text.isidentifier() and text not in given and not borrowed
+            given.add(text)
+            return text if fresh else f"np.array({text})"
+
+        entries = []
+        for name, gradient in step.gradients.items():
+            leaf = step.parameters[name]
+            zeros = f"np.zeros({leaf.shape}, {value_text(leaf.dtype)})"
+            entries.append((name, zeros if gradient is None else own(gradient, self.text_of(gradient))))
+        if step.back_x is not None:
+            entries.append(("inputs", own(step.back_x, self.text_of(step.back_x, 0, True))))
+        elif step.x.needs:
+            entries.append(("inputs", "np.zeros_like(x)"))
+        states = []
+        for state in step.states:
+            if state.back is None:
+                states.append(f"np.zeros({state.leaf.shape}, {value_text(state.leaf.dtype)})")
+            else:
+                states.append(own(state.back, self.places[state.carry].name))
+        entries.append(("state", _tuple(states) if step.nested else states[0]))
+        last = [f"np.array({s.array}[-1])" for s in step.states]
+        self.put("gradients = {")
+        self.lines += [f"        {name!r}: {text}," for name, text in entries]
+        self.put("}")
+        returned = _tuple(last) if step.nested else last[0]
+        self.put(f"return loss, gradients, {returned}")
+
+
+def _tuple(texts: list[str]) -> str:
+    return f"({', '.join(texts)}{',' * (len(texts) == 1)})"
+
+
+def _hint(node: Node) -> str:
+    """A name for a value that has none."""
+    names = [a.name for a in node.args if a.name]
+    if node.op == "transpose" and names:
+        return f"{names[0]}_T"
+    if node.op == "add" and len(names) == 2 and names[0].partition("_")[0] == names[1].partition("_")[0]:
+        return names[0].partition("_")[0]
+    return "a"
+
+
+class _Variables:
+    """Variables of a loop, which are used again as soon as what they hold is needed no more."""
+
+    def __init__(self, source: Source, nodes: list[Node], part: Part) -> None:
+        self.source = source
+        self.last: dict[Node, int] = {}
+        for i, node in enumerate(nodes):
+            for arg in node.args:
+                self._reads(arg, i)
+        late = [s.back for s in source.step.states] if part is Part.BACKWARD else [s.root for s in source.step.states]
+        for result in late:
+            if result is not None:
+                self._reads(result, len(nodes))
+        for node in source.plan.order:
+            if node.op == "total" and part is Part.BACKWARD and source._in_loop(node):
+                self._reads(node.args[0], len(nodes))
+        self.holds: dict[str, Node] = {}
+        for state in source.step.states:
+            if part is Part.BACKWARD and state.carry in source.places:
+                self.holds[source.places[state.carry].name] = state.carry
+
+    def _reads(self, node: Node, i: int) -> None:
+        waiting = [node]
+        while waiting:
+            node = waiting.pop()
+            self.last[node] = max(self.last.get(node, -1), i)
+            if node not in self.source.places and not self.source._kept(node):
+                waiting += node.args
+
+    def choose(self, i: int, node: Node) -> str:
+        """A variable for what statement i computes: by its own name, if nobody needs what that holds."""
+        hint = node.name or _hint(node)
+        for state in self.source.step.states:
+            if state.back is node:
+                hint = self.source.places[state.carry].name
+        names = [hint, *(f"{hint}_{k}" for k in range(2, 50))]
+        for name in names:
+            if name in self.holds:
+                if self.last.get(self.holds[name], -1) <= i:
+                    break
+            elif name not in self.source.taken:
+                self.source.taken.add(name)
+                break
+        self.holds[name] = node
+        return name

@@ -1,0 +1,184 @@
+"""The loss: traced twice, for T steps and for one step more, so that its program holds for any number of steps.
+
+After this file the reader knows how a program can be specialised on shapes and yet leave T free: what differs between
+the two traces is a function of T (an axis of T rows, a mean's 1 / (T n)), and is written into the source as such.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..tensor import Tensor
+from .step import Step, static_key, sweep
+from .trace import Node, Trace, TraceError, Tracer, naming
+
+Loss = Callable[..., Any]
+
+
+class TInt(int):
+    """An integer of the example that depends on T, and prints how."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class TFloat(float):
+    """A number of the example that depends on T, and prints how."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def arguments(loss: Loss) -> list[str]:
+    """What a loss takes, in order: "outputs", "state" or, for any other parameter, "extra".
+
+    A parameter named ``state`` or ``last...`` gets the last state, the first of the others the outputs h₁ ... h_T.
+    """
+    kinds: list[str] = []
+    for parameter in inspect.signature(loss).parameters.values():
+        if (
+            parameter.kind in (parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY)
+            or parameter.default is not parameter.empty
+        ):
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise TypeError("the loss takes named parameters: outputs, state, and what else is given at each call")
+        of_state = parameter.name == "state" or parameter.name.startswith("last")
+        kinds.append("state" if of_state else "extra" if "outputs" in kinds else "outputs")
+    return kinds
+
+
+def call(loss: Loss, given: dict[str, Any], extras: Sequence[Any]) -> Any:
+    """Call a loss with the outputs, the state and the extras, as its parameters ask for them."""
+    remaining = iter(extras)
+    return loss(*(next(remaining) if kind == "extra" else given[kind] for kind in arguments(loss)))
+
+
+def trace_loss(
+    step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Sequence[Any]
+) -> tuple[list[Node], bool]:
+    """Trace a loss and its cotangents into `step`; says which nodes it took, and whether T is free.
+
+    Parameters
+    ----------
+    outputs : array, shape (T, ..., H)
+    last : arrays of the last state
+    extras : arrays that the loss takes beside them
+    """
+    steps = len(outputs)
+    nodes = _trace(step, loss, outputs, last, extras)
+    found = step.outputs, step.last, step.extras, step.loss, step.back_outputs, [s.seed for s in step.states]
+    try:
+        longer = [np.concatenate([a, a[-1:]]) if a.ndim and len(a) == steps else a for a in (outputs, *extras)]
+        others = _trace(step, loss, longer[0], last, longer[1:])
+        free = _unite(nodes, others, steps)
+    except Exception:  # such as a target of the example's length that the loss holds: then T is not free
+        free = False
+    step.outputs, step.last, step.extras, step.loss, step.back_outputs = found[:5]
+    for state, seed in zip(step.states, found[5], strict=True):
+        state.seed = seed
+    return nodes, free
+
+
+def leave_out(step: Step, outputs: Any) -> None:
+    """Leave the loss to the call: the program is given the cotangents of the outputs and of the last state."""
+    step.back_outputs = Node("given", value=np.asarray(outputs), name="d_outputs")
+    for state in step.states:
+        state.seed = Node("given", value=state.leaf.value, name=f"d_{state.name}")
+
+
+def eager(loss: Loss, nested: bool, extras: Sequence[Any]) -> Callable[..., Any]:
+    """What a program derived without a loss calls between its loops: the engine differentiates the loss."""
+
+    def loss_of(outputs: Any, *last: Any) -> tuple[Any, ...]:
+        h = Tensor(outputs, requires_grad=True, name="outputs")
+        finals = [Tensor(a, requires_grad=True) for a in last]
+        given = {"outputs": h, "state": tuple(finals) if nested else finals[0]}
+        value = call(loss, given, extras)
+        value.backward(retain_graph=False)
+        return value.data, *(np.zeros(x.shape, x.dtype) if x.grad is None else x.grad.data for x in (h, *finals))
+
+    return loss_of
+
+
+def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Sequence[Any]) -> list[Node]:
+    """Trace the loss once, forwards and backwards."""
+    trace = Trace("the loss")
+    h = trace.leaf("outputs", outputs, step.states[0].name, needs=True)
+    finals = [trace.leaf("last", a, s.name, needs=True) for a, s in zip(last, step.states, strict=True)]
+    more = [trace.leaf("extra", a, f"extra_{i}" if i else "target") for i, a in enumerate(extras)]
+    given = {"outputs": h, "state": tuple(finals) if step.nested else finals[0]}
+    with naming():
+        value = call(loss, given, more)
+    if not isinstance(value, Tracer) or value.size != 1 or value.dtype.kind != "f":
+        got = f"{value.dtype} of shape {value.shape}" if isinstance(value, (Tracer, Tensor)) else type(value).__name__
+        raise TraceError(f"the loss must be one number that depends on the outputs or the last state, not {got}")
+    value.node.name = "loss"
+    ones = trace.leaf("constant", np.ones(value.shape, value.dtype), "one")
+    found = sweep(trace, {value.node: ones.node}, set())
+    step.outputs, step.last, step.extras = h.node, [f.node for f in finals], [m.node for m in more]
+    step.loss, step.back_outputs = value.node, found.get(h.node)
+    for state, final in zip(step.states, finals, strict=True):
+        state.seed = found.get(final.node)
+    return trace.nodes
+
+
+def _unite(nodes: list[Node], longer: list[Node], steps: int) -> bool:
+    """Write functions of T where the two traces differ; False if they differ in any other way."""
+    if len(nodes) != len(longer):
+        return False
+    place = {n: i for i, n in enumerate(nodes)}, {n: i for i, n in enumerate(longer)}
+    for a, b in zip(nodes, longer, strict=True):
+        if (a.op, a.keywords, len(a.args)) != (b.op, b.keywords, len(b.args)):
+            return False
+        a.static = {key: united(value, b.static[key], steps) for key, value in a.static.items()}
+        for p, q in zip(a.args, b.args, strict=True):
+            if place[0].get(p) != place[1].get(q) or p.op != q.op:
+                return False
+            if p.op == "number":
+                p.value = united(p.value, q.value, steps)
+            elif p.op == "constant" and static_key(p.value) != static_key(q.value):
+                return False
+    return True
+
+
+def united(a: Any, b: Any, steps: int) -> Any:
+    """The one function of T that is `a` for `steps` and `b` for one more.
+
+    Examples
+    --------
+    >>> united((4, 8), (5, 8), 4), united(1 / 12, 1 / 15, 4), united(3, 4, 4)
+    ((T, 8), 1 / (3 * T), T - 1)
+    """
+    if static_key(a) == static_key(b):
+        return a
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        return tuple([united(p, q, steps) for p, q in zip(a, b, strict=True)])
+    if isinstance(a, slice) and isinstance(b, slice):
+        return slice(*(united(getattr(a, k), getattr(b, k), steps) for k in ("start", "stop", "step")))
+    if type(a) is int and type(b) is int:
+        if a % steps == 0 and b == a // steps * (steps + 1):
+            return _printing(TInt, a, "T" if a == steps else f"{a // steps} * T")
+        if a - steps == b - steps - 1:
+            return _printing(TInt, a, f"T {'+' if a > steps else '-'} {abs(a - steps)}")
+    if isinstance(a, float) and isinstance(b, float) and np.isclose(a * steps, b * (steps + 1), rtol=1e-14, atol=0):
+        inverse = 1 / (a * steps)
+        if abs(inverse - round(inverse)) < 1e-9 * abs(inverse):
+            n = round(inverse)
+            return _printing(TFloat, a, "1 / T" if n == 1 else f"1 / ({n} * T)")
+        return _printing(TFloat, a, f"{a * steps!r} / T")
+    raise TraceError(f"the loss depends on the number of steps in a way that cannot be followed: {a!r}, then {b!r}")
+
+
+def _printing(kind: Any, value: Any, text: str) -> Any:
+    number = kind(value)
+    number.text = text
+    return number

@@ -1,0 +1,370 @@
+"""One step of a cell, and the way back through it: traces turned into equations by the page of derivatives.
+
+After this file the reader knows what derived BPTT derives from: the cell is traced for one step, with placeholders for
+the input, the state and the parameters. The rules then run on the same placeholders, newest equation first, as the
+engine's sweep runs them on arrays, and so write down the backward step. What a step adds to the gradient of a
+parameter is marked as a sum over all steps (`total`).
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..autodiff import unbroadcast
+from ..scope import scope
+from ..tensor import OPS, Tensor
+from .trace import Node, Trace, Tracer, naming
+
+UNARY = {name for name, op in OPS.items() if not op.nary and len(op.rules) == 1}
+NOT_A_FUNCTION = {"getitem", "reshape", "transpose", "broadcast_to", "cast", "negative", "scatter", "square"}
+
+
+@dataclass
+class State:
+    """One array of the recurrent state, as `leaf` before the step and `root` after it, and the cotangents of both.
+
+    `carry` is the cotangent that comes in from the step after, `back` what goes on to the step before, `seed` what the
+    loss gives to the last state; None where it is zero.
+    """
+
+    name: str
+    leaf: Node
+    root: Node
+    carry: Node
+    back: Node | None = None
+    seed: Node | None = None
+    array: str = ""  # the name of the array that holds it at all steps
+
+
+@dataclass
+class Step:
+    """Everything that is known of one step: what the rewrites rewrite and the source is written from."""
+
+    x: Node
+    states: list[State]
+    parameters: dict[str, Node]
+    nested: bool  # whether the state is a tuple
+    gradients: dict[str, Node | None] = field(default_factory=dict)
+    back_x: Node | None = None
+    outputs: Node | None = None  # h at all steps, as the loss sees it
+    last: list[Node] = field(default_factory=list)
+    extras: list[Node] = field(default_factory=list)
+    loss: Node | None = None
+    back_outputs: Node | None = None
+    notes: dict[Node, str] = field(default_factory=dict)  # the equation of a node, for a comment
+    traced: list[Node] = field(default_factory=list)  # every equation, in the order of the trace
+    keep_dead: bool = True  # whether those that nothing needs are computed all the same
+
+    def roots(self) -> list[Node]:
+        """What the program must compute, in the order in which it does."""
+        found = [*(self.traced if self.keep_dead else ()), *(s.root for s in self.states), self.loss, self.back_outputs]
+        found += [s.seed for s in self.states] + [s.back for s in self.states]
+        return [n for n in (*found, *self.gradients.values(), self.back_x) if n is not None]
+
+    def replace(self, new: Mapping[Node, Node]) -> None:
+        """Let every root be its replacement."""
+
+        def get(node: Node | None) -> Any:
+            return None if node is None else new.get(node, node)
+
+        for s in self.states:
+            s.root, s.back, s.seed = get(s.root), get(s.back), get(s.seed)
+        self.gradients = {name: get(g) for name, g in self.gradients.items()}
+        self.back_x, self.loss, self.back_outputs = get(self.back_x), get(self.loss), get(self.back_outputs)
+        self.traced = [get(n) for n in self.traced]
+
+    def order(self) -> list[Node]:
+        """Every node that is needed, operands first, otherwise as traced."""
+        roots = self.roots()
+        needed = set(topological(roots))
+        return topological([*(n for n in self.traced if n in needed), *roots])
+
+
+def topological(roots: Iterable[Node]) -> list[Node]:
+    """Every node that the roots need, operands first."""
+    order: dict[Node, None] = {}
+    waiting = [(node, False) for node in reversed(list(roots))]
+    while waiting:
+        node, done = waiting.pop()
+        if done:
+            order.setdefault(node)
+        elif node not in order:
+            waiting.append((node, True))
+            waiting += [(a, False) for a in reversed(node.args)]
+    return list(order)
+
+
+def cotangent_name(name: str) -> str:
+    """dh, dz_f, d_weight_ih."""
+    return name and (f"d{name}" if len(name.partition("_")[0]) <= 2 else f"d_{name}")
+
+
+def trace_step(
+    cell: Any, parameters: Mapping[str, Tensor], x: Any, state: Any, inputs_need: bool
+) -> tuple[Step, Trace]:
+    """Trace two steps of a copy of the cell; the second must be the first over again."""
+    trace = Trace(repr(cell))
+    leaves = {name: trace.leaf("parameter", p.numpy(), name, p.requires_grad) for name, p in parameters.items()}
+    try:
+        twin = copy.deepcopy(cell, {id(p): leaves[name] for name, p in parameters.items()})
+    except Exception as error:
+        trace.refuse(f"the cell cannot be copied ({type(error).__name__}: {error}), so that tracing could change it")
+    before, segments = _contents(twin), []
+    nested = isinstance(state, (tuple, list))
+    arrays = list(state) if nested else [state]
+    for t in (1, 2):
+        start = len(trace.nodes)
+        given = trace.leaf("input", x[min(t, len(x)) - 1], "x", inputs_need)
+        old = [trace.leaf("state", a, needs=True) for a in arrays]
+        with naming(), scope(f"t={t}"):
+            new = twin(given, tuple(old) if nested else old[0])
+        news = list(new) if nested and isinstance(new, (tuple, list)) else [new]
+        if len(news) != len(old) or not nested == isinstance(new, (tuple, list)):
+            trace.refuse(f"the state goes in as {len(old)} array(s) and comes out in another form: {new!r}")
+        roots = [trace.node_of(v) for v in news]
+        for before_it, root in zip(old, roots, strict=True):
+            if (root.shape, root.dtype) != (before_it.shape, before_it.dtype):
+                what = f"{root.dtype}{root.shape} from {before_it.dtype}{before_it.shape}"
+                trace.refuse(f"the state changes its form from step to step: {what}, {root.line}")
+        segments.append(([given.node, *(o.node for o in old)], trace.nodes[start:], roots))
+        arrays = [root.value for root in roots]
+    _same_step(trace, *segments)
+    after = _contents(twin)
+    for key in before.keys() | after.keys():
+        if before.get(key) != after.get(key):
+            trace.line = _line_with(key, twin)
+            trace.refuse(f"the cell's {key} changes from step to step: put it into the state")
+    first, nodes, roots = segments[0]
+    trace.nodes = nodes
+    states = [State("", leaf, root, leaf) for leaf, root in zip(first[1:], roots, strict=True)]
+    step = Step(first[0], states, {name: leaf.node for name, leaf in leaves.items()}, nested)
+    _give_names(step, nodes)
+    return step, trace
+
+
+def _contents(value: Any, path: str = "", seen: dict[int, Any] | None = None) -> dict[str, Any]:
+    """What a cell holds, by path, in a form that can be compared; tensors and tracers count as fixed."""
+    seen = {} if seen is None else seen
+    if isinstance(value, (Tensor, Tracer)) or id(value) in seen:
+        return {}
+    seen[id(value)] = value
+    if isinstance(value, np.ndarray):
+        return {path: (value.shape, value.dtype.str, value.tobytes())}
+    if isinstance(value, np.random.Generator):
+        return {path: repr(value.bit_generator.state)}
+    if isinstance(value, Mapping):
+        parts: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    elif hasattr(value, "__dict__") and not callable(getattr(value, "__wrapped__", None)) and not _is_code(value):
+        parts = vars(value).items()
+    else:
+        return {path: value if isinstance(value, (int, float, str, bool, bytes, type(None))) else id(value)}
+    found: dict[str, Any] = {}
+    for key, part in parts:
+        found |= _contents(part, f"{path}.{key}".strip("."), seen)
+    return found
+
+
+def _line_with(attribute: str, cell: Any) -> str:
+    """Where a cell's step speaks of an attribute, or else where the step begins."""
+    call = cell if hasattr(cell, "__code__") else type(cell).__call__
+    lines, first = inspect.getsourcelines(call)
+    at = next((i for i, line in enumerate(lines) if f".{attribute.partition('.')[0]}" in line), 0)
+    return f"{os.path.basename(inspect.getfile(call))}:{first + at}: {lines[at].strip()}"
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, type) or hasattr(value, "__code__") or type(value).__name__ == "module"
+
+
+def static_key(value: Any) -> Any:
+    """A static parameter or a constant, in a form that can be compared and hashed."""
+    if isinstance(value, (tuple, list)):
+        return tuple([static_key(v) for v in value])
+    if isinstance(value, dict):
+        return tuple([(k, static_key(v)) for k, v in sorted(value.items())])
+    if isinstance(value, slice):
+        return "slice", value.start, value.stop, value.step
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    return type(value).__name__, value
+
+
+def _same_step(trace: Trace, *segments: tuple[list[Node], list[Node], list[Node]]) -> None:
+    """Refuse a cell whose second step is not the first over again."""
+    signatures = []
+    for leaves, nodes, roots in segments:
+        known: dict[Node, Any] = {n: ("leaf", i) for i, n in enumerate(leaves)} | {n: i for i, n in enumerate(nodes)}
+
+        def name_of(node: Node, known: dict[Node, Any] = known, nodes: list[Node] = nodes) -> Any:
+            if node in known:
+                return known[node]
+            if node.op in ("constant", "number"):
+                return node.op, static_key(node.value)
+            if node.op == "parameter":
+                return node.name
+            trace.line = next((n.line for n in nodes if node in n.args), "the returned state")
+            return trace.refuse("a value of an earlier step was kept and is used again: pass it on in the state")
+
+        signature = [(n.op, static_key(n.static), *map(name_of, n.args), n.line) for n in nodes]
+        signatures.append([*signature, ("returns", *map(name_of, roots), "the returned state")])
+    one, two = signatures
+    for a, b in zip(one, two, strict=False):
+        if a != b:
+            trace.line = b[-1]
+            trace.refuse(f"the cell's second step is not its first over again ({a[0]}, then {b[0]})")
+    if len(one) != len(two):
+        trace.line = max(one, two, key=len)[min(len(one), len(two)) - 1][-1]
+        trace.refuse("the cell's second step is not as long as its first")
+
+
+def _give_names(step: Step, nodes: list[Node]) -> None:
+    """Names a reader expects: of the states, of what goes into a gate (z_f for f), and tanh_c for tanh(c)."""
+    taken = {step.x.name}
+    for i, state in enumerate(step.states):
+        fallback = "h" if i == 0 else f"s{i}"
+        name = (state.root.op not in ("input", "parameter") and state.root.name) or state.leaf.name or fallback
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        state.name = name
+        state.leaf.name = name
+        if state.root.op in OPS and state.root is not state.leaf:
+            state.root.name = name
+    for node in nodes:
+        if node.op in UNARY - NOT_A_FUNCTION:
+            (arg,) = node.args[:1]
+            if not node.name and arg.name and arg.op in OPS:
+                node.name = f"{node.op}_{arg.name}"
+            elif node.name and not arg.name and arg.op in OPS:
+                arg.name = "z" if node.name == step.states[0].name else f"z_{node.name}"
+
+
+def per_step(nodes: Sequence[Node], leaves: Iterable[Node]) -> set[Node]:
+    """Those nodes that depend on the input or the state; all others are the same at every step."""
+    changing = set(leaves)
+    for node in nodes:
+        if not changing.isdisjoint(node.args):
+            changing.add(node)
+    return changing
+
+
+def sweep(trace: Trace, seeds: Mapping[Node, Node], changing: set[Node]) -> dict[Node, Node]:
+    """The cotangent of every node, by the rules: what the engine's sweep does, on tracers.
+
+    Parameters
+    ----------
+    trace : Trace
+        Its nodes so far are walked, newest first; the equations of the way back are appended.
+    seeds : dict of Node to Node
+        Cotangents to start from.
+    changing : set of Node
+        Nodes of a single step. What they contribute to any other node is summed over all steps (`total`).
+    """
+    forward = list(trace.nodes)
+    contributions: dict[Node, list[Node]] = defaultdict(list)
+    cotangents: dict[Node, Node] = {}
+    for node, seed in seeds.items():
+        contributions[node].append(seed)
+
+    def settle(node: Node) -> Node | None:
+        parts = contributions.get(node)
+        if not parts:
+            return None
+        g: Any = Tracer(trace, parts[0])
+        for part in parts[1:]:
+            g = g + Tracer(trace, part)
+        cotangents[node] = g.node
+        if not g.node.name and g.node.op not in ("carry", "at_t"):
+            g.node.name = cotangent_name(node.name)
+        return cotangents[node]
+
+    steps = [n for n in reversed(forward) if n in changing]
+    for node in [*steps, *(n for n in reversed(forward) if n not in changing)]:
+        if not node.needs or node.op not in OPS or (g := settle(node)) is None:
+            continue
+        trace.line = node.line
+        for i, arg in enumerate(node.args[: len(node.args) - len(node.keywords)]):
+            if arg.needs:
+                part = _contribution(trace, g, node, i)
+                if node in changing and arg not in changing:
+                    part = _total(trace, part)
+                contributions[arg].append(part)
+    trace.line = "?"
+    for leaf in list(contributions):
+        if leaf not in cotangents:
+            settle(leaf)
+    trace.line = ""
+    return cotangents
+
+
+def _sum(a: Any, b: Any) -> Tracer:
+    """a + b."""
+    total: Tracer = a + b
+    return total
+
+
+def _total(trace: Trace, part: Node) -> Node:
+    """A contribution of every step, summed over all steps."""
+    total = Node("total", (part,), value=part.value, line=trace.line)
+    trace.nodes.append(total)
+    return total
+
+
+def _contribution(trace: Trace, g: Node, node: Node, i: int) -> Node:
+    """What rule i of a node's primitive sends back to its operand, with broadcasting and casts undone."""
+    count = len(node.args) - len(node.keywords)
+    operands = [a.value if a.op == "number" else Tracer(trace, a) for a in node.args]
+    static = node.static | dict(zip(node.keywords, operands[count:], strict=True))
+    rule = OPS[node.op].rules[i]
+    try:
+        result: Any = Tracer(
+            trace, trace.node_of(rule(Tracer(trace, g), Tracer(trace, node), *operands[:count], **static))
+        )
+    except Exception as error:
+        error.add_note(f"in the derivative of {node.op} with respect to operand {i}, at {node.line}")
+        raise
+    if result.shape != node.args[i].shape:
+        result = unbroadcast(result, node.args[i].shape)
+    if result.dtype != node.args[i].dtype:
+        result = OPS["cast"](result, dtype=node.args[i].dtype)
+    return trace.node_of(result)
+
+
+def derive_step(step: Step, trace: Trace) -> None:
+    """Append the way back through the step, and say which equation is which gradient."""
+    forward = list(trace.nodes)
+    changing = per_step(forward, [step.x, *(s.leaf for s in step.states)])
+    seeds: dict[Node, Node] = {}
+    for i, state in enumerate(step.states):
+        ones = np.ones(state.leaf.shape, state.leaf.dtype)
+        carry = trace.leaf("carry", ones, cotangent_name(state.name))
+        state.carry = carry.node
+        if i == 0 and step.back_outputs is not None:
+            at_t = Node("at_t", (step.back_outputs,), value=ones, name="")
+            trace.nodes.append(at_t)
+            carry = _sum(carry, Tracer(trace, at_t))
+            carry.name = cotangent_name(state.name)
+        if not state.root.needs:
+            continue
+        root = state.root
+        g = carry.node if root in changing else _total(trace, carry.node)
+        seeds[root] = g if root not in seeds else _sum(Tracer(trace, seeds[root]), Tracer(trace, g)).node
+    backward = trace.nodes[len(forward) :]
+    trace.nodes = forward
+    found = sweep(trace, seeds, changing)
+    trace.nodes[len(forward) : len(forward)] = backward
+    for state in step.states:
+        state.back = found.get(state.leaf)
+    step.gradients = {name: found.get(leaf) for name, leaf in step.parameters.items() if leaf.needs}
+    step.back_x = found.get(step.x) if step.x.needs else None
+    step.traced += trace.nodes

@@ -1,0 +1,334 @@
+"""Tracing: call a cell with placeholders that write down every primitive applied to them.
+
+After this file the reader knows what a trace is: a list of nodes, each a primitive, its operands and the line of the
+cell that asked for it. A `Tracer` stands where a Tensor would stand. Whatever would need its numbers (``if``,
+``float``, ``.numpy()``) is refused, since a trace that took one branch would be wrong for the other.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..functions import getitem, mean, reshape, sum, transpose
+from ..tensor import NUMPY, OPS, SCALARS, Primitive, Tensor, as_array
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_OURS = tuple(PACKAGE + name for name in ("tensor.py", "primitive.py", "functions.py", "ops.py", "autodiff.py", "bptt"))
+
+# Questions about values: their answers are boolean, have no gradient, and may choose in `where`.
+QUESTIONS: dict[Any, str] = {
+    **{f: f.__name__ for f in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)},
+    **{f: f.__name__ for f in (np.isfinite, np.isnan, np.isinf, np.signbit)},
+    **{f: f.__name__ for f in (np.logical_and, np.logical_or, np.logical_not)},
+    **{np.bitwise_and: "logical_and", np.bitwise_or: "logical_or", np.invert: "logical_not"},
+}
+
+
+class TraceError(TypeError):
+    """The cell or the loss does something that no program for all inputs can be derived from; names the line."""
+
+
+class Node:
+    """One value of a traced step: a leaf, or a primitive applied to earlier nodes.
+
+    Attributes
+    ----------
+    op : str
+        Name of a primitive or of a question about values, or the kind of a leaf: "input", "state", "parameter",
+        "constant", "number", ...
+    args : tuple of Node
+    static : dict
+        Static parameters of the primitive.
+    keywords : tuple of str
+        Names of static parameters that are traced themselves (the condition of `where`): the last of `args`.
+    value : array or number
+        What it is for the example; shape and dtype are read off it.
+    needs : bool
+        Whether a gradient flows to it.
+    name : str
+        What the cell calls it, or "".
+    line : str
+        The line of the cell that computed it.
+    """
+
+    __slots__ = ("args", "dtype", "keywords", "line", "name", "needs", "op", "shape", "static", "value")
+
+    def __init__(
+        self,
+        op: str,
+        args: tuple[Node, ...] = (),
+        static: dict[str, Any] | None = None,
+        *,
+        value: Any,
+        needs: bool = False,
+        name: str = "",
+        line: str = "",
+        keywords: tuple[str, ...] = (),
+    ) -> None:
+        self.op, self.args, self.static, self.keywords = op, args, static or {}, keywords
+        self.value, self.needs, self.name, self.line = value, needs, name, line
+        self.shape: tuple[int, ...] = np.shape(value)
+        self.dtype = np.asarray(value).dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"{self.op}{self.shape}" + (f" {self.name}" if self.name else "")
+
+
+def computed(op: str, args: tuple[Node, ...], static: dict[str, Any], keywords: tuple[str, ...] = ()) -> Node:
+    """A node for a primitive or a question, with what it is for the example."""
+    count = len(args) - len(keywords)
+    values = [a.value for a in args]
+    options = static | dict(zip(keywords, values[count:], strict=True))
+    forward = OPS[op].forward if op in OPS else getattr(np, op)
+    with np.errstate(all="ignore"):
+        value = forward(*values[:count], **options)
+    value = np.asarray(value)
+    needs = op in OPS and any(a.needs for a in args[:count])
+    return Node(op, args, static, value=value, needs=needs, keywords=keywords)
+
+
+class Trace:
+    """What was traced so far, oldest first; `tensors` says which node stands for a Tensor that may be met."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.nodes: list[Node] = []
+        self.line = ""  # set while rules run: a derivative belongs to the line of what it is the derivative of
+
+    def leaf(self, op: str, value: Any, name: str = "", needs: bool = False) -> Tracer:
+        """A placeholder for something given from outside."""
+        return Tracer(self, Node(op, value=value, name=name, needs=needs))
+
+    def node_of(self, value: Any) -> Node:
+        """The node of an operand: a tracer's own, or a constant."""
+        if isinstance(value, Tracer):
+            if value.trace is not self:
+                self.refuse("a value of an earlier step or call was kept and is used again: pass it on in the state")
+            return value.node
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                who = f"{value.name!r} " if value.name else ""
+                self.refuse(f"a tensor {who}that requires a gradient is no attribute of the cell: make it one")
+            return Node("constant", value=value.numpy(), name=value.name or variable_of(value))
+        if type(value) in SCALARS:
+            return Node("number", value=value)
+        return Node("constant", value=as_array(value), name=variable_of(value))
+
+    def apply(self, op: str, operands: tuple[Any, ...], static: dict[str, Any]) -> Tracer:
+        """Write down one application of a primitive or a question."""
+        traced = tuple(key for key, value in static.items() if isinstance(value, Tracer))
+        args = tuple([self.node_of(x) for x in (*operands, *(static[key] for key in traced))])
+        node = computed(op, args, {k: v for k, v in static.items() if k not in traced}, traced)
+        node.line = self.line or where()
+        self.nodes.append(node)
+        return Tracer(self, node)
+
+    def refuse(self, why: str) -> NoReturn:
+        """Raise TraceError with the line at fault."""
+        raise TraceError(f"no program can be derived of {self.subject}: {why}; at {self.line or where()}")
+
+
+class Tracer:
+    """Stands for a Tensor while a cell is traced, and writes down what is done to it."""
+
+    __slots__ = ("node", "trace")
+
+    def __init__(self, trace: Trace, node: Node) -> None:
+        self.trace, self.node = trace, node
+
+    shape = property(lambda self: self.node.shape)
+    dtype = property(lambda self: self.node.dtype)
+    ndim = property(lambda self: len(self.node.shape))
+    size = property(lambda self: int(np.prod(self.node.shape)))
+    T = property(lambda self: transpose(self))
+    requires_grad = property(lambda self: self.node.needs)
+
+    @property
+    def name(self) -> str:
+        """What pictures, and here the source, call it."""
+        return self.node.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.node.name = name
+
+    def __primitive__(self, op: Primitive, operands: tuple[Any, ...], static: dict[str, Any]) -> Tracer:
+        return self.trace.apply(op.name, operands, static)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        if method != "__call__" or options:
+            self.trace.refuse(f"np.{ufunc.__name__} with {method} or options has no derivative")
+        if ufunc in QUESTIONS:
+            return self.trace.apply(QUESTIONS[ufunc], inputs, {})
+        return self._numpy(ufunc, inputs, {})
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if function is np.where and len(args) == 3:
+            return self.trace.apply("where", args[1:], {"condition": args[0]})
+        return self._numpy(function, args, options)
+
+    def _numpy(self, function: Any, args: Any, options: Any) -> Any:
+        if function not in NUMPY or function.__name__ in ("argmax", "argmin", "argsort", "array_equal", "allclose"):
+            self.trace.refuse(f"np.{function.__name__} of a traced value has no derivative rule")
+        return NUMPY[function](*args, **options)
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
+        """As `tinygrad_rnn.sum`."""
+        return sum(self, axis, keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
+        """As `tinygrad_rnn.mean`."""
+        return mean(self, axis, keepdims)
+
+    def reshape(self, *shape: Any) -> Any:
+        """As `tinygrad_rnn.reshape`."""
+        return reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Any:
+        """As `tinygrad_rnn.transpose`."""
+        return transpose(self, axes[0] if len(axes) == 1 else axes or None)
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        """In another dtype; rules ask for it."""
+        return self if dtype == self.dtype else OPS["cast"](self, dtype=np.dtype(dtype))
+
+    def dot(self, other: Any) -> Any:
+        """The matrix product, as rules write it."""
+        return OPS["matmul"](self, other)
+
+    def detach(self) -> Tracer:
+        """The same values, through which no gradient flows."""
+        node = Node("detach", (self.node,), value=self.node.value, line=self.node.line)
+        self.trace.nodes.append(node)
+        return Tracer(self.trace, node)
+
+    data = property(detach)
+
+    def numpy(self) -> Tracer:
+        """The same values, through which no gradient flows."""
+        return self.detach()
+
+    def __getitem__(self, index: Any) -> Any:
+        return getitem(self, index)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a traced scalar")
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __neg__(self) -> Any:
+        return OPS["negative"](self)
+
+    def __pos__(self) -> Tracer:
+        return self
+
+    def __abs__(self) -> Any:
+        return OPS["abs"](self)
+
+    def __invert__(self) -> Tracer:
+        return self.trace.apply("logical_not", (self,), {})
+
+    __hash__ = object.__hash__
+
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
+        self.trace.refuse("tensors are values and are never changed in place")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        self.trace.refuse("a traced value is used as a plain array, which would freeze the example's numbers")
+
+    def __repr__(self) -> str:
+        return f"Tracer({self.node!r})"
+
+
+def _refused(name: str, does: str) -> Callable[..., NoReturn]:
+    def method(self: Tracer, *args: Any) -> NoReturn:
+        self.trace.refuse(f"{does} asks for the numbers of a traced value, on which the program must not depend")
+
+    method.__name__ = name
+    return method
+
+
+for _name, _does in {"bool": "a condition (if, while, and, or)", "float": "float()", "int": "int()"}.items():
+    setattr(Tracer, f"__{_name}__", _refused(f"__{_name}__", _does))
+setattr(Tracer, "__index__", _refused("__index__", "an index"))  # noqa: B010
+setattr(Tracer, "item", _refused("item", ".item()"))  # noqa: B010
+setattr(Tracer, "backward", _refused("backward", ".backward()"))  # noqa: B010
+
+
+def _binary(name: str, swapped: bool) -> Callable[[Tracer, Any], Tracer]:
+    return lambda self, other: self.trace.apply(name, (other, self) if swapped else (self, other), {})
+
+
+for _name, _op in {
+    **dict(add="add", sub="subtract", mul="multiply", truediv="divide", pow="power", matmul="matmul"),
+    **{"and": "logical_and", "or": "logical_or"},
+}.items():
+    setattr(Tracer, f"__{_name}__", _binary(_op, False))
+    setattr(Tracer, f"__r{_name}__", _binary(_op, True))
+for _name, _op in dict(
+    gt="greater", ge="greater_equal", lt="less", le="less_equal", eq="equal", ne="not_equal"
+).items():
+    setattr(Tracer, f"__{_name}__", _binary(_op, False))
+
+
+def _caller() -> Any:
+    """The innermost frame that is not the engine's: the cell's or the loss's own."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.f_back
+    return frame
+
+
+def variable_of(value: Any) -> str:
+    """The variable, or attribute of `self`, that holds an array where it was used; "" if there is none."""
+    frame = _caller()
+    for names in (frame.f_locals, getattr(frame.f_locals.get("self"), "__dict__", {}), frame.f_globals):
+        for name, held in list(names.items()):
+            if held is value:
+                return str(name)
+    return ""
+
+
+def where() -> str:
+    """File, line and text of the innermost line that is not the engine's."""
+    frame = _caller()
+    path, number = frame.f_code.co_filename, frame.f_lineno
+    return f"{os.path.basename(path)}:{number}: {linecache.getline(path, number).strip()}"
+
+
+@contextmanager
+def naming() -> Iterator[None]:
+    """Let values that got no name take that of the local variable which holds them when a function returns.
+
+    Of several functions the outermost decides: what a helper calls ``x`` is a gate to the cell that called it.
+    """
+    found: dict[Node, str] = {}
+
+    def on_event(frame: Any, event: str, _: Any) -> None:
+        if event == "return" and not frame.f_code.co_filename.startswith(_OURS):
+            held = {name: v for name, v in reversed(frame.f_locals.items()) if isinstance(v, Tracer)}
+            found.update({v.node: name for name, v in held.items() if name.isidentifier()})
+
+    previous = sys.getprofile()
+    sys.setprofile(on_event)
+    try:
+        yield
+    finally:
+        sys.setprofile(previous)
+        for node, name in found.items():
+            node.name = node.name or name
