@@ -234,7 +234,7 @@ def test_out_of_memory_is_said(capsys, monkeypatch):
     def no_memory(*arguments, **options):
         raise MemoryError("Unable to allocate 1 TiB")
 
-    monkeypatch.setattr(tg, "unroll", no_memory)
+    monkeypatch.setattr("tinygrad_rnn.nn.stacks.unroll", no_memory)
     assert "not enough memory: Unable to allocate 1 TiB" in refused(capsys, "draw", "rnn")
 
 

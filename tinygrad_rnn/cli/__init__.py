@@ -11,10 +11,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from . import check, draw
+from . import check, draw, train
 from .options import Parser, Problem
 
-COMMANDS = (draw, check)
+COMMANDS = (draw, train, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit code: 0; 1 if what the command looks for was found; 2 after an error, of which one line on standard error
-        tells.
+        tells; 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         # A console that cannot show a file's name is no reason to fail.
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             code, problem = arguments.run(arguments), None
         except (Problem, OSError, MemoryError) as error:
             problem = _describe(error)
+        except KeyboardInterrupt as error:  # the code that shells know for it
+            print("tinygrad-rnn:", str(error) or "interrupted", file=sys.stderr)
+            code, problem = 130, None
     for message in dict.fromkeys(str(warning.message) for warning in noted):
         print("tinygrad-rnn: warning:", " ".join(message.split()), file=sys.stderr)
     if problem is not None:

@@ -57,6 +57,14 @@ def finite(text: str) -> float:
     return value
 
 
+def positive(text: str) -> float:
+    """The type of an option that is a positive number."""
+    value = finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"expected a positive number, found {text!r}")
+    return value
+
+
 def check_writable(target: Path) -> None:
     """Find out before long work whether a file can be put there."""
     if target.is_dir():
@@ -86,10 +94,11 @@ def read_data(arguments: argparse.Namespace) -> tuple[NDArray[np.float64], str]:
         raise Problem(str(error)) from None
 
 
-def add_cell(parser: argparse.ArgumentParser) -> None:
+def add_cell(parser: argparse.ArgumentParser, hidden: int = 8) -> None:
     """Options for a cell and how it is initialised; which cell is `arguments.cell`, one of `NAMES`."""
     add = parser.add_argument
-    add("--hidden", type=whole(1, 10_000), metavar="H", help="hidden units; default: 8")
+    parser.set_defaults(usual_hidden=hidden)
+    add("--hidden", type=whole(1, 10_000), metavar="H", help=f"hidden units; default: {hidden}")
     add("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="default: %(default)s")
     add("--dtype", choices=("float32", "float64"), help="default: float64, or that of --weights")
     add("--init", choices=("pytorch", "keras", "chrono"), help="default: pytorch")
@@ -141,8 +150,11 @@ class Network:
         return run_sequence(self.module, values[None] if first else values[:, None, :])[:2]
 
 
-def build_network(arguments: argparse.Namespace, features: int) -> Network:
-    """The network of `add_cell` or, where a command has it, `add_weights`, for `features` values a step."""
+def build_network(arguments: argparse.Namespace, features: int, t_max: int | None = None) -> Network:
+    """The network of `add_cell` or, where a command has it, `add_weights`, for `features` values a step.
+
+    `t_max` is the longest lag that chrono provides for: by default, the steps that are unrolled.
+    """
     if getattr(arguments, "weights", None) is not None:
         return _load_network(arguments, features)
     for name in ("prefix", "batch_first"):
@@ -150,7 +162,7 @@ def build_network(arguments: argparse.Namespace, features: int) -> Network:
             raise Problem(f"--{name.replace('_', '-')} belongs to --weights")
     if arguments.cell is None:
         raise Problem(f"name a cell ({', '.join(NAMES)}), or a file with --weights (see tinygrad-rnn --help)")
-    cell, initialised = build_cell(arguments, features, t_max=arguments.steps)
+    cell, initialised = build_cell(arguments, features, t_max=t_max or arguments.steps)
     kind = f" ({cell.nonlinearity})" if arguments.cell == "rnn" else ""
     return Network(cell, f"{NAMES[arguments.cell]}{kind}, hidden {cell.hidden_size}", initialised, cell.hidden_size)
 
@@ -159,7 +171,7 @@ def build_cell(arguments: argparse.Namespace, features: int, t_max: int) -> tupl
     """Build the cell of `add_cell`, and say how its parameters were drawn; `t_max` is the longest lag, for chrono."""
     from .. import nn
 
-    init, hidden = arguments.init or "pytorch", arguments.hidden or 8
+    init, hidden = arguments.init or "pytorch", arguments.hidden or arguments.usual_hidden
     own = {name: getattr(arguments, name) for name in BELONGS_TO if getattr(arguments, name) is not None}
     for name in own:
         if BELONGS_TO[name] != arguments.cell:

@@ -1,6 +1,6 @@
 """Training: tasks that need memory, optimisers, clipping, and a loop that can be read, killed and resumed."""
 
-from .fit import every, fit
+from .fit import Interrupted, every, fit
 from .history import History, loss_chart
 from .model import SequenceModel
 from .optimisers import SGD, Adagrad, Adam, Optimiser, RMSprop, clip_grad_norm, clip_grad_value, grad_norm
@@ -17,6 +17,7 @@ __all__ = [
     "Copying",
     "Diverged",
     "History",
+    "Interrupted",
     "Optimiser",
     "RMSprop",
     "Run",

@@ -27,6 +27,14 @@ from .tasks import Task
 Callback = Callable[[Run], Any]
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, which waited for the end of a step; it has the `history`."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"stopped after step {run.step}")
+        self.history = run.history
+
+
 class every:
     """A callback that is called after every k-th step only.
 
@@ -115,8 +123,8 @@ def fit(
         If the loss or a gradient becomes NaN or infinite, naming the step, layer and operation in which that began.
     ValueError
         If there is a checkpoint already and `resume` is not asked for, or one that is damaged or of another run.
-    KeyboardInterrupt
-        On Ctrl-C, after the step that it fell into, and after the checkpoint.
+    Interrupted
+        A KeyboardInterrupt: on Ctrl-C, after the step that it fell into, and after the checkpoint.
 
     Examples
     --------
@@ -159,8 +167,8 @@ def fit(
             done = run.step == steps or (until_solved and run.history.solved_at is not None)
             if path and (run.step % checkpoint_every == 0 or done or interrupted):
                 run.save(path)
-            if interrupted:
-                raise KeyboardInterrupt(f"stopped after step {run.step}")
+            if interrupted and not done:
+                raise Interrupted(run)
     return run.history
 
 

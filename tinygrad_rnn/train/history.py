@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,7 +86,8 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data; `from_dict` takes it back exactly."""
-        return asdict(self) | {"steps": self.steps, "solved_at": self.solved_at}
+        own = {name: list(value) if isinstance(value, list) else value for name, value in vars(self).items()}
+        return own | {"steps": self.steps, "solved_at": self.solved_at}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> History:

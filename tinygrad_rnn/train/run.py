@@ -137,17 +137,20 @@ class Run:
     def save(self, path: str | PathLike[str]) -> None:
         """Write a checkpoint, whole or not at all: an .npz file of plain arrays."""
         states = self.state if isinstance(self.state, tuple) else (self.state,) * (self.state is not None)
+        history = self.history.to_dict()
+        long = {name: np.array(history.pop(name), np.float64) for name in ("losses", "norms")}
         about = {
             "step": self.step,
             "identity": self.identity(),
             "rng": [_told(generator) for _, generator in self._generators()],
-            "history": self.history.to_dict(),
+            "history": history,
             "tuple": isinstance(self.state, tuple),
         }
         text = json.dumps(about, ensure_ascii=False).encode("utf-8")
         arrays = {f"model/{name}": np.array(p.data) for name, p in self.optimiser.parameters.items()}
         arrays |= {f"optimiser/{name}": array for name, array in self.optimiser.state_dict().items()}
         arrays |= {f"state/{k}": np.array(raw(state)) for k, state in enumerate(states)}
+        arrays |= {f"history/{name}": array for name, array in long.items()}
         save(path, arrays | {"about": np.frombuffer(text, np.uint8)})
 
     def load(self, path: str | PathLike[str]) -> None:
@@ -161,11 +164,12 @@ class Run:
         arrays = load(path)
         try:
             about = json.loads(arrays.pop("about").tobytes().decode("utf-8"))
-            parts: dict[str, dict[str, Any]] = {"model": {}, "optimiser": {}, "state": {}}
+            parts: dict[str, dict[str, Any]] = {"model": {}, "optimiser": {}, "state": {}, "history": {}}
             for key, array in arrays.items():
                 part, _, name = key.partition("/")
                 parts[part][name] = array
-            history, step, theirs = History.from_dict(about["history"]), int(about["step"]), about["identity"]
+            long = {name: array.tolist() for name, array in parts["history"].items()}
+            history, step, theirs = History.from_dict(about["history"] | long), int(about["step"]), about["identity"]
             states, seen = tuple(Tensor(a) for a in parts["state"].values()), about["rng"]
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no checkpoint of a training run: {error!r}") from error
