@@ -19,10 +19,12 @@ language = "en-GB"
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
     "numpydoc",
     "sphinx_design",
     "run_python",
     "gallery",
+    "reference",
 ]
 exclude_patterns = ["_build", "ext"]
 templates_path = []

@@ -59,7 +59,7 @@ def identity(scale: float = 1.0) -> Initialiser:
 
 
 def spectral_radius(radius: float) -> Initialiser:
-    """A Gaussian matrix for each gate, scaled so that its largest |eigenvalue| is `radius`."""
+    """A Gaussian matrix for each gate, scaled so that its largest eigenvalue has the modulus `radius`."""
 
     def draw(rng: np.random.Generator, n: int) -> Array:
         matrix = rng.normal(size=(n, n))

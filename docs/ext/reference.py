@@ -1,0 +1,69 @@
+"""The reference: a function of the engine with the formula that is read off its rule.
+
+After this file the reader knows why the formulas on the site cannot be wrong on their own: they are not written there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from tinygrad_rnn.graph.formula import formula
+from tinygrad_rnn.tensor import OPS
+
+# Operands that are not all alike, and static parameters, for a formula to be made of.
+SHAPES = {
+    "matmul": [(2, 3), (3, 4)],
+    "linear": [(2, 3), (4, 3), (4,)],
+    "affine": [(2, 3), (4, 3), (4,), (2, 5), (4, 5), (4,)],
+}
+STATIC: dict[str, dict[str, Any]] = {
+    "leaky_relu": {"slope": 0.01},
+    "clip": {"lo": 0, "hi": 1},
+    "where": {"condition": np.ones(3, bool)},
+}
+
+
+def formulas(name: str) -> list[str]:
+    """What the rules of a primitive compute, one for each operand; empty for what is composed of others."""
+    if name not in OPS:
+        return []
+    op = OPS[name]
+    if op.phrase:
+        return [op.phrase.replace("{axis}", "the axis").replace("{subscripts}", "the subscripts")]
+    arrays = tuple(np.ones(shape) for shape in SHAPES.get(name, [(3,)] * len(op.rules)))
+    static = STATIC.get(name, {})
+    result = np.shape(op.forward(*arrays, **static))
+    return [formula(op, k, arrays, result, static).partition(", Σ over")[0] for k in range(len(op.rules))]
+
+
+class Function(SphinxDirective):
+    """A function of the engine: its signature, its text, and the formula of each operand's derivative."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The entry."""
+        name = self.arguments[0]
+        shown = self.parse_text_to_nodes(f"```{{eval-rst}}\n.. autofunction:: tinygrad_rnn.{name}\n```\n")
+        found = [f"`{text}`" for text in formulas(name)]
+        text = ", ".join(found) if found else "that of the functions it is composed of"
+        return shown + self.parse_text_to_nodes(f"Derivative: {text}.\n")
+
+
+def without_back_links(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Sources do not link back: a name that is a module and a function at once, `draw`, would lead nowhere."""
+    if page.startswith("_modules/") and "body" in context:
+        context["body"] = re.sub(r'<a class="viewcode-back"[^>]*>.*?</a>', "", context["body"])
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("function", Function)
+    app.connect("html-page-context", without_back_links)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,94 @@
+"""The reference is whole: every public name is on it, with an example that runs."""
+
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from pages import blocks
+
+PAGES = sorted((Path(__file__).resolve().parent.parent / "docs" / "api").glob("*.md"))
+PUBLIC = ["", ".nn", ".train", ".testing", ".testing.strategies", ".diagnose", ".bptt", ".draw", ".graph", ".data"]
+ENTRY = re.compile(
+    r"^(?:\.\. auto(?:class|function|exception|data):: (tinygrad_rnn[\w.]+)|```\{function\} (\w+))$", re.MULTILINE
+)
+
+
+def resolve(path):
+    """The object behind a dotted path; a module wins over a function of the same name, as `draw` is both."""
+    parts = path.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:cut])) and sys.modules[".".join(parts[:cut])]
+        except ModuleNotFoundError:
+            continue
+        for part in parts[cut:]:
+            found = getattr(found, part)
+        return found
+    raise AssertionError(path)
+
+
+def entries(text):
+    """The names that a page documents, each with the text up to the next one."""
+    found = list(ENTRY.finditer(text))
+    ends = [*(entry.start() for entry in found[1:]), len(text)][: len(found)]
+    return {
+        (e[1] or f"tinygrad_rnn.{e[2]}"): text[e.end() : end].partition("\n```\n")[2]
+        for e, end in zip(found, ends, strict=True)
+    }
+
+
+def has_example(path, text):
+    """Whether a session shows it, in its docstring or below its entry; a function must be called by its name there."""
+    value, name = resolve(path), path.rpartition(".")[2]
+    sessions = [code for _, code in blocks(text, "python")] + [inspect.getdoc(value) or ""]
+    used = rf">>> .*\b{name}\b" if inspect.isfunction(value) else ">>> "
+    return any(re.search(used, code) for code in sessions)
+
+
+DOCUMENTED = {path: text for page in PAGES for path, text in entries(page.read_text(encoding="utf-8")).items()}
+
+
+def public_names():
+    for suffix in PUBLIC:
+        try:
+            importlib.import_module(f"tinygrad_rnn{suffix}")
+        except ModuleNotFoundError:
+            continue  # not built yet, or without its extra
+        module = sys.modules[f"tinygrad_rnn{suffix}"]
+        for name in module.__all__:
+            if not inspect.ismodule(getattr(module, name)):
+                yield f"tinygrad_rnn{suffix}.{name}", getattr(module, name)
+
+
+def missing(names, documented):
+    """Public names that the reference does not have; the same object may be public in two places."""
+    known = {id(resolve(path)) for path in documented}
+    return [path for path, value in names if id(value) not in known]
+
+
+def test_reference_has_every_public_name():
+    pytest.importorskip("hypothesis")
+    assert missing(public_names(), DOCUMENTED) == []
+
+
+def test_missing_name_is_noticed():
+    fewer = {path: text for path, text in DOCUMENTED.items() if not path.endswith(".vjp")}
+    assert missing(public_names(), fewer) == ["tinygrad_rnn.vjp"]
+
+
+def test_every_entry_has_an_example():
+    assert [path for path, text in DOCUMENTED.items() if not has_example(path, text)] == []
+
+
+def test_missing_example_is_noticed():
+    assert not has_example("tinygrad_rnn.vjp", "")
+    assert has_example("tinygrad_rnn.vjp", "\n```python\n>>> tg.vjp(f, 1.0)\n```\n")
+    assert not has_example("tinygrad_rnn.vjp", "\n```python\n>>> tg.jvp(f, 1.0)\n```\n")
+
+
+def test_every_page_is_in_the_contents():
+    contents = (PAGES[0].parent / "index.md").read_text(encoding="utf-8")
+    assert [page.stem for page in PAGES if page.stem != "index" and f"\n{page.stem}\n" not in contents] == []
