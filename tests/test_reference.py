@@ -44,7 +44,7 @@ def has_example(path, text):
     """Whether a session shows it, in its docstring or below its entry; a function must be called by its name there."""
     value, name = resolve(path), path.rpartition(".")[2]
     sessions = [code for _, code in blocks(text, "python")] + [inspect.getdoc(value) or ""]
-    used = rf">>> .*\b{name}\b" if inspect.isfunction(value) else ">>> "
+    used = rf"(>>>|\.\.\.) .*\b{name}\b" if inspect.isfunction(value) else ">>> "
     return any(re.search(used, code) for code in sessions)
 
 
