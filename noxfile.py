@@ -10,7 +10,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 def tests(session: nox.Session) -> None:
     """All tests, on the built and installed package."""
     session.install(".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
@@ -47,7 +47,14 @@ def mutation(session: nox.Session) -> None:
 def thorough(session: nox.Session) -> None:
     """The property tests with 1000 examples each, half an hour at most."""
     session.install(".[test]")
-    session.run("pytest", *session.posargs, env={"HYPOTHESIS_PROFILE": "thorough"})
+    session.run("pytest", "-n", "auto", *session.posargs, env={"HYPOTHESIS_PROFILE": "thorough"})
+
+
+@nox.session
+def full(session: nox.Session) -> None:
+    """The whole experiments: minutes each."""
+    session.install(".[test]")
+    session.run("pytest", "-n", "auto", "-m", "full", *session.posargs)
 
 
 @nox.session

@@ -124,7 +124,7 @@ def main(arguments: list[str]) -> int:
     # pytest takes the standard streams for itself.
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not slow"]
+    quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not slow and not full"]
     return int(pytest.main([*quiet, *arguments], plugins=[Session(requests, reports)]))
 
 
