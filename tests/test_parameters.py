@@ -114,8 +114,8 @@ def test_rails_are_in_order_and_start_at_their_boxes():
     boxes = {p.node.id: p.rect for p in scene.nodes}
     for rail in scene.rails:
         box = boxes[rail.node.id]
-        assert box.right == pytest.approx(rail.left) and (box.top + box.bottom) / 2 == pytest.approx(rail.y)
-        assert rail.left < scene.frames[0].rect.left and len(rail.taps) == 3
+        assert box.right == pytest.approx(rail.start) and (box.top + box.bottom) / 2 == pytest.approx(rail.y)
+        assert rail.start < scene.frames[0].rect.left and len(rail.taps) == 3
         uses = [stub for stub in stubs(scene) if stub.edge.source == rail.node.id]
         assert sorted(stub.curve[0] for stub in uses) == [(x, rail.y) for x in rail.taps]
 

@@ -11,7 +11,7 @@ import graphviz
 from ..graph.model import Norm, State
 from .geometry import Point
 from .sheet import Sheet, inch
-from .strip import LANE, Lane, Strip
+from .strip import LANE, Lane, Strip, title_of
 from .style import LABEL_SIZE, SMALLEST_NORMAL, clean, number, ramp, subscript
 
 
@@ -20,7 +20,7 @@ def draw_strip(sheet: Sheet, strip: Strip, name: str) -> None:
     rect, theme = strip.rect, sheet.options.theme
     left, pitch = strip.bars
     middle = (rect.left + rect.right) / 2
-    sheet.text((middle, rect.top - 12.0), strip.title, 11.0, bold=True)
+    sheet.text((middle, rect.top - 12.0), title_of(strip.node), 11.0, bold=True)
     for n, lane in enumerate(strip.lanes):
         width = rect.right - rect.left - 2 * (left - rect.left)
         band = {"fillcolor": theme.background, "width": inch(width), "height": inch(LANE)}
@@ -28,7 +28,7 @@ def draw_strip(sheet: Sheet, strip: Strip, name: str) -> None:
         for t, size, state in lane.sizes(sheet.options.norm):
             x = left + (t - strip.steps[0] + 0.5) * pitch
             told = SMALLEST_NORMAL if state == "underflow" else number(size)
-            tip = f"‖∂L/∂{clean(lane.name)}{subscript(str(t))}‖ = {told}"
+            tip = f"‖∂L/∂{clean(lane.symbol)}{subscript(str(t))}‖ = {told}"
             _bar(sheet, f"{name}_{n}_{t}", (x, lane.y - LANE / 2), pitch * 0.86, size, state, tip)
         sheet.text((middle, lane.y - LANE / 2 - 8.0), caption(lane, sheet.options.norm), LABEL_SIZE, muted=True)
 
@@ -37,7 +37,7 @@ def caption(lane: Lane, norm: Norm) -> str:
     """The gradient at both ends of a lane, and by what it changes per step on the way back."""
     sizes = lane.sizes(norm)
     (first, weak, _), (last, strong, _) = sizes[0], sizes[-1]
-    name, factor = clean(lane.name), lane.factor(norm)
+    name, factor = clean(lane.symbol), lane.factor(norm)
     text = f"‖∂L/∂{name}{subscript(str(last))}‖ = {number(strong)}"
     if first != last:
         text = f"‖∂L/∂{name}{subscript(str(first))}‖ = {number(weak)}   …   {text}"

@@ -32,9 +32,10 @@ class Decay:
     Attributes
     ----------
     network, state : str
-        Title of the graph it comes from ("" for a single one), and the state's name.
+        Title of the graph it comes from ("" for a single one), and the state's name: ``h``, or ``h layer 0 reverse``.
     table : tuple of (int, int, float)
-        (time step, lag, norm of the gradient), latest step first; the lag counts steps back from the last one.
+        (time step, lag, norm of the gradient), latest step first; the lag counts steps back from the last one, which
+        for a reverse direction is the first of the sequence.
     slope : float
         Decades per step back in time, by least squares over the norms that are neither zero nor infinite: negative
         where the gradient vanishes. NaN with fewer than two.
@@ -175,8 +176,8 @@ def gradient_through_time(
 
 
 def _decay(network: str, state: str, sizes: Sequence[tuple[int, float]]) -> Decay:
-    last = max(t for t, _ in sizes)
-    table = tuple((t, last - t, size) for t, size in sorted(sizes, reverse=True))
+    last = sizes[-1][0]  # of a reverse direction, the first step of time
+    table = tuple((t, abs(last - t), size) for t, size in reversed(sizes))
     points = [(lag, math.log10(size)) for _, lag, size in table if 0.0 < size < math.inf]
     slope, intercept = math.nan, math.nan
     if len(points) >= 2:

@@ -15,7 +15,8 @@ import graphviz
 from ..graph.model import Edge, GradientGraph, Node, Norm, norm_of, statistics
 from .bars import draw_strip
 from .geometry import union
-from .layout import HEAD, Frame, PlacedEdge, PlacedNode, Scene
+from .row import HEAD
+from .scene import Frame, PlacedEdge, PlacedNode, Scene
 from .legend import NORMS, heading, legend
 from .rails import Rail
 from .sheet import Sheet, inch, num
@@ -110,6 +111,8 @@ def _scene(sheet: Sheet, scene: Scene) -> None:
         _node(sheet, sheet.source, placed)
     for k, rail in enumerate(scene.rails):
         _rail(sheet, rail, f"{prefix}rail{k}")
+    for at, text in scene.titles:
+        sheet.text(at, text, 12.0, bold=True, anchor=0.0)
     for k, strip in enumerate(scene.strips):  # inside its box, which is drawn already
         draw_strip(sheet, strip, f"{prefix}strip{k}")
     nodes = {placed.id: placed.node for placed in scene.nodes}
@@ -123,8 +126,8 @@ def _rail(sheet: Sheet, rail: Rail, name: str) -> None:
     """A thin line in the colour of parameters: it has no number. A dot is where a stub leaves; others only cross."""
     _, colour = sheet.options.theme.roles[rail.look.role]
     paint = {"label": "", "style": "filled", "fillcolor": colour, "penwidth": "0"}
-    right = rail.taps[-1]
-    at, width = ((rail.left + right) / 2, rail.y), inch(right - rail.left)
+    left, right = rail.ends
+    at, width = ((left + right) / 2, rail.y), inch(right - left)
     sheet.node(name, at, shape="box", width=width, height=inch(1.4), **paint)
     for k, x in enumerate(rail.taps):
         sheet.node(f"{name}_{k}", (x, rail.y), shape="ellipse", width=inch(8.0), height=inch(8.0), **paint)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..files import write_whole
 from ..graph.model import Edge, GradientGraph, Level, Norm, norm_of
 from . import engine
-from .layout import Scene, arrange
+from .layout import arrange
+from .scene import Scene
 from .style import MAX_LABELS, THEMES, Options, Scale, clean, scale_of, short
 from .view import MAX_EDGES, SIDE_BY_SIDE, Parameters, View
 

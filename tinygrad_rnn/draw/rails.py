@@ -56,22 +56,32 @@ class Place:
 
 @dataclass(frozen=True)
 class Rail:
-    """The line from a parameter's box to its last stub; `taps` are where stubs leave it."""
+    """The line from a parameter's box, which it leaves at `start`, to its last stub; `taps` are where stubs leave it."""
 
     node: Node
     look: Look
     y: float
-    left: float
+    start: float
     taps: tuple[float, ...]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Left and right end of the line."""
+        return min(self.start, *self.taps), max(self.start, *self.taps)
 
     @property
     def centre(self) -> Point:
         """Of the parameter's box."""
-        return self.left - self.look.width / 2, self.y
+        side = -1.0 if self.start < self.taps[0] else 1.0
+        return self.start + side * self.look.width / 2, self.y
 
     def moved(self, dx: float, dy: float) -> Rail:
         """The same at another place."""
-        return replace(self, y=self.y + dy, left=self.left + dx, taps=tuple(x + dx for x in self.taps))
+        return replace(self, y=self.y + dy, start=self.start + dx, taps=tuple(x + dx for x in self.taps))
+
+    def mirrored(self) -> Rail:
+        """The same with left and right exchanged."""
+        return replace(self, start=-self.start, taps=tuple(-x for x in reversed(self.taps)))
 
 
 @dataclass(frozen=True)

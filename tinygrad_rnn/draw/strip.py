@@ -15,7 +15,7 @@ from ..graph.collapse import state_of
 from ..graph.model import Edge, GradientGraph, Node, Norm, State, norm_of
 from ..graph.steps import is_folded, states
 from .geometry import Point, Rect, line
-from .style import STRIP_SIDE, steps_in
+from .style import STRIP_SIDE, clean, steps_in, text_width
 from .template import LABEL, Out, Plan, Template
 from .tiles import Tile, tensor_rank
 
@@ -34,6 +34,11 @@ class Lane:
     name: str
     y: float
     tensors: tuple[tuple[int, Node, State], ...]
+
+    @property
+    def symbol(self) -> str:
+        """The state's name without its layer, which the row tells."""
+        return self.tensors[0][1].name or self.name
 
     def sizes(self, norm: Norm) -> list[tuple[int, float, State]]:
         """(step, size of the gradient, what that number means), in order."""
@@ -56,12 +61,6 @@ class Strip:
     rect: Rect
     lanes: tuple[Lane, ...]
 
-    def moved(self, dx: float, dy: float) -> Strip:
-        """The same at another place."""
-        r = self.rect
-        rect = Rect(r.left + dx, r.bottom + dy, r.right + dx, r.top + dy)
-        return Strip(self.node, rect, tuple(replace(lane, y=lane.y + dy) for lane in self.lanes))
-
     @property
     def bars(self) -> tuple[float, float]:
         """Left end and pitch of the bars."""
@@ -74,11 +73,13 @@ class Strip:
         """The first and the last of the folded steps."""
         return steps_in(self.node)
 
-    @property
-    def title(self) -> str:
-        """Which steps were folded."""
-        first, last = steps_in(self.node)
-        return f"t = {first}" if first == last else f"t = {first} … {last}, {last - first + 1} steps folded"
+
+def title_of(node: Node) -> str:
+    """Which steps were folded; of what hands on no state, also what it is."""
+    first, last = steps_in(node)
+    if node.name is None:
+        return f"{clean(node.op or '')}, t = {first} … {last}"
+    return f"t = {first}" if first == last else f"t = {first} … {last}, {last - first + 1} steps folded"
 
 
 class Lanes:
@@ -104,13 +105,13 @@ class Lanes:
 
     def inside(self, node: Node) -> dict[str, tuple[tuple[int, Node, State], ...]]:
         """The states of a folded node: step, tensor, and what its gradient's size means."""
-        first, last = steps_in(node)
+        members = {member.id for member in node.members}
         found = {}
         for name, lane in self.states.items():
             tensors = tuple(
                 (t, x, state_of(x.gradient, x.id in self.lost))
                 for t, x in sorted(lane.items())
-                if first <= t <= last and x.gradient is not None
+                if x.id in members and x.gradient is not None
             )
             if tensors:
                 found[name] = tensors
@@ -131,6 +132,9 @@ def strip_template(
     top = max(heights.values(), default=0.0) + LANE / 2 + _TITLE
     bottom = min(heights.values(), default=0.0) - LANE / 2 - _CAPTION
     look = replace(tile.looks[local], height=top - bottom)
+    if not inside:  # what joins two layers: only a title
+        top, bottom = 13.0, -13.0
+        look = replace(look, width=text_width(title_of(node), 11.0) * 1.06 + 2 * STRIP_SIDE, height=top - bottom)
     tile.looks[local] = look
     template = Template(centres={local: (look.width / 2, (top + bottom) / 2)})
     for out in plan.outs:
@@ -149,7 +153,8 @@ def strip_template(
 def _heights(names: Sequence[str], before: Mapping[str, float]) -> dict[str, float]:
     """A height for each lane: where its state comes in, but no two closer than they need."""
     # What comes in below another stays below; h is the lowest, as in the cells.
-    order = sorted(names, key=lambda name: (before.get(name, -1e9 if name == "h" else 0.0), name != "h"))
+    lowest = {name: name.split(" ")[0] != "h" for name in names}
+    order = sorted(names, key=lambda name: (before.get(name, 0.0 if lowest[name] else -1e9), lowest[name]))
     found: dict[str, float] = {}
     floor = -1e9
     for name in order:

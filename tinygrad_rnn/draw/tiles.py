@@ -6,7 +6,7 @@ the same, each cell counted from its own first node. It also knows which graphs 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..graph.model import Edge, GradientGraph, Node
@@ -35,9 +35,9 @@ class Tile:
     ports: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
-def shown(graph: GradientGraph) -> list[Node]:
-    """The nodes that are drawn: those that a drawn edge touches, and the loss."""
-    touched = {end for edge in graph.edges if not edge.internal for end in (edge.source, edge.target)}
+def shown(graph: GradientGraph, also: Collection[int] = ()) -> list[Node]:
+    """The nodes that are drawn: those that a drawn edge touches, the loss, and `also` these."""
+    touched = {end for edge in graph.edges if not edge.internal for end in (edge.source, edge.target)}.union(also)
     return [node for node in graph.nodes if node.id in touched or node.kind == "loss" or not graph.edges]
 
 
@@ -55,9 +55,9 @@ def tensor_rank(edge: Edge, nodes: tuple[Node, ...]) -> int:
     return rank if members[-1].step == step else len(members) + members.index(edge.tensor)
 
 
-def apart(graph: GradientGraph) -> tuple[GradientGraph, list[Edge]]:
+def apart(graph: GradientGraph, backwards: bool = False) -> tuple[GradientGraph, list[Edge]]:
     """The graph without the parameters that would be drawn in a time step, or in several cells; and their edges."""
-    zones = _zones(graph)
+    zones = _zones(graph, backwards)
     if zones is None:
         return graph, []
     drawn = [edge for edge in graph.edges if not edge.internal]
@@ -71,23 +71,24 @@ def apart(graph: GradientGraph) -> tuple[GradientGraph, list[Edge]]:
     return replace(graph, edges=hidden), [edge for edge in drawn if edge.source in chosen]
 
 
-def cut(graph: GradientGraph) -> list[Tile] | None:
+def cut(graph: GradientGraph, backwards: bool = False, also: Collection[int] = ()) -> list[Tile] | None:
     """The cells of an unrolled graph, in the order of time; None if time does not order it (or it has no steps).
 
-    A leaf from outside the steps is drawn in every cell that uses it.
+    A leaf from outside the steps is drawn in every cell that uses it. A layer that runs `backwards` begins with the
+    last step. Nodes that no drawn edge touches are left out, but for the loss and `also`.
     """
-    zones = _zones(graph)
+    zones = _zones(graph, backwards)
     if zones is None:
         return None
     steps = {node.step for node in graph.nodes if node.step}
-    names = sorted(steps, key=lambda step: step_number(step) or 0)
+    names = sorted(steps, key=lambda step: step_number(step) or 0, reverse=backwards)
     tiles = [Tile(None), *(Tile(step) for step in names), Tile(None)]
     drawn = [edge for edge in graph.edges if not edge.internal]
     operands: dict[int, int] = {}
     for edge in drawn:
         operands[edge.target] = operands.get(edge.target, 0) + 1
     uses = _copies(graph, drawn, zones)
-    for node in shown(graph):
+    for node in shown(graph, also):
         for zone in sorted(uses.get(node.id, {zones[node.id]})):
             tile = tiles[zone]
             tile.local[node.id] = len(tile.nodes)
@@ -98,12 +99,13 @@ def cut(graph: GradientGraph) -> list[Tile] | None:
     return tiles
 
 
-def _zones(graph: GradientGraph) -> dict[int, int] | None:
+def _zones(graph: GradientGraph, backwards: bool = False) -> dict[int, int] | None:
     """Number of the cell of every node: 0 before the steps, 1 .. T, T + 1 after; None if there is no such order."""
     steps = {node.step for node in graph.nodes if node.step}
     if not steps or any(step_number(step) is None for step in steps):
         return None
-    order = {step: k for k, step in enumerate(sorted(steps, key=lambda step: step_number(step) or 0), 1)}
+    ordered = sorted(steps, key=lambda step: step_number(step) or 0, reverse=backwards)
+    order = {step: k for k, step in enumerate(ordered, 1)}
     if len({step_number(step) for step in steps}) < len(steps):
         return None
     last = len(order) + 1

@@ -60,6 +60,8 @@ class View:
     def _one(self, graph: GradientGraph, level: Level) -> GradientGraph:
         folded = folds(steps_of(graph), self.fold, self.steps) if graph.origin is None else []
         seen = collapse(graph, level, folded)
+        if any(_shared(edge, seen) for edge in seen.edges):
+            seen = replace(seen, edges=tuple(replace(e, internal=True) if _shared(e, seen) else e for e in seen.edges))
         if folded:
             seen = _bundle(seen)
         hidden = _beside_steps(seen) if level == "step" else set()
@@ -139,11 +141,22 @@ def _beside_steps(graph: GradientGraph) -> set[int]:
     return {n.id for n in graph.nodes if n.id in sources - made and not n.members and not initial(n)}
 
 
+def _shared(edge: Edge, graph: GradientGraph) -> bool:
+    """Whether an edge brings an input from one layer's step, which holds it, to the same step of another."""
+    source, target = graph.nodes[edge.source], graph.nodes[edge.target]
+    given = edge.tensor is not None and edge.tensor.op is None
+    return given and bool(source.members) and edge.source != edge.target and source.step == target.step
+
+
 def _bundle(graph: GradientGraph) -> GradientGraph:
-    """Draw all that folded steps send to one place outside of time as one edge: tensors side by side, as one vector."""
+    """Draw all that folded steps send to one place outside of time, or to another row, as one edge.
+
+    Its contribution is the tensors side by side, as one vector.
+    """
     bundles: dict[tuple[int, int], list[Edge]] = {}
     for edge in graph.edges:
-        if not edge.internal and is_folded(graph.nodes[edge.source]) and not graph.nodes[edge.target].step:
+        source, target = graph.nodes[edge.source], graph.nodes[edge.target]
+        if not edge.internal and is_folded(source) and target.step in (None, source.step):
             bundles.setdefault((edge.source, edge.target), []).append(edge)
     large = {key: edges for key, edges in bundles.items() if len(edges) > 1}
     if not large:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .model import Array, Edge, GradientGraph, Level, Node, State
-from .steps import run_of, step_number
+from .steps import Rows, layer_of, rows_of, run_of, step_number
 
 Run = tuple[int, int]
 """The first and the last of some consecutive time steps."""
@@ -84,10 +84,12 @@ def collapse(graph: GradientGraph, level: Level, folded: Sequence[Run] = ()) -> 
 def _groups(graph: GradientGraph, level: Level, folded: Sequence[Run]) -> dict[object, _Group]:
     groups: dict[object, _Group] = {}
     tail = _tail(graph) if level in ("gate", "step") else set()
+    rows = rows_of(graph) if folded or level in ("gate", "step") else None
     for node in graph.nodes:
-        scope = _scope(node, level, folded)
+        scope = _scope(node, level, folded, rows)
         if scope is not None:
-            group = groups.setdefault(scope, _Group(scope))
+            row = rows.of[node.id] if rows is not None and node.step else 0
+            group = groups.setdefault((scope, row), _Group(scope))
         elif node.id in tail:
             group = groups.setdefault("", _Group("" if len(tail) > 1 else None))
         else:
@@ -96,11 +98,18 @@ def _groups(graph: GradientGraph, level: Level, folded: Sequence[Run]) -> dict[o
     return groups
 
 
-def _scope(node: Node, level: Level, folded: Sequence[Run]) -> str | None:
-    """The scope whose group a node joins; None if it stays alone."""
+def _scope(node: Node, level: Level, folded: Sequence[Run], rows: Rows | None) -> str | None:
+    """The scope whose group a node joins; None if it stays alone. Each layer of a stack has steps of its own."""
     if not node.scope:
         return None
     parts = node.scope.split("/")
+    if rows is not None and node.step and level in ("op", "gate", "step"):
+        layer = rows.names[rows.of[node.id]]
+        if layer:  # as if the layer were around the steps
+            inside = parts[parts.index(node.step) + 1 :] if layer_of(node) == layer else [layer]
+            parts = [layer, node.step, *inside[1:]]
+        elif level == "step":
+            level = "op"  # what stands between layers stays as it is
     number = step_number(node.step) if node.step and folded else None
     run = next((run for run in folded if number is not None and run[0] <= number <= run[1]), None)
     if run is not None:

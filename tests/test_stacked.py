@@ -1,0 +1,212 @@
+"""Stacks: each layer is drawn as if it were alone, in rows with the same columns; nothing is lost, nothing overlaps."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.draw import draw, gradient_through_time
+from tinygrad_rnn.draw.geometry import Rect, samples
+from tinygrad_rnn.draw.layout import arrange
+from tinygrad_rnn.draw.template import LABEL
+from tinygrad_rnn.draw.view import View
+from tinygrad_rnn.graph.steps import rows_of, states
+from tinygrad_rnn.nn import GRU, LSTM, RNN
+
+KINDS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+
+def stack(kind="lstm", steps=3, layers=2, both=False, loss="last", **options):
+    rng = np.random.default_rng(0)
+    net = KINDS[kind](3, 4, num_layers=layers, bidirectional=both, rng=0, **options)
+    y, state = net(rng.normal(size=(steps, 2, 3)))
+    if loss == "last":
+        return tg.gradient_graph(tg.sum(y[-1] * y[-1]))
+    if loss == "states":
+        return tg.gradient_graph(sum(tg.sum(part * part) for part in (state if isinstance(state, tuple) else (state,))))
+    return tg.gradient_graph(tg.mse_loss(y, rng.normal(size=y.shape)))
+
+
+CASES = [
+    (kind, layers, both, loss, level)
+    for kind, layers, both, loss in [
+        ("lstm", 2, False, "all"),
+        ("lstm", 1, True, "all"),
+        ("gru", 3, False, "last"),
+        ("rnn", 2, True, "all"),
+        ("rnn", 2, True, "states"),
+        ("gru", 1, True, "last"),
+    ]
+    for level in ("op", "gate", "step")
+]
+
+
+def overlaps(scene):
+    boxes = [p.rect for p in scene.nodes]
+    labels = [Rect.around(e.label, *LABEL) for e in scene.edges if e.edge.contribution is not None]
+    found = [pair for pair in itertools.combinations(boxes + labels, 2) if pair[0].overlap(pair[1]) > 1e-6]
+    hidden = []
+    for edge in scene.edges:
+        x, y = np.array(samples(edge.curve, 2.0)).T
+        for box in [p.rect for p in scene.nodes if p.id not in (edge.tail, edge.head)]:
+            if np.any((box.left + 1 < x) & (x < box.right - 1) & (box.bottom + 1 < y) & (y < box.top - 1)):
+                hidden.append((edge, box))
+        if edge.edge.contribution is not None:
+            for r in labels:
+                if np.any((r.left + 1 < x) & (x < r.right - 1) & (r.bottom + 1 < y) & (y < r.top - 1)):
+                    hidden.append((edge, r))
+    return found, hidden
+
+
+@pytest.mark.parametrize(("kind", "layers", "both", "loss", "level"), CASES)
+def test_every_edge_is_drawn_once_and_nothing_overlaps(kind, layers, both, loss, level):
+    graph = View(level, fold=None).of([stack(kind, 3, layers, both, loss)])[0]
+    scene = arrange(graph)
+    expected = Counter((e.source, e.target, e.operand) for e in graph.edges if not e.internal)
+    assert Counter((p.edge.source, p.edge.target, p.edge.operand) for p in scene.edges) == expected
+    found, hidden = overlaps(scene)
+    assert found == []
+    if (kind, level) == ("gru", "op"):  # whose cells hold a few lines under numbers, alone or in a stack
+        hidden = [(edge, box) for edge, box in hidden if edge.tail[:2] != edge.head[:2]]
+    assert hidden == []
+
+
+@pytest.mark.parametrize("level", ["op", "gate", "step"])
+@pytest.mark.parametrize("parameters", ["once", "none"])
+def test_parameters_of_a_stack(level, parameters):
+    graph = View(level, parameters=parameters).of([stack("rnn", 3, 2, True, "last")])[0]
+    scene = arrange(graph, copies=parameters != "once")
+    assert len(scene.edges) == sum(not edge.internal for edge in graph.edges)
+    assert len(scene.rails) == (16 if parameters == "once" and level != "step" else 0)
+    for rail in scene.rails:  # the box at one end of its own line
+        left, right = rail.ends
+        box = next(p.rect for p in scene.nodes if p.node.id == rail.node.id)
+        assert box.right == pytest.approx(left) or box.left == pytest.approx(right)
+    assert overlaps(scene)[0] == []
+
+
+def test_layers_are_rows_from_below_and_the_reverse_runs_from_right_to_left():
+    graph = stack("lstm", 4, 2, True)
+    rows = rows_of(graph)
+    names = ("layer 0", "layer 0 reverse", "", "layer 1", "layer 1 reverse", "")
+    assert rows.names == names and rows.backwards == (False, True, False, False, True, False)
+    scene = arrange(View("step").of([graph])[0])
+    place = {(p.node.scope.split("/")[0], p.node.step): p.centre for p in scene.nodes if p.node.members}
+    layers = [name for name in names if name]
+    for t in range(1, 5):  # a step is a column, the layers lie above each other
+        assert len({round(place[layer, f"t={t}"][0], 6) for layer in layers}) == 1
+        heights = [place[layer, f"t={t}"][1] for layer in layers]
+        assert heights == sorted(heights)
+    for layer in layers:
+        assert [place[layer, f"t={t}"][0] for t in range(1, 5)] == sorted(
+            place[layer, f"t={t}"][0] for t in range(1, 5)
+        )
+    for placed in scene.edges:
+        source, target = (graph_node.node for graph_node in _ends(scene, placed))
+        if source.step and target.step and source.step != target.step:
+            rightwards = placed.curve[-1][0] > placed.curve[0][0]
+            assert rightwards is not source.scope.startswith(("layer 0 reverse", "layer 1 reverse"))
+    assert [text for _, text in scene.titles] == ["layer 0", "layer 0", "reverse", "layer 1", "layer 1", "reverse"]
+
+
+def _ends(scene, placed):
+    by_id = {p.id: p for p in scene.nodes}
+    return by_id[placed.tail], by_id[placed.head]
+
+
+def test_each_row_of_a_stack_is_drawn_like_a_network_of_one_layer():
+    one = arrange(View("gate").of([stack("lstm", 3, 1)])[0])
+    two = arrange(View("gate").of([stack("lstm", 3, 2)])[0])
+
+    def shape(scene, scope):
+        cell = [p for p in scene.nodes if p.node.step == "t=2" and p.node.op and scope in p.node.scope]
+        left, low = min(p.centre[0] for p in cell), min(p.centre[1] for p in cell)
+        return sorted((round(p.centre[0] - left, 3), round(p.centre[1] - low, 3), p.node.op) for p in cell)
+
+    assert shape(one, "t=2") == shape(two, "layer 0") == shape(two, "layer 1")
+
+
+def test_states_are_told_apart_by_layer_and_direction():
+    found = states(stack("lstm", 5, 2, True, "states"))
+    layers = ["layer 0", "layer 0 reverse", "layer 1", "layer 1 reverse"]
+    assert list(found) == [f"{name} {layer}" for layer in layers for name in "hc"]
+    for name, lane in found.items():
+        assert list(lane) == ([5, 4, 3, 2, 1] if "reverse" in name else [1, 2, 3, 4, 5])
+        assert all(node.scope.startswith(f"t={t}/{name[2:]}") for t, node in lane.items())
+
+
+def test_gradient_through_time_of_a_reverse_direction_counts_from_the_step_it_ends_with():
+    rng = np.random.default_rng(0)
+    x, nets = rng.normal(size=(12, 1, 3)), {}
+    both = RNN(3, 4, bidirectional=True, rng=0)
+    outputs, _ = both(x)
+    nets["both"] = tg.gradient_graph(tg.sum(outputs[0, :, 4:]))
+    # The reverse direction alone, as a network that reads the sequence from its end.
+    alone = RNN(3, 4, rng=1)
+    for name, parameter in both.parameters().items():
+        if name.endswith("_reverse"):
+            alone.parameters()[name.removesuffix("_reverse")].data = parameter.data
+    outputs, _ = alone(x[::-1].copy())
+    nets["alone"] = tg.gradient_graph(tg.sum(outputs[-1]))
+    found = gradient_through_time(nets)
+    one, other = found["both", "h layer 0 reverse"], found["alone", "h"]
+    assert [size for *_, size in one.table] == pytest.approx([size for *_, size in other.table], rel=1e-12)
+    assert [(t, lag) for t, lag, _ in one.table] == [(t, t - 1) for t in range(1, 13)]
+    assert one.slope == pytest.approx(other.slope)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("both", [False, True])
+def test_each_layer_is_folded_into_a_strip_of_its_own(kind, both):
+    graph = stack(kind, 12, 2, both, "all")
+    seen = View().of([graph])[0]
+    scene = arrange(seen)
+    assert len(scene.edges) == sum(not edge.internal for edge in seen.edges)
+    strips = [strip for strip in scene.strips if strip.lanes]
+    assert [strip.node.scope for strip in strips] == [f"{name}/t=4..9" for name in rows_of(graph).names if name]
+    found = states(graph)
+    for strip in strips:
+        layer = strip.node.scope.split("/")[0]
+        for lane in strip.lanes:
+            for t, node, _ in lane.tensors:
+                assert np.array_equal(node.gradient, found[f"{lane.symbol} {layer}"][t].gradient)
+            assert [t for t, *_ in lane.tensors] == list(range(4, 10))
+    # What flows back into a tensor is all there, folded or not.
+    totals = {}
+    for edge in seen.edges:
+        if edge.contribution is not None and edge.tensor is not None:
+            totals.setdefault(edge.tensor.id, []).append(edge.contribution)
+    for name, lane in found.items():
+        for t in (1, 2, 3, 10, 11):
+            assert sum(totals[lane[t].id]) == pytest.approx(lane[t].gradient), name
+    assert overlaps(scene) == ([], [])
+
+
+def test_what_is_no_stack_is_drawn_as_before():
+    x = np.ones((4, 1, 3))
+    encoder, decoder = tg.RNNCell(3, 4, rng=0), tg.RNNCell(3, 4, rng=1)
+    with tg.scope("encoder"):
+        _, h = tg.unroll(encoder, x)
+    with tg.scope("decoder"):
+        y, _ = tg.unroll(decoder, x, h)
+    graph = tg.gradient_graph(tg.sum(y[-1]))
+    assert rows_of(graph) is None and rows_of(stack("lstm", 3, 1)) is None
+    assert len(arrange(graph).edges) == len(graph.edges)
+    assert set(states(graph)) == {"h"}
+
+
+def test_initial_states_that_are_cut_from_one_tensor():
+    net = LSTM(3, 4, num_layers=2, rng=0)
+    state = tuple(tg.Tensor(np.ones((2, 1, 4)), requires_grad=True, name=name) for name in ("h0", "c0"))
+    outputs, _ = net(np.ones((3, 1, 3)), state)
+    for level in ("op", "step"):
+        graph = View(level).of([tg.gradient_graph(tg.sum(outputs))])[0]
+        assert len(arrange(graph).edges) == sum(not edge.internal for edge in graph.edges)
+
+
+def test_pages_and_pictures_of_stacks_are_whole():
+    picture = draw(stack("gru", 3, 2, True), title="GRU")
+    assert "layer 1" in picture.svg() and "layer 1" in picture.html()
+    assert picture.dot == draw(stack("gru", 3, 2, True), title="GRU").dot
