@@ -15,10 +15,10 @@ import graphviz
 from ..graph.model import Edge, GradientGraph, Node, Norm, norm_of, statistics
 from .bars import draw_strip
 from .geometry import union
-from .row import HEAD
-from .scene import Frame, PlacedEdge, PlacedNode, Scene
 from .legend import NORMS, heading, legend
 from .rails import Rail
+from .row import HEAD
+from .scene import Frame, PlacedEdge, PlacedNode, Scene
 from .sheet import Sheet, inch, num
 from .style import LABEL_SIZE, EdgeStyle, Options, clean, edge_style, number, subscript, text_width
 

@@ -145,10 +145,14 @@ def samples(curve: Curve, spacing: float = 4.0) -> list[Point]:
     """Points along the curve, close enough together that no box slips between two."""
     found: list[Point] = []
     for k in range(0, len(curve) - 1, 3):
-        piece = curve[k : k + 4]
+        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = piece = curve[k : k + 4]
         length = sum(math.dist(a, b) for a, b in pairwise(piece))
         count = max(2, int(length / spacing))
-        found += [at(piece, i / count)[0] for i in range(count + 1)]
+        for i in range(count + 1):
+            t = i / count
+            s = 1 - t
+            a, b, c, d = s * s * s, 3 * t * s * s, 3 * t * t * s, t * t * t
+            found.append((a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3))
     return found
 
 

@@ -23,7 +23,7 @@ from .tiles import apart, cut, shown
 def arrange(
     graph: GradientGraph, prefix: str = "", copies: bool = True, count: int | Literal["auto"] | None = None
 ) -> Scene:
-    """Place a graph: by time steps where it has them (`count` to a line), as a whole where it has not.
+    """Place a graph: by time steps where it has them (`count` to a line), layer by layer, as a whole where it has not.
 
     Parameters are drawn in every step that uses them, or (no `copies`) once, on rails below the steps. Rails run along
     one line: then "auto" is one line, and a number of steps to a line is refused.
@@ -31,6 +31,8 @@ def arrange(
     rows = rows_of(graph)
     scene = arrange_rows(graph, rows, prefix, copies) if rows is not None else None
     if scene is not None:
+        if isinstance(count, int):
+            raise ValueError("the layers of a stack have their steps in common columns: draw it without wrap=")
         return scene
     rest, uses = (graph, []) if copies else apart(graph)
     tiles = cut(rest)

@@ -159,8 +159,9 @@ def draw(
     labels : bool or "auto"
         Numbers on the edges; "auto" leaves them out above 400 edges.
     level : {"auto", "op", "gate", "step"} or int
-        One box per operation, per gate, per time step, or per scope of that depth. "auto" takes the finest at which a
-        time step has at most 12 boxes at level "op", 40 at level "gate", and level "step" for more than 8 time steps.
+        One box per operation, per gate, per time step (each layer of a stack has its own), or per scope of that depth.
+        "auto" takes the finest at which a time step has at most 12 boxes at level "op", 40 at level "gate", and level
+        "step" for more than 8 time steps.
     fold : int, "auto" or None
         How many time steps at each end are drawn in full; those between become one gradient strip, with a bar for each
         state of each step, as high as its gradient is on the scale. "auto" is 3 if there are more than 8 time steps;
@@ -173,7 +174,7 @@ def draw(
         Draw unnamed constants.
     wrap : int, "auto" or None
         Time steps to a line; "auto" breaks the line of a single graph where that makes it larger on a screen (16:9),
-        unless a part of it is folded; None never does. Not an integer where ``parameters="once"``.
+        unless a part of it is folded; None never does. Not an integer where ``parameters="once"``, or for a stack.
 
     Returns
     -------

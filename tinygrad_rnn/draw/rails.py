@@ -56,7 +56,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Rail:
-    """The line from a parameter's box, which it leaves at `start`, to its last stub; `taps` are where stubs leave it."""
+    """The line from a parameter's box, where it has its `start`, to its last stub; `taps` are where stubs leave it."""
 
     node: Node
     look: Look
@@ -94,9 +94,17 @@ class Stub:
 
 
 def lay_rails(
-    places: Sequence[Place], uses: Sequence[Use], nodes: Sequence[Node], floor: float, walls: Sequence[float]
+    places: Sequence[Place],
+    uses: Sequence[Use],
+    nodes: Sequence[Node],
+    floor: float,
+    walls: Sequence[float],
+    before: float = 0.0,
 ) -> tuple[list[Rail], list[Stub]]:
-    """Rails below `floor`, and their stubs; at `walls` something else runs down, which numbers keep clear of."""
+    """Rails below `floor`, and their stubs; at `walls` something else runs down, which numbers keep clear of.
+
+    Something may pass within `before` of the first cell: the parameters' boxes stand further out.
+    """
     ranks = _ranks(places, uses)
     heights = {source: floor - _DROP - PITCH * rank for source, rank in ranks.items()}
     groups: dict[int, Group] = {}
@@ -115,7 +123,8 @@ def lay_rails(
             found.append((use, _curve(moved(way, *place.offset), heights[use.edge.source])))
     labels = _labels([(ranks[use.edge.source], curve[0]) for use, curve in found], walls)
     stubs = [Stub(use, curve, label) for (use, curve), label in zip(found, labels, strict=True)]
-    left = min([-10.0, *(stub.curve[0][0] for stub in stubs)]) - 12.0
+    left = min([-10.0, *(min(stub.curve[0][0], stub.label[0] - LABEL[0] / 2 + 8.0) for stub in stubs)])
+    left -= 12.0 + before
     rails = []
     for source in ranks:
         taps = tuple(sorted(stub.curve[0][0] for stub in stubs if stub.use.edge.source == source))

@@ -51,6 +51,7 @@ class Row:
         self, graph: GradientGraph, tiles: list[Tile], prefix: str, made: dict[Plan, Template] | None = None
     ) -> None:
         self.graph, self.prefix, self.columns = graph, prefix, dict[str, Column]()
+        self.stand_ins: frozenset[int] = frozenset()  # leaves at whose places something comes in from below
         made = {} if made is None else made
         lanes = Lanes(graph)
         pairs = [(tile, plan) for tile, plan in zip(tiles, plans(tiles), strict=True) if tile.nodes]
@@ -166,15 +167,18 @@ class Row:
             self.offsets[k], self.drops[k] = (x + shift, y + drop), drop
 
     def port_y(self, k: int, port: int) -> float:
+        """The height of a port of a cell, in the cell's own coordinates."""
         return next(
             self.templates[k].arrivals[a][0][1] for a, (_, p, _) in enumerate(self.tiles[k].arrivals) if p == port
         )
 
     def name(self, k: int, local: int) -> str:
+        """A node's name in the DOT source; of several copies, each has the number of its cell."""
         node = self.tiles[k].nodes[local]
         return f"{self.prefix}n{node.id}" + (f"_{k}" if self.copies[node.id] > 1 else "")
 
     def out_curve(self, k: int, edge: Edge, rail: bool = False) -> Curve:
+        """The way of an edge out of its cell, to the next one or to a rail."""
         out = (self.tiles[k].local[edge.source], tensor_rank(edge, self.graph.nodes))
         curves = self.templates[k].exits if rail else self.templates[k].outs
         return moved(curves[out], *self.offsets[k])
@@ -213,10 +217,12 @@ def _box_template(plan: Plan) -> Template:
     return template
 
 
-def place_row(row: Row, count: int | Literal["auto"] | None, uses: Sequence[Edge], columns: Columns = {}) -> Scene:
+def place_row(
+    row: Row, count: int | Literal["auto"] | None, uses: Sequence[Edge], columns: Columns | None = None
+) -> Scene:
     """Everything of a row at its place; `uses` are the edges from parameters that are drawn once."""
     scene = Scene()
-    if columns:
+    if columns is not None:
         row.align(columns)
     _align_head(row)
     step_aside(row.templates, row.tiles, [(row.homes[edge.target], edge) for edge in uses])
@@ -313,7 +319,10 @@ def _add_parameters(row: Row, scene: Scene, edges: Sequence[Edge]) -> None:
     uses = [Use(edge, k, row.tiles[k].local[edge.target]) for edge, k in zip(edges, homes, strict=True)]
     places = places_of(row.templates, row.tiles, row.offsets)
     turns = sorted({row.right(row.homes[edge.source]) + 7.0 for tile in row.tiles for edge, _ in tile.rails})
-    scene.rails, stubs = lay_rails(places, uses, row.graph.nodes, scene.rect.bottom, turns)
+    turns += [p.centre[0] for p in scene.nodes if p.node.id in row.stand_ins]
+    first = next(k for k, tile in enumerate(row.tiles) if tile.step)
+    before = row.left(first) - row.free(first)
+    scene.rails, stubs = lay_rails(places, uses, row.graph.nodes, scene.rect.bottom, sorted(turns), before)
     for rail in scene.rails:
         scene.nodes.append(PlacedNode(f"{row.prefix}n{rail.node.id}", rail.node, rail.look, rail.centre))
     for stub in stubs:

@@ -80,7 +80,6 @@ class Scene:
 
     def moved(self, dx: float, dy: float) -> Scene:
         """The same at another place."""
-
         return self._map(
             lambda curve: moved(curve, dx, dy),
             lambda r: Rect(r.left + dx, r.bottom + dy, r.right + dx, r.top + dy),

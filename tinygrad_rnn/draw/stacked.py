@@ -9,7 +9,7 @@ stands at the right.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..graph.model import Edge, GradientGraph, Node
@@ -33,7 +33,8 @@ class _Link:
 
     `stand_in` is the node that keeps a place for it on the shelf of its cell; `out` and `into` are where it ends,
     `lane` is the x at which it passes beside its cell, `tracks` has its places in channels, by the row below; `room` is
-    the width of its number, and `several` tells that others leave the same node.
+    the width of its number, and `several` tells that others leave the same node, `low` that the number stands below the
+    row.
     """
 
     edge: Edge
@@ -51,6 +52,7 @@ class _Link:
     names: tuple[str, str] = ("", "")
     room: float = LABEL[0]
     several: bool = False
+    low: bool = False
 
     def spans(self) -> list[tuple[int, float, float]]:
         """(channel, from x, to x) of its level pieces."""
@@ -93,6 +95,7 @@ def arrange_rows(graph: GradientGraph, rows: Rows, prefix: str, copies: bool) ->
             return None
         seen, tiles, apart_edges = built
         lines.append(Row(seen, tiles, f"{prefix}r{r}", made_templates))
+        lines[-1].stand_ins = frozenset(link.stand_in for link in coming if link.stand_in is not None)
         uses.append(apart_edges)
     _find_ways_out(lines, links)
     columns = _columns(graph, rows, lines, links)
@@ -151,9 +154,8 @@ def _row(
     for link in coming:
         if link.step not in alone:
             link.stand_in, target = len(nodes), graph.nodes[link.edge.target]
-            nodes.append(
-                replace(target, id=link.stand_in, kind="input", name="from below", op=None, members=(), gradient=None)
-            )
+            name = "from below" if copies else "x"  # as wide as its number needs, or as narrow as stubs need
+            nodes.append(replace(target, id=link.stand_in, kind="input", name=name, op=None, members=(), gradient=None))
             more.append(replace(link.edge, source=link.stand_in, tensor=None))
     ordered = sorted([*edges, *more], key=lambda edge: (edge.target, edge.operand))
     seen = GradientGraph(tuple(nodes), tuple(ordered), {}, graph.origin)
@@ -170,7 +172,7 @@ def _plain(node: Node) -> Node:
 
 
 def _find_ways_out(lines: list[Row], links: list[_Link]) -> None:
-    """Which links leave their node at its side, because something stands above it in its cell."""
+    """Which links leave their node at its side: something stands above it in its cell, or the head of its frame."""
     for link in links:
         row = lines[link.row]
         k = row.homes[link.edge.source]
@@ -179,7 +181,9 @@ def _find_ways_out(lines: list[Row], links: list[_Link]) -> None:
         x, top = template.centres[me][0], rects[me].top
         solid = [rect for n, rect in rects.items() if n != me and rect.top > top]
         points = [point for curve in template.inner.values() for point in samples(curve)]
-        link.beside = any(rect.left < x + 6.0 and x - 6.0 < rect.right for rect in solid) or any(
+        head = 54.0 * sum(node.name in ("c", "h") for node in row.tiles[k].nodes) if row.framed[k] else -1e9
+        link.beside = abs(x - (template.box.left + template.box.right) / 2) < head
+        link.beside |= any(rect.left < x + 6.0 and x - 6.0 < rect.right for rect in solid) or any(
             abs(px - x) < 5.0 and py > top + 2.0 for px, py in points
         )
 
@@ -188,9 +192,13 @@ def _columns(graph: GradientGraph, rows: Rows, lines: list[Row], links: list[_Li
     """Left and right end of every step, the same in all rows, with room between them for what passes; sets lanes."""
     widths: dict[str, float] = {}
     wide: set[str] = set()
-    for row in lines:
+    over: dict[tuple[str, bool], float] = {}  # how far a number reaches out of a cell, before it (True) or after
+    for row, back in zip(lines, rows.backwards, strict=True):
         for k, tile in enumerate(row.tiles):
             if tile.step:
+                reach = row.left(k) - row.offsets[k][0] + LABEL[0] / 2 + 2.0
+                reach -= min([1e9, *(x for x, _ in row.templates[k].arrival_labels.values())])
+                over[tile.step, not back] = max(over.get((tile.step, not back), 0.0), reach)
                 widths[tile.step] = max(widths.get(tile.step, 0.0), row.right(k) - row.left(k))
                 if not row.framed[k] and (tile.arrivals or tile.outs):
                     wide.add(tile.step)
@@ -212,18 +220,18 @@ def _columns(graph: GradientGraph, rows: Rows, lines: list[Row], links: list[_Li
     x = 0.0
     for step, following in zip(order, [*order[1:], ""], strict=True):
         # Numbers stand beside what passes, not on it.
-        after, following_before = (_taken(taken.get(key, ())) for key in ((step, False), (following, True)))
-        columns[step] = Column(x, x + widths[step], _taken(taken.get((step, True), ())), after)
+        before, after, following_before = (
+            (6.0 + over.get(key, 0.0) + _LANE * len(taken[key])) if key in taken else 0.0
+            for key in ((step, True), (step, False), (following, True))
+        )
+        columns[step] = Column(x, x + widths[step], before, after)
         passing = after + following_before
         x += widths[step] + passing + (STEP_GAP if {step, following} & wide else LABEL[0] + 4.0 if passing else GAP)
     for n, lane in lanes.items():
-        column, aside = columns[links[n].step], 6.0 + _LANE * lane
-        links[n].lane = column.left - aside if rows.backwards[links[n].row] else column.right + aside
+        column, back = columns[links[n].step], rows.backwards[links[n].row]
+        aside = 6.0 + over.get((links[n].step, back), 0.0) + _LANE * lane
+        links[n].lane = column.left - aside if back else column.right + aside
     return columns
-
-
-def _taken(lanes: Collection[object]) -> float:
-    return 6.0 + _LANE * len(lanes) if lanes else 0.0
 
 
 def _tail(
@@ -330,7 +338,9 @@ def _arrive(links: list[_Link], scene: Scene, places: Mapping[int, PlacedNode], 
         if link.stand_in is not None:
             way, centre = stands[link.stand_in].curve, places[link.stand_in].centre
             link.into, link.rest = way[0], way
-            link.label = centre[0] + LABEL[0] / 2 + 4.5, stands[link.stand_in].label[1]
+            # Beside the other numbers of the shelf; below the rails, if there are some.
+            y = scene.rect.bottom - 11.0 if scene.rails else stands[link.stand_in].label[1]
+            link.label, link.low = (centre[0] + LABEL[0] / 2 + 4.5, y), bool(scene.rails)
         else:
             groups.setdefault((link.edge.target, link.goal == _TAIL and link.row == top), []).append(link)
     for (target, above), group in groups.items():
@@ -341,7 +351,7 @@ def _arrive(links: list[_Link], scene: Scene, places: Mapping[int, PlacedNode], 
         for n, link in enumerate(group):
             at = x + (n - (len(group) - 1) / 2) * pitch
             link.into = (at, rect.top if above else rect.bottom)
-            side = -1.0 if n < len(group) // 2 else 1.0
+            side, link.low = -1.0 if n < len(group) // 2 else 1.0, True
             link.label = at + side * (link.room / 2 + 4.5), link.into[1] - 15.0
             if link.lane is None and abs(link.out[0] - at) < 12.0:  # straight up: both ends have some room
                 if len(group) == 1:
@@ -366,7 +376,7 @@ def _channels(links: list[_Link], count: int) -> list[float]:
     heights = []
     for r in range(count):
         to_tail = any(link.row == r and link.goal == _TAIL for link in links)
-        landing = any(link.goal == r + 1 and link.stand_in is None for link in links)
+        landing = any(link.goal == r + 1 and link.low for link in links)
         heights.append(_base(links, r) + _TRACK * len(taken[r]) + (30.0 if landing else 6.0 if taken[r] else 12.0))
         if r == count - 1 and not to_tail:
             heights[-1] = 0.0

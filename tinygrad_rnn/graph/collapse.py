@@ -41,7 +41,8 @@ def collapse(graph: GradientGraph, level: Level, folded: Sequence[Run] = ()) -> 
     graph : GradientGraph
     level : {"op", "gate", "step"} or int
         "op" gives the graph back as it is; "step" collapses each time step (or, outside of all, each outermost scope),
-        "gate" the scopes one deeper (``t=3/forget``), a number those of that depth.
+        "gate" the scopes one deeper (``t=3/forget``), a number those of that depth. In a stack every layer has steps
+        and gates of its own: ``t=3/layer 0/forget`` then belongs to ``layer 0/t=3``.
     folded : sequence of (first, last)
         Runs of time steps that become one node each, of scope ``t=4..47``, whatever the level.
 

@@ -41,6 +41,12 @@ def layer_of(node: Node) -> str:
     return next((part for part in node.scope.split("/") if not part.startswith("t=")), "")
 
 
+def _before_step(node: Node) -> str:
+    """The scope around a node's time step: ``decoder`` of ``decoder/t=3``."""
+    parts = node.scope.split("/")
+    return "/".join(parts[: parts.index(node.step)]) if node.step else ""
+
+
 @dataclass(frozen=True)
 class Rows:
     """The layers of a stack, as rows from below.
@@ -119,19 +125,20 @@ def states(graph: GradientGraph) -> dict[str, dict[int, Node]]:
     -------
     dict
         ``{"h": {1: node, 2: node, ...}, "c": {...}}``, h first; only tensors with a gradient. Where there are several
-        layers, the name tells which: ``h layer 0``, ``h layer 0 reverse``. The steps of each come in the order in which
-        it ran: for a reverse direction, the last one first. A state without a name is called after its operation and
-        its place in the step: ``tanh#3``.
+        layers, or sequences of steps, the name tells which: ``h layer 0 reverse``, ``h decoder``. The steps of each
+        come in the order in which it ran: for a reverse direction, the last one first. A state without a name is called
+        after its operation and its place in the step: ``tanh#3``.
     """
     graph = graph.origin or graph
     order = {number: k for k, number in enumerate(steps_of(graph))}
     rows = rows_of(graph)
+    outer = list(dict.fromkeys(_before_step(node) for node in graph.nodes if node.step))
     keys: dict[int, tuple[str, str, int]] = {}
     counts: Counter[tuple[int, str]] = Counter()
     for node in graph.nodes:
         number = step_number(node.step) if node.step else None
         if node.op is not None and number in order:
-            layer = layer_of(node) if rows is not None else ""
+            layer = layer_of(node) if rows is not None else _before_step(node) if len(outer) > 1 else ""
             counts[number, layer] += 1
             keys[node.id] = layer, node.name or f"{node.op}#{counts[number, layer]}", number
     backwards = dict(zip(rows.names, rows.backwards, strict=True)) if rows is not None else {}
@@ -145,6 +152,6 @@ def states(graph: GradientGraph) -> dict[str, dict[int, Node]]:
         if node.id in keys and keys[node.id][:2] in lanes and node.gradient is not None:
             lanes[keys[node.id][:2]][keys[node.id][2]] = node
     # From below, and in each layer h before the others.
-    heights = {name: rank for rank, name in enumerate(rows.names)} if rows is not None else {}
+    heights = {name: rank for rank, name in enumerate(rows.names if rows is not None else outer)}
     ordered = sorted(lanes, key=lambda key: (heights.get(key[0], 0), key[1] != "h", key[1]))
     return {f"{name} {layer}".strip(): lanes[layer, name] for layer, name in ordered if lanes[layer, name]}
