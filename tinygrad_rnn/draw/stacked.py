@@ -261,7 +261,7 @@ def _compose(graph: GradientGraph, scenes: list[Scene], tail: Scene, links: list
     places = [{placed.node.id: placed for placed in scene.nodes} for scene in scenes]
     right = max(scene.rect.right for scene in scenes)
     top = len(scenes) - 1
-    straight = _straight(links, places, tail, top, rows)
+    straight = _straight(links, places, top, rows)
     tail = tail.moved(right + (46.0 if straight else 2 * GAP) - tail.rect.left, 0.0)
     ends = {placed.node.id: placed for placed in tail.nodes}
     waiting = [link for link in links if link is not straight]
@@ -296,18 +296,14 @@ def _compose(graph: GradientGraph, scenes: list[Scene], tail: Scene, links: list
     return page
 
 
-def _straight(
-    links: list[_Link], places: list[dict[int, PlacedNode]], tail: Scene, top: int, rows: Rows
-) -> _Link | None:
+def _straight(links: list[_Link], places: list[dict[int, PlacedNode]], top: int, rows: Rows) -> _Link | None:
     """The link from the last step of the upper row to the tail, which needs no channel."""
-    last = max((placed.rect.right for placed in places[top].values()), default=0.0)
-    for link in links:
-        if link.goal == _TAIL and link.row == top and not rows.backwards[top]:
-            source = places[top][link.edge.source].rect
-            middle = (source.bottom + source.top) / 2
-            beyond = [p.rect for p in places[top].values() if p.rect.left >= source.right]
-            if source.right > last - 60.0 and not any(r.bottom < middle < r.top for r in beyond):
-                return link
+    ends = [link for link in links if link.goal == _TAIL and link.row == top and not rows.backwards[top]]
+    for link in sorted(ends, key=lambda link: -places[top][link.edge.source].centre[0])[:1]:
+        source = places[top][link.edge.source]
+        beyond = [p.rect for p in places[top].values() if p.rect.left >= source.rect.right]
+        if not any(rect.bottom - 3.0 < source.centre[1] < rect.top + 3.0 for rect in beyond):
+            return link
     return None
 
 
