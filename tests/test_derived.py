@@ -203,7 +203,7 @@ def test_a_primitive_of_ones_own(plant):
 
 def test_a_wrong_program_is_not_given_out(monkeypatch):
     """Plant a fault in a rewrite: the comparison with the engine finds it."""
-    from tinygrad_rnn.bptt import rewrites
+    from tinygrad_rnn.bptt import passes, rewrites
 
     def fault(step):
         def rule(node, old, new):
@@ -211,7 +211,7 @@ def test_a_wrong_program_is_not_given_out(monkeypatch):
 
         rewrites.rebuild(step, rule)
 
-    monkeypatch.setitem(rewrites.STEP_REWRITES, "share", fault)
+    monkeypatch.setitem(passes.STEP_REWRITES, "share", fault)
     with pytest.raises(tg.GradientError, match="does not agree with the engine"):
         derive(lambda cell, x, h: h)
 

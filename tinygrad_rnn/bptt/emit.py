@@ -9,13 +9,15 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import ops
 from ..tensor import OPS
+from .loops import LOOPS, Loop
+from .notes import Notes
+from .places import Place
 from .plan import Part, Plan
 from .step import Step, cotangent_name
 from .text import (
@@ -24,6 +26,7 @@ from .text import (
     PRODUCT,
     RESHAPES,
     SIGN,
+    UFUNCS,
     VIEWS,
     all_text,
     for_all_steps,
@@ -35,17 +38,7 @@ from .text import (
 )
 from .trace import Node
 
-LOOPS = (Part.FORWARD, Part.BACKWARD)
 WIDTH = 100
-
-
-@dataclass
-class Place:
-    """Where a value stands: in a variable, or in row t of an array with one row per step, or t + 1 of a state's."""
-
-    name: str
-    step: str  # how one step writes it
-    all: str  # how all steps at once are written
 
 
 class Source:
@@ -62,7 +55,7 @@ class Source:
 
     def __init__(self, step: Step, rewrites: Collection[str], title: str) -> None:
         self.step, self.plan, self.title = step, Plan(step, rewrites), title
-        self.rewrites = rewrites
+        self.rewrites, self.with_buffers = rewrites, "buffers" in rewrites
         self.users = self.plan.users()
         self.places: dict[Node, Place] = {}
         self.taken = {identifier(n.op) for n in self.plan.order}
@@ -73,7 +66,7 @@ class Source:
         self.roots = {s.root for s in step.states}
         self.backs = {s.back for s in step.states if s.back is not None}
         self.results = self.roots | self.backs
-        self.notes = step.notes
+        self.notes = Notes(step, {n.name for n in self.plan.order})
         self._write()
         self.text = "\n".join([*self._header(), *self.lines]) + "\n"
 
@@ -90,13 +83,13 @@ class Source:
 
     def variable(self, node: Node, hint: str = "") -> str:
         """Give a node a variable of its own, the same at every step."""
-        name = self.fresh(hint or node.name or _hint(node))
+        name = self.fresh(hint or self.hint(node))
         self.places[node] = Place(name, name, name)
         return name
 
     def rows(self, node: Node, hint: str = "") -> str:
         """Give a node an array with one row per step."""
-        name = self.fresh(hint or node.name or _hint(node))
+        name = self.fresh(hint or self.hint(node))
         self.places[node] = Place(name, f"{name}[t]", name)
         return name
 
@@ -130,17 +123,51 @@ class Source:
         return name
 
     def note(self, node: Node) -> str:
-        """The equation that a line comes from."""
-        return self.notes.get(node, "")
+        """The equation that a line comes from; that of the first of several lines, if it takes several."""
+        part = self.plan.part[node]
+        while not node.name:
+            readers = [u for u in self.readers(node) if self.plan.part[u] is part and u.op != "total"]
+            if len(readers) != 1:
+                return ""
+            node = readers[0]
+        return self.notes.of(node)
 
     def put(self, text: str, note: str = "") -> None:
         """One line of the program, and the equation it comes from."""
         text = "    " * self.indent + text
-        note = note if note and len(note) < 90 else ""
+        if note.replace("×", "*").replace("−", "-") == text.strip().replace("[t]", ""):
+            note = ""
         if note and len(text) + len(note) > WIDTH:
             self.lines.append("    " * self.indent + "# " + note)
             note = ""
         self.lines.append(f"{text}  # {note}" if note else text)
+
+    def hint(self, node: Node) -> str:
+        """A name for a value that has none, after what it is made of or what is made of it."""
+        if node.name:
+            return node.name
+        names = [a.name for a in node.args if a.name]
+        reader = self._named_reader(node)
+        if node.op == "transpose" and names:
+            return f"{names[0]}_T"
+        if node.op == "multiply" and names[-1:] == ["scale"]:
+            return f"{self.hint(node.args[0]).removesuffix('_T')}_scaled"
+        if node.op == "getitem" and names:
+            return f"{names[0]}_{reader.removeprefix('z_')}" if reader else f"{names[0]}_part"
+        if node.op == "add" and len(names) == 2 and names[0].partition("_")[0] == names[1].partition("_")[0]:
+            return names[0].partition("_")[0]
+        part = self.plan.part[node]
+        if part is Part.BETWEEN and node in self.plan.stepped and reader.startswith("d"):
+            return f"slope_{reader.removeprefix('d').removeprefix('z_')}".removesuffix("_z")
+        return f"{reader}_x" if part is Part.BEFORE and reader else "a"
+
+    def _named_reader(self, node: Node) -> str:
+        """The name of what a nameless value goes into, by way of nameless ones."""
+        while len(self.users[node]) == 1 and node.op != "total":
+            (node,) = self.users[node]
+            if node.name:
+                return node.name
+        return ""
 
     # -- The parts of the program, in order --
 
@@ -154,18 +181,25 @@ class Source:
         self.places[step.x] = Place("x", "x[t]", "x")
         self.put("T = len(x)")
         self._straight(Part.ONCE)
+        self._heading("Forward")
         self._states()
         self._straight(Part.BEFORE)
-        self._loop(Part.FORWARD)
-        self._straight(Part.BETWEEN)
+        Loop(self, Part.FORWARD).write()
+        self._heading("Loss")
         self._loss()
+        self._heading("Backward")
+        self._straight(Part.BETWEEN)
         self._seeds()
-        self._loop(Part.BACKWARD)
+        Loop(self, Part.BACKWARD).write()
+        self._heading("Gradients")
         self._straight(Part.AFTER)
         self._gradients()
 
+    def _heading(self, text: str) -> None:
+        self.lines += ["", f"    # {text}"]
+
     def _header(self) -> list[str]:
-        body = "\n".join(self.lines)
+        body = "\n".join(line.partition("#")[0] for line in self.lines)
         called = {n.op for n in self.plan.order if re.search(rf"(?<![.\w]){identifier(n.op)}\(", body)}
         ours = sorted(name for name in called if name in OPS and getattr(ops, name, None) is OPS[name])
         yours = sorted(name for name in called.difference(ours) if name in OPS)
@@ -191,26 +225,29 @@ class Source:
     def _shape(self, node: Node, steps: str = "T") -> str:
         return f"({', '.join([steps, *map(repr, node.shape)])}{',' * (not node.shape)})"
 
-    def _kept(self, node: Node) -> bool:
+    def kept(self, node: Node) -> bool:
         """Whether a node gets a place of its own rather than being written where it is used."""
-        part, users = self.plan.part[node], self._readers(node)
+        part, users = self.plan.part[node], self.readers(node)
         if node.op in ("at_t", "total"):
             return False
         if node in self.results or (node is self.step.back_x and part in LOOPS):
             return True
-        if is_view(node) and not (part is Part.ONCE and any(self.plan.part[u] in LOOPS for u in users)):
-            return False
-        crosses = any(self.plan.part[u] is not part for u in users)
+        in_loops = any(self.plan.part[u] in LOOPS for u in users)
+        if is_view(node):
+            return part not in LOOPS and in_loops and (part is Part.ONCE or self.with_buffers)
+        if self.buffered(node):
+            return True
+        crosses = any(self.plan.part[u] is not part and not (u.op == "total" and self.in_loop(u)) for u in users)
         if part in LOOPS:
             return crosses or len(users) > 1 or bool(node.name)
-        return not users or len(users) > 1 or any(self.plan.part[u] in LOOPS for u in users)
+        return not users or len(users) > 1 or in_loops
 
-    def _readers(self, node: Node) -> list[Node]:
+    def readers(self, node: Node) -> list[Node]:
         """Who needs a node, itself or as a view of it that is written where it is used."""
         found: list[Node] = []
         for user in self.users[node]:
             seen_through = is_view(user) and self.plan.part[user] in LOOPS and user not in self.results
-            found += self._readers(user) if seen_through else [user]
+            found += self.readers(user) if seen_through else [user]
         return found
 
     def _straight(self, part: Part) -> None:
@@ -218,12 +255,15 @@ class Source:
         for node in self.plan.of(part):
             if part is Part.BETWEEN and node not in self.plan.stepped:
                 continue  # the loss, which comes after
-            if node not in self.places and node.op != "at_t" and self._kept(node):
+            if node not in self.places and node.op != "at_t" and self.kept(node):
                 text = self.text_of(node, 0, True)
                 if node in self.plan.stepped:
-                    self.put(f"{self.rows(node)} = {text}", self.note(node))
+                    self.put(f"{self.rows(node)} = {text}")
                 else:
-                    self.put(f"{self.variable(node)} = {text}", self.note(node))
+                    multiplied = any(u.op == "matmul" and self.plan.part[u] in LOOPS for u in self.users[node])
+                    if multiplied and self.with_buffers and node.ndim == 2:  # T products: BLAS likes rows in order
+                        text = f"np.ascontiguousarray({text})"
+                    self.put(f"{self.variable(node)} = {text}")
 
     def _loss(self) -> None:
         """The loss and its cotangents, from the outputs and the last state."""
@@ -245,7 +285,7 @@ class Source:
                 text = self.text_of(node)
                 name = "loss" if node is step.loss else "d_outputs" if node is step.back_outputs else ""
                 self.taken.discard(name)
-                self.put(f"{self.variable(node, name)} = {text}", self.note(node))
+                self.put(f"{self.variable(node, name)} = {text}")
         for node in self.plan.order:
             if node.op == "at_t":
                 name = self.text_of(node.args[0], ATOM)
@@ -261,96 +301,44 @@ class Source:
             if state.seed is None:
                 self.put(f"{name} = np.zeros({state.leaf.shape}, {value_text(state.leaf.dtype)})")
             else:
-                self.put(f"{name} = {self.text_of(state.seed)}")
+                text = self.text_of(state.seed)
+                self.put(f"{name} = np.array({text})" if self.with_buffers else f"{name} = {text}")
 
-    # -- The loops --
+    # -- What the loops ask --
 
-    def _loop(self, part: Part) -> None:
-        nodes = [n for n in self.plan.of(part) if self._kept(n)]
-        # What goes on to the next step overwrites what came from the last one, so it comes when that was used.
-        nodes.sort(
-            key=lambda n: part is Part.BACKWARD and n in self.backs and all(u.op == "total" for u in self.users[n])
-        )
-        sums = [n for n in self.plan.order if n.op == "total" and self._in_loop(n)] if part is Part.BACKWARD else []
-        for node in sums:
-            name = self.variable(node, node.name)
-            self.put(f"{name} = np.zeros({node.shape}, {value_text(node.dtype)})")
-        for node in nodes:
-            if self._outlives(node) and node not in self.roots:
-                self.put(f"{self.rows(node)} = np.empty({self._shape(node)}, {value_text(node.dtype)})")
-        if part is Part.FORWARD:
-            self.put("for t in range(T):")
-        else:
-            self.put("for t in reversed(range(T)):")
-        self.indent += 1
-        start = len(self.lines)
-        free = _Variables(self, nodes, part)
-        for i, node in enumerate(nodes):
-            self._statement(i, node, free)
-        if part is Part.FORWARD:
-            for state in self.step.states:
-                if self.places.get(state.root) is None or not self.places[state.root].step.startswith(
-                    state.array + "["
-                ):
-                    self.put(f"{state.array}[t + 1] = {self.text_of(state.root)}")
-        else:
-            for node in sums:
-                self.put(f"{self.places[node].name} += {self.text_of(node.args[0])}", self.note(node))
-            self._hand_back()
-        if len(self.lines) == start:
-            self.put("pass")
-        self.indent -= 1
-
-    def _in_loop(self, total: Node) -> bool:
+    def in_loop(self, total: Node) -> bool:
         """Whether a sum over all steps is accumulated in the loop, not computed after it."""
         (part,) = total.args
         if self.plan.part[part] is not Part.BACKWARD:
             return False
         return "batch_weights" not in self.rewrites or not for_all_steps(part, self.plan.changing)
 
-    def _outlives(self, node: Node) -> bool:
+    def outlives(self, node: Node) -> bool:
         """Whether a value of a loop is needed after it."""
         part = self.plan.part[node]
         if node is self.step.back_x:
             return True
-        for user in self._readers(node):
-            if user.op == "total" and not self._in_loop(user):
+        for user in self.readers(node):
+            if user.op == "total" and not self.in_loop(user):
                 return True
             if user.op != "total" and self.plan.part[user] is not part:
                 return True
         return False
 
-    def _statement(self, i: int, node: Node, free: _Variables) -> None:
-        text = self.text_of_definition(node)
-        for state in self.step.states:
-            if state.root is node and self.plan.part[node] is Part.FORWARD:
-                array = state.array
-                self.places[node] = Place(array, f"{array}[t + 1]", f"{array}[1:]")
-                self.put(f"{array}[t + 1] = {text}", self.note(node))
-                return
-        if node in self.places:
-            self.put(f"{self.places[node].step} = {text}", self.note(node))
-        else:
-            name = free.choose(i, node)
-            self.places[node] = Place(name, name, name)
-            self.put(f"{name} = {text}", self.note(node))
+    def buffered(self, node: Node) -> bool:
+        """Whether a value of a loop is computed by one call into a place that stands before it (``out=``)."""
+        simple = node.op in UFUNCS or node.op == "relu" or (node.op == "matmul" and max(a.ndim for a in node.args) < 3)
+        return self.with_buffers and simple and node.ndim > 0 and self.plan.part[node] in LOOPS
 
-    def text_of_definition(self, node: Node) -> str:
-        """What computes a node at one step."""
-        return step_text(node, lambda x, n: self.text_of(x, n))[0]
+    def rows_array(self, node: Node) -> None:
+        """An array with one row per step."""
+        self.put(f"{self.rows(node)} = np.empty({self._shape(node)}, {value_text(node.dtype)})")
 
-    def _hand_back(self) -> None:
-        """The cotangents of the state, for the step before."""
-        moves = []
-        for state in self.step.states:
-            if state.carry not in self.places:
-                continue
-            name = self.places[state.carry].name
-            text = self.text_of(state.back) if state.back else f"np.zeros_like({name})"
-            if text != name:
-                moves.append((name, text))
-        if moves:
-            self.put(f"{', '.join(n for n, _ in moves)} = {', '.join(t for _, t in moves)}")
+    def claim(self, name: str) -> bool:
+        """Take a name, if it is not taken."""
+        free = name not in self.taken
+        self.taken.add(name)
+        return free
 
     # -- What is returned --
 
@@ -386,7 +374,8 @@ class Source:
                 text = self.text_of(node)
             else:
                 continue
-            self.put(f"{self.variable(node)} = {text}", self.note(node))
+            name = self.variable(node)
+            self.put(f"{name} = {text}", self.note(node) if node.op == "total" else "")
         given: set[str] = set()
 
         def own(node: Node, text: str) -> str:
@@ -413,7 +402,7 @@ class Source:
         entries.append(("state", _tuple(states) if step.nested else states[0]))
         last = [f"np.array({s.array}[-1])" for s in step.states]
         self.put("gradients = {")
-        self.lines += [f"        {name!r}: {text}," for name, text in entries]
+        self.lines += [f'        "{name}": {text},' for name, text in entries]
         self.put("}")
         returned = _tuple(last) if step.nested else last[0]
         self.put(f"return loss, gradients, {returned}")
@@ -421,60 +410,3 @@ class Source:
 
 def _tuple(texts: list[str]) -> str:
     return f"({', '.join(texts)}{',' * (len(texts) == 1)})"
-
-
-def _hint(node: Node) -> str:
-    """A name for a value that has none."""
-    names = [a.name for a in node.args if a.name]
-    if node.op == "transpose" and names:
-        return f"{names[0]}_T"
-    if node.op == "add" and len(names) == 2 and names[0].partition("_")[0] == names[1].partition("_")[0]:
-        return names[0].partition("_")[0]
-    return "a"
-
-
-class _Variables:
-    """Variables of a loop, which are used again as soon as what they hold is needed no more."""
-
-    def __init__(self, source: Source, nodes: list[Node], part: Part) -> None:
-        self.source = source
-        self.last: dict[Node, int] = {}
-        for i, node in enumerate(nodes):
-            for arg in node.args:
-                self._reads(arg, i)
-        late = [s.back for s in source.step.states] if part is Part.BACKWARD else [s.root for s in source.step.states]
-        for result in late:
-            if result is not None:
-                self._reads(result, len(nodes))
-        for node in source.plan.order:
-            if node.op == "total" and part is Part.BACKWARD and source._in_loop(node):
-                self._reads(node.args[0], len(nodes))
-        self.holds: dict[str, Node] = {}
-        for state in source.step.states:
-            if part is Part.BACKWARD and state.carry in source.places:
-                self.holds[source.places[state.carry].name] = state.carry
-
-    def _reads(self, node: Node, i: int) -> None:
-        waiting = [node]
-        while waiting:
-            node = waiting.pop()
-            self.last[node] = max(self.last.get(node, -1), i)
-            if node not in self.source.places and not self.source._kept(node):
-                waiting += node.args
-
-    def choose(self, i: int, node: Node) -> str:
-        """A variable for what statement i computes: by its own name, if nobody needs what that holds."""
-        hint = node.name or _hint(node)
-        for state in self.source.step.states:
-            if state.back is node:
-                hint = self.source.places[state.carry].name
-        names = [hint, *(f"{hint}_{k}" for k in range(2, 50))]
-        for name in names:
-            if name in self.holds:
-                if self.last.get(self.holds[name], -1) <= i:
-                    break
-            elif name not in self.source.taken:
-                self.source.taken.add(name)
-                break
-        self.holds[name] = node
-        return name

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..ops import is_basic
 from .step import Step, static_key, topological
 from .trace import Node, computed
 
@@ -29,20 +28,24 @@ def rebuild(step: Step, rule: Rule) -> None:
         if node.name and not made.name and made.args:
             made.name = node.name
         made.line = made.line or node.line
+        made.origins = made.origins or (node.origins if made.args else ())
         new[node] = made
     step.replace(new)
 
 
 def _with(node: Node, args: tuple[Node, ...]) -> Node:
     static, line = node.static, node.line
-    return Node(node.op, args, static, value=node.value, name=node.name, line=line, keywords=node.keywords)
+    copy = Node(node.op, args, static, value=node.value, name=node.name, line=line, keywords=node.keywords)
+    copy.origins = node.origins
+    return copy
 
 
 def _transposed(x: Node) -> Node:
     return computed("transpose", (x,), {"axes": tuple(range(x.ndim))[::-1]})
 
 
-def _joined(op: str, *args: Node) -> Node:
+def joined(op: str, *args: Node) -> Node:
+    """An operation without static parameters."""
     return computed(op, args, {})
 
 
@@ -56,11 +59,11 @@ def simplest(node: Node) -> Node:
     op, args, static = node.op, node.args, node.static
     if op == "linear":
         x, W, b = args
-        return simplest(_joined("add", _joined("matmul", x, _transposed(W)), b))
+        return simplest(joined("add", joined("matmul", x, _transposed(W)), b))
     if op == "affine":
         x, W, b, h, U, d = args
-        products = _joined("add", _joined("matmul", x, _transposed(W)), _joined("matmul", h, _transposed(U)))
-        return simplest(_joined("add", products, simplest(_joined("add", b, d))))
+        products = joined("add", joined("matmul", x, _transposed(W)), joined("matmul", h, _transposed(U)))
+        return simplest(joined("add", products, simplest(joined("add", b, d))))
     if not args:
         return node
     first = args[0]
@@ -79,9 +82,19 @@ def simplest(node: Node) -> Node:
         ):
             return first.args[0]
     if op == "multiply" and first.op == "negative":
-        return computed("negative", (_joined("multiply", first.args[0], args[1]),), {})
+        return computed("negative", (joined("multiply", first.args[0], args[1]),), {})
     if op == "add" and args[1].op == "negative":
-        return _joined("subtract", first, args[1].args[0])
+        return joined("subtract", first, args[1].args[0])
+    if op == "power" and args[1].op == "number":
+        if args[1].value == 1 and same:
+            return first
+        if args[1].value == 2:
+            return computed("square", (first,), {})
+    if op == "logical_and" and any(_is(a, False) for a in args):
+        return Node("number", value=False)
+    if op == "where" and node.keywords and args[2].op == "number":
+        chosen = args[0] if args[2].value else args[1]
+        return chosen if (chosen.shape, chosen.dtype) == (node.shape, node.dtype) else node
     if op in ("add", "multiply"):
         for one, other in (args, args[::-1]):
             unit = 0 if op == "add" else 1
@@ -138,63 +151,12 @@ def only_last(step: Step) -> None:
     rebuild(step, last_one)
     if g is not None and g.op == "scatter" and g.static["index"] == (-1,):
         (part,) = g.args
-        first.seed = part if first.seed is None else _joined("add", first.seed, part)
+        first.seed = part if first.seed is None else joined("add", first.seed, part)
         step.back_outputs = None
         rebuild(step, without)
 
 
-def _slice(node: Node) -> tuple[int, int, int] | None:
-    """(axis, start, stop) of a scatter that puts its operand into a slice of one axis, whole along all others."""
-    shape, index = node.static["shape"], node.static["index"]
-    if Ellipsis in index:
-        k = index.index(Ellipsis)
-        index = index[:k] + (slice(None),) * (len(shape) - len(index) + 1) + index[k + 1 :]
-    whole = slice(None)
-    cut = [axis for axis, item in enumerate(index) if not (isinstance(item, slice) and item == whole)]
-    if len(cut) != 1 or not isinstance(index[cut[0]], slice):
-        return None
-    start, stop, stride = index[cut[0]].indices(shape[cut[0]])
-    return (cut[0], start, stop) if stride == 1 and stop > start else None
-
-
-def tiles(step: Step) -> None:
-    """Cotangents of slices that tile one array (gates) are joined, not each put among zeros and added."""
-    users = _users(step)
-    inner = {a for n in users if n.op == "add" for a in n.args if a.op == "add" and users[a] < 2}
-
-    def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
-        if old.op != "add" or old in inner:
-            return node
-        terms = [new[t] for t in _terms(old, "add", users)]
-        if not all(t.op == "scatter" and is_basic(t.static["index"]) for t in terms):
-            return node
-        parts: dict[tuple[int, int, int], Node] = {}
-        for term in terms:
-            where = _slice(term)
-            if where is None:
-                return node
-            part = term.args[0]
-            parts[where] = part if where not in parts else _joined("add", parts[where], part)
-        axis = next(iter(parts))[0]
-        at, pieces = 0, []
-        for where in sorted(parts):
-            if where[0] != axis or where[1] < at:
-                return node
-            pieces += [_zeros(node, axis, where[1] - at)] if where[1] > at else []
-            pieces.append(parts[where])
-            at = where[2]
-        pieces += [_zeros(node, axis, node.shape[axis] - at)] if at < node.shape[axis] else []
-        return computed("concatenate", tuple(pieces), {"axis": axis})
-
-    rebuild(step, rule)
-
-
-def _zeros(node: Node, axis: int, size: int) -> Node:
-    shape = [size if i == axis else n for i, n in enumerate(node.shape)]
-    return Node("constant", value=np.zeros(shape, node.dtype), name="zeros")
-
-
-def _users(step: Step) -> dict[Node, int]:
+def users_of(step: Step) -> dict[Node, int]:
     """How often each node is used; once more where it is a result."""
     roots = step.roots()
     count: dict[Node, int] = dict.fromkeys(roots, 1)
@@ -204,14 +166,14 @@ def _users(step: Step) -> dict[Node, int]:
     return count
 
 
-def _terms(node: Node, op: str, users: dict[Node, int]) -> list[Node]:
+def terms_of(node: Node, op: str, users: dict[Node, int]) -> list[Node]:
     """The terms of a sum or the factors of a product; what is used elsewhere too is kept whole."""
     if node.op != op:
         return [node]
     found: list[Node] = []
     for arg in node.args:
         inner = arg.op == op and arg.dtype == node.dtype and users.get(arg, 1) < 2
-        found += _terms(arg, op, users) if inner else [arg]
+        found += terms_of(arg, op, users) if inner else [arg]
     return found
 
 
@@ -220,7 +182,7 @@ _LATE = {"input": 1, "state": 2, "outputs": 3, "last": 3, "given": 3, "at_t": 3,
 
 def regroup(step: Step) -> None:
     """Sums and products begin with what is known first, so that all that is known before a loop is computed there."""
-    users = _users(step)
+    users = users_of(step)
     late: dict[Node, int] = {}
 
     def lateness(node: Node) -> int:
@@ -232,26 +194,17 @@ def regroup(step: Step) -> None:
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
         if old.op not in ("add", "multiply"):
             return node
-        terms = [new[t] for t in _terms(old, old.op, users)]
+        terms = [new[t] for t in terms_of(old, old.op, users)]
         if len(terms) < 3 or any(t.dtype != node.dtype and t.op != "number" for t in terms):
             return node
         groups: dict[int, Node] = {}
         for term in terms:
             when = lateness(term)
-            groups[when] = _joined(old.op, groups[when], term) if when in groups else term
+            groups[when] = joined(old.op, groups[when], term) if when in groups else term
         # x Wᵀ before the bias, as people write it; a cotangent before what it is multiplied with.
         whole, *rest = [groups[k] for k in sorted(groups, key=lambda k: (k == 0) * 1.5 or k)]
         for group in rest:
-            whole = _joined("add", whole, group) if old.op == "add" else _joined("multiply", group, whole)
+            whole = joined("add", whole, group) if old.op == "add" else joined("multiply", group, whole)
         return whole
 
     rebuild(step, rule)
-
-
-STEP_REWRITES: dict[str, Callable[[Step], None]] = {
-    "dead_code": dead_code,
-    "share": share,
-    "only_last": only_last,
-    "tiles": tiles,
-    "regroup": regroup,
-}

@@ -59,7 +59,6 @@ class Step:
     extras: list[Node] = field(default_factory=list)
     loss: Node | None = None
     back_outputs: Node | None = None
-    notes: dict[Node, str] = field(default_factory=dict)  # the equation of a node, for a comment
     traced: list[Node] = field(default_factory=list)  # every equation, in the order of the trace
     keep_dead: bool = True  # whether those that nothing needs are computed all the same
 
@@ -368,3 +367,5 @@ def derive_step(step: Step, trace: Trace) -> None:
     step.gradients = {name: found.get(leaf) for name, leaf in step.parameters.items() if leaf.needs}
     step.back_x = found.get(step.x) if step.x.needs else None
     step.traced += trace.nodes
+    for node in step.traced:
+        node.origins = (node,)

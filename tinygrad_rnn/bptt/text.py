@@ -44,6 +44,7 @@ REDUCTIONS = {"sum", "mean", "max", "min", "logsumexp"}
 AXIS_FREE = {"reshape", "transpose", "broadcast_to", "cumsum", "concatenate", "stack"}
 VIEWS = {"getitem", "transpose", "detach"}
 RESHAPES = {"reshape", "broadcast_to"}
+FRESH = ELEMENTWISE | REDUCTIONS | {"cumsum", "concatenate", "stack", "scatter", "matmul"}  # never a view of an operand
 
 Write = Callable[[Any, int], str]
 """Writes an operand, or an array among the static parameters, in parentheses if it binds less tightly than a level."""
@@ -90,7 +91,7 @@ def value_text(value: Any, write: Write | None = None) -> str:
     if isinstance(value, np.ndarray) and write is not None:
         return write(value, 0)
     if isinstance(value, np.dtype):
-        return f"np.{value.name}"
+        return f"np.{value.name}{'_' * (value.kind == 'b')}"
     if isinstance(value, float) and type(value) is float and not np.isfinite(value):
         return f'float("{value}")'
     if isinstance(value, tuple):

@@ -56,9 +56,11 @@ class Node:
         What the cell calls it, or "".
     line : str
         The line of the cell that computed it.
+    origins : tuple of Node
+        What it was when it was traced, before any rewrite.
     """
 
-    __slots__ = ("args", "dtype", "keywords", "line", "name", "needs", "op", "shape", "static", "value")
+    __slots__ = ("args", "dtype", "keywords", "line", "name", "needs", "op", "origins", "shape", "static", "value")
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Node:
         self.value, self.needs, self.name, self.line = value, needs, name, line
         self.shape: tuple[int, ...] = np.shape(value)
         self.dtype = np.asarray(value).dtype
+        self.origins: tuple[Node, ...] = ()
 
     @property
     def ndim(self) -> int:
@@ -320,7 +323,7 @@ def naming() -> Iterator[None]:
     found: dict[Node, str] = {}
 
     def on_event(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and not frame.f_code.co_filename.startswith(_OURS):
+        if event == "return" and not frame.f_code.co_filename.startswith(_OURS) and frame.f_code.co_name[0] != "<":
             held = {name: v for name, v in reversed(frame.f_locals.items()) if isinstance(v, Tracer)}
             found.update({v.node: name for name, v in held.items() if name.isidentifier()})
 

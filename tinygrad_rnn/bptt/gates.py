@@ -1,0 +1,211 @@
+"""Rewrites for gates, which are slices of one array: one call where the cell makes one per gate.
+
+After this file the reader knows why an expert's LSTM computes one tanh for all four gates, since
+σ(z) = (1 + tanh(z / 2)) / 2, and why the cotangents of the gates stand side by side in one array.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ops import is_basic
+from .rewrites import joined, rebuild, terms_of, users_of
+from .step import Step, static_key, topological
+from .text import is_elementwise
+from .trace import Node, computed
+
+
+def cut_of(index: tuple[object, ...], shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """(axis, start, stop) of a basic index that takes a slice of one axis, and all of the others."""
+    if Ellipsis in index:
+        k = index.index(Ellipsis)
+        index = index[:k] + (slice(None),) * (len(shape) - len(index) + 1) + index[k + 1 :]
+    cut = [axis for axis, item in enumerate(index) if not (isinstance(item, slice) and item == slice(None))]
+    if len(index) > len(shape) or len(cut) != 1:
+        return None
+    item = index[cut[0]]
+    if not isinstance(item, slice):
+        return None
+    start, stop, stride = item.indices(shape[cut[0]])
+    return (cut[0], start, stop) if stride == 1 and stop > start else None
+
+
+def tiles(step: Step) -> None:
+    """Cotangents of slices that tile one array (gates) are joined, not each put among zeros and added."""
+    users = users_of(step)
+    inner = {a for n in users if n.op == "add" for a in n.args if a.op == "add" and users[a] < 2}
+
+    def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
+        if old.op != "add" or old in inner:
+            return node
+        terms = [new[t] for t in terms_of(old, "add", users)]
+        if not all(t.op == "scatter" and is_basic(t.static["index"]) for t in terms):
+            return node
+        parts: dict[tuple[int, int, int], Node] = {}
+        for term in terms:
+            where = cut_of(term.static["index"], term.static["shape"])
+            if where is None:
+                return node
+            part = term.args[0]
+            parts[where] = part if where not in parts else joined("add", parts[where], part)
+        axis = next(iter(parts))[0]
+        at, pieces = 0, []
+        for where in sorted(parts):
+            if where[0] != axis or where[1] < at:
+                return node
+            pieces += [_zeros(node, axis, where[1] - at)] if where[1] > at else []
+            pieces.append(parts[where])
+            at = where[2]
+        pieces += [_zeros(node, axis, node.shape[axis] - at)] if at < node.shape[axis] else []
+        return computed("concatenate", tuple(pieces), {"axis": axis})
+
+    rebuild(step, rule)
+
+
+def _zeros(node: Node, axis: int, size: int) -> Node:
+    shape = [size if i == axis else n for i, n in enumerate(node.shape)]
+    return Node("constant", value=np.zeros(shape, node.dtype), name="zeros")
+
+
+def _slice(node: Node) -> tuple[Node, int, int] | None:
+    """(array, start, stop) if a node is a slice of the last axis of an array."""
+    if node.op != "getitem" or not is_basic(node.static["index"]):
+        return None
+    cut = cut_of(node.static["index"], node.args[0].shape)
+    return (node.args[0], *cut[1:]) if cut and cut[0] == node.args[0].ndim - 1 else None
+
+
+def _take(node: Node, start: int, stop: int) -> Node:
+    """The slice node[..., start:stop]."""
+    if (start, stop) == (0, node.shape[-1]):
+        return node
+    return computed("getitem", (node,), {"index": (Ellipsis, slice(start, stop))})
+
+
+Span = tuple[int, int, Node]
+"""Where a slice starts and stops, and what is computed of it."""
+
+
+def merge(step: Step) -> None:
+    """Equal functions of adjacent slices of the same arrays are one function of one slice."""
+    while _merge_once(step):
+        pass
+
+
+def _merge_once(step: Step) -> bool:
+    """Merge all runs of adjacent slices that there are; false if there is none."""
+    found: dict[object, list[Span]] = {}
+    forward = set(topological(s.root for s in step.states))  # elsewhere a call is made once, not T times
+    for node in (n for n in step.order() if n in forward and is_elementwise(n) and not n.keywords):
+        cuts = [_slice(a) for a in node.args]
+        spans = {cut[1:] for cut in cuts if cut}
+        if len(spans) == 1 and all(_goes_along(a, cut, node) for a, cut in zip(node.args, cuts, strict=True)):
+            arrays = [id(cut[0]) if cut else _identity(a) for a, cut in zip(node.args, cuts, strict=True)]
+            found.setdefault((node.op, static_key(node.static), *arrays), []).append((*spans.pop(), node))
+    new: dict[Node, Node] = {}
+    for same in found.values():
+        for run in _runs(sorted(same, key=lambda span: span[:2])):
+            start, stop, first = run[0][0], run[-1][1], run[0][2]
+            args = [_take(cut[0], start, stop) if (cut := _slice(a)) else a for a in first.args]
+            whole = _named_after(computed(first.op, tuple(args), first.static), run)
+            new |= {node: _take(whole, a - start, b - start) for a, b, node in run}
+    if new:
+        rebuild(step, lambda node, old, made: new.get(old, node))
+    return bool(new)
+
+
+def _goes_along(arg: Node, cut: tuple[Node, int, int] | None, node: Node) -> bool:
+    """Whether an operand is a slice, or has the same for every slice."""
+    return arg.shape[-1:] in ((), (1,)) if cut is None else cut[0].ndim == node.ndim
+
+
+def _identity(node: Node) -> object:
+    return static_key(node.value) if node.op == "number" else id(node)
+
+
+def _runs(spans: list[Span]) -> list[list[Span]]:
+    """Spans that follow one another without a gap, two or more at a time."""
+    runs: list[list[Span]] = []
+    for span in spans:
+        if runs and runs[-1][-1][1] == span[0]:
+            runs[-1].append(span)
+        else:
+            runs.append([span])
+    return [run for run in runs if len(run) > 1]
+
+
+def _named_after(whole: Node, parts: list[Span]) -> Node:
+    """A name of several: z_r and z_z are z_rz, i and f are if."""
+    names = [node.name for _, _, node in parts]
+    head = "z_" if all(name.startswith("z_") for name in names) else ""
+    whole.name = head + "".join(name.removeprefix(head) for name in names) if all(names) else ""
+    whole.origins = tuple(origin for _, _, node in parts for origin in node.origins)
+    return whole
+
+
+def one_tanh(step: Step) -> None:
+    """Gates that are σ or tanh of slices of one z need one tanh: σ(z) = (1 + tanh(z / 2)) / 2, and W / 2 gives z / 2.
+
+    In the lower tail of σ this keeps absolute precision only, that of the sums that it enters.
+    """
+    order = step.order()
+    readers: dict[Node, list[Node]] = {}
+    for node in order:
+        for arg in node.args:
+            readers.setdefault(arg, []).append(node)
+    new: dict[Node, Node] = {}
+    for z in order:
+        gates = _gates(z, readers)
+        if gates:
+            whole = _bent(z, gates)
+            new |= {gate: _take(whole, a, b) for a, b, gate in gates}
+    rebuild(step, lambda node, old, made: new.get(old, node))
+    rebuild(step, lambda node, old, made: _half_tanh(node) if node.op == "sigmoid" else node)
+
+
+def _gates(z: Node, readers: dict[Node, list[Node]]) -> list[Span]:
+    """The gates made of a sum z, in order; none unless they are all that is made of it, and tile it."""
+    cuts = [(_slice(part), part) for part in readers.get(z, [])]
+    if z.op not in ("add", "matmul") or not cuts or any(cut is None for cut, _ in cuts):
+        return []
+    gates = [(*cut[1:], gate) for cut, part in cuts if cut for gate in readers.get(part, [])]
+    gates.sort(key=lambda gate: gate[:2])
+    functions = {gate.op for _, _, gate in gates}
+    ends = [0, *(stop for _, stop, _ in gates)]
+    tiled = [start for start, _, _ in gates] == ends[:-1] and ends[-1] == z.shape[-1]
+    return gates if tiled and "sigmoid" in functions and functions <= {"sigmoid", "tanh"} else []
+
+
+def _bent(z: Node, gates: list[Span]) -> Node:
+    """All gates at once: tanh(z × scale) × scale + shift, where z × scale is had by scaling the weights."""
+    halves = [(b - a, gate.op == "sigmoid") for a, b, gate in gates]
+    scale = np.concatenate([np.full(n, 0.5 if half else 1.0, z.dtype) for n, half in halves])
+    bent = joined("tanh", _scaled(z, Node("constant", value=scale, name="scale")))
+    # As large as z: a vector that is stretched over the rows of a batch costs NumPy several times as much.
+    scales = Node("constant", value=np.array(np.broadcast_to(scale, z.shape)), name="scales")
+    shifts = Node("constant", value=np.where(scales.value < 1, scales.value, 0), name="shifts")
+    return _named_after(joined("add", joined("multiply", bent, scales), shifts), gates)
+
+
+def _half_tanh(gate: Node) -> Node:
+    """A gate of its own: (1 + tanh(z / 2)) / 2."""
+    half = Node("number", value=0.5)
+    bent = joined("tanh", joined("multiply", gate.args[0], half))
+    return joined("add", joined("multiply", bent, half), half)
+
+
+def _scaled(z: Node, scale: Node) -> Node:
+    """z times a vector, the vector moved into what z is the sum or the product of."""
+    if z.op == "add" and _steps(z):
+        scaled = joined("add", *(_scaled(a, scale) for a in z.args))
+    elif z.op == "matmul" and z.args[1].ndim == 2 and not _steps(z.args[1]):
+        scaled = joined("matmul", z.args[0], joined("multiply", z.args[1], scale))
+    else:
+        scaled = joined("multiply", z, scale)
+    scaled.name, scaled.line, scaled.origins = z.name, z.line, z.origins
+    return scaled
+
+
+def _steps(node: Node) -> bool:
+    """Whether a node differs from step to step."""
+    return any(n.op in ("input", "state", "carry", "at_t") for n in topological([node]))

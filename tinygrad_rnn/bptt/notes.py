@@ -1,0 +1,52 @@
+"""The equation beside each line: what it was before it was rewritten, in the names that the program has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from .step import Step
+from .text import in_brackets, math_text
+from .trace import Node
+
+LONGEST = 90
+
+
+class Notes:
+    """Equations of nodes as they were traced; each is given once.
+
+    Parameters
+    ----------
+    step : Step
+    names : collection of str
+        Of the values that the program computes. Any other is written out, since a reader would look for it in vain.
+    """
+
+    def __init__(self, step: Step, names: Collection[str]) -> None:
+        self.names, self.given = names, set[str]()
+        self.roots = {origin: s.name for s in step.states for origin in s.root.origins}
+
+    def of(self, node: Node) -> str:
+        """The equations that a named value comes from, or "" if they were given before or are too long."""
+        note = "; ".join(f"{self._label(n)} = {self._math(n)}" for n in node.origins if n.name and n.args)
+        if len(note) > LONGEST or note in self.given:
+            return ""
+        self.given.add(note)
+        return note
+
+    def _label(self, node: Node) -> str:
+        return f"{self.roots[node]}'" if node in self.roots else node.name
+
+    def _math(self, node: Node) -> str:
+        return math_text(node, self._write)[0]
+
+    def _write(self, node: object, level: int) -> str:
+        if not isinstance(node, Node):
+            return "const"
+        if node in self.roots or (node.name in self.names and node.name and node.op != "number"):
+            return self._label(node)
+        if not node.args and node.op != "number":
+            return node.name or "const"
+        if node.op == "at_t":
+            return "dL/dh"
+        text, own = math_text(node, self._write)
+        return in_brackets(text, own, level)
