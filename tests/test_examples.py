@@ -57,3 +57,13 @@ def test_examples_say_what_they_show(left_by):
     _, printed = left_by(CHECKOUT / "examples" / "exploding.py")
     fading, growing = (float(re.search(r"× (\S+) per step", line)[1]) for line in printed.splitlines())
     assert fading < 1 < growing
+    _, printed = left_by(CHECKOUT / "examples" / "two_biases.py")
+    assert re.search(r"forget bias 1, input bias 0: not solved", printed)
+    assert re.search(r"forget bias 5, input bias -3: solved", printed)
+    _, printed = left_by(CHECKOUT / "examples" / "temporal_order.py")
+    assert re.search(r"PyTorch's: not solved", printed) and re.search(r"chrono: solved", printed)
+    _, printed = left_by(CHECKOUT / "examples" / "zen_of_python.py")
+    before, *_, after = (
+        float(x) for x in re.findall(r"(?:back': |^\d+ +\S+ +\S+ +\S+ +)(-[\d.]+)", printed, re.MULTILINE)
+    )
+    assert before < -0.9 < after

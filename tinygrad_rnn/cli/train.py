@@ -45,6 +45,7 @@ def add_to(commands: Any) -> None:
     add("--clip-norm", type=positive, metavar="C", help="shorten longer gradients; default: 1, if no --clip-value")
     add("--clip-value", type=positive, metavar="C", help="bring every element of the gradients into ±C")
     add("--window", type=whole(1, 100_000), metavar="K", help="truncated BPTT: so many steps back at most")
+    add("--derived", action="store_true", help="by the program that derive_bptt writes, which takes less time")
     add("--until-solved", action="store_true", help="stop as soon as the task is found solved")
     add("--evaluate-every", type=steps, default=50, metavar="N", help="steps; default: %(default)s")
     add("--checkpoint-every", type=steps, default=100, metavar="N", help="steps; default: %(default)s")
@@ -97,8 +98,9 @@ def run(arguments: argparse.Namespace) -> None:
             checkpoint=folder / CHECKPOINT,
             checkpoint_every=arguments.checkpoint_every,
             resume=arguments.resume,
+            derived=arguments.derived,
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise Problem(str(error)) from error
     except Diverged as error:
         _write_history(folder, error.history)

@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..nn.unroll import window_starts
+from .derived import DerivedGradients
 from .history import History
 from .optimisers import Optimiser
 from .origin import Diverged
@@ -78,6 +79,7 @@ def fit(
     checkpoint: str | PathLike[str] | None = None,
     checkpoint_every: int = 100,
     resume: bool = False,
+    derived: bool = False,
     progress: bool = True,
 ) -> History:
     """Train a model on a task.
@@ -110,6 +112,9 @@ def fit(
     checkpoint_every : int
     resume : bool
         Go on from the checkpoint if there is one, as if nothing had happened, bit for bit.
+    derived : bool
+        Compute the gradients of a `SequenceModel` of one cell by the program that `derive_bptt` writes: the same
+        numbers to rounding.
     progress : bool
         Print the baseline, and show a progress bar where standard error is a terminal.
 
@@ -147,6 +152,8 @@ def fit(
         "window": window,
     }
     settings |= {"seed": seed if isinstance(seed, int) else "a generator", "evaluate_every": evaluate_every}
+    settings["derived"] = derived
+    gradients = DerivedGradients(model, task, window) if derived else None
     history = History(repr(task), task.baseline, task.baseline_means, task.metric_name, task.solved_below)
     run = Run(model, task, optimiser, np.random.default_rng(seed), history, settings)
     path = _begin(run, checkpoint, resume)
@@ -156,7 +163,7 @@ def fit(
     with _Interrupt() as interrupted, _Progress(run, steps, progress) as bar, np.errstate(all="ignore"):
         while run.step < steps and not (until_solved and run.history.solved_at):
             try:
-                run.train_step()
+                run.train_step(gradients)
             except Diverged as error:
                 error.history = run.history
                 raise

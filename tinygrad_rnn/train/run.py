@@ -26,8 +26,8 @@ from .optimisers import Optimiser, clip_grad_norm, clip_grad_value, grad_norm
 from .origin import Diverged, origin
 from .tasks import Batch, Task
 
-Gradients = Callable[[Any, Batch, Any], tuple[float, Any]]
-"""``(model, batch, state) -> (loss, state)``, which leaves the gradients in the parameters' ``.grad``."""
+Gradients = Callable[[Batch, Any], tuple[float, Any]]
+"""``(batch, state) -> (loss, state)``, which leaves the gradients in the parameters' ``.grad``."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Run:
         state = None if self.task.fresh(number) else self.state
         before = [generator.bit_generator.state for _, generator in generators(self.model)]
         self.optimiser.zero_grad()
-        loss, state = derived(self.model, batch, state) if derived else self._gradients(batch, state, number)
+        loss, state = derived(batch, state) if derived else self._gradients(batch, state, number)
         norm = grad_norm(self.optimiser.parameters)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             for (_, generator), old in zip(generators(self.model), before, strict=True):
