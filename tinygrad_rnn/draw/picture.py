@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..files import write_whole
 from ..graph.model import Edge, GradientGraph, Level, Norm, norm_of
 from . import engine
-from .layout import arrange
-from .scene import Scene
 from .style import MAX_LABELS, THEMES, Options, Scale, clean, scale_of, short
 from .view import MAX_EDGES, SIDE_BY_SIDE, Parameters, View
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
+    from .scene import Scene
 
 FORMATS = (".svg", ".png", ".pdf", ".html", ".dot", ".gv")
 
@@ -307,6 +306,10 @@ def _draw(
     path: Any,
     how: tuple[bool, int | Literal["auto"] | None],
 ) -> Picture:
+    # The layout and the DOT writer are imported by whoever draws, not with the package: they are half of it.
+    from .dot import write
+    from .layout import arrange
+
     try:
         rows = [
             (name, arrange(graph, f"g{k}" if len(graphs) > 1 else "", *how))
@@ -314,8 +317,6 @@ def _draw(
         ]
     except engine.NoRenderer as error:
         raise _unplaced(error, graphs, path, options) from error
-    from .dot import write  # the DOT writer is imported by whoever draws, not with the package
-
     dot, size = write(rows, options, clean(title or "", 120), clean(subtitle, 160) if subtitle else None, _notes(rows))
     return Picture(dot, size, options.scale, f"{len(_shown(graphs))} edges")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..graph.model import Edge, Node
+from ..graph.model import Array, Edge, Node
 from .geometry import Curve, Point, Rect, line, moved, rounded, samples
 from .style import Look, look
 from .template import LABEL, Template
@@ -198,27 +198,29 @@ class _Field:
         points = samples(_curve(way, self.box.bottom - 40.0))
         self.lines = np.concatenate([self.lines, points])
 
-    def cost(self, way: Way) -> float | None:
-        """Of a way from below through (x, y), (e, f) to (e, border); None if something stands in it."""
-        (x, y), (e, f), (_, border) = way
+    def costs(self, x: Array, y: Array, entry: Point, border: float) -> Array:
+        """Of ways from below through each (x, y) to the entry, then up to the border; inf if something stands there."""
+        (e, f), end = entry, border - _CLEAR - 0.1  # the consumer itself may be near a slanted piece, but not in it
         left, bottom, right, top = self.solid.T
-        if ((left < x) & (x < right) & (bottom < y)).any():
-            return None
-        # The consumer itself may be near a slanted piece, but not in it.
-        points = np.array([*_between((x, y), (e, f)), *_between((e, f), (e, border - _CLEAR - 0.1))])
-        px, py = points.T[..., None]
-        if ((left < px) & (px < right) & (bottom < py) & (py < top)).any():
-            return None
-        lx, ly = self.lines.T
-        near = (abs(lx - x) < 4.0) & (ly < y)
-        near |= (np.hypot(px - lx, py - ly) < 4.0).any(axis=0)
-        return abs(x - e) + 0.3 * abs(f - y) + 8.0 * float(near.sum())
-
-
-def _between(start: Point, end: Point) -> list[Point]:
-    count = max(2, int(max(abs(start[0] - end[0]), abs(start[1] - end[1])) / 2.5))
-    steps = (n / count for n in range(count + 1))
-    return [(start[0] + (end[0] - start[0]) * s, start[1] + (end[1] - start[1]) * s) for s in steps]
+        if ((left < e) & (e < right) & (bottom < end) & (f < top)).any():
+            return np.full(x.shape, np.inf)
+        x, y = x[:, None], y[:, None]
+        blocked = ((left < x) & (x < right) & (bottom < y)).any(axis=1)
+        # Where the slanted piece passes the height of a box, from one side of that to the other.
+        a, b = (np.clip((level - y) / (f - y), 0.0, 1.0) * (e - x) + x for level in (bottom, top))
+        passes = (bottom < f) & (y < top)
+        blocked |= (passes & (np.minimum(a, b) < right) & (left < np.maximum(a, b))).any(axis=1)
+        costs = np.where(blocked, np.inf, abs(x - e)[:, 0] + 0.3 * abs(f - y)[:, 0])
+        x, y = x[~blocked], y[~blocked]
+        beside = (self.lines[:, 0] > min(x.min(initial=e), e) - 4.0) & (
+            self.lines[:, 0] < max(x.max(initial=e), e) + 4.0
+        )
+        lx, ly = self.lines[beside].T
+        along = np.clip(((lx - x) * (e - x) + (ly - y) * (f - y)) / ((e - x) ** 2 + (f - y) ** 2), 0.0, 1.0)
+        near = np.hypot(x + along * (e - x) - lx, y + along * (f - y) - ly) < 4.0
+        near |= ((abs(lx - x) < 4.0) & (ly < y)) | ((abs(lx - e) < 4.0) & (f < ly) & (ly < end))
+        costs[~blocked] += 8.0 * near.sum(axis=1)
+        return costs
 
 
 def _ways(place: Place, targets: Sequence[int]) -> list[Way]:
@@ -291,26 +293,27 @@ def _fan(field: _Field, entries: tuple[float, list[Point], int]) -> tuple[float,
 
 def _cheapest(field: _Field, end: Point, bounds: tuple[float, float]) -> tuple[float, Way] | None:
     """The cheapest way up to a point, rising at an x within the bounds."""
-    best: tuple[float, Way] | None = None
     low, high = bounds
-    offsets = [
-        0.0,
-        *(sign * d for d in np.arange(0.5, high - low + abs(end[0] - low), 0.5).tolist() for sign in (-1.0, 1.0)),
-    ]
-    for d in offsets:
-        if best is not None and best[0] <= abs(d):
+    aside = np.arange(0.5, high - low + abs(end[0] - low), 0.5)
+    aside = np.concatenate([-aside, aside])
+    aside = aside[(low <= end[0] + aside) & (end[0] + aside <= high)]
+    # Not steeper than it need be: an arrow that comes almost level looks like an edge of its own.
+    rise = (np.maximum(0.7 * abs(aside), 2.0)[:, None] + np.array(_HEIGHTS)).ravel()
+    aside = np.repeat(aside, len(_HEIGHTS))
+    if low <= end[0] <= high:  # straight up
+        aside, rise = np.concatenate([[0.0], aside]), np.concatenate([[2.0], rise])
+    least = abs(aside) + 0.3 * rise  # what a way costs if it meets nothing
+    order = np.argsort(least, kind="stable")
+    best: tuple[float, Way] | None = None
+    entry = end[0], end[1] - _TIP
+    for chunk in (order[k : k + 64] for k in range(0, len(order), 64)):
+        if best is not None and best[0] <= least[chunk[0]]:
             break
-        if not low <= end[0] + d <= high:
-            continue
-        for height in _HEIGHTS[:1] if d == 0.0 else _HEIGHTS:
-            # Not steeper than it need be: an arrow that comes almost level looks like an edge of its own.
-            y = end[1] - _TIP - max(0.7 * abs(d), 2.0) - height
-            if best is not None and best[0] <= abs(d) + 0.3 * (end[1] - _TIP - y):
-                break
-            way = (end[0] + d, y), (end[0], end[1] - _TIP), end
-            cost = field.cost(way)
-            if cost is not None and (best is None or cost < best[0]):
-                best = cost, way
+        costs = field.costs(end[0] + aside[chunk], entry[1] - rise[chunk], entry, end[1])
+        k = int(np.argmin(costs))
+        if np.isfinite(costs[k]) and (best is None or costs[k] < best[0]):
+            start = float(end[0] + aside[chunk[k]]), float(entry[1] - rise[chunk[k]])
+            best = float(costs[k]), (start, entry, end)
     return best
 
 

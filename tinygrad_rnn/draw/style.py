@@ -20,6 +20,9 @@ EXPLODING = 1e3
 LABEL_SIZE = 11.0
 MAX_LABELS = 400
 """With more edges than this, ``labels="auto"`` leaves the numbers to the tooltips."""
+MAX_PLAIN = 1_000
+"""Edges of a graph, or of one time step, that the engine is asked to place: its time grows faster than their square."""
+
 STRIP_SIDE = 12.0
 """Between the border of a gradient strip and its bars."""
 

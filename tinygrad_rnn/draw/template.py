@@ -14,13 +14,10 @@ from typing import Any
 
 from . import engine
 from .geometry import Curve, Grid, Point, Rect, crossing, join, line, moved, place_labels, samples, union
-from .style import Look
+from .style import MAX_PLAIN, Look
 
 LABEL = (32.0, 12.0)
 """Room for the number of an edge, the same for all, so that all cells are identical."""
-
-MAX_PLAIN = 1_000
-"""Edges of a graph, or of one time step, that the engine is asked to place: its time grows faster than their square."""
 
 RANK_GAP = 35.0
 _NODE_GAP = 25.0

@@ -16,7 +16,7 @@ import numpy as np
 from ..graph.collapse import Run, collapse, state_of
 from ..graph.model import Edge, GradientGraph, Level, Node
 from ..graph.steps import is_folded, steps_of
-from .template import MAX_PLAIN
+from .style import MAX_PLAIN
 
 ALL_STEPS = 8
 """Up to this many time steps are drawn in full by default, more are folded and drawn at level "step"."""
