@@ -38,9 +38,17 @@ def test_lines():
     steps = [False, True, True, True, True, True, False]
     assert lines_of(steps, 2) == [0, 0, 0, 1, 1, 2, 2]
     assert lines_of(steps, None) == [0] * 7
-    cells = [k * 100.0 for k in range(7)], [k * 100.0 + 90.0 for k in range(7)]
-    assert best_count(*cells, steps, 1000.0) is None  # high cells stand side by side
-    assert best_count(*cells, steps, 30.0) in (2, 3)
+    cells = [k * 300.0 for k in range(7)], [k * 300.0 + 290.0 for k in range(7)]
+    assert best_count(*cells, steps, 3000.0) is None  # high cells stand side by side
+    assert best_count(*cells, steps, 500.0) in (2, 3)
+    narrow = [x / 3 for x in cells[0]], [x / 3 for x in cells[1]]
+    assert best_count(*narrow, steps, 30.0) is None  # legible as it is
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+@pytest.mark.parametrize("kind", ["rnn", "lstm"])
+def test_up_to_eight_steps_are_legible_on_a_page_as_wide_as_a_screen(kind, steps):
+    assert 11.0 * 1280 / draw(unrolled(kind, steps, "last")).size[0] > 9.9
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm"])

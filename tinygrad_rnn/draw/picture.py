@@ -172,8 +172,9 @@ def draw(
     constants : bool
         Draw unnamed constants.
     wrap : int, "auto" or None
-        Time steps to a line; "auto" breaks the line of a single graph where that makes it larger on a screen (16:9),
-        unless a part of it is folded; None never does. Not an integer where ``parameters="once"``, or for a stack.
+        Time steps to a line; "auto" breaks the line of a single graph where its text would be small, and is larger so
+        (fitted to a page of 4:3), unless a part of it is folded; None never does. Not an integer where
+        ``parameters="once"``, or for a stack.
 
     Returns
     -------

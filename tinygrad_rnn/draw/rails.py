@@ -212,10 +212,8 @@ class _Field:
         blocked |= (passes & (np.minimum(a, b) < right) & (left < np.maximum(a, b))).any(axis=1)
         costs = np.where(blocked, np.inf, abs(x - e)[:, 0] + 0.3 * abs(f - y)[:, 0])
         x, y = x[~blocked], y[~blocked]
-        beside = (self.lines[:, 0] > min(x.min(initial=e), e) - 4.0) & (
-            self.lines[:, 0] < max(x.max(initial=e), e) + 4.0
-        )
-        lx, ly = self.lines[beside].T
+        low, high = x.min(initial=e) - 4.0, x.max(initial=e) + 4.0
+        lx, ly = self.lines[(low < self.lines[:, 0]) & (self.lines[:, 0] < high)].T
         along = np.clip(((lx - x) * (e - x) + (ly - y) * (f - y)) / ((e - x) ** 2 + (f - y) ** 2), 0.0, 1.0)
         near = np.hypot(x + along * (e - x) - lx, y + along * (f - y) - ly) < 4.0
         near |= ((abs(lx - x) < 4.0) & (ly < y)) | ((abs(lx - e) < 4.0) & (f < ly) & (ly < end))

@@ -12,14 +12,17 @@ from collections.abc import Sequence
 from .geometry import Curve, Point, rounded
 from .template import LABEL
 
-PAGE = 16.0, 9.0
-"""The shape that a picture is fitted to."""
+PAGE = 4.0, 3.0
+"""The shape that a picture is fitted to: in a wider one text would be too small, a higher one would be scrolled."""
 
 MOST_RAILS = 24
 """With more edges that skip steps than this, the cells stay in one line unless told otherwise."""
 
 LANE_PITCH = 15.0
 RAIL_PITCH = 9.0
+LEGIBLE = 1280.0
+"""A line up to this width is not broken: shown 1280 pixels wide, its smallest text has the size it was drawn with."""
+
 _FURNITURE = 30.0, 125.0  # width and height of margins, heading and legend
 _BETTER = 1.15  # a line break must pay for the reader's jump
 
@@ -34,7 +37,7 @@ def lines_of(steps: Sequence[bool], count: int | None) -> list[int]:
 
 
 def best_count(lefts: Sequence[float], rights: Sequence[float], steps: Sequence[bool], height: float) -> int | None:
-    """How many time steps to a line make the picture as large as can be on a page; None for all in one line."""
+    """How many time steps to a line make a wide picture as large as can be on a page; None for all in one line."""
     total = sum(steps)
     sizes = {}
     for lines in range(1, min(total, 64) + 1):
@@ -42,6 +45,8 @@ def best_count(lefts: Sequence[float], rights: Sequence[float], steps: Sequence[
         line = lines_of(steps, count)
         ends = [(min(lefts[k] for k in ks), max(rights[k] for k in ks)) for ks in _groups(line)]
         width = max(right - left for left, right in ends) + _FURNITURE[0]
+        if lines == 1 and width <= LEGIBLE:
+            return None
         sizes[count] = min(PAGE[0] / width, PAGE[1] / (len(ends) * height + _FURNITURE[1]))
     best = max(sizes, key=lambda count: (sizes[count], count))
     return best if sizes and sizes[best] > _BETTER * sizes[max(sizes)] else None
