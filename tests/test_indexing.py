@@ -1,0 +1,54 @@
+"""Indexing, kind by kind, against counting: an element's gradient is the sum of the cotangents where it went."""
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+SHAPE = (4, 3, 5)
+ROWS, COLUMNS = np.array([3, 0, 3, -1]), np.array([[0, 4], [4, -1]])
+MASK = np.arange(60).reshape(SHAPE) % 7 < 3
+INDICES = {
+    "integer": 1,
+    "negative integer": (-1, ..., -2),
+    "slice": slice(1, 3),
+    "step": (slice(None, None, 2), slice(None), slice(1, None, 3)),
+    "backwards": slice(None, None, -1),
+    "backwards by two": (slice(None, None, -2), slice(None), slice(None, None, -3)),
+    "nothing": slice(2, 2),
+    "Ellipsis": (0, ..., slice(1, 4)),
+    "new axes": (None, 1, None, ..., None),
+    "repeated": ROWS,
+    "list": [0, 0, -4],
+    "matrix of indices": COLUMNS % 3,
+    "second axis": (slice(None), np.array([2, 2, 0])),
+    "two side by side": (ROWS, np.array([1, 1, 1, 2])),
+    "two side by side, behind": (slice(1, 3), np.array([1, 1]), np.array([4, 4])),
+    "two apart": (ROWS, slice(None), np.array([4, 4, 4, 0])),
+    "two apart, backwards": (ROWS, slice(None, None, -2), np.array([4, 4, 4, 0])),
+    "two that broadcast": (ROWS[:, None], np.array([1, 1])),
+    "integer and array apart": (0, slice(None), np.array([1, 1, 3])),
+    "array and new axis": (ROWS, None, 1),
+    "all three": (ROWS, np.array([1, 1, 1, 1]), np.array([2, 0, 2, 2])),
+    "mask": MASK,
+    "mask of the first axis": np.array([True, False, True, True]),
+    "mask of two axes": (MASK[..., 0], slice(None, None, -1)),
+    "mask and array": (slice(None), np.array([True, False, True]), np.array([1, 1])),
+    "mask of none": np.zeros(SHAPE, bool),
+    "empty list": [],
+}
+
+
+@pytest.mark.parametrize("index", INDICES.values(), ids=INDICES)
+@pytest.mark.parametrize("uses", [1, 2])
+def test_gradient_is_what_arrives_at_each_element(index, uses):
+    x = tg.Tensor(np.random.default_rng(0).normal(size=SHAPE), requires_grad=True)
+    places = np.arange(x.size).reshape(SHAPE)[index]
+    g = np.random.default_rng(1).uniform(0.5, 1.5, np.shape(places))
+    y = x[index]
+    np.testing.assert_array_equal(y.numpy(), x.numpy()[index])
+    loss = sum(tg.sum(y_ * g) for y_ in [y, *(x[index] for _ in range(uses - 1))])
+    expected = uses * np.bincount(np.ravel(places), np.ravel(g), x.size).reshape(SHAPE)
+    np.testing.assert_allclose(tg.grad(loss, x).numpy(), expected, rtol=1e-15)
+    (edge,) = (e for e in tg.gradient_graph(tg.sum(x[index] * g)).edges if e.operand == 0 and e.target == 1)
+    np.testing.assert_allclose(edge.contribution, expected / uses, rtol=1e-15)
