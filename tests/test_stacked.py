@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.draw import draw, gradient_through_time
+from tinygrad_rnn.draw import draw, gradient_through_time, svg
 from tinygrad_rnn.draw.geometry import Rect, samples
+from tinygrad_rnn.draw.html import Sight, _backwards, _node, _times
 from tinygrad_rnn.draw.layout import arrange
 from tinygrad_rnn.draw.template import LABEL
 from tinygrad_rnn.draw.view import View
@@ -221,6 +222,28 @@ def test_a_stack_is_not_wrapped():
 
 
 def test_pages_and_pictures_of_stacks_are_whole():
-    picture = draw(stack("gru", 3, 2, True), title="GRU")
-    assert "layer 1" in picture.svg() and "layer 1" in picture.html()
-    assert picture.dot == draw(stack("gru", 3, 2, True), title="GRU").dot
+    graph = stack("rnn", 3, 2, True)
+    picture = draw(graph, title="RNN", level="step")
+    page = picture.html()
+    assert ">layer 1</text>" in picture.svg() and ">layer 1</text>" in page and ">h</text>" in page
+    assert "gradient of h layer 1 reverse is" in page
+    assert picture.dot == draw(stack("rnn", 3, 2, True), title="RNN", level="step").dot
+
+
+def test_the_pages_slider_follows_the_gradient_in_both_directions():
+    graph = View("step").of([stack("rnn", 3, 1, True)])[0]
+    sight = Sight((graph,), "", "")
+    nodes = {p.id: _node(p.id, sight) for p in arrange(graph).nodes}
+    found, labels = _times(nodes, [], _backwards(sight))
+    steps = {(node.scope, found[name]) for name, node in nodes.items() if node.members and node.kind != "loss"}
+    forward = {(f"layer 0/t={t}", t) for t in (1, 2, 3)}
+    assert steps == forward | {(f"layer 0 reverse/t={t}", 4 - t) for t in (1, 2, 3)}
+    assert labels[1] == "t = 1, reverse t = 3"
+
+
+def test_titles_of_rows_and_of_graphs_stand_apart():
+    scene = arrange(View("step").of([stack("rnn", 3, 3)])[0])
+    assert all(scene.rect.left <= x for (x, _), _ in scene.titles)
+    dot = svg.read(draw({"A": stack("rnn", 3, 3), "B": stack("gru", 3, 3)}).dot)
+    places = {svg.plain(a.get("label", "")): float(a["pos"].split(",")[0]) for a in dot.nodes.values()}
+    assert max(places["A"], places["B"]) + 30.0 < min(places[f"layer {k}"] for k in range(3))

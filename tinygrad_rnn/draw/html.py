@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from importlib.resources import files
@@ -21,7 +21,7 @@ from typing import Any, Literal
 import graphviz
 
 from ..graph.model import Edge, GradientGraph, Node, norm_of
-from ..graph.steps import is_folded
+from ..graph.steps import is_folded, rows_of, states
 from .dot import edge_tooltip, write
 from .geometry import Rect, union
 from .layout import arrange
@@ -39,7 +39,8 @@ MAX_NUMBERS = 3_000
 
 _LEVELS: tuple[Literal["step", "gate", "op"], ...] = ("step", "gate", "op")
 _NAMES = {"view": "Overview", "step": "Steps", "gate": "Gates", "op": "Operations"}
-_NODE = re.compile(r"(?:g(\d+))?n(\d+)(?:_\d+)?")
+_NODE = re.compile(r"(?:g(\d+))?(?:r\d+)?n(\d+)(?:_\d+)?")
+_ROW = re.compile(r"(?:g\d+)?r\d+")
 _BAR = re.compile(r"\w*strip\d+_\d+_(\d+)")
 
 
@@ -178,11 +179,11 @@ def _description(sources: Mapping[str, GradientGraph], options: Options) -> str:
     parts = [FLOW + "."]
     for name, graph in sources.items():
         parts.append(f"{name or 'The graph'}: {len(graph.nodes)} tensors, {len(graph.edges)} edges.")
-        states = {n.step: n for n in graph.nodes if n.name == "h" and n.step and n.gradient is not None}
-        if len(states) > 1:
-            (start, one), *_, (end, other) = states.items()
+        for state, lane in states(graph).items():
+            (start, one), *_, (end, other) = [*lane.items(), *lane.items()]
             sizes = [number(norm_of(n.gradient, options.norm)) for n in (other, one) if n.gradient is not None]
-            parts.append(f"The gradient of h is {sizes[0]} at {end} and {sizes[1]} at {start}.")
+            if len(lane) > 1:
+                parts.append(f"The gradient of {state} is {sizes[0]} at t={end} and {sizes[1]} at t={start}.")
     return " ".join(parts)
 
 
@@ -194,7 +195,7 @@ def _table(sight: Sight, light: Dot, drawing: Drawing, options: Options) -> dict
     rank = {name: k for k, name in enumerate(drawing.nodes)}
     nodes = {name: _node(name, sight) for name in rank}
     links = [(tail, head, a) for tail, head, a in drawing.edges]
-    times, labels = _times(nodes, [(tail, head) for tail, head, _ in links])
+    times, labels = _times(nodes, [(tail, head) for tail, head, _ in links], _backwards(sight))
     edges, into = [], _drawn(sight.graphs)
     reached = {name: times[name] if _BAR.fullmatch(name) else min(labels) for name in rank}
     for tail, head, attributes in links:
@@ -242,18 +243,37 @@ def _drawn(graphs: Sequence[GradientGraph]) -> dict[tuple[int, int, int], list[E
     return found
 
 
-def _times(nodes: Mapping[str, Node | None], edges: Sequence[tuple[str, str]]) -> tuple[dict[str, int], dict[int, str]]:
+def _backwards(sight: Sight) -> set[str]:
+    """How the names of nodes begin in the rows that run from the last time step to the first."""
+    found = set()
+    for k, graph in enumerate(sight.graphs):
+        rows = rows_of(graph)
+        if rows is not None:
+            prefix = f"g{k}" if len(sight.graphs) > 1 else ""
+            found |= {f"{prefix}r{r}" for r, back in enumerate(rows.backwards) if back}
+    return found
+
+
+def _times(
+    nodes: Mapping[str, Node | None], edges: Sequence[tuple[str, str]], backwards: Collection[str] = ()
+) -> tuple[dict[str, int], dict[int, str]]:
     """When backward goes through each node, as a time step, and the names of these times.
 
-    What comes after all steps has the time after the last, what leads to them the one before the first.
+    What comes after all steps has the time after the last, what leads to them the one before the first. Through a row
+    that runs `backwards` in time the gradient flows from the first step to the last, at the same pace.
     """
-    times: dict[str, int] = {}
+    steps: dict[str, list[int]] = {}
     for name, node in nodes.items():
         bar = _BAR.fullmatch(name)
-        steps = [bar[1]] if bar else re.findall(r"\d+", (node.step or "") if node else "")
-        if steps:  # of folded steps the earliest, at which what stands before them is reached
-            times[name] = min(map(int, steps))
-    labels = {k: f"t = {k}" for k in times.values()}
+        found = [bar[1]] if bar else re.findall(r"\d+", (node.step or "") if node else "")
+        if found:
+            steps[name] = [int(k) for k in found]
+    ends = sorted(k for found in steps.values() for k in found)
+    times: dict[str, int] = {}
+    for name, of in steps.items():  # of folded steps the one at which what stands before them is reached
+        row = _ROW.match(name)
+        times[name] = ends[0] + ends[-1] - max(of) if row is not None and row[0] in backwards else min(of)
+    labels = {k: f"t = {k}" + f", reverse t = {ends[0] + ends[-1] - k}" * bool(backwards) for k in times.values()}
     before, after = min(labels, default=1) - 1, max(labels, default=0) + 1
     users: dict[str, list[str]] = {}
     for tail, head in edges:

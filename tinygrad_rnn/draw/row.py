@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from ..graph.model import Edge, GradientGraph
+from ..graph.model import Edge, GradientGraph, Node
 from ..graph.steps import is_folded
 from . import wrap
 from .geometry import Curve, Point, Rect, join, line, moved, rounded, sweep
@@ -48,12 +48,17 @@ class Row:
     """The cells of one graph, side by side: offsets, frames, and the names of the drawn nodes."""
 
     def __init__(
-        self, graph: GradientGraph, tiles: list[Tile], prefix: str, made: dict[Plan, Template] | None = None
+        self,
+        graph: GradientGraph,
+        tiles: list[Tile],
+        prefix: str,
+        made: dict[Plan, Template] | None = None,
+        known: Mapping[str, Mapping[int, Node]] | None = None,
     ) -> None:
         self.graph, self.prefix, self.columns = graph, prefix, dict[str, Column]()
         self.stand_ins: frozenset[int] = frozenset()  # leaves at whose places something comes in from below
         made = {} if made is None else made
-        lanes = Lanes(graph)
+        lanes = Lanes(graph, known)
         pairs = [(tile, plan) for tile, plan in zip(tiles, plans(tiles), strict=True) if tile.nodes]
         self.tiles = [tile for tile, _ in pairs]
         self.plans = [plan for _, plan in pairs]

@@ -13,7 +13,7 @@ from ..graph.model import Edge, Node
 from .geometry import Curve, Point, Rect, moved, union
 from .rails import Rail
 from .strip import Strip
-from .style import Look
+from .style import Look, text_width
 from .template import LABEL
 
 
@@ -76,7 +76,8 @@ class Scene:
         """The box around all of it."""
         points = [Rect(x, y, x, y) for edge in self.edges for x, y in edge.curve]
         labels = [Rect.around(edge.label, *LABEL) for edge in self.edges]
-        return union([*(n.rect for n in self.nodes), *(f.rect for f in self.frames), *points, *labels])
+        titles = [Rect(x, y - 8.0, x + 1.06 * text_width(text, 12.0), y + 8.0) for (x, y), text in self.titles]
+        return union([*(n.rect for n in self.nodes), *(f.rect for f in self.frames), *points, *labels, *titles])
 
     def moved(self, dx: float, dy: float) -> Scene:
         """The same at another place."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..graph.model import Edge, GradientGraph, Node
-from ..graph.steps import Rows, step_number
+from ..graph.steps import Rows, is_folded, states, step_number
 from .geometry import Curve, Point, join, line, rounded, samples
 from .row import GAP, STEP_GAP, Column, Row, place_row
 from .scene import PlacedEdge, PlacedNode, Scene
@@ -86,6 +86,7 @@ def arrange_rows(graph: GradientGraph, rows: Rows, prefix: str, copies: bool) ->
             links.append(_Link(edge, sections[edge.source], section, step, room=room))
     inside = {r: [id for id, section in sections.items() if section == r and id in made] for r in local}
     made_templates: dict[Plan, Template] = {}
+    known = states(graph) if any(is_folded(node) for node in graph.nodes) else {}
     lines: list[Row] = []
     uses: list[list[Edge]] = []
     for r in range(count):
@@ -94,7 +95,7 @@ def arrange_rows(graph: GradientGraph, rows: Rows, prefix: str, copies: bool) ->
         if built is None:
             return None
         seen, tiles, apart_edges = built
-        lines.append(Row(seen, tiles, f"{prefix}r{r}", made_templates))
+        lines.append(Row(seen, tiles, f"{prefix}r{r}", made_templates, known))
         lines[-1].stand_ins = frozenset(link.stand_in for link in coming if link.stand_in is not None)
         uses.append(apart_edges)
     _find_ways_out(lines, links)
@@ -143,9 +144,7 @@ def _row(
     A link into a cell of several nodes gets a stand-in there: a leaf at whose place it comes in.
     """
     nodes = [_plain(node) for node in graph.nodes]
-    kept = {id(edge) for edge in local}
-    edges = tuple(edge if id(edge) in kept else replace(edge, internal=True) for edge in graph.edges)
-    seen = GradientGraph(tuple(nodes), edges, {}, graph.origin)
+    seen = GradientGraph(tuple(nodes), tuple(local), {}, graph.origin)
     tiles = cut(seen, backwards, inside)
     if tiles is None:
         return None
@@ -157,7 +156,7 @@ def _row(
             name = "from below" if copies else "x"  # as wide as its number needs, or as narrow as stubs need
             nodes.append(replace(target, id=link.stand_in, kind="input", name=name, op=None, members=(), gradient=None))
             more.append(replace(link.edge, source=link.stand_in, tensor=None))
-    ordered = sorted([*edges, *more], key=lambda edge: (edge.target, edge.operand))
+    ordered = sorted([*local, *more], key=lambda edge: (edge.target, edge.operand))
     seen = GradientGraph(tuple(nodes), tuple(ordered), {}, graph.origin)
     rest, uses = (seen, []) if copies else apart(seen, backwards)
     again = cut(rest, backwards, inside)
@@ -253,7 +252,7 @@ def _tail(
         tile.looks.append(look(graph.nodes[id], operands.get(id, 0)))
     tile.inner = [(edge, tile.local[edge.source], tile.local[edge.target]) for edge in local]
     tile.leaves = {n for n, node in enumerate(tile.nodes) if node.id not in inside}
-    return place_row(Row(graph, [tile], prefix, made), None, ())
+    return place_row(Row(graph, [tile], prefix, made, {}), None, ())
 
 
 def _compose(graph: GradientGraph, scenes: list[Scene], tail: Scene, links: list[_Link], rows: Rows) -> Scene:

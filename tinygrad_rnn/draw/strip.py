@@ -85,9 +85,9 @@ def title_of(node: Node) -> str:
 class Lanes:
     """What the strips of one graph show: the states, and to which of them each tensor belongs."""
 
-    def __init__(self, graph: GradientGraph) -> None:
+    def __init__(self, graph: GradientGraph, known: Mapping[str, Mapping[int, Node]] | None = None) -> None:
         folded = any(is_folded(node) for node in graph.nodes)
-        self.states = states(graph) if folded else {}
+        self.states = known if known is not None else states(graph) if folded else {}
         self.names = {node.id: name for name, lane in self.states.items() for node in lane.values()}
         # A zero is an underflow if something on the way was lost below the smallest number.
         self.lost = {e.tensor.id for e in graph.edges if e.state == "underflow" and e.tensor is not None}

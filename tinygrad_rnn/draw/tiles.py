@@ -35,10 +35,11 @@ class Tile:
     ports: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
-def shown(graph: GradientGraph, also: Collection[int] = ()) -> list[Node]:
+def shown(graph: GradientGraph, also: Collection[int] | None = None) -> list[Node]:
     """The nodes that are drawn: those that a drawn edge touches, the loss, and `also` these."""
-    touched = {end for edge in graph.edges if not edge.internal for end in (edge.source, edge.target)}.union(also)
-    return [node for node in graph.nodes if node.id in touched or node.kind == "loss" or not graph.edges]
+    touched = {end for edge in graph.edges if not edge.internal for end in (edge.source, edge.target)}.union(also or ())
+    everything = not graph.edges and also is None
+    return [node for node in graph.nodes if node.id in touched or node.kind == "loss" or everything]
 
 
 def tensor_rank(edge: Edge, nodes: tuple[Node, ...]) -> int:
@@ -71,7 +72,7 @@ def apart(graph: GradientGraph, backwards: bool = False) -> tuple[GradientGraph,
     return replace(graph, edges=hidden), [edge for edge in drawn if edge.source in chosen]
 
 
-def cut(graph: GradientGraph, backwards: bool = False, also: Collection[int] = ()) -> list[Tile] | None:
+def cut(graph: GradientGraph, backwards: bool = False, also: Collection[int] | None = None) -> list[Tile] | None:
     """The cells of an unrolled graph, in the order of time; None if time does not order it (or it has no steps).
 
     A leaf from outside the steps is drawn in every cell that uses it. A layer that runs `backwards` begins with the

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from os import PathLike
 from typing import Any, Literal
 
@@ -112,7 +113,12 @@ class Node:
     @property
     def step(self) -> str | None:
         """The time step in its scope (``"t=3"``, wherever in the path), or None outside of all."""
-        return next((part for part in self.scope.split("/") if part.startswith("t=")), None)
+        return _step_of(self.scope)
+
+
+@lru_cache(maxsize=1 << 14)  # a graph has few scopes and asks often
+def _step_of(scope: str) -> str | None:
+    return next((part for part in scope.split("/") if part.startswith("t=")), None)
 
 
 def _record(node: Node, arrays: bool) -> dict[str, Any]:
