@@ -1,0 +1,341 @@
+"""A recurrent network as a chain of steps, each with a small graph of its own, walked forwards and backwards.
+
+After this file the reader knows how a gradient is followed over 10,000 steps without underflow and without keeping
+10,000 graphs. Forwards only the states are kept. Backwards each step is recorded again from the state it began with,
+the one sweep of the engine pulls the cotangent through it, and where a row becomes very small or very large it is
+multiplied by a power of two, which is exact and is written down: true value = array × 2^exponent, row by row.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..autodiff import Through, history, pullback
+from ..nn.stacks import Stack
+from ..scope import no_grad, recorded, scope
+from ..tensor import GradientError, Tensor, as_array, constant
+
+Array = NDArray[Any]
+
+CARRYING = frozenset(
+    ("add", "subtract", "multiply", "negative", "getitem", "reshape", "transpose", "concatenate", "stack", "where")
+)
+"""What a state may pass through and still be carried: no matrix, no nonlinearity."""
+
+FAR = 256
+"""Rows are rescaled once their largest number is beyond 2^±FAR."""
+
+
+def in_float64(model: Any) -> Any:
+    """A copy of a model that computes in float64 and drops nothing; the model itself is left as it is.
+
+    Raises
+    ------
+    TypeError
+        If its parameters do not get copied with it, being no attributes of it.
+    """
+    twin = copy.deepcopy(model)
+    own = {id(tensor) for tensor in model.parameters().values()}
+    for tensor in twin.parameters().values():
+        if id(tensor) in own:
+            raise TypeError(
+                f"{type(model).__name__}: parameters must be attributes of the model, so that it can be copied; "
+                "here a copy shares them with the original"
+            )
+        tensor._data = tensor._data.astype(np.float64)
+    for part in (twin, *getattr(twin, "_cells", {}).values()):
+        if hasattr(part, "dtype"):
+            part.dtype = np.dtype(np.float64)
+    return twin.eval() if callable(getattr(twin, "eval", None)) else twin
+
+
+class LayeredCell:
+    """A stack in one direction as one cell: its state is the states of all layers, the lowest first.
+
+    Parameters
+    ----------
+    stack : RNN, LSTM or GRU, not bidirectional
+    """
+
+    def __init__(self, stack: Any) -> None:
+        self.cells = list(stack._cells.values())
+        self.parameters: Callable[[], dict[str, Tensor]] = stack.parameters
+
+    def initial_state(self, batch: int | None) -> tuple[Tensor, ...]:
+        """The initial states of all layers."""
+        return tuple(part for cell in self.cells for part in parts_of(cell.initial_state(batch)))
+
+    def __call__(self, x: Any, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """One step of every layer, each fed with the one below."""
+        after: list[Tensor] = []
+        width = len(state) // len(self.cells)
+        for k, cell in enumerate(self.cells):
+            own = state[k * width : (k + 1) * width]
+            with scope(f"layer {k}"):
+                new = parts_of(cell(x, own if width > 1 else own[0]))
+            x = new[0]
+            after += new
+        return tuple(after)
+
+
+def parts_of(state: Any) -> tuple[Any, ...]:
+    """A state as a tuple of tensors, h first."""
+    return tuple(state) if isinstance(state, (tuple, list)) else (state,)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, recorded: its graph from the state before (`leaves`) to the state after (`outs`)."""
+
+    number: int
+    leaves: tuple[Tensor, ...]
+    outs: tuple[Tensor, ...]
+
+    @cached_property
+    def nodes(self) -> list[Tensor]:
+        """All tensors of the step that need a gradient, oldest first."""
+        return history(list(dict.fromkeys(out for out in self.outs if out.requires_grad)))
+
+    def named(self) -> dict[tuple[str, str], Tensor]:
+        """Gates and other intermediate values with a name, by (layer, name)."""
+        outs = set(self.outs)  # a set looks for the very tensor; == would compare numbers
+        return {
+            (layer_of(node), node.name): node
+            for node in self.nodes
+            if node.name and node._op is not None and node not in outs
+        }
+
+
+def layer_of(tensor: Tensor) -> str:
+    """The layer in whose scope a tensor was made; "" where there is one only."""
+    return next((part for part in tensor.scope.split("/") if part.startswith("layer ")), "")
+
+
+class Chain:
+    """A cell, or a stack in one direction, ready to be unrolled over sequences.
+
+    Parameters
+    ----------
+    model : cell or RNN, LSTM, GRU
+        A `Stack` with several directions is no chain.
+    inputs : array, shape (T, B, I)
+    state : Tensor, array or tuple of these, optional
+        Before the first step; shapes (B, H).
+
+    Attributes
+    ----------
+    states : list of T + 1 tuples of arrays
+        h₀ ... h_T, each part of shape (B, ...).
+    output : int
+        Which part of the state the network puts out.
+    """
+
+    def __init__(self, model: Any, inputs: Array, state: Any = None) -> None:
+        layered = isinstance(model, Stack)
+        self.cell: Any = LayeredCell(model) if layered else model
+        self.inputs = inputs
+        batch = inputs.shape[1]
+        with no_grad():
+            begin = parts_of(self.cell.initial_state(batch) if state is None else state)
+        self.states = [tuple(self._part(part, batch) for part in begin)]
+        per_layer = len(begin) // len(self.cell.cells) if layered else len(begin)
+        self.output = len(begin) - per_layer if layered else 0
+        self._forward()
+
+    @staticmethod
+    def _part(part: Any, batch: int) -> Array:
+        array = as_array(part).astype(np.float64)
+        if array.ndim < 1 or array.shape[0] != batch:
+            raise ValueError(f"state of shape {array.shape} for {batch} sequences: its first axis is the sequence")
+        return array
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def _forward(self) -> None:
+        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            for t in range(1, len(self) + 1):
+                step = self.record(t)
+                after = tuple(out.data for out in step.outs)
+                if [a.shape for a in after] != [a.shape for a in self.states[0]]:
+                    raise ValueError(
+                        f"the cell turns a state of shapes {[a.shape for a in self.states[0]]} into one of shapes "
+                        f"{[a.shape for a in after]}: they must be the same"
+                    )
+                if not all(np.isfinite(a).all() for a in after):
+                    raise GradientError(
+                        f"the state is not finite from step t={t} of {len(self)} on, so no gradient is: "
+                        "give fewer steps, smaller weights or smaller inputs"
+                    )
+                self.states.append(after)
+
+    def record(self, t: int, repeat: int | None = None, sequence: int = 0) -> Step:
+        """Step t (from 1) with its graph; with `repeat`, that many copies of one sequence as the batch."""
+        before, x = self.states[t - 1], self.inputs[t - 1]
+        if repeat is not None:
+            before = tuple(np.repeat(part[sequence : sequence + 1], repeat, axis=0) for part in before)
+            x = np.repeat(x[sequence : sequence + 1], repeat, axis=0)
+        leaves = tuple(Tensor(part, requires_grad=True) for part in before)
+        with scope(f"t={t}"):
+            outs = parts_of(self.cell(constant(x, "x"), leaves if len(leaves) > 1 else leaves[0]))
+        return Step(t, leaves, outs)
+
+    @recorded()
+    def recorded_step(self, t: int, repeat: int | None = None, sequence: int = 0) -> Step:
+        """`record`, also inside `no_grad`."""
+        return self.record(t, repeat, sequence)
+
+    def labels(self) -> list[tuple[str, str]]:
+        """(layer, name) of each part of the state: by the names that the cell gave them, or by their place."""
+        step = self.recorded_step(1)
+        found = [(layer_of(out), out.name or ("h" if k == 0 else f"state {k}")) for k, out in enumerate(step.outs)]
+        if len(set(found)) < len(found):
+            found = [(layer, f"{name} {k}") for k, (layer, name) in enumerate(found)]
+        return found
+
+
+class Scaled:
+    """Cotangents of all parts of the state, row by row with an exponent: true value = array × 2^exponent."""
+
+    def __init__(self, parts: Iterable[Array], exponents: Array | None = None) -> None:
+        self.parts = list(parts)
+        self.exponents = np.zeros(len(self.parts[0]), np.int64) if exponents is None else exponents
+
+    def normalised(self) -> Scaled:
+        """The same cotangents with every row near 1, if one has gone far from it."""
+        largest = np.max([np.abs(part).reshape(len(part), -1).max(axis=1, initial=0.0) for part in self.parts], axis=0)
+        shift = np.frexp(largest)[1]
+        shift = np.where((largest > 0) & (np.abs(shift) > FAR), shift, 0)
+        if not shift.any():
+            return self
+        return Scaled([scale_rows(part, -shift) for part in self.parts], self.exponents + shift)
+
+    def plus(self, k: int, seed: Array) -> Scaled:
+        """With a cotangent added to part k: that of a loss which reads the state at this step."""
+        parts = list(self.parts)
+        parts[k] = parts[k] + scale_rows(seed, -self.exponents)
+        return Scaled(parts, self.exponents)
+
+
+def scale_rows(array: Array, exponents: Array) -> Array:
+    """Each row times 2^exponent, exactly."""
+    if not exponents.any():
+        return array
+    return np.ldexp(array, np.clip(exponents, -4000, 4000).reshape(-1, *[1] * (array.ndim - 1)))
+
+
+def log_norms(array: Array, exponents: Array, largest: bool = False) -> Array:
+    """Log10 of each row's Euclidean norm (or of its largest absolute number); -inf for a row of zeros."""
+    rows = np.abs(array).reshape(len(array), -1)
+    peak = rows.max(axis=1, initial=0.0)
+    if not largest:
+        safe = np.where(peak > 0, peak, 1.0)
+        peak = peak * np.sqrt(np.square(rows / safe[:, None]).sum(axis=1))
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log10(peak) + exponents * np.log10(2.0))
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What the backward walk has when it has pulled through a step: cotangents of whatever in it was wanted."""
+
+    step: Step
+    seeds: Scaled  # of the state after the step, from later steps and from the loss itself
+    found: Mapping[Tensor, Array]  # total cotangents, of outs, leaves and named values; × 2^seeds.exponents
+
+    def of(self, tensor: Tensor) -> Array:
+        """The cotangent of a tensor; zeros where nothing arrives."""
+        found = self.found.get(tensor)
+        return np.zeros(tensor.shape) if found is None else found
+
+    @property
+    def before(self) -> Scaled:
+        """The cotangents of the state before the step."""
+        return Scaled([self.of(leaf) for leaf in self.step.leaves], self.seeds.exponents)
+
+
+def pull(step: Step, seeds: Scaled, wanted: Iterable[Tensor], through: Through | None = None) -> dict[Tensor, Array]:
+    """One step backwards: the engine's sweep, seeded at the state after the step."""
+    cotangents: dict[Tensor, Array] = {}
+    for out, g in zip(step.outs, seeds.parts, strict=True):
+        if out.requires_grad:
+            cotangents[out] = cotangents[out] + g if out in cotangents else g
+    return pullback(cotangents, wanted, through) if cotangents else {}
+
+
+def backwards(
+    chain: Chain,
+    seeds: Mapping[int, Array],
+    cut: Callable[[Step], Through] | None = None,
+    named: bool = True,
+    also: tuple[Tensor, ...] = (),
+) -> Iterator[Reached]:
+    """Walk from the last step to the first, with what `seeds` gives the output at each step added on the way.
+
+    Parameters
+    ----------
+    chain : Chain
+    seeds : dict of int to array
+        ∂L/∂output of the steps that the loss reads, each of the output's shape.
+    cut : callable, optional
+        Makes the `through` hook of a step; see `autodiff.pullback`.
+    named : bool
+        Whether the gradients of gates are wanted too.
+    also : tuple of Tensor
+        Parameters whose gradients are wanted.
+
+    Raises
+    ------
+    GradientError
+        At the first step where the gradient is not finite.
+    """
+    running = Scaled(np.zeros_like(part) for part in chain.states[-1])
+    for t in range(len(chain), 0, -1):
+        step = chain.recorded_step(t)
+        if t in seeds:
+            running = running.plus(chain.output, seeds[t])
+        running = running.normalised()
+        wanted = [*step.leaves, *step.outs, *(step.named().values() if named else ()), *also]
+        with np.errstate(over="ignore", invalid="ignore"):
+            reached = Reached(step, running, pull(step, running, wanted, cut and cut(step)))
+        running = reached.before
+        if not all(np.isfinite(part).all() for part in running.parts):
+            raise GradientError(f"the gradient is not finite from step t={t} back, at lag {len(chain) - t}")
+        yield reached
+
+
+def carry_nodes(step: Step, k: int) -> set[Tensor]:
+    """What part k of the state passes through on its way to itself if it is only carried: multiplied and added to.
+
+    Neither a matrix nor a nonlinearity lies on that way: in an LSTM it is f × c + i × g, in a GRU z × h + ...; in a
+    simple RNN there is none, and the set is empty.
+    """
+    forward: set[Tensor] = {step.leaves[k]}
+    nodes = step.nodes
+    for node in nodes:
+        if node._op is not None and node._op.name in CARRYING and not forward.isdisjoint(node._operands):  # type: ignore[arg-type]
+            forward.add(node)
+    if step.outs[k] not in forward:
+        return set()
+    on_way: set[Tensor | None] = {step.outs[k]}
+    for node in reversed(nodes):
+        if node in on_way:
+            on_way.update(operand for operand in node._operands if operand in forward)
+    return {node for node in on_way if node is not None}
+
+
+def only(carry: set[Tensor]) -> Through:
+    """A hook that lets through nothing but what is carried."""
+    return lambda node, i, g: g if node in carry and node._operands[i] in carry else np.zeros_like(g)
+
+
+def without(carry: set[Tensor], leaf: Tensor) -> Through:
+    """A hook that cuts what is carried where it arrives at the state before the step."""
+    return lambda node, i, g: np.zeros_like(g) if node in carry and node._operands[i] is leaf else g

@@ -1,0 +1,401 @@
+"""What is measured on the walk back through time: gradients of states and gates, shares of paths, weights by lag.
+
+After this file the reader knows how each number of the report is taken. All are by *lag*, k = T - t: how many steps
+before the last one. States have the lags 0 ... T (h_T ... h₀), gates 0 ... T - 1.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..tensor import Tensor
+from .chain import (
+    Array,
+    Chain,
+    Reached,
+    Scaled,
+    Step,
+    backwards,
+    carry_nodes,
+    layer_of,
+    log_norms,
+    only,
+    pull,
+    scale_rows,
+    without,
+)
+from .line import Line, fit
+
+Key = tuple[str, str]  # layer ("" for the only one), name
+
+NONLINEARITIES = {"tanh": 1.0, "sigmoid": 0.25, "relu": 1.0, "leaky_relu": 1.0, "softplus": 1.0}
+"""γ, the largest derivative of each."""
+
+SATURATED = 0.1
+"""A unit is saturated where φ′ is below this share of its largest value."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The gradient of one state or gate through time.
+
+    Attributes
+    ----------
+    layer, name : str
+    logs : array, shape (K, B)
+        Log10 ‖∂L/∂·‖ by lag, for each sequence; -inf where it is exactly zero.
+    peaks : array, shape (K, B)
+        The same of its largest entry.
+    state : bool
+        Whether this is handed from step to step; else it is a gate or another value within a step.
+    """
+
+    layer: str
+    name: str
+    logs: Array
+    peaks: Array
+    state: bool
+
+    @cached_property
+    def line(self) -> Line:
+        """The line through `logs`."""
+        return fit(self.logs)
+
+    @property
+    def label(self) -> str:
+        """What tables and charts call it."""
+        return f"{self.name} {self.layer}".strip()
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of a state's gradient came along the state itself, carried from step to step.
+
+    Attributes
+    ----------
+    layer, name : str
+        The state: c of an LSTM, h of a GRU.
+    carried : array, shape (K, B)
+        ⟨g_carried, g⟩ / ‖g‖² by lag, where g_carried follows only what is carried (in an LSTM ∂L/∂c_{t-1} = f_t
+        ∂L/∂c_t). A projection: it and the rest sum to 1, and either may lie outside of [0, 1]. NaN where g is zero.
+    logs : array, shape (K, B)
+        Log10 ‖g_carried‖.
+    """
+
+    layer: str
+    name: str
+    carried: Array
+    logs: Array
+
+    @property
+    def mean(self) -> Array:
+        """`carried`, averaged over the sequences where it is defined; shape (K,)."""
+        known = ~np.isnan(self.carried)
+        total = np.where(known, self.carried, 0.0).sum(axis=1)
+        return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+
+    @property
+    def rest(self) -> Array:
+        """What came through gates and matrices: 1 - carried."""
+        return 1.0 - self.carried
+
+
+@dataclass
+class Activation:
+    """Values of one nonlinearity and its slope φ′, over all steps, sequences and units.
+
+    Attributes
+    ----------
+    layer, name, op : str
+    mean, least, most : float
+        Of its values: a gate's openness.
+    by_step, by_unit : array
+        Mean value at each step t = 1 ... T; of each unit over time and sequences.
+    slope_mean, slope_least, slope_most : float
+        Of φ′.
+    saturated : float
+        Share of values where φ′ is below a tenth of its maximum.
+    dead : float
+        Share of units with φ′ = 0 at every step of every sequence.
+    """
+
+    layer: str
+    name: str
+    op: str
+    mean: float = 0.0
+    least: float = np.inf
+    most: float = -np.inf
+    slope_mean: float = 0.0
+    slope_least: float = np.inf
+    slope_most: float = -np.inf
+    saturated: float = 0.0
+    dead: float = 0.0
+    by_step: Array = field(default_factory=lambda: np.zeros(0), repr=False)
+    by_unit: Array = field(default_factory=lambda: np.zeros(0), repr=False)
+    _alive: Any = field(default=None, repr=False)
+    _steps: list[float] = field(default_factory=list, repr=False)
+
+    def add(self, y: Array, slope: Array) -> None:
+        """Take in one step, newest first."""
+        self._steps.append(float(y.mean()))
+        per_unit, alive = y.mean(axis=0), (slope != 0).any(axis=0)
+        self.by_unit = per_unit if self._alive is None else self.by_unit + per_unit
+        self._alive = alive if self._alive is None else self._alive | alive
+        self.least, self.most = min(self.least, float(y.min())), max(self.most, float(y.max()))
+        self.slope_least = min(self.slope_least, float(slope.min()))
+        self.slope_most = max(self.slope_most, float(slope.max()))
+        self.slope_mean += float(slope.mean())
+        self.saturated += float((np.abs(slope) < SATURATED * NONLINEARITIES[self.op]).mean())
+
+    def closed(self) -> Activation:
+        """The sums turned into means, once all steps are in."""
+        steps = len(self._steps)
+        self.by_step, self.by_unit = np.array(self._steps[::-1]), self.by_unit / steps
+        self.mean, self.dead = float(self.by_step.mean()), float(1 - self._alive.mean())
+        self.slope_mean /= steps
+        self.saturated /= steps
+        return self
+
+
+class ByLag:
+    """The gradient of each parameter as a sum over lags, kept in bins: how much of it comes from how far back.
+
+    A step's use of a weight contributes through the state that it made, so that the lag is that of this state.
+
+    Parameters
+    ----------
+    edges : sequence of int
+        Bin j holds the lags from edges[j - 1] + 1 to edges[j]; the last one all that are larger.
+    """
+
+    def __init__(self, edges: tuple[int, ...]) -> None:
+        self.edges = edges
+        self._bins: list[tuple[int, dict[str, Array]]] = [(0, {}) for _ in range(len(edges) + 1)]
+
+    def add(self, lag: int, exponent: int, terms: Mapping[str, Array]) -> None:
+        """Take in one step's contributions × 2^exponent."""
+        place = int(np.searchsorted(self.edges, lag))
+        known, sums = self._bins[place]
+        top = exponent if not sums else max(known, exponent)
+        for name, term in terms.items():
+            term = np.ldexp(term, max(exponent - top, -4000))
+            sums[name] = np.ldexp(sums[name], max(known - top, -4000)) + term if name in sums else term
+        self._bins[place] = top, sums
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters that get a gradient."""
+        return list(dict.fromkeys(name for _, sums in self._bins for name in sums))
+
+    def _sum(self, name: str, bins: Any) -> tuple[Any, int]:
+        parts = [(exponent, sums[name]) for exponent, sums in bins if name in sums]
+        if not parts:
+            return 0.0, 0
+        top = max(exponent for exponent, _ in parts)
+        return sum(np.ldexp(array, max(exponent - top, -4000)) for exponent, array in parts), top
+
+    def log_norm(self, name: str, beyond: int = -1) -> float:
+        """Log10 of the norm of ∂L/∂name, only from lags larger than `beyond`; -inf if that is zero.
+
+        Raises
+        ------
+        ValueError
+            If `beyond` is no edge of a bin.
+        """
+        if beyond != -1 and beyond not in self.edges:
+            raise ValueError(f"lags are kept in bins that end at {', '.join(map(str, self.edges))}, not at {beyond}")
+        skip = 0 if beyond == -1 else self.edges.index(beyond) + 1
+        total, exponent = self._sum(name, self._bins[skip:])
+        return float(log_norms(np.atleast_1d(total)[None], np.array([exponent]))[0])
+
+    def share_beyond(self, name: str, lag: int) -> float:
+        """‖what comes from lags larger than `lag`‖ / ‖the whole‖: tiny where only the last steps teach."""
+        return float(10.0 ** (self.log_norm(name, lag) - self.log_norm(name)))
+
+    def within(self, name: str, window: int) -> Array:
+        """∂L/∂name as truncated backpropagation sees it, with a window of so many steps: lags 0 ... window - 1."""
+        if window - 1 not in self.edges:
+            raise ValueError(f"bins end at {', '.join(map(str, self.edges))}, and so no window at {window - 1}")
+        total, exponent = self._sum(name, self._bins[: self.edges.index(window - 1) + 1])
+        return np.asarray(np.ldexp(total, exponent))
+
+    def whole(self, name: str) -> Array:
+        """∂L/∂name."""
+        total, exponent = self._sum(name, self._bins)
+        return np.asarray(np.ldexp(total, exponent))
+
+
+def edges_up_to(last: int) -> tuple[int, ...]:
+    """Lags 0, 1, 2, 5, 10, 20, 50 ... as far as there are any."""
+    series = [0, *(digit * 10**k for k in range(9) for digit in (1, 2, 5))]
+    return tuple(edge for edge in series if edge < last) or (0,)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that one walk back through time gives."""
+
+    lanes: dict[Key, Lane]
+    shares: dict[Key, Share]
+    activations: dict[Key, Activation]
+    by_lag: ByLag | None
+
+
+class _Walk:
+    """Collects what the backward walk passes."""
+
+    def __init__(self, chain: Chain, seeds: Mapping[int, Array], edges: tuple[int, ...] | None) -> None:
+        self.chain, self.seeds = chain, seeds
+        self.labels = chain.labels()
+        self.logs: dict[Key, list[Array]] = defaultdict(list)
+        self.peaks: dict[Key, list[Array]] = defaultdict(list)
+        self.carried: dict[int, Scaled] = {}
+        self.share: dict[int, list[Array]] = defaultdict(list)
+        self.share_logs: dict[int, list[Array]] = defaultdict(list)
+        self.activations: dict[Key, Activation] = {}
+        self.by_lag = ByLag(edges or edges_up_to(len(chain)))
+
+    def note(self, key: Key, g: Array, exponents: Array) -> None:
+        self.logs[key].append(log_norms(g, exponents))
+        self.peaks[key].append(log_norms(g, exponents, largest=True))
+
+    def paths(self, reached: Reached) -> None:
+        """Follow, beside the whole gradient, what is only carried."""
+        step, exponents = reached.step, reached.seeds.exponents
+        for k in range(len(step.outs)):
+            carry = carry_nodes(step, k)
+            if not carry:
+                continue
+            total = reached.of(step.outs[k])
+            if k not in self.carried:
+                if reached.step.number != len(self.chain):
+                    continue
+                self.carried[k] = Scaled([total], exponents)
+            elif step.number in self.seeds:  # the loss reads this step: that arrives without a detour
+                direct = [np.zeros_like(part) for part in reached.seeds.parts]
+                direct[self.chain.output] = self.seeds[step.number]
+                found = pull(step, Scaled(direct), [step.outs[k]]).get(step.outs[k])
+                if found is not None:
+                    self.carried[k] = self.carried[k].plus(0, found)
+            self._share(k, total, exponents)
+            parts = [np.zeros_like(part) for part in reached.seeds.parts]
+            parts[k] = self.carried[k].parts[0]
+            found = pull(step, Scaled(parts), [step.leaves[k]], only(carry)).get(step.leaves[k])
+            before = np.zeros_like(parts[k]) if found is None else found
+            self.carried[k] = Scaled([before], self.carried[k].exponents).normalised()
+
+    def _share(self, k: int, total: Array, exponents: Array) -> None:
+        carried = self.carried[k]
+        rows, whole = (a.reshape(len(a), -1) for a in (carried.parts[0], total))
+        size = np.abs(whole).max(axis=1, initial=0.0)
+        unit = whole / np.where(size > 0, size, 1.0)[:, None]
+        inner = (rows * unit).sum(axis=1) / np.maximum(np.square(unit).sum(axis=1), 1.0)
+        shift = np.clip(carried.exponents - exponents, -4000, 4000)
+        with np.errstate(over="ignore"):
+            share = np.ldexp(inner, shift) / np.where(size > 0, size, 1.0)
+        self.share[k].append(np.where(size > 0, share, np.nan))
+        self.share_logs[k].append(log_norms(carried.parts[0], carried.exponents))
+
+    def weights(self, reached: Reached, parameters: Mapping[str, Tensor]) -> None:
+        """What this step's use of each parameter contributes to the gradient of the mean loss over the sequences."""
+        exponents, found = reached.seeds.exponents, reached.found
+        top = int(exponents.max())
+        if (exponents != top).any():  # rows on different scales cannot be added up
+            rows = [scale_rows(part, exponents - top) for part in reached.seeds.parts]
+            found = pull(reached.step, Scaled(rows), parameters.values())
+        terms = {name: found[p] / len(exponents) for name, p in parameters.items() if p in found}
+        self.by_lag.add(len(self.chain) - reached.step.number, top, terms)
+
+    def values(self, step: Step) -> None:
+        """Openness of gates and slopes of nonlinearities."""
+        for node in step.nodes:
+            op = node._op
+            if op is None or op.name not in NONLINEARITIES:
+                continue
+            operand = node._operands[0]
+            inside = operand.name if operand is not None and operand.name else ""
+            name = node.name or (f"{op.name}({inside})" if inside else op.name)
+            slope = op.rules[0](np.ones_like(node._data), node._data, *node._arrays, **node._static)
+            key = layer_of(node), name
+            known = self.activations.setdefault(key, Activation(*key, op.name))
+            known.add(node._data, slope)
+
+
+def measure(
+    chain: Chain,
+    seeds: Mapping[int, Array],
+    *,
+    paths: bool = True,
+    weights: bool = True,
+    values: bool = True,
+    edges: tuple[int, ...] | None = None,
+    progress: Callable[[], Any] | None = None,
+) -> Measured:
+    """Walk back once and measure.
+
+    Parameters
+    ----------
+    chain : Chain
+    seeds : dict of int to array
+        ∂L/∂output at the steps that the loss reads.
+    paths, weights, values : bool
+        Whether to measure path shares, parameters by lag, and the values of gates and nonlinearities.
+    edges : tuple of int, optional
+        Where the bins of lags end.
+    progress : callable, optional
+        Called after every step.
+    """
+    walk = _Walk(chain, seeds, edges)
+    parameters = {name: p for name, p in chain.cell.parameters().items() if p.requires_grad} if weights else {}
+    reached = None
+    for reached in backwards(chain, seeds, also=tuple(parameters.values())):
+        step, exponents = reached.step, reached.seeds.exponents
+        for key, out in zip(walk.labels, step.outs, strict=True):
+            walk.note(key, reached.of(out), exponents)
+        for key, node in step.named().items():
+            walk.note(key, reached.of(node), exponents)
+        if values:
+            walk.values(step)
+        if paths:
+            walk.paths(reached)
+        if parameters:
+            walk.weights(reached, parameters)
+        if progress is not None:
+            progress()
+    assert reached is not None
+    for k, (key, g) in enumerate(zip(walk.labels, reached.before.parts, strict=True)):
+        walk.note(key, g, reached.seeds.exponents)
+        if k in walk.carried:
+            walk._share(k, g, reached.seeds.exponents)
+    states = set(walk.labels)
+    lanes = {
+        key: Lane(*key, np.array(logs), np.array(walk.peaks[key]), key in states) for key, logs in walk.logs.items()
+    }
+    shares = {
+        walk.labels[k]: Share(*walk.labels[k], np.array(rows), np.array(walk.share_logs[k]))
+        for k, rows in walk.share.items()
+    }
+    activations = {key: a.closed() for key, a in walk.activations.items()}
+    return Measured(lanes, shares, activations, walk.by_lag if parameters else None)
+
+
+def measure_without_carry(chain: Chain, seeds: Mapping[int, Array], k: int) -> tuple[list[Array], list[Array]]:
+    """Logs and peaks of part k's gradient if nothing were carried in it: what is left comes through gates and h."""
+
+    def cut(step: Step) -> Any:
+        return without(carry_nodes(step, k), step.leaves[k])
+
+    logs, peaks, reached = [], [], None
+    for reached in backwards(chain, seeds, cut, named=False):
+        logs.append(log_norms(reached.of(reached.step.outs[k]), reached.seeds.exponents))
+        peaks.append(log_norms(reached.of(reached.step.outs[k]), reached.seeds.exponents, largest=True))
+    assert reached is not None
+    logs.append(log_norms(reached.before.parts[k], reached.seeds.exponents))
+    peaks.append(log_norms(reached.before.parts[k], reached.seeds.exponents, largest=True))
+    return logs, peaks
