@@ -11,10 +11,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from . import check, draw, train
+from . import check, draw, flow, train
 from .options import Parser, Problem
 
-COMMANDS = (draw, train, check)
+COMMANDS = (draw, flow, train, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

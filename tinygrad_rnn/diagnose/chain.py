@@ -228,7 +228,8 @@ def scale_rows(array: Array, exponents: Array) -> Array:
     """Each row times 2^exponent, exactly."""
     if not exponents.any():
         return array
-    return np.ldexp(array, np.clip(exponents, -4000, 4000).reshape(-1, *[1] * (array.ndim - 1)))
+    rows = np.clip(exponents, -4000, 4000).reshape(-1, *[1] * (array.ndim - 1))
+    return np.asarray(np.ldexp(array, rows))
 
 
 def log_norms(array: Array, exponents: Array, largest: bool = False) -> Array:
@@ -320,7 +321,7 @@ def carry_nodes(step: Step, k: int) -> set[Tensor]:
     forward: set[Tensor] = {step.leaves[k]}
     nodes = step.nodes
     for node in nodes:
-        if node._op is not None and node._op.name in CARRYING and not forward.isdisjoint(node._operands):  # type: ignore[arg-type]
+        if node._op is not None and node._op.name in CARRYING and not forward.isdisjoint(node._operands):
             forward.add(node)
     if step.outs[k] not in forward:
         return set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,9 @@ def _lane(axes: Axes, lane: Lane, colour: str, label: str, marker: str = "o") ->
     if not known.all():
         zeros = lags[~known]
         bottom = min(middle[known], default=0.0)
-        axes.plot(zeros[every], np.full(len(zeros[every]), bottom), "x", color=colour, markersize=5, label="exactly zero")
+        axes.plot(
+            zeros[every], np.full(len(zeros[every]), bottom), "x", color=colour, markersize=5, label="exactly zero"
+        )
 
 
 def _rate(lane: Lane) -> str:
@@ -65,7 +67,8 @@ def _frame(axes: Axes, title: str) -> None:
     low, high = axes.get_ylim()
     if low < FLOAT32_ZERO:
         axes.axhline(FLOAT32_ZERO, color=GREY, linewidth=0.8)
-        axes.annotate("float32 reads zero", (1.0, FLOAT32_ZERO), xycoords=("axes fraction", "data"), fontsize=9, va="bottom", ha="right", color=GREY)
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "bottom", "ha": "right"}
+        axes.annotate("float32 reads zero", (1.0, FLOAT32_ZERO), fontsize=9, color=GREY, **place)
     axes.set_ylim(low, high)
     # Below the axes no legend can cover a dot.
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, fontsize=10)
@@ -106,7 +109,8 @@ def flow_figure(flow: GradientFlow) -> Figure:
     plot_flow(flow, upper)
     for k, share in enumerate(flow.shares.values()):
         name = f"{share.name} {share.layer}".strip()
-        label = f"carried along {name}: {share.mean[min(10, len(share.mean) - 1)]:.2f} at lag {min(10, len(share.mean) - 1)}"
+        lag = min(10, len(share.mean) - 1)
+        label = f"carried along {name}: {share.mean[lag]:.2f} at lag {lag}"
         lower.plot(np.arange(len(share.mean)), share.mean, color=COLOURS[k % len(COLOURS)], linewidth=2.2, label=label)
     lower.axhline(0.0, color=GREY, linewidth=0.8)
     lower.axhline(1.0, color=GREY, linewidth=0.8)

@@ -43,10 +43,10 @@ def gradient_flow(
         A cell of your own is one: anything with ``cell(x, state) -> state``, ``parameters()`` and
         ``initial_state(batch)``. It is copied and measured in float64.
     inputs : array_like, shape (T, B, I) or (T, I)
-        B sequences; statistics are over them. (B, T, I) for a stack with ``batch_first``. Not needed with a loss Tensor.
+        B sequences; statistics are over them. (B, T, I) for a stack with ``batch_first``; nothing with a loss Tensor.
     loss : {"last", "all"} or callable
-        "last": v·h_T for each sequence; "all": the sum over all steps, which hides a vanishing gradient; or a function of
-        the outputs, a Tensor of shape (T, B, H), to one number (of a `Module`: of whatever it returns).
+        "last": v·h_T for each sequence; "all": the sum over all steps, which hides a vanishing gradient; or a function
+        of the outputs, a Tensor of shape (T, B, H), to one number (of a `Module`: of whatever it returns).
     state : optional
         The state before the first step; default: the model's own.
     direction : array_like, shape (H,), optional
@@ -60,7 +60,7 @@ def gradient_flow(
     Returns
     -------
     GradientFlow
-        Prints itself; ``["h"]`` is a state's gradient, ``.slope``, ``.verdict``, ``.shares``, ``.plot()``, ``.save(path)``.
+        Prints itself; ``["h"]`` is the gradient of a state; ``.slope``, ``.verdict``, ``.shares``, ``.save(path)``.
 
     Raises
     ------
@@ -92,7 +92,9 @@ def gradient_flow(
     v = unit(direction, rng, chain.states[-1][chain.output].shape[1:])
     measured = measure(chain, seeds_of(chain, loss, v), edges=edges)
     setting = Setting(repr(model), len(chain), sequences.shape[1], describe(loss), when)
-    return GradientFlow(setting, measured, chain=chain, model=model, inputs=sequences, loss=loss, direction=v, state=state)
+    return GradientFlow(
+        setting, measured, chain=chain, model=model, inputs=sequences, loss=loss, direction=v, state=state
+    )
 
 
 def _is_chain(model: Any) -> bool:
@@ -158,7 +160,7 @@ def seeds_of(chain: Chain, loss: Loss, v: Array) -> Mapping[int, Array]:
         raise ValueError(f"loss {loss!r} is neither 'last', 'all' nor a function of the outputs")
     outputs = Tensor(np.stack([state[chain.output] for state in chain.states[1:]]), requires_grad=True, name="outputs")
     value = loss(outputs)
-    if not isinstance(value, Tensor) or value.size != 1:
+    if getattr(value, "size", 0) != 1 or not hasattr(value, "backward"):
         raise ValueError("the loss must give a Tensor with one number: reduce it with sum() or mean()")
     if not math.isfinite(value.item()):
         raise GradientError(f"the loss is {value.item()}, so no gradient is finite")

@@ -74,7 +74,7 @@ def median(values: Array) -> float:
 
 
 def window(lags: int) -> tuple[int, int]:
-    """The lags to fit over, for a gradient known at lags 0 ... `lags`: from 10 on, or from the middle of a short one."""
+    """The lags to fit over, where the last one is `lags`: from 10 on, or from the middle of a short one."""
     return min(FIRST_LAG, lags // 2), lags
 
 

@@ -24,8 +24,9 @@ from .verdict import Judgement, judge
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from .compare import Comparison
     from .theory import Theory
-    from .whatif import Comparison, Verdict
+    from .whatif import Verdict
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,8 @@ class GradientFlow:
         Parameters
         ----------
         path : {"carried", "gates"}
-            "gates" leaves what is carried (in an LSTM the cell path, Π f); "carried" leaves what comes through gates and
-            h.
+            "gates" leaves what is carried (in an LSTM the cell path, Π f); "carried" leaves what comes through gates
+            and h.
         state : str or (layer, name), optional
             Default: the first that is carried.
 
@@ -250,7 +251,12 @@ class GradientFlow:
             }
             for lane in self.lanes.values()
         ]
-        verdict = {"word": judged.word, "decades_lost": judged.decades, "reason": judged.reason, "zero_lag": judged.zero_lag}
+        verdict = {
+            "word": judged.word,
+            "decades_lost": judged.decades,
+            "reason": judged.reason,
+            "zero_lag": judged.zero_lag,
+        }
         if self.chain is not None:
             verdict |= {"cause": self.verdict.cause, "try": self.verdict.remedy}
         shares = [
@@ -268,7 +274,7 @@ class GradientFlow:
                 beyond = {edge: self.by_lag.share_beyond(name, edge) for edge in edges}
                 weights[name] = {"log10_norm": self.by_lag.log_norm(name), "share_beyond_lag": beyond}
         theory = [line.to_dict() for line in self.theory]
-        return _jsonable(
+        data: dict[str, Any] = _jsonable(
             {
                 "setting": vars(self.setting),
                 "verdict": verdict,
@@ -279,6 +285,7 @@ class GradientFlow:
                 "theory": theory,
             }
         )
+        return data
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON; with a path, also written there, whole or not at all."""

@@ -74,7 +74,11 @@ def _simple(cell: RNNCell, chain: Chain) -> list[Theory]:
         name = "(γ σ_max)^k, γ = 1/4" if phi == "sigmoid" else "σ_max^k"
         lines.append(_straight(name, "bound", math.log10(GAMMA[phi] * sigma), steps))
     g = math.sqrt(float(np.square(W).mean() * W.shape[1]))
-    if phi == "identity" and sigma > 0 and np.allclose(W.T @ W, sigma**2 * np.eye(len(W)), rtol=0, atol=1e-9 * sigma**2):
+    if (
+        phi == "identity"
+        and sigma > 0
+        and np.allclose(W.T @ W, sigma**2 * np.eye(len(W)), rtol=0, atol=1e-9 * sigma**2)
+    ):
         return [_straight("g^k, W = g Q", "exact", math.log10(sigma), steps)]
     drive = np.einsum("tbi,hi->tbh", chain.inputs, raw(cell.weight_ih)) + raw(cell.bias_ih) + raw(cell.bias_hh)
     rate = mean_field(phi, g, float(np.square(drive).mean()))
@@ -130,4 +134,3 @@ def _gated(cell: Any, steps: int) -> list[Theory]:
     top = logs.max(axis=1)
     mean = top + np.log10(np.mean(10.0 ** (logs - top[:, None]), axis=1))
     return [Theory(f"σ({letter})^k: the gate's bias alone", "exact if its weights are 0", mean / 2)]
-

@@ -80,7 +80,9 @@ def judge(line: Line, logs: Array, peaks: Array, steps: int) -> Judgement:
         return Judgement("vanishing", decades, f"zero in float32 from lag {zero_lag} on", zero_lag)
     if math.isnan(decades):
         return Judgement("cannot tell", decades, "no two lags have a gradient", zero_lag)
-    inner = np.quantile(lost, [0.1, 0.9]) if np.isfinite(lost).all() else np.quantile(lost, [0.1, 0.9], method="nearest")
+    inner = (
+        np.quantile(lost, [0.1, 0.9]) if np.isfinite(lost).all() else np.quantile(lost, [0.1, 0.9], method="nearest")
+    )
     words = list(dict.fromkeys(map(word_of, inner)))
     fitted = logs[line.first : line.last + 1]
     flat = bool((fitted.max(axis=0) - fitted.min(axis=0) <= FLAT).all()) if np.isfinite(fitted).all() else False

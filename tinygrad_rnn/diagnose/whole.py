@@ -1,13 +1,13 @@
 """The same measurement on a graph that is there already: a loss of one's own, both directions, any Module.
 
-After this file the reader knows what is lost against a chain of steps: the range ends where float64 ends (1e-308), paths
-are not told apart, and h₀ is no part of it.
+After this file the reader knows what is lost against a chain of steps: the range ends where float64 ends (1e-308),
+paths are not told apart, and h₀ is no part of it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,7 +50,7 @@ def flow_of_graph(source: Tensor | GradientGraph, when: str, setting: Setting | 
     first = min(number for lane in found.values() for number in lane)
     lanes = {}
     for key, lane in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] != "h")):
-        lanes[key] = _lane(key, lane, range(first, last + 1), key[1] in handed_on)
+        lanes[key] = _lane(key, lane, range(first, last + 1), f"{key[1]} {key[0]}".strip() in handed_on)
     if setting is None:
         rows = next(iter(lanes.values())).logs.shape[1]
         setting = Setting("an unrolled graph", last - first + 1, rows, "L = yours", when)
@@ -103,7 +103,7 @@ def _read(module: Any, result: Any, loss: Any) -> Tensor:
     if isinstance(module, Stack):
         outputs, state = result
         if loss == "all":
-            return outputs if not module.batch_first else outputs.transpose(1, 0, 2)
+            return cast(Tensor, outputs)
         h = parts_of(state)[0]
         ends: Tensor = concatenate([h[-2], h[-1]], axis=-1) if module.bidirectional else h[-1]
         return ends
@@ -114,5 +114,4 @@ def _read(module: Any, result: Any, loss: Any) -> Tensor:
 
 def _along(read: Tensor, direction: Any, rng: Any, unit: Any) -> Tensor:
     v: Array = unit(direction, rng, read.shape[-1:])
-    total: Tensor = sum(read * v)
-    return total
+    return cast(Tensor, sum(read * v))

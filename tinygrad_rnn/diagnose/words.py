@@ -114,7 +114,7 @@ def _paths(flow: GradientFlow) -> Iterator[str]:
     for share in flow.shares.values():
         alone = flow.without("gates", (share.layer, share.name)).line.slope
         yield (
-            f"carried: the share of ∂L/∂{share.name} that came along {share.name} itself, a projection (may leave [0, 1]); "
+            f"carried: share of ∂L/∂{share.name} that came along {share.name} itself (a projection: may leave [0, 1]); "
             f"alone it would fall by {_number(alone, '+.4f')} decades a step"
         )
 
@@ -122,10 +122,14 @@ def _paths(flow: GradientFlow) -> Iterator[str]:
 def _values(flow: GradientFlow) -> Iterator[str]:
     if not flow.activations:
         return
-    rows = [("values", "mean", "least", "most", "φ′ mean", "φ′ least", "φ′ most", "saturated", "dead units")]
+    rows: list[tuple[str, ...]] = [
+        ("values", "mean", "least", "most", "φ′ mean", "φ′ least", "φ′ most", "saturated", "dead units")
+    ]
     for a in flow.activations.values():
         numbers = (a.mean, a.least, a.most, a.slope_mean, a.slope_least, a.slope_most)
-        rows.append((f"{a.name} {a.layer}".strip(), *(f"{n:.3g}" for n in numbers), f"{a.saturated:.0%}", f"{a.dead:.0%}"))
+        rows.append(
+            (f"{a.name} {a.layer}".strip(), *(f"{n:.3g}" for n in numbers), f"{a.saturated:.0%}", f"{a.dead:.0%}")
+        )
     yield ""
     yield from columns(rows)
 
@@ -147,7 +151,9 @@ def _theory(flow: GradientFlow) -> Iterator[str]:
     if not flow.theory:
         return
     yield ""
-    yield from columns([("theory", "kind", "decades a step")] + [(t.name, t.kind, f"{t.slope:+.4f}") for t in flow.theory])
+    yield from columns(
+        [("theory", "kind", "decades a step")] + [(t.name, t.kind, f"{t.slope:+.4f}") for t in flow.theory]
+    )
 
 
 def comparison(compared: Comparison) -> str:
