@@ -128,6 +128,15 @@ def test_each_row_of_a_stack_is_drawn_like_a_network_of_one_layer():
     assert shape(one, "t=2") == shape(two, "layer 0") == shape(two, "layer 1")
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_step_of_two_digits_looks_like_the_others(layers):
+    scene = arrange(View("gate", fold=2).of([stack("lstm", 10, layers)])[0])
+    nine, ten = (sorted(f.rect.right - f.rect.left for f in scene.frames if f.step == f"t={t}") for t in (9, 10))
+    assert nine == pytest.approx(ten)
+    h = [p.centre[1] for p in scene.nodes if p.node.name == "h" and p.node.step in ("t=9", "t=10")]
+    assert len({round(y, 3) for y in h}) == layers
+
+
 def test_states_are_told_apart_by_layer_and_direction():
     found = states(stack("lstm", 5, 2, True, "states"))
     layers = ["layer 0", "layer 0 reverse", "layer 1", "layer 1 reverse"]

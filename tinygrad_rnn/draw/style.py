@@ -309,7 +309,8 @@ def look(node: Node, operands: int = 0) -> Look:
         return _group_look(node, name, step)
     if node.kind in ("parameter", "input"):
         text = _leaf_text(node, short(name) if node.kind == "parameter" else name, step)
-        base = f"{undated(text)}₀₀" if step and name else text
+        # Room for three digits, whatever the number of the step: all cells are identical.
+        base = f"{undated(text)}₀₀₀" if step and name else text
         width = max(26.0, math.ceil(text_width(base, 11.0) + 8.0))
         return Look(node.kind, "box", width, 20.0, text, fontsize=11.0)
     if node.kind == "constant":
@@ -336,7 +337,7 @@ def short(name: str | None) -> str | None:
 
 def undated(name: str) -> str:
     """A name without the number at its end: x₁ and x₂ of two time steps are the same thing."""
-    return name.rstrip("0123456789") or name
+    return name.rstrip("0123456789₀₁₂₃₄₅₆₇₈₉") or name
 
 
 def _leaf_text(node: Node, name: str | None, step: str) -> str:
