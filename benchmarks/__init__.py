@@ -1,4 +1,4 @@
-"""Timings that a stranger can run: ``python -m benchmarks.unrolled`` and ``python -m benchmarks.per_op``.
+"""Timings that a stranger can run: ``unrolled``, ``per_op``, ``scaling`` and ``drawing``, each by ``python -m``.
 
 Every program runs on one thread, so that the figures compare programs and not thread pools. The variables are set here
 because BLAS reads them once, when NumPy is first imported, and this file is imported before any of the others.
@@ -8,3 +8,4 @@ import os
 
 for _variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[_variable] = "1"
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")  # JAX

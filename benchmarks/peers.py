@@ -88,6 +88,47 @@ def expert_numpy(problem: Problem) -> Run:
     return lambda: program(problem.x, *problem.weights, problem.v)[1]
 
 
+def gemm_floor(problem: Problem) -> Run:
+    """The matrix products alone, each as large as it may be: what no program on this BLAS can be faster than."""
+    x, (W, U, _, _), v = problem.x, problem.weights, problem.v
+    steps, (batch, n) = len(x), v.shape
+    rows, z = x.reshape(steps * batch, -1), np.ones((steps * batch, len(W)), "f4")
+    h, transposed = np.ones((steps * batch, n), "f4"), np.ascontiguousarray(U.T)
+    forward, back, inputs = np.empty((batch, len(W)), "f4"), np.empty_like(v), np.empty_like(z)
+
+    def run() -> Sequence[Array]:
+        np.matmul(rows, W.T, out=inputs)
+        for _ in range(steps):
+            np.matmul(v, transposed, out=forward)
+        for _ in range(steps):
+            np.matmul(forward, U, out=back)
+        return [z.T @ rows, z.T @ h]
+
+    return run
+
+
+def derived(problem: Problem) -> Run:
+    """This package: the program that `derive_bptt` writes for the cell."""
+    import tinygrad_rnn as tg
+
+    cells: dict[str, Any] = {"rnn": tg.RNNCell, "lstm": tg.LSTMCell}
+    cell = cells[problem.kind](problem.x.shape[2], problem.v.shape[1], dtype=np.float32)
+    state = _zeros(problem) if problem.kind == "lstm" else _zeros(problem)[0]
+    weights = dict(zip(cell.parameters(), problem.weights, strict=True))
+    cell.load_state_dict(weights)
+
+    def loss(state: Any) -> Any:
+        return tg.sum((state[0] if problem.kind == "lstm" else state) * problem.v)
+
+    program = tg.derive_bptt(cell, loss=loss, example=(problem.x, state))
+
+    def run() -> Sequence[Array]:
+        gradients = program(problem.x, state, weights)[1]
+        return [gradients[name] for name in weights]
+
+    return run
+
+
 def torch_ops(problem: Problem) -> Run:
     """PyTorch, eager, one operation per formula."""
     import torch
@@ -132,6 +173,44 @@ def torch_cells(problem: Problem) -> Run:
         return [parameter.grad.numpy() for parameter in cell.parameters()]
 
     return run
+
+
+def torch_fused(problem: Problem) -> Run:
+    """PyTorch's nn.LSTM or nn.RNN: all steps in one call of compiled code."""
+    import torch
+
+    torch.set_num_threads(1)
+    make = torch.nn.LSTM if problem.kind == "lstm" else torch.nn.RNN
+    net: Any = make(problem.x.shape[2], problem.v.shape[1])
+    net.load_state_dict({key: torch.tensor(w) for key, w in zip(net.state_dict(), problem.weights, strict=True)})
+    x, v = torch.tensor(problem.x), torch.tensor(problem.v)
+
+    def run() -> Sequence[Array]:
+        net.zero_grad()
+        (net(x)[0][-1] * v).sum().backward()
+        return [parameter.grad.numpy() for parameter in net.parameters()]
+
+    return run
+
+
+def jax_scan(problem: Problem) -> Run:
+    """JAX: `lax.scan` over the steps, compiled by XLA; compilation is not timed."""
+    import jax
+    from jax import numpy as jnp
+
+    def affine(x: Any, h: Any, W: Any, U: Any, b: Any, d: Any) -> Any:
+        return x @ W.T + b + h @ U.T + d
+
+    step = _textbook_step(problem.kind, problem.v.shape[1], affine, jnp.tanh, jax.nn.sigmoid)
+    initial = _zeros(problem)
+
+    def loss(weights: Any, x: Any, v: Any) -> Any:
+        state, _ = jax.lax.scan(lambda state, x_t: (step(x_t, state, *weights), None), initial, x)
+        return jnp.sum(state[0] * v)
+
+    gradient = jax.jit(jax.grad(loss))
+    weights, x, v = (jax.device_put(arrays) for arrays in (problem.weights, problem.x, problem.v))
+    return lambda: [np.asarray(g) for g in gradient(weights, x, v)]
 
 
 def mygrad(problem: Problem) -> Run:
@@ -180,12 +259,17 @@ def hips_autograd(problem: Problem) -> Run:
 
 
 BASELINE = "plain NumPy"
+FLOOR = "GEMM floor"  # computes no gradients, so there is nothing to check
 PROGRAMS: dict[str, Callable[[Problem], Run]] = {
     "tinygrad_rnn": tinygrad_rnn,
+    "derived BPTT": derived,
     BASELINE: plain_numpy,
     "expert NumPy": expert_numpy,
+    FLOOR: gemm_floor,
     "torch ops": torch_ops,
     "torch cells": torch_cells,
+    "torch fused": torch_fused,
+    "jax.jit(scan)": jax_scan,
     "MyGrad": mygrad,
     "HIPS autograd": hips_autograd,
 }

@@ -1,0 +1,96 @@
+"""Time and memory of one training step against the number of steps T and the size H, as slopes.
+
+``python -m benchmarks.scaling``: forward and backward of an LSTM. A slope is that of the straight line through the
+logarithms: 1 means proportional. Below it, the peak of memory on the six workloads of `benchmarks.unrolled`, beside
+the bytes of the distinct arrays that the graph consists of: below that no engine that keeps its graph can go.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import tracemalloc
+from collections.abc import Sequence
+from time import process_time
+
+import numpy as np
+
+import tinygrad_rnn as tg
+from benchmarks.peers import PROGRAMS, Problem, Run
+from benchmarks.unrolled import SIZES, WORKLOADS
+from tinygrad_rnn.autodiff import history
+
+
+def seconds(run: Run, repeats: int) -> float:
+    """Least processor time of some runs."""
+    times = []
+    for _ in range(repeats):
+        start = process_time()
+        run()
+        times.append(process_time() - start)
+    return min(times)
+
+
+def peak(run: Run) -> int:
+    """Most bytes in use at once during a run, beyond what was in use before."""
+    run()  # what is made once, such as gradients that later runs replace
+    gc.collect()
+    tracemalloc.start()
+    run()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Exponent p of the power law y = c x^p that fits best."""
+    return float(np.polyfit(np.log(xs), np.log(ys), 1)[0])
+
+
+def distinct(problem: Problem) -> tuple[int, int]:
+    """Nodes of the graph of a workload, and bytes of the distinct arrays behind its results and parameters."""
+    cells = {"rnn": tg.RNNCell, "lstm": tg.LSTMCell}
+    cell = cells[problem.kind](problem.x.shape[2], problem.v.shape[1], dtype=np.float32)
+    _, state = tg.unroll(cell, problem.x)
+    nodes = history([tg.sum((state[0] if problem.kind == "lstm" else state) * problem.v)])
+    blocks = {}
+    for node in nodes:
+        array = node._data
+        while isinstance(array.base, np.ndarray):  # a gate is a view of what all gates have in common
+            array = array.base
+        blocks[id(array)] = array.nbytes
+    return len(nodes), sum(blocks.values())
+
+
+def against(what: str, values: Sequence[int], sizes: Sequence[tuple[int, int, int, int]]) -> None:
+    """One table: a row for each size, and slopes over the last three, where constant costs no longer count."""
+    print(f"\n{what:>8}  {'time, ms':>10}  {'peak, MB':>9}")
+    times, peaks = [], []
+    for value, size in zip(values, sizes, strict=True):
+        run = PROGRAMS["tinygrad_rnn"](Problem.random("lstm", *size))
+        times.append(seconds(run, 1 if size[0] > 10_000 else 3))
+        peaks.append(peak(run))
+        print(f"{value:>8}  {times[-1] * 1e3:>10.2f}  {peaks[-1] / 1e6:>9.2f}", flush=True)
+    large = values[-3:]
+    print(f"{'slope':>8}  {slope(large, times[-3:]):>10.2f}  {slope(large, peaks[-3:]):>9.2f}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: three tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", nargs="+", type=int, default=[10, 100, 1_000, 10_000, 100_000], metavar="T")
+    parser.add_argument("--hidden", nargs="+", type=int, default=[8, 16, 32, 64, 128, 256, 512], metavar="H")
+    options = parser.parse_args(arguments)
+    print("LSTM, float32, one thread, processor time")
+    against("T", options.steps, [(steps, 1, 4, 8) for steps in options.steps])
+    against("H", options.hidden, [(20, 8, 16, hidden) for hidden in options.hidden])
+    print(f"\n{'':>12}  {'nodes':>6}  {'arrays, MB':>10}  {'peak, MB':>9}  {'ratio':>6}  {'bytes a node':>12}")
+    for kind, size in WORKLOADS:
+        problem = Problem.random(kind, *SIZES[size])
+        (nodes, held), most = distinct(problem), peak(PROGRAMS["tinygrad_rnn"](problem))
+        row = f"{nodes:>6}  {held / 1e6:>10.3f}  {most / 1e6:>9.3f}  {most / held:>6.2f}  {most / nodes:>12.0f}"
+        print(f"{kind + ' ' + size:>12}  {row}")
+
+
+if __name__ == "__main__":
+    main()
