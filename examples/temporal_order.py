@@ -17,8 +17,8 @@ T, HIDDEN, STEPS, SEED = 30, 32, 150, 0
 task = TemporalOrder(T)
 inputs, targets = task.batch(np.random.default_rng(SEED), 16)
 CELLS = {
-    "LSTM, PyTorch's": tg.LSTMCell(task.inputs, HIDDEN, rng=SEED),
-    "LSTM, chrono": tg.LSTMCell(task.inputs, HIDDEN, init="chrono", t_max=T, rng=SEED),
+    "LSTM, PyTorch's": tg.LSTMCell(task.inputs, HIDDEN, dtype="float32", rng=SEED),
+    "LSTM, chrono": tg.LSTMCell(task.inputs, HIDDEN, init="chrono", t_max=T, dtype="float32", rng=SEED),
     "RNN, orthogonal": tg.RNNCell(task.inputs, HIDDEN, init={"weight_hh": init.orthogonal()}, rng=SEED),
 }
 

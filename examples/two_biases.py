@@ -13,7 +13,7 @@ import numpy as np
 import tinygrad_rnn as tg
 from tinygrad_rnn.train import Adam, Adding, SequenceModel, fit, loss_chart
 
-T, HIDDEN, STEPS, SEED = 30, 16, 300, 0
+T, HIDDEN, STEPS, SEED = 26, 16, 250, 2
 task = Adding(T, minimal_lag=True)
 inputs, targets = task.batch(np.random.default_rng(SEED), 16)
 print(f"{task!r}: always answering 1 has the loss {task.baseline:.3f}")
@@ -22,14 +22,14 @@ histories, graphs = {}, {}
 for forget in (1.0, 5.0):
     for entry in (0.0, -3.0):
         name = f"forget bias {forget:g}, input bias {entry:g}"
-        cell = tg.LSTMCell(2, HIDDEN, forget_bias=forget, input_bias=entry, rng=SEED)
+        cell = tg.LSTMCell(2, HIDDEN, forget_bias=forget, input_bias=entry, dtype="float32", rng=SEED)
         model = SequenceModel(cell, task, rng=SEED)
         histories[name] = history = fit(
             model,
             task,
-            Adam(model, lr=0.02),
+            Adam(model, lr=0.03),
             STEPS,
-            batch_size=20,
+            batch_size=16,
             clip_norm=1.0,
             evaluate_every=25,
             until_solved=True,

@@ -240,3 +240,40 @@ def test_safetensors_written_by_torch(tmp_path: Any) -> None:
     nn.save(tmp_path / "back.safetensors", ours.state_dict())
     theirs = pytest.importorskip("safetensors.torch").load_file(tmp_path / "back.safetensors")
     model[1].load_state_dict(theirs)
+
+
+def trained(kind: str, layers: int, bidirectional: bool) -> Any:
+    """A stack of PyTorch's after some steps of Adam on next-step prediction."""
+    torch.manual_seed(layers)
+    options = {"nonlinearity": "relu"} if kind == "relu" else {}
+    theirs = getattr(torch.nn, KINDS[kind])(INPUTS, HIDDEN, layers, bidirectional=bidirectional, **options).double()
+    head = torch.nn.Linear(HIDDEN * (1 + bidirectional), INPUTS).double()
+    optimiser = torch.optim.Adam([*theirs.parameters(), *head.parameters()], lr=0.02)
+    x = torch.randn(20, 4, INPUTS, dtype=torch.float64)
+    for _ in range(20):
+        optimiser.zero_grad()
+        ((head(theirs(x)[0]) - x.roll(1, 0)) ** 2).mean().backward()
+        optimiser.step()
+    optimiser.zero_grad()
+    return theirs
+
+
+@pytest.mark.parametrize(("layers", "bidirectional"), [(1, True), (2, False), (3, True)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_trained_by_torch_over_two_hundred_steps(kind: str, layers: int, bidirectional: bool) -> None:
+    theirs = trained(kind, layers, bidirectional)
+    compare(nn.from_torch(theirs), theirs, kind, draw(200, 2, INPUTS), start=False)
+
+
+def test_in_chaos_we_are_as_far_from_torch_as_torch_is_from_itself() -> None:
+    """Weights so large that rounding errors grow with every step: there no two orders of summation agree to 1e-10."""
+    torch.manual_seed(0)
+    theirs = torch.nn.RNN(3, 16).double()
+    with torch.no_grad():
+        theirs.weight_hh_l0 *= 8
+    x = np.random.default_rng(0).normal(size=(80, 2, 3))
+    ours = nn.from_torch(theirs)(x)[0].data
+    own, nudged = (theirs(torch.tensor(a))[0].detach().numpy() for a in (x, x * (1 + 2**-52)))
+    sensitivity = np.abs(own - nudged).max(axis=(1, 2))
+    assert sensitivity[-1] > 1e-8
+    assert (np.abs(ours - own).max(axis=(1, 2)) <= 1e-13 + 100 * np.maximum.accumulate(sensitivity)).all()

@@ -158,10 +158,11 @@ def _finish(axes: Axes, history: History) -> None:
         plain(f"baseline {history.baseline:.4g}: {history.baseline_means.partition(':')[0]}"),
         (0.99, history.baseline),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 4),
+        xytext=(0, 14),  # above what stays at the baseline
         textcoords="offset points",
         ha="right",
         fontsize="small",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0},
     )
     axes.set_yscale("log")
     axes.set_xlabel("step")
