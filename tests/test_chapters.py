@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pages import VALUE, blocks, chart_style, run
 
-CHAPTERS = sorted((Path(__file__).resolve().parent.parent / "docs" / "chapters").glob("[0-9a]*.md"))
+CHAPTERS = sorted((Path(__file__).resolve().parent.parent / "docs" / "chapters").glob("[0-9ab]*.md"))
 
 # What a page quotes (the expression as it stands there): the expected value, and how far it may be off.
 EXPECTED = {
@@ -55,6 +55,13 @@ EXPECTED = {
         'abs(100 * cells["forget bias 1"][1][50]):.0f': (0, 5),
         "first:+.4f": (0.0207, 0.01),
     },
+    "08-two-biases": {
+        "runs[1, 0][1].metrics[-1][1]:.3f": (1 / 6, 0.03),  # the baseline, on a sample of 500
+        "runs[5, 0][1].metrics[-1][1]:.3f": (1 / 6, 0.03),
+        "runs[5, -3][1].metrics[-1][1]:.3f": (0.005, 0.005),  # solved
+        "horizon(runs[5, -3][0]):.4f": (0.0, 0.01),
+        "loss_1997:.4f": (1 / 24, 2e-4),
+    },
     "09-cliffs": {
         "plain[0, 3]:.1f": (156.77, 0.1),
         "np.linalg.norm(plain[1, :2] - plain[0, :2]):.2f": (7.84, 0.01),
@@ -73,6 +80,13 @@ EXPECTED = {
         "best:.0e": (1e-5, 9.1e-6),
         "half_zero": (13, 0),
     },
+}
+EXPECTED["b-min-char-rnn"] = {
+    'before["slope"]:.2f': (-0.98, 0.03),
+    'before["radius"]:.2f': (0.11, 0.02),
+    'seen[-1]["slope"]:.2f': (-0.25, 0.2),
+    'seen[-1]["radius"]:.1f': (8.0, 2.5),
+    "orthogonal:+.3f": (0.0, 0.01),
 }
 ANSWER = re.compile(r"^:::\{dropdown\} Answer$(.*?)^:::$", re.MULTILINE | re.DOTALL)
 FOLDED = re.compile(r"^:::\{dropdown\}.*?^:::$", re.MULTILINE | re.DOTALL)
@@ -126,7 +140,7 @@ def test_chapter_measures_what_is_known(path, tmp_path):
 
 
 def test_other_seeds_can_be_tried(tmp_path):
-    text = "```python\nseeds = range(2)\ntotal = sum(seeds)\n```\n{value}`total`\n```python\ntotal = 7\n```\n"
+    text = "```python\nseeds, T = range(2), 5\ntotal = sum(seeds)\n```\n{value}`total`\n```python\ntotal = 7\n```\n"
     text += "{value}`total + 1`"
     assert run(text, "page", tmp_path).quoted == {"total": "1", "total + 1": "8"}
     assert run(text, "page", tmp_path, {"seeds": "range(4)"}).quoted == {"total": "6", "total + 1": "8"}

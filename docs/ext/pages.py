@@ -113,11 +113,17 @@ class Page:
 
 
 def _replaced(tree: ast.Module, instead: Mapping[str, str]) -> ast.Module:
-    """The program with other right-hand sides for some top-level names."""
+    """The program with other right-hand sides for some top-level names, also in ``a, b = 1, 2``."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            if node.targets[0].id in instead:
-                node.value = ast.parse(instead[node.targets[0].id], mode="eval").body
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+            continue
+        target, value = node.targets[0], node.value
+        if isinstance(target, ast.Name) and target.id in instead:
+            node.value = ast.parse(instead[target.id], mode="eval").body
+        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            for k, part in enumerate(target.elts):
+                if isinstance(part, ast.Name) and part.id in instead:
+                    value.elts[k] = ast.parse(instead[part.id], mode="eval").body
     return ast.fix_missing_locations(tree)
 
 
@@ -159,7 +165,8 @@ def main() -> None:
     arguments = parser.parse_args()
     text = arguments.page.read_text(encoding="utf-8")
     instead = {name.strip(): value for name, _, value in (item.partition("=") for item in arguments.set)}
-    known = {name for _, code in blocks(text, "python") for name in re.findall(r"^(\w+) = ", code, re.MULTILINE)}
+    lefts = (line for _, code in blocks(text, "python") for line in re.findall(r"^([\w, ]+) = ", code, re.MULTILINE))
+    known = {name.strip() for left in lefts for name in left.split(",")}
     if missing := sorted(instead.keys() - known):
         parser.error(f"{arguments.page} sets no {', '.join(missing)}; it sets {', '.join(sorted(known))}")
     with tempfile.TemporaryDirectory() as folder, chart_style():
