@@ -193,6 +193,14 @@ def test_a_parameter_that_is_no_attribute_is_refused():
         derive(lambda cell, x, h: h * hidden)
 
 
+def test_a_loss_with_parameters_is_refused_with_the_remedy():
+    cell, head = tg.RNNCell(3, 4, rng=0), tg.Linear(4, 1, rng=0)
+    with pytest.raises(
+        tg.bptt.TraceError, match="'weight' that requires a gradient is not the cell's: derive with loss"
+    ):
+        derived(cell, lambda outputs: tg.sum(head(outputs[-1])), *example(cell, 3, 2))
+
+
 def test_a_primitive_of_ones_own(plant):
     cube = plant(lambda x: x * x * x, lambda g, y, x: 3 * g * x * x)
     program, cell = derive(lambda cell, x, h: cube(h))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Collection
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,7 @@ class Source:
         """A name for a value that has none, after what it is made of or what is made of it."""
         if node.name:
             return node.name
-        names = [a.name for a in node.args if a.name]
+        names = [name for a in node.args if (name := self._called(a))]
         reader = self._named_reader(node)
         if node.op == "transpose" and names:
             return f"{names[0]}_T"
@@ -156,10 +157,24 @@ class Source:
             return f"{names[0]}_{reader.removeprefix('z_')}" if reader else f"{names[0]}_part"
         if node.op == "add" and len(names) == 2 and names[0].partition("_")[0] == names[1].partition("_")[0]:
             return names[0].partition("_")[0]
+        if node.op == "concatenate":
+            names = [(a if a.name or not a.args else a.args[0]).name for a in node.args]
+            alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+            return ("".join(letters[0] for letters in alike).strip("_") or "joined") + self._multiplied(node)
         part = self.plan.part[node]
         if part is Part.BETWEEN and node in self.plan.stepped and reader.startswith("d"):
             return f"slope_{reader.removeprefix('d').removeprefix('z_')}".removesuffix("_z")
         return f"{reader}_x" if part is Part.BEFORE and reader else "a"
+
+    def _multiplied(self, node: Node) -> str:
+        """For a weight, _x or whatever else is multiplied with it."""
+        while len(self.users[node]) == 1 and self.users[node][0].op in ("transpose", "multiply"):
+            (node,) = self.users[node]
+        (reader, *_) = [*self.users[node], node]
+        return f"_{self.hint(reader.args[0])}" if reader.op == "matmul" and reader.args[1] is node else ""
+
+    def _called(self, node: Node) -> str:
+        return node.name or (self.places[node].name if node in self.places else "")
 
     def _named_reader(self, node: Node) -> str:
         """The name of what a nameless value goes into, by way of nameless ones."""
@@ -235,7 +250,7 @@ class Source:
         in_loops = any(self.plan.part[u] in LOOPS for u in users)
         if is_view(node):
             return part not in LOOPS and in_loops and (part is Part.ONCE or self.with_buffers)
-        if self.buffered(node):
+        if self.buffered(node) or (node.op == "concatenate" and self.with_buffers and (in_loops or part is Part.ONCE)):
             return True
         crosses = any(self.plan.part[u] is not part and not (u.op == "total" and self.in_loop(u)) for u in users)
         if part in LOOPS:

@@ -75,10 +75,12 @@ def _slice(node: Node) -> tuple[Node, int, int] | None:
     return (node.args[0], *cut[1:]) if cut and cut[0] == node.args[0].ndim - 1 else None
 
 
-def _take(node: Node, start: int, stop: int) -> Node:
+def take(node: Node, start: int, stop: int) -> Node:
     """The slice node[..., start:stop]."""
     if (start, stop) == (0, node.shape[-1]):
         return node
+    if (cut := _slice(node)) is not None:  # a slice of a slice
+        return take(cut[0], cut[1] + start, cut[1] + stop)
     return computed("getitem", (node,), {"index": (Ellipsis, slice(start, stop))})
 
 
@@ -96,31 +98,45 @@ def _merge_once(step: Step) -> bool:
     """Merge all runs of adjacent slices that there are; false if there is none."""
     found: dict[object, list[Span]] = {}
     forward = set(topological(s.root for s in step.states))  # elsewhere a call is made once, not T times
+    once = {n for n in forward if not _steps(n)}
     for node in (n for n in step.order() if n in forward and is_elementwise(n) and not n.keywords):
         cuts = [_slice(a) for a in node.args]
         spans = {cut[1:] for cut in cuts if cut}
-        if len(spans) == 1 and all(_goes_along(a, cut, node) for a, cut in zip(node.args, cuts, strict=True)):
-            arrays = [id(cut[0]) if cut else _identity(a) for a, cut in zip(node.args, cuts, strict=True)]
+        if len(spans) == 1 and all(_goes_along(a, cut, node, once) for a, cut in zip(node.args, cuts, strict=True)):
+            arrays = [id(cut[0]) if cut else _identity(a, once) for a, cut in zip(node.args, cuts, strict=True)]
             found.setdefault((node.op, static_key(node.static), *arrays), []).append((*spans.pop(), node))
     new: dict[Node, Node] = {}
     for same in found.values():
         for run in _runs(sorted(same, key=lambda span: span[:2])):
             start, stop, first = run[0][0], run[-1][1], run[0][2]
-            args = [_take(cut[0], start, stop) if (cut := _slice(a)) else a for a in first.args]
+            args = [
+                take(cut[0], start, stop) if (cut := _slice(a)) else _beside([node.args[k] for _, _, node in run])
+                for k, a in enumerate(first.args)
+            ]
             whole = _named_after(computed(first.op, tuple(args), first.static), run)
-            new |= {node: _take(whole, a - start, b - start) for a, b, node in run}
+            new |= {node: take(whole, a - start, b - start) for a, b, node in run}
     if new:
         rebuild(step, lambda node, old, made: new.get(old, node))
     return bool(new)
 
 
-def _goes_along(arg: Node, cut: tuple[Node, int, int] | None, node: Node) -> bool:
-    """Whether an operand is a slice, or has the same for every slice."""
-    return arg.shape[-1:] in ((), (1,)) if cut is None else cut[0].ndim == node.ndim
+def _goes_along(arg: Node, cut: tuple[Node, int, int] | None, node: Node, once: set[Node]) -> bool:
+    """Whether an operand is a slice, the same for every slice, or a vector such as a bias."""
+    if cut is not None:
+        return cut[0].ndim == node.ndim
+    return arg.shape[-1:] in ((), (1,)) or (arg in once and arg.shape == node.shape[-1:])
 
 
-def _identity(node: Node) -> object:
-    return static_key(node.value) if node.op == "number" else id(node)
+def _identity(node: Node, once: set[Node]) -> object:
+    """What must be equal for functions of slices to be merged; vectors are joined."""
+    if node.op == "number":
+        return static_key(node.value)
+    return "vector" if node in once and node.ndim == 1 and node.shape != (1,) else id(node)
+
+
+def _beside(args: list[Node]) -> Node:
+    """The same operand of several functions, or several vectors as one."""
+    return args[0] if args[0].shape[-1:] in ((), (1,)) else computed("concatenate", tuple(args), {"axis": 0})
 
 
 def _runs(spans: list[Span]) -> list[list[Span]]:
@@ -158,9 +174,10 @@ def one_tanh(step: Step) -> None:
         gates = _gates(z, readers)
         if gates:
             whole = _bent(z, gates)
-            new |= {gate: _take(whole, a, b) for a, b, gate in gates}
+            new |= {gate: take(whole, a, b) for a, b, gate in gates}
     rebuild(step, lambda node, old, made: new.get(old, node))
     rebuild(step, lambda node, old, made: _half_tanh(node) if node.op == "sigmoid" else node)
+    rebuild(step, lambda node, old, made: take(node.args[0], *cut[1:]) if (cut := _slice(node)) else node)
 
 
 def _gates(z: Node, readers: dict[Node, list[Node]]) -> list[Span]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .places import Place
 from .plan import Part
 from .step import State
-from .text import FRESH, is_elementwise, is_view, step_text, value_text
+from .text import FRESH, is_elementwise, is_view, seen_through, step_text, value_text
 from .trace import Node
 
 if TYPE_CHECKING:
@@ -146,6 +146,9 @@ class Loop:
     def _variable(self, i: int, node: Node) -> Place:
         """A variable for what statement i computes: by its own name, if nobody needs what that holds."""
         hint = next((self.source.places[s.carry].name for s in self.carried() if s.back is node), "")
+        if hint in self.buffers and self._fits(hint, node) and self._free(hint, i, True):
+            self.holds[hint] = node
+            return Place(hint, hint, hint)
         hint = hint or self.source.hint(node)
         name, n = hint, 2
         while name in self.buffers or not (
@@ -298,13 +301,14 @@ class Loop:
             name = source.places[state.carry].name
             text = source.text_of(state.back) if state.back else f"np.zeros_like({name})"
             if text != name:
+                if state.back and seen_through(state.back).op == "carry" and source.with_buffers:
+                    source.put(f"{name}_next = np.array({text})")  # before it is overwritten itself
+                    text = f"{name}_next"
                 moves.append((name, text))
         if not source.with_buffers and moves:
             source.put(f"{', '.join(n for n, _ in moves)} = {', '.join(t for _, t in moves)}")
-        names = {name for name, _ in moves}
         for name, text in moves if source.with_buffers else []:
-            safe = f"np.array({text})" if any(n in text for n in names - {name}) else text
-            source.put(f"{name}[...] = {safe}")
+            source.put(f"{name}[...] = {text}")
 
 
 def _part_of(place: Place, name: str) -> Place:

@@ -14,27 +14,9 @@ import numpy as np
 
 from ..tensor import Tensor
 from .step import Step, static_key, sweep
-from .trace import Node, Trace, TraceError, Tracer, naming
+from .trace import Node, TFloat, TInt, Trace, TraceError, Tracer, naming
 
 Loss = Callable[..., Any]
-
-
-class TInt(int):
-    """An integer of the example that depends on T, and prints how."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-class TFloat(float):
-    """A number of the example that depends on T, and prints how."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 def arguments(loss: Loss) -> list[str]:
@@ -111,7 +93,7 @@ def eager(loss: Loss, nested: bool, extras: Sequence[Any]) -> Callable[..., Any]
 
 def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Sequence[Any]) -> list[Node]:
     """Trace the loss once, forwards and backwards."""
-    trace = Trace("the loss")
+    trace = Trace("the loss", "is not the cell's: derive with loss=None, and pass such a loss at each call")
     h = trace.leaf("outputs", outputs, step.states[0].name, needs=True)
     finals = [trace.leaf("last", a, s.name, needs=True) for a, s in zip(last, step.states, strict=True)]
     more = [trace.leaf("extra", a, f"extra_{i}" if i else "target") for i, a in enumerate(extras)]
@@ -166,19 +148,13 @@ def united(a: Any, b: Any, steps: int) -> Any:
         return slice(*(united(getattr(a, k), getattr(b, k), steps) for k in ("start", "stop", "step")))
     if type(a) is int and type(b) is int:
         if a % steps == 0 and b == a // steps * (steps + 1):
-            return _printing(TInt, a, "T" if a == steps else f"{a // steps} * T")
+            return TInt.of(a, "T" if a == steps else f"{a // steps} * T")
         if a - steps == b - steps - 1:
-            return _printing(TInt, a, f"T {'+' if a > steps else '-'} {abs(a - steps)}")
+            return TInt.of(a, f"T {'+' if a > steps else '-'} {abs(a - steps)}")
     if isinstance(a, float) and isinstance(b, float) and np.isclose(a * steps, b * (steps + 1), rtol=1e-14, atol=0):
         inverse = 1 / (a * steps)
         if abs(inverse - round(inverse)) < 1e-9 * abs(inverse):
             n = round(inverse)
-            return _printing(TFloat, a, "1 / T" if n == 1 else f"1 / ({n} * T)")
-        return _printing(TFloat, a, f"{a * steps!r} / T")
+            return TFloat.of(a, "1 / T" if n == 1 else f"1 / ({n} * T)")
+        return TFloat.of(a, f"{a * steps!r} / T")
     raise TraceError(f"the loss depends on the number of steps in a way that cannot be followed: {a!r}, then {b!r}")
-
-
-def _printing(kind: Any, value: Any, text: str) -> Any:
-    number = kind(value)
-    number.text = text
-    return number

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .gates import merge, one_tanh, tiles
+from .products import factor, join, split
 from .rewrites import dead_code, only_last, regroup, share
 from .step import Step
 
@@ -13,8 +14,11 @@ STEP_REWRITES: dict[str, Callable[[Step], None]] = {
     "share": share,
     "only_last": only_last,
     "tiles": tiles,
-    "one_tanh": one_tanh,
+    "split": split,
+    "join": join,
     "merge": merge,
+    "one_tanh": one_tanh,
+    "factor": factor,
     "regroup": regroup,
 }
 """Those that change equations."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from enum import IntEnum
 
 from .step import Step, topological
-from .text import for_all_steps
+from .text import for_all_steps, seen_through
 from .trace import Node
 
 
@@ -88,11 +88,11 @@ class Plan:
             part = Part.BETWEEN
         if part is Part.BETWEEN and not (at_once and "hoist_slopes" in self.rewrites):
             part = Part.BACKWARD
-        carried = any(a.op == "carry" for a in node.args)  # of which nothing is left after its step
+        carried = any(seen_through(a).op == "carry" for a in node.args)  # of which nothing is left after its step
         if part is Part.BACKWARD and node not in self.backward and "batch_weights" in self.rewrites and not carried:
             part = Part.AFTER
         self.part[node] = part
-        return part is Part.AFTER and not at_once
+        return part is Part.AFTER and (carried or not at_once)
 
     def users(self) -> dict[Node, list[Node]]:
         """Who needs each node."""

@@ -48,6 +48,8 @@ class Program:
     ----------
     source : str
         The program, as it is executed. In a notebook it shows itself, highlighted.
+    constants : dict of str to array
+        Arrays that the cell or the loss holds, by the name that the source gives them.
     rewrites : tuple of str
         Those it was derived with.
     """
@@ -56,7 +58,8 @@ class Program:
         self.source, self.rewrites = source.text, tuple(source.rewrites)
         self._step, self._steps, self._subject = step, steps, subject
         filename = f"<derived BPTT {next(_serial)}>"
-        namespace = dict(source.constants)
+        self.constants = dict(source.constants)
+        namespace = dict(self.constants)
         exec(compile(self.source, filename, "exec"), namespace)
         # So that a traceback through the program, and a debugger, show its lines.
         linecache.cache[filename] = len(self.source), None, self.source.splitlines(True), filename
@@ -182,7 +185,7 @@ def derive_bptt(
     loss : callable, optional
         From the outputs (T, ..., H) to one number; a parameter named ``state`` or ``last...`` gets the last state
         instead, any further ones what is passed at each call (a target). Without it the loss is given at each call.
-    example : tuple of inputs, state and any extras
+    example : tuple (inputs, state) or (inputs, state, *extras)
         Decides all shapes and dtypes but the number of steps. If the inputs are a Tensor that requires a gradient, the
         program computes that too.
     rewrites : collection of str

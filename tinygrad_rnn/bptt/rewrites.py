@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..ops import is_basic
 from .step import Step, static_key, topological
-from .trace import Node, computed
+from .trace import Node, TFloat, computed
 
 Rule = Callable[[Node, Node, dict[Node, Node]], Node]
 """From a node with new operands, the same node with its old ones, and what became of the nodes before."""
@@ -74,13 +75,24 @@ def simplest(node: Node) -> Node:
         return first
     if op == "reshape" and first.op == "reshape":
         return simplest(computed("reshape", first.args, static))
+    if op == "broadcast_to" and first.op == "reshape" and first.args[0].shape == ():
+        return computed("broadcast_to", first.args, static)
     if op == "transpose":
         if static["axes"] == tuple(range(node.ndim)):
             return first
-        if first.op == "transpose" and tuple(first.static["axes"][a] for a in static["axes"]) == tuple(
-            range(node.ndim)
-        ):
+        if first.op == "transpose" and tuple(np.argsort(first.static["axes"])) == static["axes"]:
             return first.args[0]
+        if first.op == "total" and first.args[0].op == "matmul" and node.ndim == 2:  # (Σ a b)ᵀ = Σ bᵀ aᵀ
+            a, b = first.args[0].args
+            product = joined("matmul", simplest(_transposed(b)), simplest(_transposed(a)))
+            return Node("total", (product,), value=product.value)
+    return _arithmetic(node, same)
+
+
+def _arithmetic(node: Node, same: bool) -> Node:
+    """A sum, product, power or choice, simplified; `same` says whether its first operand has its form."""
+    op, args = node.op, node.args
+    first = args[0]
     if op == "multiply" and first.op == "negative":
         return computed("negative", (joined("multiply", first.args[0], args[1]),), {})
     if op == "add" and args[1].op == "negative":
@@ -109,7 +121,7 @@ def _is(node: Node, number: float) -> bool:
         (node,) = node.args
     return (
         node.op in ("number", "constant")
-        and type(node.value) in (int, float, np.ndarray)
+        and type(node.value) in (bool, int, float, np.ndarray)
         and bool(np.all(node.value == number))
     )
 
@@ -136,21 +148,32 @@ def share(step: Step) -> None:
     rebuild(step, rule)
 
 
+def _picked(node: Node, index: tuple[object, ...]) -> Node:
+    return computed("getitem", (node,), {"index": index}) if index else node
+
+
 def only_last(step: Step) -> None:
     """A loss of the last output alone is a loss of the last state: no array of cotangents that are zero but for one."""
-    g, first = step.back_outputs, step.states[0]
 
     def last_one(node: Node, old: Node, new: dict[Node, Node]) -> Node:
-        of_outputs = node.op == "getitem" and node.args[0] is step.outputs
-        return step.last[0] if of_outputs and node.static["index"] == (-1,) else node
+        if node.op != "getitem" or node.args[0] is not step.outputs or not of_last(node):
+            return node
+        return _picked(step.last[0], node.static["index"][1:])
 
     def without(node: Node, old: Node, new: dict[Node, Node]) -> Node:
         kept = [a for a in node.args if a.op != "at_t"]
         return kept[0] if node.op == "add" and len(kept) == 1 else node
 
+    def of_last(node: Node) -> bool:
+        index = node.static["index"]
+        return bool(is_basic(index)) and index[:1] == (-1,)
+
     rebuild(step, last_one)
-    if g is not None and g.op == "scatter" and g.static["index"] == (-1,):
+    g, first = step.back_outputs, step.states[0]
+    if g is not None and g.op == "scatter" and of_last(g):
         (part,) = g.args
+        rest = g.static["index"][1:]
+        part = computed("scatter", (part,), {"index": rest, "shape": first.leaf.shape}) if rest else part
         first.seed = part if first.seed is None else joined("add", first.seed, part)
         step.back_outputs = None
         rebuild(step, without)
@@ -180,6 +203,34 @@ def terms_of(node: Node, op: str, users: dict[Node, int]) -> list[Node]:
 _LATE = {"input": 1, "state": 2, "outputs": 3, "last": 3, "given": 3, "at_t": 3, "carry": 4}
 
 
+def _unstretched(factors: list[Node], product: Node) -> list[Node]:
+    """Factors, a stretched number among them as the number that it is, and no ones."""
+    if sum(f.shape == product.shape for f in factors) < 2:
+        return factors
+    found = []
+    for factor in factors:
+        inner = factor
+        while inner.op in ("reshape", "broadcast_to"):
+            (inner,) = inner.args
+        found.append(inner if inner.op == "constant" and not inner.shape else factor)
+    if not any(f.shape == product.shape for f in found):
+        return factors
+    return [f for f in found if not _is(f, 1)]
+
+
+def _folded(factors: list[Node]) -> list[Node]:
+    """Factors with all numbers among them as one."""
+    numbers = [f.value for f in factors if f.op == "number"]
+    plain = [n for n in numbers if type(n) in (int, float)]
+    varying = [n for n in numbers if type(n) is TFloat and n.text.startswith("1 / ")]
+    if len(plain) + len(varying) != len(numbers) or len(varying) > 1 or len(numbers) < 2:
+        return factors
+    product = float(np.prod(plain)) if plain else 1.0
+    text = f"{product:.17g}" if product != int(product) else str(int(product))
+    one = TFloat.of(product * varying[0], f"{text}{varying[0].text[1:]}") if varying else product
+    return [f for f in factors if f.op != "number"] + [Node("number", value=one)]
+
+
 def regroup(step: Step) -> None:
     """Sums and products begin with what is known first, so that all that is known before a loop is computed there."""
     users = users_of(step)
@@ -195,7 +246,11 @@ def regroup(step: Step) -> None:
         if old.op not in ("add", "multiply"):
             return node
         terms = [new[t] for t in terms_of(old, old.op, users)]
-        if len(terms) < 3 or any(t.dtype != node.dtype and t.op != "number" for t in terms):
+        if old.op == "multiply":
+            terms = _folded(_unstretched(terms, node))
+        if len(terms) == len(terms_of(old, old.op, users)) < 3 or any(
+            t.dtype != node.dtype and t.op != "number" for t in terms
+        ):
             return node
         groups: dict[int, Node] = {}
         for term in terms:

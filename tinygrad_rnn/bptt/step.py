@@ -110,7 +110,7 @@ def trace_step(
     cell: Any, parameters: Mapping[str, Tensor], x: Any, state: Any, inputs_need: bool
 ) -> tuple[Step, Trace]:
     """Trace two steps of a copy of the cell; the second must be the first over again."""
-    trace = Trace(repr(cell))
+    trace = Trace(repr(cell), "is no attribute of the cell: make it one")
     leaves = {name: trace.leaf("parameter", p.numpy(), name, p.requires_grad) for name, p in parameters.items()}
     try:
         twin = copy.deepcopy(cell, {id(p): leaves[name] for name, p in parameters.items()})
@@ -125,9 +125,10 @@ def trace_step(
         old = [trace.leaf("state", a, needs=True) for a in arrays]
         with naming(), scope(f"t={t}"):
             new = twin(given, tuple(old) if nested else old[0])
-        news = list(new) if nested and isinstance(new, (tuple, list)) else [new]
-        if len(news) != len(old) or not nested == isinstance(new, (tuple, list)):
-            trace.refuse(f"the state goes in as {len(old)} array(s) and comes out in another form: {new!r}")
+        news = list(new) if isinstance(new, tuple) else [new]
+        if len(news) != len(old) or nested != isinstance(new, tuple):
+            what = f"a tuple of {len(old)}" if nested else "one array"
+            trace.refuse(f"the state goes in as {what} and comes out in another form: {new!r}")
         roots = [trace.node_of(v) for v in news]
         for before_it, root in zip(old, roots, strict=True):
             if (root.shape, root.dtype) != (before_it.shape, before_it.dtype):
@@ -366,6 +367,9 @@ def derive_step(step: Step, trace: Trace) -> None:
         state.back = found.get(state.leaf)
     step.gradients = {name: found.get(leaf) for name, leaf in step.parameters.items() if leaf.needs}
     step.back_x = found.get(step.x) if step.x.needs else None
+    if step.back_x is not None and step.back_x.op in ("carry", "at_t"):  # the input is the next state: keep every one
+        step.back_x = Node("kept", (step.back_x,), value=step.back_x.value, name="dx")
+        trace.nodes.append(step.back_x)
     step.traced += trace.nodes
     for node in step.traced:
         node.origins = (node,)

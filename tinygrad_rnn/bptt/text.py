@@ -14,7 +14,7 @@ import numpy as np
 
 from ..ops import is_basic
 from ..tensor import OPS
-from .trace import Node
+from .trace import Node, TFloat, TInt
 
 COMPARE, SUM, PRODUCT, SIGN, POWER, ATOM = range(6)
 
@@ -58,6 +58,13 @@ def is_elementwise(node: Node) -> bool:
 def is_view(node: Node) -> bool:
     """Whether NumPy computes it without touching a number."""
     return node.op in VIEWS and (node.op != "getitem" or is_basic(node.static["index"]))
+
+
+def seen_through(node: Node) -> Node:
+    """What a node is a view of, or the node itself."""
+    while is_view(node):
+        node = node.args[0]
+    return node
 
 
 def for_all_steps(node: Node, changing: Callable[[Node], bool]) -> bool:
@@ -118,13 +125,13 @@ def step_text(node: Node, write: Write) -> tuple[str, int]:
         right = level + (op not in ("add", "multiply"))
         left = level + (op in ("power",) or level == COMPARE)
         if op == "multiply" and args[0] is args[1]:
-            return f"{write(args[0], ATOM)} ** 2", POWER
+            return _squared(write(args[0], ATOM)), POWER
         return f"{write(args[0], left)} {sign} {write(args[1], right)}", level
     if op == "negative":
         return f"-{write(args[0], PRODUCT)}", SIGN
     if op == "square":
-        return f"{write(args[0], ATOM)} ** 2", POWER
-    if op == "detach":
+        return _squared(write(args[0], ATOM)), POWER
+    if op in ("detach", "kept"):
         return write(args[0], ATOM), ATOM
     if op == "cast":
         return f"{write(args[0], ATOM)}.astype({value_text(static['dtype'])})", ATOM
@@ -155,6 +162,11 @@ def step_text(node: Node, write: Write) -> tuple[str, int]:
     ]
     plain = args[: len(args) - len(node.keywords)]
     return f"{identifier(op)}({', '.join([*(write(x, 0) for x in plain), *options])})", ATOM
+
+
+def _squared(text: str) -> str:
+    """A square, spaced as formatters space it."""
+    return f"{text}**2" if text.isidentifier() else f"{text} ** 2"
 
 
 def moved(node: Node) -> Node:
@@ -221,7 +233,8 @@ def math_text(node: Node, write: Write) -> tuple[str, int]:
     """Mathematics, for the comment beside the code."""
     op, args = node.op, node.args
     if op == "number":
-        return f"{float(node.value):g}".replace("-", "−"), ATOM
+        text = repr(node.value) if type(node.value) in (TInt, TFloat) else f"{float(node.value):g}"
+        return f"−{text[1:]}" if text[0] == "-" else text, PRODUCT if "/" in text else ATOM
     if (op == "multiply" and args[0] is args[1]) or op == "square":
         return f"{write(args[0], ATOM)}²", POWER
     if op in ("linear", "affine"):
@@ -231,7 +244,8 @@ def math_text(node: Node, write: Write) -> tuple[str, int]:
     if op in ("reshape", "broadcast_to", "cast", "detach"):
         return write(args[0], 0), ATOM
     if op == "transpose":
-        return f"{write(args[0], ATOM)}ᵀ", ATOM
+        text = write(args[0], ATOM)
+        return text[:-1] if text.endswith("ᵀ") else f"{text}ᵀ", ATOM
     if op == "total":
         return f"Σₜ {write(args[0], PRODUCT)}", PRODUCT
     if op == "sigmoid":

@@ -102,11 +102,43 @@ def computed(op: str, args: tuple[Node, ...], static: dict[str, Any], keywords: 
     return Node(op, args, static, value=value, needs=needs, keywords=keywords)
 
 
+class TInt(int):
+    """An integer of the example that depends on the number of steps T, and prints how."""
+
+    text: str
+
+    @classmethod
+    def of(cls, value: int, text: str) -> TInt:
+        """A number and how it is written."""
+        number = cls(value)
+        number.text = text
+        return number
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class TFloat(float):
+    """A number of the example that depends on the number of steps T, and prints how."""
+
+    text: str
+
+    @classmethod
+    def of(cls, value: float, text: str) -> TFloat:
+        """A number and how it is written."""
+        number = cls(value)
+        number.text = text
+        return number
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 class Trace:
     """What was traced so far, oldest first; `tensors` says which node stands for a Tensor that may be met."""
 
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
+    def __init__(self, subject: str, remedy: str) -> None:
+        self.subject, self.remedy = subject, remedy
         self.nodes: list[Node] = []
         self.line = ""  # set while rules run: a derivative belongs to the line of what it is the derivative of
 
@@ -123,7 +155,7 @@ class Trace:
         if isinstance(value, Tensor):
             if value.requires_grad:
                 who = f"{value.name!r} " if value.name else ""
-                self.refuse(f"a tensor {who}that requires a gradient is no attribute of the cell: make it one")
+                self.refuse(f"a tensor {who}that requires a gradient {self.remedy}")
             return Node("constant", value=value.numpy(), name=value.name or variable_of(value))
         if type(value) in SCALARS:
             return Node("number", value=value)

@@ -1,0 +1,166 @@
+"""Rewrites of matrix products: few large ones where a cell writes many small ones.
+
+After this file the reader knows that a gate of its own, ``[h, x] Wᵀ``, costs no more than a slice of all gates: what is
+joined only to be multiplied is multiplied in parts, and products of one array with several weights are one product
+with the weights side by side.
+"""
+
+from __future__ import annotations
+
+from .gates import cut_of, take
+from .rewrites import joined, rebuild, share, terms_of, users_of
+from .step import Step, topological
+from .trace import Node, computed
+
+STEPPED = {"input", "state", "carry", "at_t", "outputs", "last", "given"}
+
+
+class _Once:
+    """Tells what is the same at every step, such as a weight."""
+
+    def __init__(self) -> None:
+        self.known: dict[Node, bool] = {}
+
+    def __call__(self, node: Node) -> bool:
+        if node not in self.known:
+            for n in topological([node]):
+                self.known[n] = n.op not in STEPPED and n.op != "total" and all(self.known[a] for a in n.args)
+        return self.known[node]
+
+
+def _carried(step: Step) -> set[Node]:
+    """Cotangents of one step, which are known only in the loop backwards."""
+    carried: set[Node] = set()
+    for node in topological([*step.traced, *step.roots()]):
+        if node.op in ("carry", "at_t") or (node.op != "total" and not carried.isdisjoint(node.args)):
+            carried.add(node)
+    return carried
+
+
+def split(step: Step) -> None:
+    """[a, b] W is a W₁ + b W₂, so that the part of the input can be computed before the loop."""
+    once, carried = _Once(), _carried(step)
+
+    def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
+        if node.op == "matmul" and old not in carried:
+            whole, W = node.args
+            if whole.op == "concatenate" and whole.static["axis"] == whole.ndim - 1 and W.ndim == 2 and once(W):
+                at, products = 0, []
+                for part in whole.args:
+                    products.append(joined("matmul", part, _rows(W, at, at + part.shape[-1])))
+                    at += part.shape[-1]
+                return _sum(products)
+        if node.op == "getitem":
+            terms = terms_of(node.args[0], "add", {})
+            cut = cut_of(node.static["index"], node.args[0].shape)
+            if cut and cut[0] == node.ndim - 1 and all(_is_product(t, once) for t in terms):
+                return _sum([joined("matmul", t.args[0], take(t.args[1], *cut[1:])) for t in terms])
+        return node
+
+    rebuild(step, rule)
+
+
+def _sum(terms: list[Node]) -> Node:
+    total = terms[0]
+    for term in terms[1:]:
+        total = joined("add", total, term)
+    return total
+
+
+def _rows(W: Node, start: int, stop: int) -> Node:
+    """Rows of a weight; of a transposed one the columns, transposed."""
+    if W.op == "transpose":
+        return computed("transpose", (take(W.args[0], start, stop),), {"axes": (1, 0)})
+    return computed("getitem", (W,), {"index": (slice(start, stop),)})
+
+
+def _is_product(node: Node, once: _Once) -> bool:
+    """Whether a node is what changes from step to step, times a weight."""
+    return node.op == "matmul" and node.args[1].ndim == 2 and once(node.args[1]) and not once(node.args[0])
+
+
+def join(step: Step) -> None:
+    """Products of one array with several weights are one product with the weights side by side.
+
+    On the way back their sum, Σ dzₖ Wₖ, is one product of the cotangents side by side, [dz₁ dz₂ ...], with the weights
+    on top of one another.
+    """
+    once = _Once()
+    forward = set(topological(s.root for s in step.states))
+    found: dict[Node, list[Node]] = {}
+    for node in step.order():
+        if node in forward and _is_product(node, once):
+            found.setdefault(node.args[0], []).append(node)
+    new: dict[Node, Node] = {}
+    for array, products in found.items():
+        if len(products) > 1:
+            weights = _beside([p.args[1] for p in products])
+            whole, at = joined("matmul", array, weights), 0
+            for product in products:
+                new[product] = take(whole, at, at + product.shape[-1])
+                at += product.shape[-1]
+    # New operands first: a product may be one of what was a product itself.
+    rebuild(step, lambda node, old, made: _again(new[old], made) if old in new else node)
+    _join_sums(step)
+    share(step)
+
+
+def _again(node: Node, made: dict[Node, Node]) -> Node:
+    """A slice of a product, with what has become of the array that is multiplied."""
+    (whole,) = node.args if node.op == "getitem" else (node,)
+    array, weights = whole.args
+    if made.get(array, array) is array:
+        return node
+    if whole not in made:
+        made[whole] = joined("matmul", made[array], weights)
+    return computed("getitem", (made[whole],), node.static)
+
+
+def _beside(weights: list[Node]) -> Node:
+    if all(W.op == "transpose" for W in weights):
+        return computed(
+            "transpose", (computed("concatenate", tuple(W.args[0] for W in weights), {"axis": 0}),), {"axes": (1, 0)}
+        )
+    return computed("concatenate", tuple(weights), {"axis": 1})
+
+
+def _join_sums(step: Step) -> None:
+    once, users, carried = _Once(), users_of(step), _carried(step)
+    inner = {a for n in users if n.op == "add" for a in n.args if a.op == "add" and users[a] < 2}
+
+    def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
+        if old.op != "add" or old in inner or old.ndim > 2:
+            return node
+        terms = terms_of(old, "add", users)
+        products = [
+            t for t in terms if t in carried and _is_product(t, once) and users.get(t, 2) < 2 and t.shape == old.shape
+        ]
+        if len(products) < 2:
+            return node
+        pairs = [(new[p.args[0]], new[p.args[1]]) for p in products]
+        left = computed("concatenate", tuple(a for a, _ in pairs), {"axis": old.ndim - 1})
+        right = computed("concatenate", tuple(W for _, W in pairs), {"axis": 0})
+        return _sum([*(new[t] for t in terms if t not in products), joined("matmul", left, right)])
+
+    rebuild(step, rule)
+
+
+def factor(step: Step) -> None:
+    """g a + g b is g (a + b) where a and b are known before g, as are the slopes of two ways into one gate."""
+    users, carried = users_of(step), _carried(step)
+
+    def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
+        if old.op not in ("add", "subtract") or any(
+            a.op != "multiply" or users.get(a, 2) > 1 or a not in carried for a in old.args
+        ):
+            return node
+        left, right = old.args
+        for i in (0, 1):
+            for j in (0, 1):
+                g, a, b = left.args[i], left.args[1 - i], right.args[1 - j]
+                alike = g is right.args[j] and g in carried and a not in carried and b not in carried
+                if alike and a.shape == b.shape == g.shape == old.shape:
+                    return joined("multiply", new[g], joined(old.op, new[a], new[b]))
+        return node
+
+    rebuild(step, rule)
