@@ -14,21 +14,21 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.train import SGD, Adagrad, Adam, Adding, RMSprop, SequenceModel, Text, every, fit
 
 KINDS = {
-    "adam": lambda m: Adam(m, lr=0.01),
-    "sgd": lambda m: SGD(m, lr=0.1, momentum=0.9),
-    "rmsprop": lambda m: RMSprop(m, lr=0.01, momentum=0.5, centered=True),
-    "adagrad": lambda m: Adagrad(m, lr=0.1),
+    "adam": lambda m, lr: Adam(m, lr=lr),
+    "sgd": lambda m, lr: SGD(m, lr=lr, momentum=0.9),
+    "rmsprop": lambda m, lr: RMSprop(m, lr=lr, momentum=0.5, centered=True),
+    "adagrad": lambda m, lr: Adagrad(m, lr=lr),
 }
 
 
-def run(steps, path=None, resume=False, kind="adam", network=None, task=None, seed=3, **options):
+def run(steps, path=None, resume=False, kind="adam", network=None, task=None, seed=3, lr=0.01, **options):
     task = task or Adding(8)
     if network is None:
         network = nn.LSTM(task.inputs, 4, num_layers=2, dropout=0.3, rng=0)
     model = SequenceModel(network, task, rng=1)
     options = {"batch_size": 4, "clip_norm": 1.0, "evaluate_every": 5, "progress": False, **options}
     options |= {"callbacks": [every(3, lambda run: {"seen": run.loss})]}
-    history = fit(model, task, KINDS[kind](model), steps, checkpoint=path, resume=resume, seed=seed, **options)
+    history = fit(model, task, KINDS[kind](model, lr), steps, checkpoint=path, resume=resume, seed=seed, **options)
     return model.state_dict(), history
 
 
@@ -87,6 +87,8 @@ DIFFERENT = {
     "seed was 3, now 4": {"seed": 4},
     "optimiser was 'Adam": {"kind": "sgd"},
     "task was 'adding, T=8', now 'adding, T=9'": {"task": Adding(9)},
+    "lr was 0.01, now 0.02": {"lr": 0.02},
+    "'network.weight_hh_l0': 'float64 (16, 4)'": {"network": nn.LSTM(2, 4, 2, dropout=0.3, dtype=np.float32, rng=0)},
     "model was": {"network": nn.LSTM(2, 5, num_layers=2, dropout=0.3, rng=0)},
 }
 
@@ -111,17 +113,29 @@ def test_damaged_checkpoints_are_clear_errors_and_change_nothing(tmp_path):
     path = tmp_path / "c.npz"
     run(3, path)
     content = path.read_bytes()
+    path.with_name("good.npz").write_bytes(content)
     nn.save(path, {"weight": np.ones(2)})
     others = [path.read_bytes()]
     for damage in ({"step": 1}, [], {"step": "x", "identity": {}, "history": {}, "rng": []}):
         nn.save(path, {"about": np.frombuffer(json.dumps(damage).encode(), np.uint8)})
         others.append(path.read_bytes())
+    arrays = nn.load(path.with_name("good.npz"))
+    about = json.loads(arrays["about"].tobytes())
+    for rng in ([], [{}] * 2, [{"bit_generator": "PCG64", "state": {}}] * 2):
+        text = json.dumps(about | {"rng": rng}).encode()
+        nn.save(path, arrays | {"about": np.frombuffer(text, np.uint8)})
+        others.append(path.read_bytes())
+    nn.save(path, arrays | {"model/head.bias": np.ones(7)})
+    others.append(path.read_bytes())
+    nn.save(path, {name: array for name, array in arrays.items() if name != "model/head.bias"})
+    others.append(path.read_bytes())
     for wrong in [b"", b"junk", content[:-1], content[: len(content) // 2], *others]:
         path.write_bytes(wrong)
-        model = SequenceModel(nn.LSTM(2, 4, num_layers=2, dropout=0.3, rng=0), Adding(8), rng=1)
-        before = model.state_dict()
+        network = nn.LSTM(2, 4, num_layers=2, dropout=0.3, rng=0)
+        before = SequenceModel(network, Adding(8), rng=1).state_dict()
         with pytest.raises(ValueError, match=r"c\.npz (is damaged|is no checkpoint)"):
-            fit(model, Adding(8), Adam(model), 5, checkpoint=path, resume=True, progress=False)
+            run(5, path, resume=True, network=network)
+        model = SequenceModel(network, Adding(8), rng=1)
         for name, array in model.state_dict().items():
             np.testing.assert_array_equal(array, before[name])
         assert path.read_bytes() == wrong

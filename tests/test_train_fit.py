@@ -9,6 +9,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.diagnose import gradient_flow
 from tinygrad_rnn.train import (
     SGD,
     Adam,
@@ -257,6 +258,16 @@ def test_callbacks_and_what_they_return():
     assert history.records == [(4, {"half": 2.0, "gates": [1.0, 1.0]}), (8, {"half": 4.0, "gates": [1.0, 1.0]})]
     with pytest.raises(ValueError, match="never"):
         every(0, print)
+
+
+def test_the_gradient_is_watched_while_a_network_learns():
+    probe, _ = Adding(8).batch(np.random.default_rng(1), 4)
+    watch = every(5, lambda run: {"slope": gradient_flow(run.model.network, probe).slope})
+    model, history = short(10, callbacks=[watch])
+    _, same = short(10)
+    assert history.losses == same.losses  # looking changes nothing
+    assert [step for step, _ in history.records] == [5, 10]
+    assert history.records[1][1]["slope"] == pytest.approx(gradient_flow(model.network, probe).slope, rel=1e-12)
 
 
 def test_history_as_data(tmp_path):

@@ -152,7 +152,7 @@ def fit(
         "window": window,
     }
     settings |= {"seed": seed if isinstance(seed, int) else "a generator", "evaluate_every": evaluate_every}
-    settings["derived"] = derived
+    settings |= {"derived": derived, "lr": optimiser.lr}
     gradients = DerivedGradients(model, task, window) if derived else None
     history = History(repr(task), task.baseline, task.baseline_means, task.metric_name, task.solved_below)
     run = Run(model, task, optimiser, np.random.default_rng(seed), history, settings)

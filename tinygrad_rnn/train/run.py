@@ -130,6 +130,7 @@ class Run:
             "task": repr(self.task),
             "its data": zlib.crc32(np.ascontiguousarray(inputs).tobytes()),
             "model": repr(self.model),
+            "parameters": {name: f"{p.dtype} {p.shape}" for name, p in self.optimiser.parameters.items()},
             "optimiser": repr(self.optimiser).replace(f"lr={self.optimiser.lr}, ", ""),
             **self.settings,
         }
@@ -178,13 +179,19 @@ class Run:
             f"{name} was {theirs.get(name)!r}, now {now!r}" for name, now in ours.items() if theirs.get(name) != now
         ]
         own = self.optimiser.parameters
-        if differ or parts["model"].keys() != own.keys() or len(seen) != len(self._generators()):
-            raise ValueError(f"{path} belongs to another run: {'; '.join(differ) or 'it has other parameters'}")
+        if differ:
+            raise ValueError(f"{path} belongs to another run: {'; '.join(differ)}")
+        try:
+            fits = {name: own[name].data.shape == array.shape for name, array in parts["model"].items()}
+            if fits.keys() != own.keys() or not all(fits.values()):
+                raise ValueError("the parameters do not fit")
+            for (_, generator), state in zip(self._generators(), seen, strict=True):
+                generator.bit_generator.state = state
+            self.optimiser.load_state_dict(parts["optimiser"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"{path} is no checkpoint of this run: {error!r}") from error
         for name, array in parts["model"].items():
             own[name].data = array
-        self.optimiser.load_state_dict(parts["optimiser"])
-        for (_, generator), state in zip(self._generators(), seen, strict=True):
-            generator.bit_generator.state = state
         self.history, self.step = history, step
         # A shorter run looked at its last step out of turn; one that goes on would not have.
         every = self.settings["evaluate_every"]
