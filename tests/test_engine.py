@@ -416,3 +416,32 @@ def test_gathered_contributions_equal_the_watched_ones():
     watched = tg.autodiff.pullback(seed, leaves, lambda node, i, c: c)
     for tensor in leaves:
         np.testing.assert_allclose(fast[tensor], watched[tensor], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        [(..., slice(2, 4)), (..., slice(0, 2)), (..., slice(4, 6))],  # tiles, in any order
+        [(..., slice(0, 2)), (..., slice(4, 6))],  # a gap
+        [(..., slice(0, 4)), (..., slice(2, 6))],  # an overlap
+        [(..., slice(0, 3)), (..., slice(0, 3)), (..., slice(3, 6))],  # one slice twice
+        [(..., slice(0, 4)), (..., slice(4, 9))],  # past the end
+        [(..., slice(0, 6, 2)), (..., slice(3, 6))],  # a step whose length would fit
+        [(slice(0, 1), slice(0, 3)), (slice(0, 1), slice(3, 6))],  # of one row only
+        [(..., slice(None)), (..., slice(0, 6))],
+        [(0,), (..., slice(0, 6))],
+        [(..., np.array([0, 0, 1])), (..., slice(3, 6))],
+        [(), (..., slice(0, 0)), (..., slice(0, 6))],
+    ],
+)
+def test_slices_that_tile_an_axis_are_joined_and_no_others_are(indices):
+    rng = np.random.default_rng(0)
+    x = tg.Tensor(rng.normal(size=(2, 6)), requires_grad=True)
+    expected = np.zeros((2, 6))
+    loss = tg.Tensor(0.0)
+    for index in indices:
+        v = rng.normal(size=x.data[index].shape)
+        np.add.at(expected, index, v)
+        loss = loss + tg.sum(x[index] * v)
+    loss.backward()
+    np.testing.assert_allclose(x.grad.data, expected, rtol=1e-15, atol=1e-15)

@@ -54,7 +54,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum a cotangent over the axes along which an operand of this shape was repeated."""
     lead = g.ndim - len(shape)
     axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1])
-    return ops.reshape(ops.sum(g, axis=axes, keepdims=False), shape=shape)
+    return g.sum(axis=axes).reshape(shape)
 
 
 def pullback(

@@ -123,17 +123,30 @@ def _sum_rows(cotangents: Any, b: Any) -> Any:
 def _in_place(picks: Any, x: Any) -> Any:
     """Each cotangent added at its index, among zeros: the gradient of what was indexed."""
     if len(picks) == 1:
-        ((g, index),) = picks
-        return scatter(g, index=index, shape=x.shape)
+        return scatter(picks[0][0], index=picks[0][1], shape=x.shape)
+    if x.ndim and (tiles := _tiles(picks, x.shape[-1])):
+        return np.concatenate(tiles, axis=-1)
     out = np.zeros(x.shape, x.dtype)
     for g, index in picks:
-        if not is_basic(index):
-            np.add.at(out, index, g)
-        elif isinstance(part := out[index], np.ndarray):
-            part += g  # a view: one pass less than out[index] += g
+        if is_basic(index):
+            out[index] += g
         else:
-            out[index] = part + g
+            np.add.at(out, index, g)
     return out
+
+
+def _tiles(picks: Any, size: int) -> list[Any] | None:
+    """The cotangents in order, if the indices cut the last axis into slices without gap or overlap, as gates do."""
+    end, tiles = 0, []
+    try:
+        for g, index in sorted(picks, key=lambda pick: pick[1][1].start):
+            start, end = end, end + g.shape[-1]
+            if index != (..., slice(start, end)):
+                return None
+            tiles.append(g)
+    except (AttributeError, IndexError, TypeError, ValueError):  # indices of another kind
+        return None
+    return tiles if end == size else None
 
 
 def _scatter(g: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:

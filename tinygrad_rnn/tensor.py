@@ -112,13 +112,8 @@ class Tensor:
             raise TypeError(f"only floats can require a gradient, not {array.dtype}: convert with .astype(np.float64)")
         self._data, self._serial, self._grad = array, next_serial(), None
         self.name, self.scope = name, CONTEXT.get()[0]
-        self._op, self._operands, self._arrays, self._static, self._requires_grad = (
-            None,
-            (),
-            (),
-            {},
-            bool(requires_grad),
-        )
+        self._op, self._operands, self._arrays, self._static = None, (), (), {}
+        self._requires_grad = bool(requires_grad)
 
     # What goes out is read-only, so that no graph changes behind its own back.
 
@@ -142,11 +137,7 @@ class Tensor:
     def grad(self) -> Tensor | None:
         """Accumulated gradient of a leaf, a Tensor of its shape and dtype; None before any `backward`."""
         if self._op is not None and self._requires_grad:
-            warn(
-                "only leaves keep a .grad: for the gradient at this tensor call grad(loss, h)",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn("only leaves keep a .grad: for the gradient at this tensor call grad(loss, h)", stacklevel=2)
         return self._grad
 
     @grad.setter

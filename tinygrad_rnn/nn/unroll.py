@@ -88,7 +88,7 @@ def unroll(cell: CellLike, inputs: Any, state: State = None, window: int | None 
     if not isinstance(inputs, Tensor):
         array = as_array(inputs)
         dtype = next((p.dtype for p in cell.parameters().values()), array.dtype)
-        inputs = Tensor(array.astype(dtype, copy=False))
+        inputs = constant(array.astype(dtype, copy=False))
     if inputs.ndim not in (2, 3) or len(inputs) == 0:
         raise ValueError(
             f"inputs of shape {inputs.shape}: a sequence has shape (T, B, I) or (T, I), with at least one step"
@@ -100,7 +100,7 @@ def unroll(cell: CellLike, inputs: Any, state: State = None, window: int | None 
         if t in starts:
             state = cut(state)
         with scope(f"t={t + 1}"):
-            x = inputs[t] if inputs.requires_grad else constant(inputs.data[t])
+            x = inputs[t] if inputs.requires_grad else constant(inputs._data[t])
             x.name = "x"
             state = cell(x, state)
         outputs.append(state[0] if isinstance(state, tuple) else state)
