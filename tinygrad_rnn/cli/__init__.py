@@ -11,10 +11,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from . import check, draw, flow, train
+from . import check, claims, draw, flow, sweep, train
 from .options import Parser, Problem
 
-COMMANDS = (draw, flow, train, check)
+COMMANDS = (draw, flow, train, sweep, claims, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

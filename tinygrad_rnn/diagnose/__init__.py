@@ -1,5 +1,7 @@
-"""Diagnosis: where the gradient goes, measured through time and over many configurations."""
+"""Diagnosis: where the gradient goes on its way back through time, in numbers and in words; one network, or many."""
 
+from .atlas import Boundary, boundaries, draw_atlas
+from .claims import Finding, check_claims
 from .compare import Comparison, compare
 from .flow import gradient_flow
 from .report import GradientFlow
@@ -9,13 +11,18 @@ from .table import Table
 from .whatif import Verdict, what_if
 
 __all__ = [
+    "Boundary",
     "Comparison",
+    "Finding",
     "GradientFlow",
     "Grid",
     "Table",
     "TableError",
     "Verdict",
+    "boundaries",
+    "check_claims",
     "compare",
+    "draw_atlas",
     "gradient_flow",
     "grid",
     "process_pool",
