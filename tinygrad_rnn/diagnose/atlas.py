@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ..draw.figure import check_format, new_figure, plain, save_figure
 from ..draw.style import clean
 from .networks import DEFAULTS
 from .table import Scalar, Table
+from .theory import mean_field
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +44,7 @@ class Boundary:
 
 
 def mean_field_slope(settings: Mapping[str, Scalar]) -> float:
-    """Decades per step of a wide RNN with random weights: log10(g √E[φ′²]), operands N(b, q) with q a fixed point.
-
-    q = g² E[φ(√q z + b)²] + s², s the scale of the input (Poole et al. 2016; Schoenholz et al. 2017, with an input).
+    """Decades per step of a wide RNN with random weights, as `mean_field` estimates it.
 
     Parameters
     ----------
@@ -61,37 +59,9 @@ def mean_field_slope(settings: Mapping[str, Scalar]) -> float:
     """
     chosen: dict[str, Any] = DEFAULTS | dict(settings)
     g, bias = float(chosen["scale"]), float(chosen["bias"])
-    if chosen["nonlinearity"] == "identity":
-        return math.log10(g)
-    if chosen["nonlinearity"] == "relu" and bias == 0.0:
-        return math.log10(g / math.sqrt(2.0))  # half of the units pass, whatever q
-    z, weight = _gauss()
-    q = float(chosen["input_scale"]) ** 2
-    for _ in range(300):
-        y = _value(chosen["nonlinearity"], math.sqrt(q) * z + bias) - (0.5 if chosen["centred"] else 0.0)
-        before, q = q, min(g * g * float(weight @ y**2) + float(chosen["input_scale"]) ** 2, 1e12)
-        if abs(q - before) < 1e-9 * q:
-            break
-    return math.log10(g * math.sqrt(float(weight @ _slope(chosen["nonlinearity"], math.sqrt(q) * z + bias) ** 2)))
-
-
-@cache
-def _gauss() -> tuple[Any, Any]:
-    """Points and weights with which to average over N(0, 1)."""
-    z, weight = np.polynomial.hermite_e.hermegauss(81)
-    return z, weight / weight.sum()
-
-
-def _value(nonlinearity: str, z: Any) -> Any:
-    if nonlinearity == "sigmoid":
-        return 0.5 * (1.0 + np.tanh(0.5 * z))
-    return np.tanh(z) if nonlinearity == "tanh" else np.maximum(z, 0.0)
-
-
-def _slope(nonlinearity: str, z: Any) -> Any:
-    if nonlinearity == "sigmoid":
-        return 0.25 * (1.0 - np.tanh(0.5 * z) ** 2)
-    return 1.0 - np.tanh(z) ** 2 if nonlinearity == "tanh" else (z > 0).astype(float)
+    centre = 0.5 if chosen["centred"] else 0.0
+    drive = float(chosen["input_scale"]) ** 2
+    return math.log10(mean_field(chosen["nonlinearity"], g, drive, mean=bias, centre=centre))
 
 
 def boundaries(settings: Mapping[str, Scalar]) -> list[Boundary]:
