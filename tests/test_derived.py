@@ -201,6 +201,25 @@ def test_a_loss_with_parameters_is_refused_with_the_remedy():
         derived(cell, lambda outputs: tg.sum(head(outputs[-1])), *example(cell, 3, 2))
 
 
+def test_a_loss_that_takes_more_than_it_is_given_says_so():
+    cell = tg.LSTMCell(3, 4, rng=0)
+    with pytest.raises(ValueError, match=re.escape("the loss takes (h, c), so 1 argument(s) beside outputs and state")):
+        derived(cell, lambda h, c: tg.sum(h) + tg.sum(c), *example(cell, 3, 2))
+
+
+@pytest.mark.parametrize("name", REWRITES)
+def test_each_rewrite_alone_and_all_the_others(name):
+    """A rewrite needs no other; that the program agrees with the engine is checked when it is derived."""
+    for kind in ("LSTM", "GRU"):
+        cell = CELLS[kind](rng=0)
+        alone = derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=[name])
+        others = derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=set(REWRITES) - {name})
+        plain = derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=())
+        assert alone.rewrites == (name,) and len({alone.source, others.source, plain.source}) >= 2
+    with pytest.raises(ValueError, match="no rewrite is called other"):
+        derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=["other"])
+
+
 def test_a_primitive_of_ones_own(plant):
     cube = plant(lambda x: x * x * x, lambda g, y, x: 3 * g * x * x)
     program, cell = derive(lambda cell, x, h: cube(h))

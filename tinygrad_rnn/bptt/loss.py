@@ -40,8 +40,14 @@ def arguments(loss: Loss) -> list[str]:
 
 def call(loss: Loss, given: dict[str, Any], extras: Sequence[Any]) -> Any:
     """Call a loss with the outputs, the state and the extras, as its parameters ask for them."""
-    remaining = iter(extras)
-    return loss(*(next(remaining) if kind == "extra" else given[kind] for kind in arguments(loss)))
+    kinds, remaining = arguments(loss), iter(extras)
+    if kinds.count("extra") != len(extras):
+        names = ", ".join(inspect.signature(loss).parameters)
+        raise ValueError(
+            f"the loss takes ({names}), so {kinds.count('extra')} argument(s) beside outputs and state, and was given "
+            f"{len(extras)}: they come after the state, in the example and at each call"
+        )
+    return loss(*(next(remaining) if kind == "extra" else given[kind] for kind in kinds))
 
 
 def trace_loss(
