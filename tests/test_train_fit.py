@@ -12,6 +12,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.diagnose import gradient_flow
 from tinygrad_rnn.train import (
     SGD,
+    Adagrad,
     Adam,
     Adding,
     Copying,
@@ -379,3 +380,62 @@ def test_what_cannot_be_derived_is_said():
         short(1, nn.LSTM(2, 3), derived=True)
     with pytest.raises(ValueError, match="no window"):
         short(1, derived=True, window=3)
+
+
+# --- beside a program written by hand ---
+
+
+def min_char_rnn(task, wxh, whh, bh, why, by, steps):
+    """Karpathy's program in NumPy, with one symbol at a time and the gradients by hand: its losses."""
+    parameters, losses = [wxh, whh, bh, why, by], []
+    squares = [np.zeros_like(p) for p in parameters]
+    for step in range(steps):
+        at = step % ((len(task.symbols) - 1) // task.length) * task.length
+        h = np.zeros(len(bh)) if at == 0 else h  # noqa: F821
+        inputs, targets = task.symbols[at : at + task.length], task.symbols[at + 1 : at + task.length + 1]
+        hs, odds, loss = [h], [], 0.0
+        for x, t in zip(inputs, targets, strict=True):
+            hs.append(np.tanh(wxh[:, x] + whh @ hs[-1] + bh))
+            p = np.exp(why @ hs[-1] + by)
+            odds.append(p / p.sum())
+            loss -= np.log(odds[-1][t])
+        dwxh, dwhh, dbh, dwhy, dby = gradients = [np.zeros_like(p) for p in parameters]
+        back = np.zeros(len(bh))
+        for k in reversed(range(task.length)):
+            dy = odds[k]
+            dy[targets[k]] -= 1
+            dwhy += np.outer(dy, hs[k + 1])
+            dby += dy
+            raw = (why.T @ dy + back) * (1 - hs[k + 1] ** 2)
+            dbh += raw
+            dwxh[:, inputs[k]] += raw
+            dwhh += np.outer(raw, hs[k])
+            back = whh.T @ raw
+        h = hs[-1]
+        losses.append(loss)
+        for p, g, s in zip(parameters, gradients, squares, strict=True):
+            g = np.clip(g, -5, 5)
+            s += g * g
+            p -= 0.1 * g / (np.sqrt(s) + 1e-10)
+    return losses
+
+
+class OneBias(tg.RNNCell):
+    """An RNN with a single bias, as there is one in min-char-rnn."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes, rng=0)
+        self.bias_hh = np.zeros_like(self.bias_ih.data)
+
+
+@pytest.mark.parametrize("derived", [False, True])
+def test_as_min_char_rnn_by_hand(derived):
+    rng, task = np.random.default_rng(0), Text("to be or not to be, that is the question. " * 2, 25)
+    model = SequenceModel(OneBias(task.inputs, 20), task, rng=0)
+    for p in model.parameters().values():
+        p.data = 0.1 * rng.normal(size=p.shape) if p.ndim == 2 else np.zeros(p.shape)
+    names = ("network.weight_ih", "network.weight_hh", "network.bias_ih", "head.weight", "head.bias")
+    by_hand = min_char_rnn(task, *(model.state_dict()[name] for name in names), steps=9)
+    optimiser = Adagrad(model, lr=0.1)
+    history = fit(model, task, optimiser, 9, batch_size=1, clip_value=5.0, derived=derived, **QUIET)
+    np.testing.assert_allclose(history.losses, by_hand, rtol=1e-9)
