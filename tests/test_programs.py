@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import Program, Step, programs
 from strategies import indices, shapes
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import autodiff
 from tinygrad_rnn.autodiff import pullback
 from tinygrad_rnn.testing import gradcheck
+from tinygrad_rnn.testing.strategies import Program, Step, programs
 
 SEEDS = st.integers(0, 2**16)
 MORE = settings(max_examples=4 * settings().max_examples)

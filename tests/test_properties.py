@@ -9,13 +9,13 @@ import pytest
 from cases import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import programs
 from strategies import LAYOUTS, laid_out
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.autodiff import history, pullback
 from tinygrad_rnn.draw.style import number
 from tinygrad_rnn.scope import CONTEXT
+from tinygrad_rnn.testing.strategies import programs
 
 SEEDS = st.integers(0, 2**16)
 CELLS = [tg.RNNCell, tg.LSTMCell]

@@ -32,7 +32,8 @@ class CheckError(AssertionError):
 
     def __init__(self, name: str, failed: Mapping[str, Exception], passed: Sequence[str], hint: str = "") -> None:
         (first, error), *rest = failed.items()
-        lines = [f"{name}: {len(failed)} of {len(failed) + len(passed)} checks failed", f"  {first}: {_said(error)}"]
+        said = _said(error).removeprefix(f"{first}: ")  # "order 2" is the name of a check and of what failed in it
+        lines = [f"{name}: {len(failed)} of {len(failed) + len(passed)} checks failed", f"  {first}: {said}"]
         if rest:  # usually for the same reason, so the first is the one to read
             lines.append(f"  also failed: {', '.join(check for check, _ in rest)}")
         if passed:

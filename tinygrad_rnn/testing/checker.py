@@ -103,19 +103,22 @@ def gradcheck(
     _require_mode(mode, order)
     generator = np.random.default_rng(rng)
     worst, compared, precision = 0.0, 0, 0.0
-    for level in range(1, order + 1):
-        check = _Check(f, inputs, level, mode, rtol, atol, generator)
-        check.run()
-        worst, compared = max(worst, check.worst), compared + check.compared
-        precision = max(precision, check.precision)
-        if level < order:
-            f, inputs = check.gradient_function()
+    with np.errstate(all="ignore"):  # what matters is what is returned
+        for level in range(1, order + 1):
+            check = _Check(f, inputs, level, mode, rtol, atol, generator)
+            check.run()
+            worst, compared = max(worst, check.worst), compared + check.compared
+            precision = max(precision, check.precision)
+            if level < order:
+                f, inputs = check.gradient_function()
     return GradcheckResult(check.mode, order, compared, worst, precision)
 
 
 def _require_mode(mode: str, order: int) -> None:
     if mode not in ("auto", "element", "direction", "complex"):
         raise ValueError(f"mode is 'auto', 'element', 'direction' or 'complex', not {mode!r}")
+    if order < 1:
+        raise ValueError(f"order is 1, 2 or more, not {order!r}")
     if mode == "complex" and order != 1:
         raise ValueError("the complex step checks order 1 only: gradients are not computed with complex numbers")
 
@@ -159,6 +162,13 @@ class _Check:
         result = self.f(*arguments)
         return list(result) if isinstance(result, (tuple, list)) else [result]
 
+    def tensors_out(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs of f, which must be Tensors."""
+        ys = self.call(values)
+        if not all(isinstance(y, Tensor) for y in ys):
+            raise TypeError("f must return a Tensor, or a tuple or list of Tensors")
+        return ys
+
     def values(self, arrays: Sequence[Array]) -> Array:
         """All outputs as one vector, computed in float64; by f on bare arrays for the complex step."""
         if self.mode == "complex":
@@ -172,9 +182,7 @@ class _Check:
     def analytic(self, seeds: Sequence[Array]) -> list[Array]:
         """The gradients that the engine computes for these cotangents, after everything but their values is checked."""
         xs = [Tensor(a, requires_grad=True) for a in self.arrays]
-        ys = self.call(xs)
-        if not all(isinstance(y, Tensor) for y in ys):
-            raise TypeError("f must return a Tensor, or a tuple or list of Tensors")
+        ys = self.tensors_out(xs)
         before = [y.numpy().copy() for y in ys]
         totals = [np.zeros(a.shape, a.dtype) for a in self.arrays]
         for y, seed in zip(ys, seeds, strict=True):
@@ -186,7 +194,8 @@ class _Check:
             if not np.array_equal(passed.numpy(), seed.astype(y.dtype)):
                 self.fail("a rule changes its cotangent in place", cause="mutation")
             for i, (g, total) in enumerate(zip(found, totals, strict=True)):
-                self.check_form(i, g.numpy(), total)
+                if g.shape != total.shape or g.dtype != total.dtype:
+                    self.fail(f"the gradient of {self.name(i)} is {g.dtype} of shape {g.shape}", i, cause="shape")
                 total += g.numpy()
         for i, (x, array) in enumerate(zip(xs, self.arrays, strict=True)):
             if not np.array_equal(x.numpy(), array, equal_nan=True):
@@ -206,15 +215,21 @@ class _Check:
             message = f"a rule's shapes do not fit: {error}, {', '.join(notes)}"
             raise GradcheckError(message, self.order, cause="shape") from error
 
-    def check_form(self, i: int, g: Array, like: Array) -> None:
-        """Shape, dtype and finiteness of the gradient of one input."""
-        if g.shape != like.shape or g.dtype != like.dtype:
-            self.fail(f"the gradient of {self.name(i)} is {g.dtype} of shape {g.shape}", i, cause="shape")
-        if not np.isfinite(g).all():
-            element = tuple(map(int, np.argwhere(~np.isfinite(g))[0]))
-            value = float(g[element])
-            message = f"the gradient of {self.name(i)} is {value} at element {element}"
-            self.fail(message, i, element, value, cause="not finite")
+    def check_finite(self, i: int, g: Array, seed: Array) -> None:
+        """NaN and infinity are wrong; whether the rule's fault or the function's, the differences say."""
+        if np.isfinite(g).all():
+            return
+        element = tuple(map(int, np.argwhere(~np.isfinite(g))[0]))
+        value = float(g[element])
+        message = f"the gradient of {self.name(i)} is {value} at element {element}"
+        if not np.isfinite(x := float(self.arrays[i][element])):
+            self.fail(f"{message}, and so is the input: {x}", i, element, value, cause="not finite")
+        (estimate,) = self.estimates(i, seed, [element])
+        if settled(estimate, 0.1 * self.rtol, 0.1 * self.atol):
+            message += f", where the differences give {estimate.value:.10g}: 0 / 0, inf - inf or 0 * inf in a rule?"
+            self.fail(message, i, element, value, estimate.value, "not finite")
+        message += ", where the differences do not settle either: the edge of the domain?"
+        self.fail(message, i, element, value, cause="not finite")
 
     def gradient_function(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """(inputs, cotangents) -> gradients, the function that the next order checks."""
@@ -241,13 +256,12 @@ class _Check:
 
     def run(self) -> None:
         """Raise if anything is wrong, or else if anything could not be checked."""
-        outputs = self.call([Tensor(a, requires_grad=True) for a in self.arrays])
-        if not all(isinstance(y, Tensor) for y in outputs):
-            raise TypeError("f must return a Tensor, or a tuple or list of Tensors")
+        outputs = self.tensors_out([Tensor(a, requires_grad=True) for a in self.arrays])
         if not np.array_equal(self.values(self.arrays), self.values(self.arrays), equal_nan=True):
-            self.fail("two calls of f with the same inputs differ", cause="random")
-        for i, g in enumerate(self.analytic([np.zeros(y.shape, y.dtype) for y in outputs])):
-            if g.any():
+            self.fail("two calls of f with the same inputs differ: fix what is random in it", cause="random")
+        at_zero = self.analytic([np.zeros(y.shape, y.dtype) for y in outputs])
+        for i, g in enumerate(at_zero):
+            if g.any() and np.isfinite(g).all():
                 element = tuple(map(int, np.argwhere(g)[0]))
                 message = f"the gradient of {self.name(i)} for a cotangent of zero is not zero at element {element}"
                 self.fail(message, i, element, float(g[element]), 0.0, "cotangent ignored")
@@ -257,6 +271,8 @@ class _Check:
             seed = np.concatenate([np.zeros(0), *(s.reshape(-1) for s in seeds)]).astype(float)
             sharp = k == 0 and self.mode != "complex" and not self.single
             for i, gradient in enumerate(gradients):
+                self.check_finite(i, gradient, seed)
+                self.check_finite(i, at_zero[i], 0 * seed)
                 summed = sharp and self.check_sum(i, gradient, seed)
                 if self.elementwise:
                     self.check_elements(i, gradient, seed, list(product(*map(range, gradient.shape))))
@@ -352,11 +368,14 @@ class _Check:
             direction = np.zeros(gradient.size)
             direction[chosen] = signs[chosen]
             found = numeric_directional(self.values, self.arrays, seed, i, direction.reshape(gradient.shape), self.atol)
-            return abs(float(gradient.reshape(-1) @ direction) - found.value)
+            return float(gradient.reshape(-1) @ direction) - found.value
 
-        while len(rest) > most // 2 and self.mode != "complex":
-            halves = np.array_split(rest, 2)
-            rest = halves[int(error(halves[1]) > error(halves[0]))]
+        if self.mode != "complex":
+            total = error(rest)
+            while len(rest) > most // 2:
+                halves = np.array_split(rest, 2)
+                second = error(halves[1])  # errors add up, so that the first half has what is missing
+                rest, total = (halves[1], second) if abs(second) > abs(total - second) else (halves[0], total - second)
         chosen = np.concatenate([rest[: most // 2], self.generator.permutation(gradient.size)])[:most]
         found = np.stack(np.unravel_index(np.unique(chosen), gradient.shape), axis=-1).tolist()
         return list(map(tuple, found))
@@ -428,6 +447,8 @@ class _Check:
         cause, why = "kink" if estimate.kink else "unsettled", "there is a kink"
         if self.in_float32():
             cause, why = "not float64", "f computes in float32, whose rounding hides what differences look for"
+        elif not np.isfinite([estimate.value, estimate.error]).all():
+            why = "f is not finite here or nearby: the edge of its domain?"
         elif not estimate.kink:
             why = f"the differences do not settle (error {estimate.error:.1e})"
         elif element is not None and np.count_nonzero(self.arrays[i] == self.arrays[i][element]) > 1:

@@ -59,6 +59,16 @@ class Program:
         """The result."""
         return self.values(leaves)[-1]
 
+    def uses(self) -> dict[int, int]:
+        """How often each value on which the result depends is an operand of one on which it depends too."""
+        first = len(self.leaves)
+        counts = {first + len(self.steps) - 1: 0}
+        for k in reversed(range(len(self.steps))):
+            if first + k in counts:
+                for i in self.steps[k].operands:
+                    counts[i] = counts.get(i, 0) + 1
+        return counts
+
 
 def _axis(draw: Any, x: Array) -> int:
     return int(draw(st.integers(0, x.ndim - 1)))
