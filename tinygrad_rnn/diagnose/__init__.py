@@ -4,7 +4,9 @@ from .atlas import Boundary, boundaries, draw_atlas
 from .claims import Finding, check_claims
 from .compare import Comparison, compare
 from .flow import gradient_flow
+from .probe import FlowProbe, probe_chart
 from .report import GradientFlow
+from .spectrum import Spectrum, jacobian_spectrum, lyapunov
 from .store import TableError
 from .sweep import Grid, grid, process_pool, read_table, rng_of, sweep
 from .table import Table
@@ -14,8 +16,10 @@ __all__ = [
     "Boundary",
     "Comparison",
     "Finding",
+    "FlowProbe",
     "GradientFlow",
     "Grid",
+    "Spectrum",
     "Table",
     "TableError",
     "Verdict",
@@ -25,6 +29,9 @@ __all__ = [
     "draw_atlas",
     "gradient_flow",
     "grid",
+    "jacobian_spectrum",
+    "lyapunov",
+    "probe_chart",
     "process_pool",
     "read_table",
     "rng_of",

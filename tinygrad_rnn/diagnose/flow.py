@@ -85,7 +85,7 @@ def gradient_flow(
     if inputs is None:
         raise TypeError("give the inputs too, an array of shape (T, B, I)")
     twin = in_float64(model)
-    if not _is_chain(twin):
+    if not is_chain(twin):
         return flow_of_module(twin, inputs, loss, direction=direction, rng=rng, when=when)
     sequences = sequences_of(inputs, getattr(model, "batch_first", False))
     chain = Chain(twin, sequences, state)
@@ -97,7 +97,8 @@ def gradient_flow(
     )
 
 
-def _is_chain(model: Any) -> bool:
+def is_chain(model: Any) -> bool:
+    """Whether a model is one step, repeated: a cell, or a stack in one direction."""
     if isinstance(model, Stack):
         return not model.bidirectional
     return callable(getattr(model, "initial_state", None))

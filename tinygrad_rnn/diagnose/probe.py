@@ -1,0 +1,118 @@
+"""Watching the gradient during training: a probe for `fit`, and the chart of the forget gate opening.
+
+After this file the reader knows what learning to remember looks like: the loss stands at its baseline, then within some
+hundred steps the slope goes to zero, the forget gate opens, and only now does the loss fall.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..draw.figure import COLOURS, check_format, new_figure, plain, save_figure
+from .flow import gradient_flow
+from .measure import Share
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..train.history import History
+    from ..train.run import Run
+
+
+class FlowProbe:
+    """What `fit` calls back to measure the gradient flow of the network as it stands; give it as ``every(k, probe)``.
+
+    Parameters
+    ----------
+    inputs : array_like, shape (T, B, I)
+        The same sequences each time, such as ``task.batch(rng, 16, 1)[0]``.
+    rng : int
+        Draws v, the same each time.
+
+    Notes
+    -----
+    Each record has "slope" (of ∂L/∂h, decades a step) and "ratio" (log10 of ‖∂L/∂·‖ at lag T over that at lag 0, of c
+    where there is one); "carried" (the share at lag T - 5) where a state is carried; "gate f" and so on, the mean of
+    each gate, and "largest gate f", the largest over the units of its average over time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn.diagnose import FlowProbe
+    >>> from tinygrad_rnn.train import Adam, Adding, SequenceModel, every, fit
+    >>> task = Adding(10)
+    >>> model = SequenceModel(tg.LSTMCell(2, 4, rng=0), task, rng=0)
+    >>> probe = FlowProbe(task.batch(np.random.default_rng(0), 4, 1)[0])
+    >>> history = fit(model, task, Adam(model), steps=4, callbacks=[every(2, probe)], progress=False)
+    >>> [step for step, record in history.records]
+    [2, 4]
+    """
+
+    def __init__(self, inputs: Any, rng: int = 0) -> None:
+        self.inputs, self.rng = np.array(inputs), rng
+
+    def __call__(self, run: Run) -> dict[str, float]:
+        """Measure."""
+        return self.measure(getattr(run.model, "network", run.model), f"after {run.step} updates")
+
+    def measure(self, network: Any, when: str = "at initialisation") -> dict[str, float]:
+        """The record of a network."""
+        flow = gradient_flow(network, self.inputs, rng=self.rng, when=when)
+        share: Share | None = next(iter(flow.shares.values()), None)
+        lane = flow.main if share is None else flow.lanes[share.layer, share.name]
+        record = {"slope": flow.slope, "ratio": float(np.median(lane.logs[-1] - lane.logs[0]))}
+        if share is not None:
+            record["carried"] = float(share.mean[max(flow.setting.steps - 5, 0)])
+        for activation in flow.activations.values():
+            if activation.op == "sigmoid":
+                label = f"gate {activation.name} {activation.layer}".strip()
+                record |= {label: activation.mean, f"largest {label}": float(activation.by_unit.max())}
+        return record
+
+
+def probe_chart(history: History, path: str | os.PathLike[str], title: str | None = None) -> None:
+    """Write the chart of a probed run: the loss, the slope, and the gates, over the same steps.
+
+    Raises
+    ------
+    ValueError
+        If the history has no records of a `FlowProbe`.
+    """
+    check_format(path)
+    records = [(step, record) for step, record in history.records if "slope" in record]
+    if not records:
+        raise ValueError("no records of a FlowProbe: give fit callbacks=[every(k, FlowProbe(inputs))]")
+    steps = [step for step, _ in records]
+    figure = new_figure(8.0, 7.6)
+    upper, middle, lower = figure.subplots(3, 1, sharex=True)
+    losses = np.array(history.losses)
+    width = max(1, len(losses) // 100)
+    smooth = np.convolve(losses, np.ones(width) / width, "valid")
+    upper.plot(np.arange(width, len(losses) + 1), smooth, color=COLOURS[0], linewidth=2, label="loss")
+    upper.axhline(history.baseline, color="0.3", linestyle="--", label=plain(f"baseline {history.baseline:.3g}"))
+    upper.set_yscale("log")
+    _finish(upper, "loss")
+    middle.plot(steps, [r["slope"] for _, r in records], "o-", color=COLOURS[1], label="slope of ∂L/∂h")
+    middle.axhline(0.0, color="0.3", linewidth=0.8)
+    _finish(middle, "decades a step")
+    names = [name for name in records[0][1] if name == "carried" or name.startswith("largest gate")]
+    for k, name in enumerate(names):
+        label = "share carried at lag T - 5" if name == "carried" else f"{name} (average over time)"
+        marker = "os^vD"[k % 5] + "-"
+        lower.plot(
+            steps, [r[name] for _, r in records], marker, color=COLOURS[k % len(COLOURS)], label=label, markersize=4
+        )
+    _finish(lower, "openness, share")
+    lower.set_xlabel("training step", fontsize=11)
+    upper.set_title(plain(title or history.task), loc="left")
+    save_figure(figure, path)
+
+
+def _finish(axes: Axes, label: str) -> None:
+    axes.set_ylabel(label, fontsize=11)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=10)
