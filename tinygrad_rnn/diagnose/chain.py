@@ -87,7 +87,8 @@ class LayeredCell:
 
 def parts_of(state: Any) -> tuple[Any, ...]:
     """A state as a tuple of tensors, h first."""
-    return tuple(state) if isinstance(state, (tuple, list)) else (state,)
+    several = isinstance(state, tuple) or (isinstance(state, list) and isinstance(state[0], (Tensor, np.ndarray)))
+    return tuple(state) if several else (state,)
 
 
 @dataclass(frozen=True)

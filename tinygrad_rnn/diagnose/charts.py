@@ -71,7 +71,7 @@ def _frame(axes: Axes, title: str) -> None:
         axes.annotate("float32 reads zero", (1.0, FLOAT32_ZERO), fontsize=9, color=GREY, **place)
     axes.set_ylim(low, high)
     # Below the axes no legend can cover a dot.
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, fontsize=10)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=1, frameon=False, fontsize=10)
 
 
 def _theory(axes: Axes, flow: GradientFlow) -> None:
@@ -101,7 +101,7 @@ def plot_flow(flow: GradientFlow, axes: Axes | None = None) -> Axes:
 def flow_figure(flow: GradientFlow) -> Figure:
     """The chart of a report; beneath it, where a state is carried, the share that came that way."""
     if not flow.shares:
-        figure = new_figure(8.0, 5.4)
+        figure = new_figure(8.0, 5.8)
         plot_flow(flow, figure.add_subplot())
         return figure
     figure = new_figure(8.0, 7.6)
@@ -117,7 +117,7 @@ def flow_figure(flow: GradientFlow) -> Figure:
     lower.set_xlabel("lag: steps back from the last one", fontsize=LABEL)
     lower.set_ylabel("share carried", fontsize=LABEL)
     lower.grid(alpha=0.25)
-    lower.legend(loc="upper center", bbox_to_anchor=(0.5, -0.32), ncols=2, frameon=False, fontsize=10)
+    lower.legend(loc="upper center", bbox_to_anchor=(0.5, -0.32), ncols=1, frameon=False, fontsize=10)
     return figure
 
 
@@ -135,7 +135,7 @@ def plot_comparison(compared: Comparison, axes: Axes | None = None) -> Axes:
 
 def comparison_figure(compared: Comparison) -> Figure:
     """The chart of a comparison."""
-    figure = new_figure(8.0, 5.4)
+    figure = new_figure(8.0, 5.8)
     plot_comparison(compared, figure.add_subplot())
     return figure
 
