@@ -18,4 +18,4 @@ for name, flow in compared.flows.items():
     verdict = flow.verdict
     print(f"\n{name}: {verdict.word} {verdict.when}, {verdict.reason}")
     print(f"  cause: {verdict.cause or 'none to look for'}; try {verdict.remedy}")
-compared.save("why_it_does_not_learn.svg")
+compared.save("why_it_does_not_learn.png")
