@@ -30,7 +30,8 @@ class FlowProbe:
     inputs : array_like, shape (T, B, I)
         The same sequences each time, such as ``task.batch(rng, 16, 1)[0]``.
     rng : int
-        Draws v, the same each time.
+        Draws v, the same each time. Where a single answer is read off h by a linear layer (`SequenceModel`), v is that
+        layer's direction: the gradient that the task sends back, but for its size.
 
     Notes
     -----
@@ -57,11 +58,15 @@ class FlowProbe:
 
     def __call__(self, run: Run) -> dict[str, float]:
         """Measure."""
-        return self.measure(getattr(run.model, "network", run.model), f"after {run.step} updates")
+        network, head = getattr(run.model, "network", run.model), getattr(run.model, "head", None)
+        reads = getattr(head, "weight", None)
+        one = reads is not None and reads.shape == (1, getattr(network, "hidden_size", -1))
+        v = reads.data[0] / np.linalg.norm(reads.data[0]) if reads is not None and one else None
+        return self.measure(network, f"after {run.step} updates", v)
 
-    def measure(self, network: Any, when: str = "at initialisation") -> dict[str, float]:
+    def measure(self, network: Any, when: str = "at initialisation", direction: Any = None) -> dict[str, float]:
         """The record of a network."""
-        flow = gradient_flow(network, self.inputs, rng=self.rng, when=when)
+        flow = gradient_flow(network, self.inputs, direction=direction, rng=self.rng, when=when)
         share: Share | None = next(iter(flow.shares.values()), None)
         lane = flow.main if share is None else flow.lanes[share.layer, share.name]
         record = {"slope": flow.slope, "ratio": float(np.median(lane.logs[-1] - lane.logs[0]))}
