@@ -1,7 +1,9 @@
 """Derived BPTT: its gradients are the engine's, on our cells, on cells of one's own and on random ones."""
 
+import cProfile
 import itertools
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -330,3 +332,11 @@ def test_source_is_what_runs_and_shows_itself():
     loss = namespace["bptt"](x, np.zeros(3), U)[0]
     assert loss == program(x, np.zeros(3), {"U": U})[0]
     assert "<pre><code>" in program._repr_html_() and "Program(" in repr(program)
+
+
+def test_deriving_can_be_profiled():
+    profile = cProfile.Profile()
+    program = profile.runcall(
+        derived, tg.RNNCell(3, 4, rng=0), lambda out: tg.sum(out[-1]), *example(tg.RNNCell(3, 4, rng=0), 2, 1)
+    )
+    assert "tanh" in program.source and sys.getprofile() is None

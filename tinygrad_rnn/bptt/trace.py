@@ -359,11 +359,13 @@ def naming() -> Iterator[None]:
             held = {name: v for name, v in reversed(frame.f_locals.items()) if isinstance(v, Tracer)}
             found.update({v.node: name for name, v in held.items() if name.isidentifier()})
 
-    previous = sys.getprofile()
+    if sys.getprofile() is not None:  # somebody profiles this: C profilers cannot be put back, so values go unnamed
+        yield
+        return
     sys.setprofile(on_event)
     try:
         yield
     finally:
-        sys.setprofile(previous)
+        sys.setprofile(None)
         for node, name in found.items():
             node.name = node.name or name
