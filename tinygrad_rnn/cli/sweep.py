@@ -221,7 +221,7 @@ def _cluster(address: str) -> Iterator[Executor]:
     except ImportError as error:
         raise Problem('--cluster needs dask.distributed: pip install "tinygrad-rnn[cluster]"') from error
     try:
-        client: Any = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+        client: Any = Client(address, timeout=10)
     except (OSError, ValueError) as error:
         raise Problem(f"no scheduler answers at {address}: {error}") from error
     with client:
