@@ -79,8 +79,9 @@ def test_p10_the_carousel_of_1997():
     [(2, 0.035), *(pytest.param(s, v, marks=pytest.mark.full) for s, v in ((0.5, -0.035), (1, -0.028), (4, 0.136)))],
 )
 def test_p11_large_weights_explode(scale, expected):
+    seeds = 2 if scale == 2 else 10  # n = 32: with 64 units, weights of ±2 grow three times as fast
     draw = dict.fromkeys(("weight_ih", "weight_hh"), init.uniform(scale))
-    flows = [gradient_flow(*gated(tg.LSTMCell, seed, n=32, forget_bias=1.0, init=draw)) for seed in range(2)]
+    flows = [gradient_flow(*gated(tg.LSTMCell, seed, n=32, forget_bias=1.0, init=draw)) for seed in range(seeds)]
     assert np.mean([flow["c"].line.slope for flow in flows]) == pytest.approx(expected, abs=0.03)
 
 
