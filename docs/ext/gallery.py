@@ -112,7 +112,7 @@ def prepare(app: Sphinx) -> None:
     for example, done in zip(found, runs, strict=True):
         folder = out / "_pictures" / "gallery" / example.name
         (folder / "printed.txt").write_text(done.stdout, encoding="utf-8")
-        if done.returncode or not saved(folder):
+        if done.returncode or not (saved(folder) or list(folder.glob("*.html"))):
             logger.warning("examples/%s.py fails or leaves no picture: %s", example.name, done.stderr)
             continue
         notebook = example.notebook([file.name for file in saved(folder)])
@@ -178,9 +178,10 @@ class Cards(SphinxDirective):
         known = {example.name: example for example in examples()}
         cards = []
         for name in self.content:
-            picture = saved(Path(self.env.app.outdir) / "_pictures" / "gallery" / name)[0]
-            alt = said(picture, known[name])
-            thumbnail = f'<img src="../_pictures/gallery/{name}/{picture.name}" alt="{alt}" loading="lazy">'
+            thumbnail = ""  # an example may leave a page only
+            for picture in saved(Path(self.env.app.outdir) / "_pictures" / "gallery" / name)[:1]:
+                alt = said(picture, known[name])
+                thumbnail = f'<img src="../_pictures/gallery/{name}/{picture.name}" alt="{alt}" loading="lazy">'
             cards.append(f'<a class="card" href="{name}.html">{thumbnail}<span>{known[name].title}</span></a>')
         return [nodes.raw("", f'<div class="cards">{"".join(cards)}</div>', format="html")]
 

@@ -185,7 +185,7 @@ def derive_bptt(
     loss : callable, optional
         From the outputs (T, ..., H) to one number; a parameter named ``state`` or ``last...`` gets the last state
         instead, any further ones what is passed at each call (a target). Without it the loss is given at each call.
-    example : tuple (inputs, state) or (inputs, state, *extras)
+    example : tuple (inputs, state) or (inputs, state, extras ...)
         Decides all shapes and dtypes but the number of steps. If the inputs are a Tensor that requires a gradient, the
         program computes that too.
     rewrites : collection of str
