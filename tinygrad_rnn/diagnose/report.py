@@ -185,7 +185,7 @@ class GradientFlow:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The word, its cause (the one change that moves abs(D) most), and one change to try; measured when asked for."""
+        """The word, its cause (the one change that moves D most), and one change to try; measured when asked for."""
         from .whatif import find_cause
 
         return find_cause(self)

@@ -202,7 +202,7 @@ def lyapunov(model: Any, inputs: Any, *, state: Any = None, sequence: int = 0, d
 
     Notes
     -----
-    Benettin et al. 1980. Their sum is the mean of log abs(det) of the steps counted, and the largest one times log10(e) is
+    Benettin et al. 1980. Their sum is the mean of log abs(det) over the steps counted; times log10(e) the largest is
     where the slope of `gradient_flow` ends for long sequences.
 
     Examples
