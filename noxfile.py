@@ -45,7 +45,7 @@ def mutation(session: nox.Session) -> None:
 
 @nox.session
 def thorough(session: nox.Session) -> None:
-    """The property tests with 1000 examples each, half an hour at most."""
+    """The property tests with 500 examples each, half an hour at most on two cores."""
     session.install(".[test]")
     session.run("pytest", "-n", "auto", *session.posargs, env={"HYPOTHESIS_PROFILE": "thorough"})
 

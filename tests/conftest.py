@@ -17,7 +17,7 @@ settings.register_profile("dev", max_examples=30, deadline=None)
 # For another NumPy or Python: whether everything runs there, not once more whether it is right.
 settings.register_profile("smoke", max_examples=3, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile(
-    "thorough", max_examples=1000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "thorough", max_examples=500, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 # Whether a mutant dies is all that counts: shrinking the example that killed it would only take time.
 settings.register_profile(
