@@ -126,6 +126,14 @@ def test_what_belongs_to_weights(option, capsys):
     assert f"{option[0]} belongs to --weights" in refused(capsys, "draw", "lstm", *option)
 
 
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_weights_of_a_diverged_network_are_said_to_be_so(bad, capsys):
+    broken = nn.RNN(1, 3, rng=0)
+    broken.parameters()["bias_ih_l0"].data = np.array([0.0, bad, 0.0])
+    assert main(["draw", *put(broken), "--nonlinearity", "tanh", *FEW]) == 0
+    assert "warning: NaN or infinity in the weights bias_ih_l0:" in capsys.readouterr().err
+
+
 def test_damaged_file(capsys, elsewhere):
     put(LSTM)
     content = (elsewhere / "model.npz").read_bytes()

@@ -312,10 +312,35 @@ def test_baseline_is_printed(capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": 0}, {"evaluate_every": 0}, {"window": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"steps": 0}, {"steps": 2.5}, {"batch_size": 0}, {"evaluate_every": 0}, {"checkpoint_every": 0}, {"window": 0}],
+)
 def test_what_makes_no_sense_is_refused(options):
     with pytest.raises(ValueError, match="at least 1"):
         short(**options)
+
+
+@pytest.mark.parametrize("options", [{"clip_norm": -1.0}, {"clip_norm": np.nan}, {"clip_value": 0.0}])
+def test_refused_before_there_is_a_checkpoint(options, tmp_path):
+    with pytest.raises(ValueError, match="must be positive"):
+        short(checkpoint=tmp_path / "run.npz", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_optimiser_of_another_model_is_refused():
+    task = Adding(8)
+    one, other = (SequenceModel(tg.LSTMCell(2, 3, rng=0), task, rng=1) for _ in range(2))
+    with pytest.raises(ValueError, match=r"of another model.*head\.weight"):
+        fit(one, task, Adam(other), 1, **QUIET)
+    fit(one, task, Adam({"head.weight": one.parameters()["head.weight"]}), 1, **QUIET)  # a part of it may be trained
+
+
+def test_network_that_begins_with_nan_is_not_blamed_on_an_update():
+    cell = tg.LSTMCell(2, 3, rng=0)
+    cell.bias_hh.data = np.full(12, np.nan)
+    with pytest.raises(Diverged, match=r"step 1: NaN in the parameter network\.bias_hh; it began so"):
+        short(2, cell)
 
 
 # --- Ctrl-C ---

@@ -204,6 +204,11 @@ def from_state_dict(
     ValueError
         If these are no parameters of such a module, or leave open which.
 
+    Warns
+    -----
+    UserWarning
+        Where they hold NaN or infinity.
+
     Examples
     --------
     >>> from tinygrad_rnn.nn import LSTM, from_state_dict
@@ -230,6 +235,8 @@ def from_state_dict(
     options["rng"] = 0  # what it draws is replaced at once
     module: Module = KINDS[name](*sizes, **options)
     module.load_state_dict(arrays)
+    if broken := [key for key, array in arrays.items() if not np.isfinite(array).all()]:
+        warn(f"NaN or infinity in the weights {', '.join(broken)}: whatever trained them had diverged", stacklevel=2)
     return module
 
 

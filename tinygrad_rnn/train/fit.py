@@ -20,7 +20,7 @@ import numpy as np
 from ..nn.unroll import window_starts
 from .derived import DerivedGradients
 from .history import History
-from .optimisers import Optimiser
+from .optimisers import Optimiser, named
 from .origin import Diverged
 from .run import Run
 from .tasks import Task
@@ -127,7 +127,8 @@ def fit(
     Diverged
         If the loss or a gradient becomes NaN or infinite, naming the step, layer and operation in which that began.
     ValueError
-        If there is a checkpoint already and `resume` is not asked for, or one that is damaged or of another run.
+        If a setting makes no sense, if the optimiser is of another model,
+        if there is a checkpoint already and `resume` is not asked for, or one that is damaged or of another run.
     Interrupted
         A KeyboardInterrupt: on Ctrl-C, after the step that it fell into, and after the checkpoint.
 
@@ -141,9 +142,9 @@ def fit(
     >>> history.losses[0] > history.baseline > history.losses[-1]
     True
     """
-    for name, value in {"steps": steps, "batch_size": batch_size, "evaluate_every": evaluate_every}.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
+    counts = {"steps": steps, "batch_size": batch_size}
+    counts |= {"evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every}
+    _refuse_nonsense(counts, {"clip_norm": clip_norm, "clip_value": clip_value}, model, optimiser)
     window_starts(1, window)
     settings: dict[str, Any] = {
         "batch_size": batch_size,
@@ -177,6 +178,19 @@ def fit(
             if interrupted and not done:
                 raise Interrupted(run)
     return run.history
+
+
+def _refuse_nonsense(counts: dict[str, int], limits: dict[str, float | None], model: Any, optimiser: Optimiser) -> None:
+    """Find out before the first step, and before a file is written, what could only fail or train nothing."""
+    for name, count in counts.items():
+        if count < 1 or count != int(count):
+            raise ValueError(f"{name}={count} must be a whole number, at least 1")
+    for name, limit in limits.items():
+        if limit is not None and not limit > 0:
+            raise ValueError(f"{name}={limit} must be positive")
+    own = {id(tensor) for tensor in named(model).values()}
+    if foreign := [name for name, tensor in optimiser.parameters.items() if id(tensor) not in own]:
+        raise ValueError(f"the optimiser is of another model: this one has no such {', '.join(foreign)}")
 
 
 def _begin(run: Run, checkpoint: str | PathLike[str] | None, resume: bool) -> Path | None:

@@ -60,6 +60,8 @@ def _forward_origin(step: int, loss: Tensor, parameters: Mapping[str, Tensor]) -
             continue
         if node._op is None:
             remedy = "the update before made it so: a smaller learning rate, or clip_norm"
+            if step == 1:
+                remedy = "it began so: look at what made the parameters, or at the file they came from"
             name = names.get(id(node), node.name or "a leaf")
             return Diverged(step, f"{_what(node._data)} in the parameter {name}", "", node.scope, remedy)
         for operand, array in zip(node._operands, node._arrays, strict=True):
