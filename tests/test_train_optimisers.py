@@ -207,3 +207,16 @@ def test_torch_clips_the_same():
     assert clip_grad_norm(ours, 1.5) == pytest.approx(float(total), rel=1e-12)
     for mine, tensor in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine.grad.data, tensor.grad.numpy(), rtol=1e-6)  # torch adds 1e-6 to the norm
+
+
+def test_memory_that_lacks_an_entry_is_refused():
+    a, b = (tg.Tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    optimiser = Adam({"a": a, "b": b})
+    tg.sum(a * b).backward()
+    optimiser.step()
+    told = optimiser.state_dict()
+    before = {name: dict(own) for name, own in optimiser.state.items()}
+    del told["b/exp_avg_sq"]
+    with pytest.raises(ValueError, match="missing b/exp_avg_sq"):
+        optimiser.load_state_dict(told)
+    assert all(optimiser.state[name][slot] is kept for name, own in before.items() for slot, kept in own.items())

@@ -100,7 +100,7 @@ class Optimiser:
         Raises
         ------
         ValueError
-            If an entry belongs to no parameter, or has another shape.
+            If an entry belongs to no parameter, has another shape, or is missing beside its fellows.
         """
         state: dict[str, Slots] = {}
         for key, value in state_dict.items():
@@ -110,6 +110,9 @@ class Optimiser:
             if name not in self.parameters or np.shape(value) not in ((), self.parameters[name].shape):
                 raise ValueError(f"{key} of shape {np.shape(value)} does not fit {self!r}")
             state.setdefault(name, {})[slot] = np.array(value)
+        slots = {slot for own in state.values() for slot in own}
+        if missing := [f"{name}/{slot}" for name, own in state.items() for slot in sorted(slots - own.keys())]:
+            raise ValueError(f"missing {', '.join(missing)}")
         self.state = state
         if "lr" in state_dict:
             self.lr = float(state_dict["lr"])
