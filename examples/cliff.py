@@ -6,9 +6,9 @@ gradient is next to nothing; with the norm clipped to 1 they walk down beside it
 """
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from tinygrad_rnn.diagnose.experiments import cliff_plane, descend
+from tinygrad_rnn.draw.figure import new_figure, save_figure
 
 thrown, held = descend(updates=100), descend(updates=100, clip=1.0)
 for name, walk in (("as it is", thrown), ("clipped to 1", held)):
@@ -20,7 +20,7 @@ w, b = np.linspace(3.0, 9.0, 260), np.linspace(-3.5, 5.0, 260)
 loss, norms = cliff_plane(w, b[:, None])
 print(f"on this plane the gradient is {norms.max():.3g} at most, {np.median(norms):.2g} in the middle")
 
-figure = Figure(figsize=(9.5, 4.6), layout="constrained")
+figure = new_figure(9.5, 4.6)
 whole, near = figure.subplots(1, 2)
 for axes in (whole, near):
     if axes is near:
@@ -40,4 +40,4 @@ near.set_title("The same, from near", fontsize="medium")
 whole.legend(loc="upper left", fontsize="small")
 figure.colorbar(surface, ax=near, extend="max", label="loss after 50 steps")
 figure.suptitle("Gradient descent at the foot of a wall: x' = w σ(x) + b, learning rate 0.05")
-figure.savefig("cliff.png", dpi=130)
+save_figure(figure, "cliff.png")
