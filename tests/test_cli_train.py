@@ -73,7 +73,7 @@ def test_every_task(options, capsys):
     Path("mine.txt").write_text("to be or not to be, that is the question", encoding="utf-8")
     Path("mine.csv").write_text("x,y\n" + "".join(f"{i},{i % 7}\n" for i in range(60)), encoding="utf-8")
     assert train(*SMALL, *options) == 0
-    assert left() == FILES and "baseline" in capsys.readouterr().out
+    assert left() == FILES and "baseline" in capsys.readouterr().err
 
 
 def test_chart_where_matplotlib_is_installed(monkeypatch):

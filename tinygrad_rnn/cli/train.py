@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     clip_norm = arguments.clip_norm or (None if arguments.clip_value else 1.0)
     folder: Path = arguments.out
     _claim(folder, arguments.resume)
-    print(f"task    {task!r}; baseline {task.baseline:.4g}: {task.baseline_means}")
+    print(f"task    {task!r}")
     print(f"cell    {network.name}, {network.module.dtype}")
     print(f"init    {network.initialised}")
     print(f"by      {optimiser!r}", flush=True)

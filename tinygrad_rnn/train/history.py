@@ -153,18 +153,12 @@ def _curve(axes: Axes, history: History, colour: str, name: str) -> None:
 
 
 def _finish(axes: Axes, history: History) -> None:
-    axes.axhline(history.baseline, color="0.2", linestyle="--", linewidth=1.2)
-    axes.annotate(
-        plain(f"baseline {history.baseline:.4g}: {history.baseline_means.partition(':')[0]}"),
-        (0.99, history.baseline),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 14),  # above what stays at the baseline
-        textcoords="offset points",
-        ha="right",
-        fontsize="small",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.0},
-    )
+    label = plain(f"baseline {history.baseline:.4g}: {history.baseline_means.partition(':')[0]}")
+    axes.axhline(history.baseline, color="0.2", linestyle="--", linewidth=1.2, label=label)
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # 0.2, not 2 × 10⁻¹
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if high < 20 * low else "")
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.legend(frameon=False, fontsize="small")
