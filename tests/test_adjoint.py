@@ -44,7 +44,7 @@ CONFIGURATIONS = {
 }
 
 
-def adjoint_holds(f, ours, arrays):
+def check_adjoint(f, ours, arrays):
     """The identity for all operands at once, twice; f is NumPy's and linear in each operand alone."""
     rng = np.random.default_rng(0)
     xs = [tg.Tensor(a, requires_grad=True) for a in arrays]
@@ -60,7 +60,7 @@ def adjoint_holds(f, ours, arrays):
 @pytest.mark.parametrize("name, shape, options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 def test_one_operand(name, shape, options):
     x = np.random.default_rng(1).normal(size=shape)
-    adjoint_holds(lambda a: getattr(np, name)(a, **options), lambda a: getattr(tg, name)(a, **options), [x])
+    check_adjoint(lambda a: getattr(np, name)(a, **options), lambda a: getattr(tg, name)(a, **options), [x])
 
 
 @pytest.mark.parametrize("name", ["concatenate", "stack"])
@@ -83,7 +83,7 @@ def test_joined_operands(name, count, axis):
             return getattr(np, name)([a if k == i else z for k, z in enumerate(others)], axis)
 
         np.testing.assert_array_equal(ours(tg.Tensor(x)).numpy(), joined[i])
-        adjoint_holds(numpys, ours, [x])
+        check_adjoint(numpys, ours, [x])
 
 
 SIDES = [(3,), (1, 3), (2, 3), (5, 2, 3), (1, 2, 3), (4, 5, 2, 3), (0, 3)]
@@ -94,7 +94,7 @@ OTHERS = [(3,), (3, 1), (3, 2), (5, 3, 2), (1, 3, 2), (4, 1, 3, 2), (3, 0)]
 @pytest.mark.parametrize("b", OTHERS, ids=str)
 def test_matmul(a, b):
     rng = np.random.default_rng(2)
-    adjoint_holds(np.matmul, tg.matmul, [rng.normal(size=a), rng.normal(size=b)])
+    check_adjoint(np.matmul, tg.matmul, [rng.normal(size=a), rng.normal(size=b)])
 
 
 SUBSCRIPTS = """
@@ -109,7 +109,7 @@ SUBSCRIPTS = """
 def test_einsum(subscripts, sizes):
     terms = subscripts.split("->")[0].split(",")
     xs = [np.random.default_rng(k).normal(size=[sizes[label] for label in term]) for k, term in enumerate(terms)]
-    adjoint_holds(lambda *a: np.einsum(subscripts, *a), lambda *a: tg.einsum(subscripts, *a), xs)
+    check_adjoint(lambda *a: np.einsum(subscripts, *a), lambda *a: tg.einsum(subscripts, *a), xs)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_einsum(subscripts, sizes):
 )
 def test_einsum_stretches_ones(subscripts, shapes):
     xs = [np.random.default_rng(k).normal(size=shape) for k, shape in enumerate(shapes)]
-    adjoint_holds(lambda *a: np.einsum(subscripts, *a), lambda *a: tg.einsum(subscripts, *a), xs)
+    check_adjoint(lambda *a: np.einsum(subscripts, *a), lambda *a: tg.einsum(subscripts, *a), xs)
 
 
 STRETCHED = [((), (2, 3, 4)), ((1,), (3,)), ((4,), (2, 3, 4)), ((3, 1), (2, 3, 4)), ((2, 1, 4), (2, 3, 4))]
@@ -141,8 +141,8 @@ STRETCHED += [
 def test_products_that_stretch(a, b, swapped):
     rng = np.random.default_rng(3)
     xs = [rng.normal(size=a), rng.normal(size=b)]
-    adjoint_holds(np.multiply, tg.multiply, xs[::-1] if swapped else xs)
+    check_adjoint(np.multiply, tg.multiply, xs[::-1] if swapped else xs)
     condition = rng.choice([True, False], np.broadcast_shapes(a, b)[-1:])
     zeros = np.zeros(b)
-    adjoint_holds(lambda x: np.where(condition, x, zeros), lambda x: tg.where(condition, x, zeros), xs[:1])
-    adjoint_holds(lambda x: np.where(condition, zeros, x), lambda x: tg.where(condition, zeros, x), xs[:1])
+    check_adjoint(lambda x: np.where(condition, x, zeros), lambda x: tg.where(condition, x, zeros), xs[:1])
+    check_adjoint(lambda x: np.where(condition, zeros, x), lambda x: tg.where(condition, zeros, x), xs[:1])
