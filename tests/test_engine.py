@@ -423,6 +423,7 @@ def test_gathered_contributions_equal_the_watched_ones():
     [
         [(..., slice(2, 4)), (..., slice(0, 2)), (..., slice(4, 6))],  # tiles, in any order
         [(..., slice(0, 2)), (..., slice(4, 6))],  # a gap
+        [(..., slice(0, 2)), (..., slice(2, 4))],  # a gap at the end
         [(..., slice(0, 4)), (..., slice(2, 6))],  # an overlap
         [(..., slice(0, 3)), (..., slice(0, 3)), (..., slice(3, 6))],  # one slice twice
         [(..., slice(0, 4)), (..., slice(4, 9))],  # past the end
