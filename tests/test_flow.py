@@ -175,6 +175,16 @@ def test_verdicts_of_built_diseases(model, word, cause):
     assert (verdict.word, verdict.cause) == (word, cause)
 
 
+@pytest.mark.parametrize("cell", [tg.RNNCell(2, 4, rng=0), tg.LSTMCell(2, 4, rng=0)], ids=["rnn", "lstm"])
+def test_nothing_vanishes_where_nothing_sets_out(cell):
+    inputs = np.random.default_rng(0).normal(size=(30, 3, 2))
+    flow = gradient_flow(cell, inputs, loss=lambda outputs: tg.sum(outputs[-1]) * 0.0)
+    assert flow.verdict.word == "cannot tell" and flow.verdict.cause == ""
+    assert "the loss does not depend on this state" in flow.text()
+    faint = gradient_flow(cell, inputs, loss=lambda outputs: tg.sum(outputs[-1]) * 1e-60)
+    assert faint.verdict.word == "vanishing"  # something did, below what float32 can hold
+
+
 def test_report_shows_itself(tmp_path):
     cell, x = lstm(0, batch=2)
     flow = gradient_flow(cell, x[:30])

@@ -76,6 +76,9 @@ def judge(line: Line, logs: Array, peaks: Array, steps: int) -> Judgement:
     decades = median(lost)
     if steps < FEWEST_STEPS:
         return Judgement("cannot tell", decades, f"T = {steps} steps are fewer than {FEWEST_STEPS}", zero_lag)
+    if np.isneginf(peaks).all(axis=0).mean() > 0.5:  # nothing set out, so nothing can have vanished on the way
+        reason = "the gradient is exactly zero from the last step on: the loss does not depend on this state"
+        return Judgement("cannot tell", decades, reason, zero_lag)
     if zero_lag is not None:
         return Judgement("vanishing", decades, f"zero in float32 from lag {zero_lag} on", zero_lag)
     if math.isnan(decades):
