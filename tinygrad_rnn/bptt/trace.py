@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -102,36 +102,28 @@ def computed(op: str, args: tuple[Node, ...], static: dict[str, Any], keywords: 
     return Node(op, args, static, value=value, needs=needs, keywords=keywords)
 
 
-class TInt(int):
+class _Written:
+    """A number of the example that knows how it follows from the number of steps T."""
+
+    text: str
+
+    @classmethod
+    def of(cls, value: float, text: str) -> Self:
+        """A number and how it is written."""
+        number = cls(value)  # type: ignore[call-arg]  # what it is mixed into takes the value
+        number.text = text
+        return number
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class TInt(_Written, int):
     """An integer of the example that depends on the number of steps T, and prints how."""
 
-    text: str
 
-    @classmethod
-    def of(cls, value: int, text: str) -> TInt:
-        """A number and how it is written."""
-        number = cls(value)
-        number.text = text
-        return number
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-class TFloat(float):
+class TFloat(_Written, float):
     """A number of the example that depends on the number of steps T, and prints how."""
-
-    text: str
-
-    @classmethod
-    def of(cls, value: float, text: str) -> TFloat:
-        """A number and how it is written."""
-        number = cls(value)
-        number.text = text
-        return number
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 class Trace:

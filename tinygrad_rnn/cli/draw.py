@@ -100,6 +100,7 @@ def _through_time(graph: GradientGraph) -> Iterator[str]:
     """For each state, of each layer, the gradient at the first and the last step."""
     from ..graph.model import norm_of
 
+    # By name, not by `graph.steps.states`: of a single step, which hands nothing on, the gradient is told as well.
     found: dict[tuple[str, str], dict[int, str]] = {}
     for node in graph.nodes:
         if node.name in ("h", "c") and node.step and node.gradient is not None:
