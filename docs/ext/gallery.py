@@ -28,6 +28,8 @@ from sphinx.util.logging import getLogger
 logger = getLogger(__name__)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PICTURES = (".svg", ".png")
+SHOWN = {".svg": "SVG({!r})", ".png": "Image({!r})", ".html": 'IFrame({!r}, "100%", 500)'}
+"""How a notebook shows what an example saved, by IPython.display."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Example:
         lines = self.code.splitlines()
         last = max(node.end_lineno or 0 for node in body if isinstance(node, ast.Import | ast.ImportFrom))
         cells = ["\n".join(lines[:last]), "\n".join(lines[last:]).strip()]
-        cells += [f"from IPython.display import {p[-3:].upper()}\n\n{p[-3:].upper()}({p!r})" for p in pictures[:1]]
+        for name in pictures:
+            show = SHOWN[Path(name).suffix].format(name)
+            cells.append(f"from IPython.display import {show.partition('(')[0]}\n\n{show}")
         empty: dict[str, Any] = {"metadata": {}}
         page = [empty | {"id": "text", "cell_type": "markdown", "source": f"# {self.title}\n\n{self.text}"}]
         page += [
@@ -112,10 +116,11 @@ def prepare(app: Sphinx) -> None:
     for example, done in zip(found, runs, strict=True):
         folder = out / "_pictures" / "gallery" / example.name
         (folder / "printed.txt").write_text(done.stdout, encoding="utf-8")
-        if done.returncode or not (saved(folder) or list(folder.glob("*.html"))):
+        left = saved(folder) or sorted(folder.glob("*.html"))
+        if done.returncode or not left:
             logger.warning("examples/%s.py fails or leaves no picture: %s", example.name, done.stderr)
             continue
-        notebook = example.notebook([file.name for file in saved(folder)])
+        notebook = example.notebook([file.name for file in left])
         (folder / f"{example.name}.ipynb").write_text(notebook, encoding="utf-8")
         shutil.copy(EXAMPLES / f"{example.name}.py", folder)
         (pages / f"{example.name}.md").write_text(f"# {example.title}\n\n```{{example}} {example.name}\n```\n", "utf-8")
