@@ -1,13 +1,17 @@
-"""The reference is whole: every public name is on it, with an example that runs."""
+"""The reference is whole: every public name is on it, with an example that runs, its shapes and its errors."""
 
+import ast
 import importlib
 import inspect
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 from pages import blocks
+
+import tinygrad_rnn as tg
 
 PAGES = sorted((Path(__file__).resolve().parent.parent / "docs" / "api").glob("*.md"))
 PUBLIC = ["", ".nn", ".train", ".testing", ".testing.strategies", ".diagnose", ".bptt", ".draw", ".graph", ".data"]
@@ -51,6 +55,9 @@ def has_example(path, text):
 DOCUMENTED = {path: text for page in PAGES for path, text in entries(page.read_text(encoding="utf-8")).items()}
 
 
+FUNCTIONS = next(page for page in PAGES if page.stem == "functions").read_text(encoding="utf-8")
+
+
 def public_names():
     for suffix in PUBLIC:
         try:
@@ -87,6 +94,71 @@ def test_missing_example_is_noticed():
     assert not has_example("tinygrad_rnn.vjp", "")
     assert has_example("tinygrad_rnn.vjp", "\n```python\n>>> tg.vjp(f, 1.0)\n```\n")
     assert not has_example("tinygrad_rnn.vjp", "\n```python\n>>> tg.jvp(f, 1.0)\n```\n")
+
+
+SHOWN = {f"tinygrad_rnn.{name}" for name in re.findall(r"^```\{function\} (\w+)$", FUNCTIONS, re.MULTILINE)}
+
+
+def raises(function):
+    """Whether its own body raises an error of its own, be it in a nested function."""
+    if function.__code__.co_filename.startswith("<"):  # what `dataclass` wrote
+        return False
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    return any(isinstance(node, ast.Raise) and node.exc is not None for node in ast.walk(tree))
+
+
+def undocumented(path, value):
+    """The sections that a docstring lacks. What a function of the engine takes and gives is shown by a call instead."""
+    made = inspect.isclass(value) and not issubclass(value, BaseException) and not getattr(value, "_is_protocol", False)
+    if not (made or inspect.isfunction(value)) or value in tg.OPS.values():
+        return []
+    sections = set(re.findall(r"^(\w+)\n-+$", inspect.getdoc(value) or "", re.MULTILINE))
+    signature, lacking = inspect.signature(value), []
+    if path not in SHOWN:
+        if signature.parameters and sections.isdisjoint({"Parameters", "Attributes"}):
+            lacking.append("Parameters")
+        drawn = ".strategies." in path  # a strategy: its first line says what is drawn
+        if not made and str(signature.return_annotation) != "None" and not drawn:
+            lacking += ["Returns"] if sections.isdisjoint({"Returns", "Yields"}) else []
+    own = [vars(value)[name] for name in ("__init__", "__post_init__") if name in vars(value)] if made else [value]
+    if "Raises" not in sections and any(raises(inspect.unwrap(function)) for function in own):
+        lacking.append("Raises")
+    return lacking
+
+
+def test_every_docstring_has_its_sections():
+    pytest.importorskip("hypothesis")
+    found = {path: lacking for path, value in public_names() if (lacking := undocumented(path, value))}
+    assert found == {}
+
+
+def test_missing_section_is_noticed():
+    def area(shape, *, unit="m"):
+        """How large.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        """
+        if not shape:
+            raise ValueError("no shape")
+        return shape[0]
+
+    assert undocumented("tinygrad_rnn.area", area) == ["Returns", "Raises"]
+    area.__doc__ = (
+        area.__doc__.replace("Parameters", "Returns") + "\n        Raises\n        ------\n        ValueError\n"
+    )
+    assert undocumented("tinygrad_rnn.area", area) == ["Parameters"]
+    assert undocumented("tinygrad_rnn.sum", tg.sum) == []
+
+
+def test_function_of_the_engine_is_shown_with_a_call():
+    pytest.importorskip("sphinx")
+    from reference import call
+
+    assert call("matmul") == ("matmul(X[2, 3], X[3, 4])", "(2, 4)")
+    assert call("split")[1] == "(2, 1), (2, 1), (2, 1)"
+    assert all(call(path.rpartition(".")[2]) for path in SHOWN)
 
 
 def test_every_page_is_in_the_contents():

@@ -361,7 +361,18 @@ def _inner(gradients: Sequence[Tensor], directions: Sequence[Any]) -> Tensor:
 
 
 def jacobian(f: Function, x: Any) -> Tensor:
-    """All partial derivatives of f at x, of shape ``y.shape + x.shape``, by one pullback per element of y."""
+    """All partial derivatives of f at x, of shape ``y.shape + x.shape``, by one pullback per element of y.
+
+    Parameters
+    ----------
+    f : callable
+        From one Tensor to one Tensor y.
+    x : array_like or Tensor
+
+    Returns
+    -------
+    Tensor, shape ``y.shape + x.shape``
+    """
     (x,), outer = _fresh((x,))
     y = _call(f, (x,))
     rows = []
@@ -375,7 +386,18 @@ def jacobian(f: Function, x: Any) -> Tensor:
 
 
 def hessian(f: Function, x: Any) -> Tensor:
-    """Second derivatives of a scalar function at x, of shape ``x.shape + x.shape``: the Jacobian of the gradient."""
+    """Second derivatives of a scalar function at x, of shape ``x.shape + x.shape``: the Jacobian of the gradient.
+
+    Parameters
+    ----------
+    f : callable
+        From one Tensor to a scalar Tensor.
+    x : array_like or Tensor
+
+    Returns
+    -------
+    Tensor, shape ``x.shape + x.shape``
+    """
     return jacobian(lambda z: _pull(_call(f, (z,)), None, (z,), True)[0], x)
 
 
@@ -387,6 +409,11 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     f : callable
         From Tensors to one scalar Tensor.
     primals, tangents : sequences of array_like, of the same shapes
+
+    Returns
+    -------
+    tuple of Tensor
+        Of the shapes of the primals.
     """
     xs, outer = _fresh(primals)
     gradients = _pull(_call(f, xs), None, xs, True)

@@ -99,7 +99,13 @@ def broadcast_to(x: Any, shape: Any) -> Any:
 
 
 def squeeze(x: Any, axis: Any = None) -> Any:
-    """Without axes of size one, as `numpy.squeeze`."""
+    """Without axes of size one, as `numpy.squeeze`.
+
+    Raises
+    ------
+    ValueError
+        If an axis is named whose size is not one.
+    """
     x = _operand(x)
     axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else _axes(x, axis)
     if any(x.shape[i] != 1 for i in axes):
@@ -137,7 +143,13 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
-    """Joined along an existing axis, or flattened first where it is None, as `numpy.concatenate`."""
+    """Joined along an existing axis, or flattened first where it is None, as `numpy.concatenate`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to join, or shapes differ elsewhere.
+    """
     operands = [_operand(x) if axis is not None else reshape(x, (-1,)) for x in tensors]
     if not operands:
         raise ValueError("need at least one array to concatenate")
@@ -145,7 +157,13 @@ def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
-    """Joined along a new axis, as `numpy.stack`."""
+    """Joined along a new axis, as `numpy.stack`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to join, or shapes differ.
+    """
     operands = [_operand(x) for x in tensors]
     if not operands:
         raise ValueError("need at least one array to stack")
@@ -160,7 +178,13 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Any:
-    """Limited to [a_min, a_max], as `numpy.clip`. The gradient passes where a_min <= x <= a_max."""
+    """Limited to [a_min, a_max], as `numpy.clip`. The gradient passes where a_min <= x <= a_max.
+
+    Raises
+    ------
+    TypeError
+        If a bound requires a gradient.
+    """
     bounds = [-np.inf if a_min is None else a_min, np.inf if a_max is None else a_max]
     if any(isinstance(bound, Tensor) and bound.requires_grad for bound in bounds):
         raise TypeError("clip has no derivative with respect to its bounds: use minimum(maximum(x, a_min), a_max)")
@@ -174,7 +198,15 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Any:
 
 
 def einsum(subscripts: str, *tensors: Any) -> Any:
-    """Einstein summation as `numpy.einsum`, with Ellipsis and repeated labels; subscripts as a string."""
+    """Einstein summation as `numpy.einsum`, with Ellipsis and repeated labels.
+
+    Raises
+    ------
+    TypeError
+        If the subscripts are not a string.
+    ValueError
+        If they do not fit the operands.
+    """
     if not isinstance(subscripts, str):
         raise TypeError("einsum takes its subscripts as a string, such as 'ij,jk->ik'")
     operands = [_operand(x) for x in tensors]
@@ -234,7 +266,13 @@ def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    """Parts along an axis: so many equal ones, or cut at the given indices, as `numpy.split`."""
+    """Parts along an axis: so many equal ones, or cut at the given indices, as `numpy.split`.
+
+    Raises
+    ------
+    ValueError
+        If the axis cannot be divided into so many equal parts.
+    """
     x = _operand(x)
     (axis,) = _axes(x, axis)
     n = x.shape[axis]
@@ -270,6 +308,14 @@ def softmax(x: Any, axis: Any = -1) -> Any:
 def mse_loss(prediction: Any, target: Any) -> Any:
     """Mean of (prediction - target)² over all elements; both of the same shape.
 
+    Parameters
+    ----------
+    prediction, target : Tensor or array, of one shape
+
+    Returns
+    -------
+    Tensor, a scalar
+
     Raises
     ------
     ValueError
@@ -291,6 +337,10 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     logits : Tensor or array, shape (..., C)
     labels : integer array, shape (...)
         Class indices from 0 to C - 1.
+
+    Returns
+    -------
+    Tensor, a scalar
 
     Raises
     ------

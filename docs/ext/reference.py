@@ -1,6 +1,7 @@
-"""The reference: a function of the engine with the formula that is read off its rule.
+"""The reference: a function of the engine with the shapes of a call and the formula that is read off its rule.
 
-After this file the reader knows why the formulas on the site cannot be wrong on their own: they are not written there.
+After this file the reader knows why shapes and formulas on the site cannot be wrong on their own: they are not written
+there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+import tinygrad_rnn as tg
 from tinygrad_rnn.graph.formula import formula
 from tinygrad_rnn.tensor import OPS
 
@@ -27,6 +29,36 @@ STATIC: dict[str, dict[str, Any]] = {
     "clip": {"lo": 0, "hi": 1},
     "where": {"condition": np.ones(3, bool)},
 }
+CALLS = """
+    affine(X[2, 3], X[4, 3], X[4], X[2, 5], X[4, 5], X[4]); broadcast_to(X[3], (2, 3)); clip(X[2, 3], 0.0, 1.0)
+    concatenate([X[2, 3], X[4, 3]]); cross_entropy(X[2, 3], I[2]); cumsum(X[2, 3], axis=1)
+    einsum('ij,jk->ik', X[2, 3], X[3, 4]); expand_dims(X[2, 3], 1); getitem(X[2, 3], (0, slice(1, None)))
+    linear(X[2, 3], X[4, 3], X[4]); log_softmax(X[2, 3]); logsumexp(X[2, 3], axis=1); matmul(X[2, 3], X[3, 4])
+    max(X[2, 3], axis=1); mean(X[2, 3], axis=1); min(X[2, 3], axis=1, keepdims=True); mse_loss(X[2, 3], X[2, 3])
+    prod(X[2, 3], axis=1); reshape(X[2, 3], (3, 2)); softmax(X[2, 3]); split(X[2, 3], 3, axis=1); squeeze(X[2, 1, 3])
+    stack([X[2, 3], X[2, 3]]); sum(X[2, 3], axis=1); transpose(X[2, 3]); var(X[2, 3], axis=1); where(I[3], X[2, 3], 0.0)
+"""
+"""Calls that are made to see what shape comes out; X[2, 3] stands for an array of that shape, I[2] for integers."""
+
+
+class Of:
+    """Arrays by their shape."""
+
+    def __init__(self, dtype: type) -> None:
+        self.dtype = dtype
+
+    def __getitem__(self, shape: Any) -> Any:
+        return np.ones(shape, self.dtype)
+
+
+def call(name: str) -> tuple[str, str]:
+    """A call of a function, as text, and the shape of what it returned."""
+    calls = {
+        text.partition("(")[0].strip(): text.strip() for text in CALLS.replace("\n", ";").split(";") if text.strip()
+    }
+    text = calls.get(name) or f"{name}(X[2, 3]{', X[3]' if len(OPS[name].rules) == 2 else ''})"
+    result = eval(f"tg.{text}", {"tg": tg, "X": Of(float), "I": Of(int)})
+    return text, ", ".join(str(np.shape(part)) for part in (result if isinstance(result, list) else [result]))
 
 
 def formulas(name: str) -> list[str]:
@@ -53,7 +85,8 @@ class Function(SphinxDirective):
         shown = self.parse_text_to_nodes(f"```{{eval-rst}}\n.. autofunction:: tinygrad_rnn.{name}\n```\n")
         found = [f"`{text}`" for text in formulas(name)]
         text = ", ".join(found) if found else "that of the functions it is composed of"
-        return shown + self.parse_text_to_nodes(f"Derivative: {text}.\n")
+        made, shape = call(name)
+        return shown + self.parse_text_to_nodes(f"Shape: `{made}` gives {shape}. Derivative: {text}.\n")
 
 
 def without_back_links(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:

@@ -326,6 +326,11 @@ def check_claims(numbers: Iterable[int] | None = None, progress: bool | None = N
     progress : bool, optional
         Show a bar. Default: on a terminal.
 
+    Returns
+    -------
+    list of Finding
+        With the verdict, and the numbers that led to it.
+
     Raises
     ------
     ValueError

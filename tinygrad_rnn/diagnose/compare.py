@@ -20,6 +20,11 @@ class Comparison:
     Attributes
     ----------
     flows : dict of str to GradientFlow
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to compare.
     """
 
     def __init__(self, flows: Mapping[str, GradientFlow]) -> None:

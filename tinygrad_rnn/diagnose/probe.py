@@ -82,6 +82,15 @@ class FlowProbe:
 def probe_chart(history: History, path: str | os.PathLike[str], title: str | None = None) -> None:
     """Write the chart of a probed run: the loss, the slope, and the gates, over the same steps.
 
+    Parameters
+    ----------
+    history : History
+        Of a `fit` with ``callbacks=[every(k, FlowProbe(inputs))]``.
+    path : path
+        Ending in .svg, .png or .pdf.
+    title : str, optional
+        Default: the task.
+
     Raises
     ------
     ValueError

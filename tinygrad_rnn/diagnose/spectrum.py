@@ -157,6 +157,11 @@ def jacobian_spectrum(
     list of Spectrum
         One for each lag.
 
+    Raises
+    ------
+    ValueError
+        If a lag lies outside of 1 to T.
+
     Examples
     --------
     >>> import numpy as np
@@ -199,6 +204,11 @@ def lyapunov(model: Any, inputs: Any, *, state: Any = None, sequence: int = 0, d
     -------
     array, shape (S,)
         S is the size of the whole state: H, or 2 H for an LSTM. -inf for a direction that is lost exactly.
+
+    Raises
+    ------
+    ValueError
+        If no step is left to count.
 
     Notes
     -----

@@ -42,7 +42,13 @@ LONGEST = 1000  # and how many they may be
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of some settings, one after the other, never all in memory; see `grid`."""
+    """Every combination of some settings, one after the other, never all in memory; see `grid`.
+
+    Attributes
+    ----------
+    settings : dict of str to tuple
+        The values of each.
+    """
 
     settings: Mapping[str, tuple[Scalar, ...]]
 
@@ -91,6 +97,10 @@ def rng_of(configuration: Mapping[str, Scalar], *names: str) -> np.random.Genera
         Only these settings count: with ``"seed"`` all scales see the same draws, so that they are compared with less
         noise. Default: all settings.
 
+    Returns
+    -------
+    numpy.random.Generator
+
     Examples
     --------
     >>> from tinygrad_rnn.diagnose import rng_of
@@ -111,6 +121,10 @@ def process_pool(workers: int | None = None) -> Iterator[Executor]:
     ----------
     workers : int, optional
         Default: one a core.
+
+    Yields
+    ------
+    concurrent.futures.Executor
     """
     from multiprocessing import get_context
 
@@ -221,7 +235,16 @@ def sweep(
 
 
 def read_table(path: str | PathLike[str]) -> Table:
-    """The table in a sweep's file, also while the sweep is running."""
+    """The table in a sweep's file, also while the sweep is running.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Table
+    """
     return _table(read_outcomes(Path(path)))
 
 

@@ -110,6 +110,11 @@ def what_if(flow: GradientFlow, **change: Any) -> Comparison:
     -------
     Comparison
         "as it is", and the changed one.
+
+    Raises
+    ------
+    ValueError
+        If the flow is of a graph that was there already, or not exactly one change is given.
     """
     label = describe(change)
     ((name, value),) = change.items()

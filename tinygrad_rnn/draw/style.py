@@ -102,7 +102,18 @@ THEMES = {"light": LIGHT, "dark": DARK}
 
 @dataclass(frozen=True)
 class Scale:
-    """The range of magnitudes that the colours span; weaker ones keep the palest colour, and their true number."""
+    """The range of magnitudes that the colours span; weaker ones keep the palest colour, and their true number.
+
+    Attributes
+    ----------
+    lo, hi : float
+        Magnitudes at the pale and at the strong end.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 < lo < hi, both finite.
+    """
 
     lo: float = 1e-12
     hi: float = 1.0

@@ -31,6 +31,15 @@ def norm_of(array: Array, norm: Norm = "l2") -> float:
     """Size of an array of numbers: ``l2`` (default), ``rms`` or ``max``.
 
     Computed in float64 and scaled before squaring, so that neither ``1e-200`` reads as zero nor ``1e200`` as infinite.
+
+    Parameters
+    ----------
+    array : array_like
+    norm : {"l2", "rms", "max"}
+
+    Returns
+    -------
+    float
     """
     values = np.abs(np.asarray(array, dtype=np.float64))
     largest = float(values.max(initial=0.0)) if values.size else 0.0

@@ -116,6 +116,11 @@ class RNNCell(Cell):
     bias : bool
     init : {"pytorch", "keras"} or dict of initialisers by parameter name
 
+    Raises
+    ------
+    ValueError
+        For a nonlinearity that is not in the list, or ``init="chrono"``, which needs gates.
+
     Examples
     --------
     >>> import numpy as np
@@ -177,6 +182,11 @@ class LSTMCell(Cell):
         "keras" sets the forget bias to 1, "chrono" both gate biases to `init.chrono(rng, H, t_max)`.
     t_max : int
         For "chrono": the longest lag that the task needs.
+
+    Raises
+    ------
+    ValueError
+        If a bias is given for a forget gate that is not there.
 
     Examples
     --------

@@ -25,6 +25,11 @@ class Linear(Module):
     dtype : float32 or float64
     rng : numpy.random.Generator or int, optional
 
+    Raises
+    ------
+    ValueError
+        If a size is not positive.
+
     Examples
     --------
     >>> import numpy as np
@@ -68,6 +73,11 @@ class Embedding(Module):
         The weight has shape (num_embeddings, embedding_dim).
     dtype : float32 or float64
     rng : numpy.random.Generator or int, optional
+
+    Raises
+    ------
+    ValueError
+        If a size is not positive.
 
     Examples
     --------

@@ -46,6 +46,11 @@ class Stack(Module):
         What the cell takes: `init` for all; ``nonlinearity`` for RNN; ``forget_bias``, ``input_bias``, ``forget_gate``
         and ``t_max`` for LSTM; ``update_bias`` and ``t_max`` for GRU.
 
+    Raises
+    ------
+    ValueError
+        If num_layers is not positive, or dropout no probability.
+
     Examples
     --------
     >>> import numpy as np
@@ -259,7 +264,13 @@ def _where_running(mask: NDArray[np.bool_], after: Any, before: Any) -> Any:
 
 
 class RNN(Stack):
-    """Simple recurrent layers: `RNNCell` in a `Stack`, with its ``nonlinearity``, as `torch.nn.RNN`."""
+    """Simple recurrent layers: `RNNCell` in a `Stack`, with its ``nonlinearity``, as `torch.nn.RNN`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng, **options
+        As in `Stack`.
+    """
 
     _cell, _options = RNNCell, ("nonlinearity",)
 
@@ -268,13 +279,24 @@ class LSTM(Stack):
     """Long short-term memory layers: `LSTMCell` in a `Stack`, as `torch.nn.LSTM`; the state is (h, c).
 
     Its cell's ``forget_bias``, ``input_bias``, ``forget_gate`` and ``t_max`` are options, the same for all layers.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng, **options
+        As in `Stack`.
     """
 
     _cell, _options = LSTMCell, ("forget_bias", "input_bias", "forget_gate", "t_max")
 
 
 class GRU(Stack):
-    """Gated recurrent layers: `GRUCell` in a `Stack`, with its ``update_bias`` and ``t_max``, as `torch.nn.GRU`."""
+    """Gated recurrent layers: `GRUCell` in a `Stack`, with its ``update_bias`` and ``t_max``, as `torch.nn.GRU`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng, **options
+        As in `Stack`.
+    """
 
     _cell, _options = GRUCell, ("update_bias", "t_max")
 

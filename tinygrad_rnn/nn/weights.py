@@ -199,6 +199,11 @@ def from_state_dict(
     dtype : float32 or float64, optional
         That of the parameters by default.
 
+    Returns
+    -------
+    Module
+        Of the kind and sizes found.
+
     Raises
     ------
     ValueError
@@ -295,6 +300,10 @@ def from_torch(module: Any) -> Module:
     ----------
     module : torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, Linear or Embedding
         On any device. Of a bigger model, give the part: ``from_torch(model.encoder.lstm)``.
+
+    Returns
+    -------
+    Module
 
     Raises
     ------

@@ -45,6 +45,11 @@ class every:
     callback : callable
         Is given the `Run`; a dict that it returns is kept in ``history.records``.
 
+    Raises
+    ------
+    ValueError
+        If k is not positive.
+
     Examples
     --------
     >>> from tinygrad_rnn.train import every

@@ -127,7 +127,21 @@ class History:
 
 
 def loss_chart(histories: Mapping[str, History], path: str | os.PathLike[str], title: str | None = None) -> None:
-    """Write the losses of several runs of one task under each other's names; needs ``tinygrad-rnn[plot]``."""
+    """Write the losses of several runs of one task under each other's names; needs ``tinygrad-rnn[plot]``.
+
+    Parameters
+    ----------
+    histories : dict of str to History
+    path : path
+        Ending in .svg, .png or .pdf.
+    title : str, optional
+        Default: the task.
+
+    Raises
+    ------
+    ValueError
+        If there is no history, or the ending is another.
+    """
     check_format(path)
     figure = new_figure()
     axes = figure.add_subplot()

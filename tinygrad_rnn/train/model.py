@@ -30,6 +30,11 @@ class SequenceModel(Module):
     rng : numpy.random.Generator or int, optional
         Draws the linear layer's parameters.
 
+    Raises
+    ------
+    ValueError
+        If the network takes another number of values than the task gives, or has batch_first.
+
     Examples
     --------
     >>> import numpy as np

@@ -57,6 +57,11 @@ class Optimiser:
     ----------
     state : dict of str to dict of str to array
         By parameter, under the names that `torch.optim` uses.
+
+    Raises
+    ------
+    ValueError
+        If a setting is not a number, zero or more.
     """
 
     def __init__(self, parameters: Any, lr: float, weight_decay: float = 0.0, **options: Any) -> None:
@@ -134,6 +139,11 @@ class SGD(Optimiser):
     lr, momentum, dampening, weight_decay : float
     nesterov : bool
         g + μ v takes the place of v (Sutskever et al. 2013).
+
+    Raises
+    ------
+    ValueError
+        If nesterov is asked for without a momentum, or with dampening.
 
     Examples
     --------
@@ -252,6 +262,11 @@ class Adam(Optimiser):
     betas : (float, float)
         m ← β₁ m + (1 - β₁) g, v ← β₂ v + (1 - β₂) g².
     eps, weight_decay : float
+
+    Raises
+    ------
+    ValueError
+        If the betas are not two numbers from 0 to below 1.
     """
 
     def __init__(
@@ -283,7 +298,17 @@ OPTIMISERS: dict[str, type[Optimiser]] = {kind.__name__.lower(): kind for kind i
 
 
 def grad_norm(parameters: Any) -> float:
-    """The L2 norm of all gradients taken as one long vector, without overflow on the way."""
+    """The L2 norm of all gradients taken as one long vector, without overflow on the way.
+
+    Parameters
+    ----------
+    parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
+
+    Returns
+    -------
+    float
+        Zero if no parameter has a gradient.
+    """
     sizes = [norm_of(p.grad.data) for p in named(parameters).values() if p.grad is not None]
     return norm_of(np.array(sizes))
 
@@ -341,6 +366,11 @@ def clip_grad_value(parameters: Any, limit: float) -> None:
     parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
     limit : float
         Positive.
+
+    Raises
+    ------
+    ValueError
+        If the limit is not positive.
     """
     if not limit > 0:
         raise ValueError(f"limit={limit!r} must be positive")

@@ -24,7 +24,12 @@ from .tasks import Array, Batch, Task
 
 
 def zen_of_python() -> str:
-    """Tim Peters' Zen of Python, which ships with Python: 856 characters, 45 of them different."""
+    """Tim Peters' Zen of Python, which ships with Python: 856 characters, 45 of them different.
+
+    Returns
+    -------
+    str
+    """
     with contextlib.redirect_stdout(io.StringIO()):  # importing it prints it, the first time
         import this
     table: dict[str, str] = this.d
@@ -41,6 +46,11 @@ class Text(Task):
         Python.
     length : int
         Characters per batch; the gradient goes back so far, while the state is carried on.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or its text is too short or has one character only.
 
     Notes
     -----
@@ -146,6 +156,11 @@ class Series(Task):
     columns : sequence of str
     length : int
         Steps in a window.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or has too few steps for such windows.
     """
 
     last = False

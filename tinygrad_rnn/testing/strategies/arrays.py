@@ -26,20 +26,37 @@ EMPTY: list[Shape] = [(0,), (2, 0), (0, 3), (1, 0, 2)]
 
 
 def grid(shape: Shape, low: float = -2.0, high: float = 2.0) -> st.SearchStrategy[Array]:
-    """Multiples of 1/64 between two bounds."""
+    """Multiples of 1/64 between two bounds.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    low, high : float
+    """
     elements = st.integers(int(low * 64), int(high * 64)).map(lambda k: k / 64)
     return hnp.arrays(np.float64, shape, elements=elements, fill=st.nothing())
 
 
 def away_from_zero(shape: Shape) -> st.SearchStrategy[Array]:
-    """Of both signs, at least 1/2 in size."""
+    """Of both signs, at least 1/2 in size.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    """
     elements = st.integers(32, 128).flatmap(lambda k: st.sampled_from([k / 64, -k / 64]))
     return hnp.arrays(np.float64, shape, elements=elements, fill=st.nothing())
 
 
 @st.composite
 def distinct(draw: Any, *shapes: Shape) -> tuple[Array, ...]:
-    """Arrays whose elements, all together, are pairwise at least 1/4 apart and at least 1/8 away from 0."""
+    """Arrays whose elements, all together, are pairwise at least 1/4 apart and at least 1/8 away from 0.
+
+    Parameters
+    ----------
+    *shapes : tuple of int
+        One array for each.
+    """
     sizes = [prod(shape) for shape in shapes]
     order = np.array(draw(st.permutations(range(sum(sizes)))), dtype=float)
     values = (order - sum(sizes) // 2) / 4 + 1 / 8
@@ -49,7 +66,15 @@ def distinct(draw: Any, *shapes: Shape) -> tuple[Array, ...]:
 
 @st.composite
 def matrices(draw: Any, n: int, condition: float = 10.0) -> Array:
-    """Square matrices with singular values between 1 and 1 / condition: inverting them loses few digits."""
+    """Square matrices with singular values between 1 and 1 / condition: inverting them loses few digits.
+
+    Parameters
+    ----------
+    n : int
+        Rows and columns.
+    condition : float
+        Largest singular value over the smallest, at most.
+    """
     generator = np.random.default_rng(draw(st.integers(0, 2**16)))
     left, right = (np.linalg.qr(generator.normal(size=(n, n)))[0] for _ in range(2))
     logs = generator.uniform(-np.log(condition), 0.0, n)
@@ -60,7 +85,15 @@ def matrices(draw: Any, n: int, condition: float = 10.0) -> Array:
 
 
 def shapes(min_dims: int = 0, max_dims: int = 3, empty: bool = True) -> st.SearchStrategy[Shape]:
-    """Of any rank, with explicit shares of square and, if wanted, of empty ones."""
+    """Of any rank, with explicit shares of square and, if wanted, of empty ones.
+
+    Parameters
+    ----------
+    min_dims, max_dims : int
+        Bounds of the rank.
+    empty : bool
+        Whether an axis may have the size 0.
+    """
     squares = [s for s in SQUARES if min_dims <= len(s) <= max_dims]
     general = hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=1, max_side=3)
     rare = st.sampled_from([s for s in EMPTY if min_dims <= len(s) <= max_dims] if empty else squares or [(3,)])
@@ -69,7 +102,13 @@ def shapes(min_dims: int = 0, max_dims: int = 3, empty: bool = True) -> st.Searc
 
 @st.composite
 def broadcastable(draw: Any, count: int = 2) -> tuple[Shape, ...]:
-    """Shapes that fit each other: equal and square, or stretched in either direction, sometimes empty."""
+    """Shapes that fit each other: equal and square, or stretched in either direction, sometimes empty.
+
+    Parameters
+    ----------
+    count : int
+        How many shapes.
+    """
     kind = draw(st.sampled_from(["any", "any", "any", "square", "empty"]))
     if kind == "square":
         square = draw(st.sampled_from(SQUARES))
@@ -90,7 +129,15 @@ def leading() -> st.SearchStrategy[Shape]:
 
 
 def axes(ndim: int, one: bool = False) -> st.SearchStrategy[Any]:
-    """What a reduction takes: None, an integer of either sign, or a tuple."""
+    """What a reduction takes: None, an integer of either sign, or a tuple.
+
+    Parameters
+    ----------
+    ndim : int
+        Axes of the array.
+    one : bool
+        Without tuples, for functions that take a single axis.
+    """
     if ndim == 0:
         return st.sampled_from([None]) if one else st.sampled_from([None, ()])
     single = st.integers(-ndim, ndim - 1)
@@ -99,7 +146,12 @@ def axes(ndim: int, one: bool = False) -> st.SearchStrategy[Any]:
 
 @st.composite
 def mixed_indices(draw: Any, shape: Shape) -> tuple[Any, ...]:
-    """Per axis a slice, an integer, an array with repeats or a mask, with Ellipsis and newaxis thrown in."""
+    """Per axis a slice, an integer, an array with repeats or a mask, with Ellipsis and newaxis thrown in.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    """
     common = draw(st.sampled_from([(2,), (3,), (1,), (2, 2)]))
     index: list[Any] = []
     front = draw(st.integers(0, len(shape)))
@@ -122,14 +174,24 @@ def mixed_indices(draw: Any, shape: Shape) -> tuple[Any, ...]:
 
 @st.composite
 def masks(draw: Any, shape: Shape) -> Any:
-    """A boolean mask over the first axes, alone or followed by something else."""
+    """A boolean mask over the first axes, alone or followed by something else.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    """
     rank = draw(st.integers(1, len(shape)))
     mask = draw(hnp.arrays(bool, shape[:rank], elements=st.booleans(), fill=st.nothing()))
     return mask if rank == len(shape) or draw(st.booleans()) else (mask, draw(st.slices(shape[rank])))
 
 
 def indices(shape: Shape) -> st.SearchStrategy[Any]:
-    """All of NumPy's indexing."""
+    """All of NumPy's indexing.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    """
     basic = hnp.basic_indices(shape, allow_newaxis=True, max_dims=5)
     if not shape or 0 in shape:
         return basic
@@ -140,6 +202,12 @@ def indices(shape: Shape) -> st.SearchStrategy[Any]:
 
 @st.composite
 def cotangents(draw: Any, shape: Shape) -> Array:
-    """Random weights of a result: of both signs, no two alike, so that nothing cancels by accident."""
+    """Random weights of a result: of both signs, no two alike, so that nothing cancels by accident.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the result.
+    """
     generator = np.random.default_rng(draw(st.integers(0, 2**16)))
     return generator.choice([-1.0, 1.0], shape) * generator.uniform(0.5, 1.5, shape)

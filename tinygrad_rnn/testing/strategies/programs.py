@@ -30,7 +30,17 @@ Choice = tuple[tuple[int, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """One primitive applied to earlier values, which are counted from the first leaf."""
+    """One primitive applied to earlier values, which are counted from the first leaf.
+
+    Attributes
+    ----------
+    name : str
+        Of the primitive.
+    operands : tuple of int
+        Positions of earlier values.
+    static : dict
+        Its static parameters.
+    """
 
     name: str
     operands: tuple[int, ...]
@@ -43,7 +53,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """Leaves and what is computed from them; the last value is the result. Call it with Tensors or arrays."""
+    """Leaves and what is computed from them; the last value is the result. Call it with Tensors or arrays.
+
+    Attributes
+    ----------
+    leaves : tuple of array
+    steps : tuple of Step
+    """
 
     leaves: tuple[Array, ...]
     steps: tuple[Step, ...]
