@@ -1,8 +1,9 @@
 """Time and memory of one training step against the number of steps T and the size H, as slopes.
 
-``python -m benchmarks.scaling``: forward and backward of an LSTM. A slope is that of the straight line through the
-logarithms: 1 means proportional. Below it, the peak of memory on the six workloads of `benchmarks.unrolled`, beside
-the bytes of the distinct arrays that the graph consists of: below that no engine that keeps its graph can go.
+``python -m benchmarks.scaling``: forward and backward of an RNN and of an LSTM, by the engine and by the program that
+`derive_bptt` writes. A slope is that of the straight line through the logarithms: 1 means proportional. Below it, the
+peak of memory on the six workloads of `benchmarks.unrolled`, beside the bytes of the distinct arrays that the graph
+consists of: below that no engine that keeps its graph can go.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import tinygrad_rnn as tg
 from benchmarks.peers import PROGRAMS, Problem, Run
 from benchmarks.unrolled import SIZES, WORKLOADS
 from tinygrad_rnn.autodiff import history
+
+MEASURED = {"tinygrad_rnn": "engine", "derived BPTT": "derived"}
 
 
 def seconds(run: Run, repeats: int) -> float:
@@ -64,24 +67,28 @@ def distinct(problem: Problem) -> tuple[int, int]:
 
 def against(what: str, values: Sequence[int], sizes: Sequence[tuple[int, int, int, int]]) -> None:
     """One table: a row for each size, and slopes over the last three, where constant costs no longer count."""
-    print(f"\n{what:>8}  {'time, ms':>10}  {'peak, MB':>9}")
-    times, peaks = [], []
+    columns = [(kind, name) for kind in ("rnn", "lstm") for name in MEASURED]
+    print(f"\n| {what} | {' | '.join(f'{kind}, {MEASURED[name]}: ms | MB' for kind, name in columns)} |")
+    print(f"|{'---|' * (1 + 2 * len(columns))}")
+    rows: list[list[float]] = []
     for value, size in zip(values, sizes, strict=True):
-        run = PROGRAMS["tinygrad_rnn"](Problem.random("lstm", *size))
-        times.append(seconds(run, 1 if size[0] > 10_000 else 3))
-        peaks.append(peak(run))
-        print(f"{value:>8}  {times[-1] * 1e3:>10.2f}  {peaks[-1] / 1e6:>9.2f}", flush=True)
-    large = values[-3:]
-    print(f"{'slope':>8}  {slope(large, times[-3:]):>10.2f}  {slope(large, peaks[-3:]):>9.2f}")
+        row = []
+        for kind, name in columns:
+            run = PROGRAMS[name](Problem.random(kind, *size))
+            row += [seconds(run, 1 if size[0] > 10_000 else 3) * 1e3, peak(run) / 1e6]
+        rows.append(row)
+        print(f"| {value:,} | {' | '.join(f'{number:,.2f}' for number in row)} |", flush=True)
+    slopes = [slope(values[-3:], column[-3:]) for column in zip(*rows, strict=True)]
+    print(f"| slope | {' | '.join(f'{number:.2f}' for number in slopes)} |")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: three tables."""
+    """Command line: three tables, the first two in the form that the documentation shows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
     parser.add_argument("--steps", nargs="+", type=int, default=[10, 100, 1_000, 10_000, 100_000], metavar="T")
     parser.add_argument("--hidden", nargs="+", type=int, default=[8, 16, 32, 64, 128, 256, 512], metavar="H")
     options = parser.parse_args(arguments)
-    print("LSTM, float32, one thread, processor time")
+    print("float32, one thread, processor time; peak of memory in use beyond the parameters and inputs")
     against("T", options.steps, [(steps, 1, 4, 8) for steps in options.steps])
     against("H", options.hidden, [(20, 8, 16, hidden) for hidden in options.hidden])
     print(f"\n{'':>12}  {'nodes':>6}  {'arrays, MB':>10}  {'peak, MB':>9}  {'ratio':>6}  {'bytes a node':>12}")
