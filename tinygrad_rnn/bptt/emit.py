@@ -9,7 +9,6 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Collection
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from .. import ops
 from ..tensor import OPS
 from .loops import LOOPS, Loop
+from .names import hint
 from .notes import Notes
 from .places import Place
 from .plan import Part, Plan
@@ -59,7 +59,7 @@ class Source:
         self.rewrites, self.with_buffers = rewrites, "buffers" in rewrites
         self.users = self.plan.users()
         self.places: dict[Node, Place] = {}
-        self.taken = {identifier(n.op) for n in self.plan.order}
+        self.taken = {identifier(n.op) for n in self.plan.order if n.op in OPS and n.op not in UFUNCS}
         self.taken |= {"np", "T", "t", "loss", "gradients", "loss_of", "OPS", *OURS, *keyword.kwlist}
         self.constants: dict[str, Any] = {}
         self.lines: list[str] = []
@@ -82,15 +82,15 @@ class Source:
         self.taken.add(name)
         return name
 
-    def variable(self, node: Node, hint: str = "") -> str:
+    def variable(self, node: Node, name: str = "") -> str:
         """Give a node a variable of its own, the same at every step."""
-        name = self.fresh(hint or self.hint(node))
+        name = self.fresh(name or hint(self, node))
         self.places[node] = Place(name, name, name)
         return name
 
-    def rows(self, node: Node, hint: str = "") -> str:
+    def rows(self, node: Node, name: str = "") -> str:
         """Give a node an array with one row per step."""
-        name = self.fresh(hint or self.hint(node))
+        name = self.fresh(name or hint(self, node))
         self.places[node] = Place(name, f"{name}[t]", name)
         return name
 
@@ -143,53 +143,12 @@ class Source:
             note = ""
         self.lines.append(f"{text}  # {note}" if note else text)
 
-    def hint(self, node: Node) -> str:
-        """A name for a value that has none, after what it is made of or what is made of it."""
-        if node.name:
-            return node.name
-        names = [name for a in node.args if (name := self._called(a))]
-        reader = self._named_reader(node)
-        if node.op == "transpose" and names:
-            return f"{names[0]}_T"
-        if node.op == "multiply" and names[-1:] == ["scale"]:
-            return f"{self.hint(node.args[0]).removesuffix('_T')}_scaled"
-        if node.op == "getitem" and names:
-            return f"{names[0]}_{reader.removeprefix('z_')}" if reader else f"{names[0]}_part"
-        if node.op == "add" and len(names) == 2 and names[0].partition("_")[0] == names[1].partition("_")[0]:
-            return names[0].partition("_")[0]
-        if node.op == "concatenate":
-            names = [(a if a.name or not a.args else a.args[0]).name for a in node.args]
-            alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-            return ("".join(letters[0] for letters in alike).strip("_") or "joined") + self._multiplied(node)
-        part = self.plan.part[node]
-        if part is Part.BETWEEN and node in self.plan.stepped and reader.startswith("d"):
-            return f"slope_{reader.removeprefix('d').removeprefix('z_')}".removesuffix("_z")
-        return f"{reader}_x" if part is Part.BEFORE and reader else "a"
-
-    def _multiplied(self, node: Node) -> str:
-        """For a weight, _x or whatever else is multiplied with it."""
-        while len(self.users[node]) == 1 and self.users[node][0].op in ("transpose", "multiply"):
-            (node,) = self.users[node]
-        (reader, *_) = [*self.users[node], node]
-        return f"_{self.hint(reader.args[0])}" if reader.op == "matmul" and reader.args[1] is node else ""
-
-    def _called(self, node: Node) -> str:
-        return node.name or (self.places[node].name if node in self.places else "")
-
-    def _named_reader(self, node: Node) -> str:
-        """The name of what a nameless value goes into, by way of nameless ones."""
-        while len(self.users[node]) == 1 and node.op != "total":
-            (node,) = self.users[node]
-            if node.name:
-                return node.name
-        return ""
-
     # -- The parts of the program, in order --
 
     def _write(self) -> None:
         step = self.step
         self.arguments = [self.variable(step.x, "x")]
-        self.firsts = [self.fresh(f"{s.name}0") for s in step.states]
+        self.firsts = [self.fresh(f"{s.name}{'_' * s.name[-1].isdigit()}0") for s in step.states]
         names = [self.variable(leaf, name.replace(".", "_")) for name, leaf in step.parameters.items()]
         self.arguments += [*self.firsts, *names, *(self.variable(e) for e in step.extras)]
         self.arguments += ["loss_of"] if step.loss is None else []
@@ -245,6 +204,8 @@ class Source:
         part, users = self.plan.part[node], self.readers(node)
         if node.op in ("at_t", "total"):
             return False
+        if node.op == "broadcast_to" and node.args[0].op in ("number", "constant"):
+            return False
         if node in self.results or (node is self.step.back_x and part in LOOPS):
             return True
         in_loops = any(self.plan.part[u] in LOOPS for u in users)
@@ -276,7 +237,9 @@ class Source:
                     self.put(f"{self.rows(node)} = {text}")
                 else:
                     multiplied = any(u.op == "matmul" and self.plan.part[u] in LOOPS for u in self.users[node])
-                    if multiplied and self.with_buffers and node.ndim == 2:  # T products: BLAS likes rows in order
+                    if (
+                        multiplied and self.with_buffers and node.ndim == 2 and node.op != "concatenate"
+                    ):  # T products: BLAS likes rows in order
                         text = f"np.ascontiguousarray({text})"
                     self.put(f"{self.variable(node)} = {text}")
 
@@ -317,7 +280,8 @@ class Source:
                 self.put(f"{name} = np.zeros({state.leaf.shape}, {value_text(state.leaf.dtype)})")
             else:
                 text = self.text_of(state.seed)
-                self.put(f"{name} = np.array({text})" if self.with_buffers else f"{name} = {text}")
+                copied = self.with_buffers and not text.startswith(("np.ones(", "np.full("))
+                self.put(f"{name} = np.array({text})" if copied else f"{name} = {text}")
 
     # -- What the loops ask --
 
@@ -365,8 +329,10 @@ class Source:
             if left.op == "transpose" and left not in self.places:
                 a = self._flat(left.args[0], left.shape[0])
                 return f"{a}.T @ {self._flat(right, right.shape[1])}"
-        if part.op == "sum" and part not in self.places and part.static["axis"] == (0,) and not part.static["keepdims"]:
-            return f"np.sum({self.text_of(part.args[0], 0, True)}, axis=(0, 1))"
+        if part.op == "sum" and part not in self.places and not part.static["keepdims"]:
+            axes = tuple(sorted({-1, *part.static["axis"]}))
+            rest = f", axis={tuple(a + 1 for a in axes)}" if len(axes) <= part.args[0].ndim else ""
+            return f"np.sum({self.text_of(part.args[0], 0, True)}{rest})"
         return f"np.sum({self.text_of(part, 0, True)}, axis=0)"
 
     def _flat(self, node: Node, width: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..ops import is_basic
-from .rewrites import joined, rebuild, terms_of, users_of
+from .rewrites import joined, rebuild, remember, replace, terms_of, users_of
 from .step import Step, static_key, topological
 from .text import is_elementwise
 from .trace import Node, computed
@@ -60,6 +60,7 @@ def tiles(step: Step) -> None:
         return computed("concatenate", tuple(pieces), {"axis": axis})
 
     rebuild(step, rule)
+    remember(step)
 
 
 def _zeros(node: Node, axis: int, size: int) -> Node:
@@ -116,7 +117,7 @@ def _merge_once(step: Step) -> bool:
             whole = _named_after(computed(first.op, tuple(args), first.static), run)
             new |= {node: take(whole, a - start, b - start) for a, b, node in run}
     if new:
-        rebuild(step, lambda node, old, made: new.get(old, node))
+        replace(step, new)
     return bool(new)
 
 
@@ -151,10 +152,11 @@ def _runs(spans: list[Span]) -> list[list[Span]]:
 
 
 def _named_after(whole: Node, parts: list[Span]) -> Node:
-    """A name of several: z_r and z_z are z_rz, i and f are if."""
+    """A name of several: z_r and z_z are z_rz, i and o are io; what has longer names are gates."""
     names = [node.name for _, _, node in parts]
     head = "z_" if all(name.startswith("z_") for name in names) else ""
-    whole.name = head + "".join(name.removeprefix(head) for name in names) if all(names) else ""
+    short = [name.removeprefix(head) for name in names]
+    whole.name = head + (together if len(together := "".join(short)) < 5 else "gates") if all(names) else ""
     whole.origins = tuple(origin for _, _, node in parts for origin in node.origins)
     return whole
 
@@ -175,7 +177,7 @@ def one_tanh(step: Step) -> None:
         if gates:
             whole = _bent(z, gates)
             new |= {gate: take(whole, a, b) for a, b, gate in gates}
-    rebuild(step, lambda node, old, made: new.get(old, node))
+    replace(step, new)
     rebuild(step, lambda node, old, made: _half_tanh(node) if node.op == "sigmoid" else node)
     rebuild(step, lambda node, old, made: take(node.args[0], *cut[1:]) if (cut := _slice(node)) else node)
 

@@ -6,11 +6,13 @@ needed: every statement knows which later one reads its result last, and from th
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from .names import hint
 from .places import Place
 from .plan import Part
-from .step import State
+from .step import State, topological
 from .text import FRESH, is_elementwise, is_view, seen_through, step_text, value_text
 from .trace import Node
 
@@ -39,6 +41,7 @@ class Loop:
         if part is Part.BACKWARD:
             # What goes on to the next step overwrites what came from the last one, so it comes when that was used.
             self.nodes.sort(key=lambda n: n in source.backs and all(u.op == "total" for u in source.users[n]))
+        self.nodes = self._late(self.nodes)
         self.index = {n: i for i, n in enumerate(self.nodes)}
         self.sums = [n for n in source.plan.order if n.op == "total" and source.in_loop(n) and part is Part.BACKWARD]
         self.last = self._last_reads()
@@ -51,6 +54,16 @@ class Loop:
             self.holds[name] = state.carry
             if source.with_buffers:
                 self.buffers[name] = state.carry
+
+    def _late(self, nodes: list[Node]) -> list[Node]:
+        """Nameless values that are read once just before they are: a line of mathematics is a few lines together."""
+        within = set(nodes)
+
+        def waits(node: Node) -> bool:
+            readers = self.source.readers(node)
+            return not node.name and node not in self.source.results and len(readers) == 1 and readers[0] in within
+
+        return [n for n in topological(n for n in nodes if not waits(n)) if n in within]
 
     def carried(self) -> list[State]:
         """The states whose cotangent this loop carries."""
@@ -67,7 +80,7 @@ class Loop:
         rows = [n for n in self.nodes if source.outlives(n) and n not in source.roots]
         joined = [n for n in self.nodes if n.op == "concatenate" and n not in source.results and source.with_buffers]
         for node in joined:
-            self._tile(node, node in rows)
+            self._tile(node, not {node, *node.args}.isdisjoint(rows))
         for node in rows:
             if node not in source.places:
                 source.rows_array(node)
@@ -82,7 +95,7 @@ class Loop:
             source.put("pass")
         source.indent -= 1
         body, source.lines = source.lines, kept
-        for line in sorted(self.before, key=lambda line: "np.empty(" not in line):  # arrays, then parts of them
+        for line in sorted(self.before, key=_arrays_then_parts):
             source.put(line)
         source.put("for t in range(T):" if self.part is Part.FORWARD else "for t in reversed(range(T)):")
         source.lines += body
@@ -145,16 +158,16 @@ class Loop:
 
     def _variable(self, i: int, node: Node) -> Place:
         """A variable for what statement i computes: by its own name, if nobody needs what that holds."""
-        hint = next((self.source.places[s.carry].name for s in self.carried() if s.back is node), "")
-        if hint in self.buffers and self._fits(hint, node) and self._free(hint, i, True):
-            self.holds[hint] = node
-            return Place(hint, hint, hint)
-        hint = hint or self.source.hint(node)
-        name, n = hint, 2
+        stem = next((self.source.places[s.carry].name for s in self.carried() if s.back is node), "")
+        if stem in self.buffers and self._fits(stem, node) and self._free(stem, i, True):
+            self.holds[stem] = node
+            return Place(stem, stem, stem)
+        stem = stem or hint(self.source, node)
+        name, n = stem, 2
         while name in self.buffers or not (
             self._free(name, i, True) if name in self.holds else self.source.claim(name)
         ):
-            name, n = f"{hint}_{n}", n + 1
+            name, n = f"{stem}_{n}", n + 1
         self.holds[name] = node
         return Place(name, name, name)
 
@@ -246,7 +259,7 @@ class Loop:
         if place.step == place.name and place.name not in self.buffers and not place.cut:
             return
         text = source.text_of(node, 0, place.step != place.name)
-        name = source.fresh(node.name or f"{place.name}_part")
+        name = source.fresh(hint(source, node))
         self.before.append(f"{name} = {text}")
         source.places[node] = _part_of(place, name)
 
@@ -258,7 +271,7 @@ class Loop:
         if rows:
             source.rows_array(node)
         else:
-            name = source.fresh(source.hint(node))
+            name = source.fresh(hint(source, node))
             source.put(f"{name} = np.empty({node.shape}, {value_text(node.dtype)})")
             source.places[node] = Place(name, name, name)
             self.buffers[name] = self.holds[name] = node
@@ -268,7 +281,7 @@ class Loop:
         for part in node.args:
             stop = at + part.shape[axis]
             cut = ", ".join([*(":" * axis), f"{at}:{stop}"])
-            index = f":, {cut}" if rows else cut
+            index = f"..., {at}:{stop}" if axis == part.ndim - 1 else f":, {cut}" if rows else cut
             if part.op == "constant":
                 source.put(f"{whole.name}[{index}] = {source.text_of(part)}")
             elif self._may_stand_in(part, node, rows):
@@ -309,6 +322,16 @@ class Loop:
             source.put(f"{', '.join(n for n, _ in moves)} = {', '.join(t for _, t in moves)}")
         for name, text in moves if source.with_buffers else []:
             source.put(f"{name}[...] = {text}")
+
+
+def _arrays_then_parts(line: str) -> tuple[bool, str, int]:
+    """Sorts the lines before a loop: arrays as they come, then their parts from left to right."""
+    _, _, text = line.partition(" = ")
+    if text.startswith("np.empty("):
+        return False, "", 0
+    array, _, cut = text.partition("[")
+    start = re.search(r"(\d+):\d+\]$", cut)
+    return True, array, int(start[1]) if start else 0
 
 
 def _part_of(place: Place, name: str) -> Place:

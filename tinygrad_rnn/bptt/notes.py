@@ -22,7 +22,7 @@ class Notes:
     """
 
     def __init__(self, step: Step, names: Collection[str]) -> None:
-        self.names, self.given = names, set[str]()
+        self.names, self.given = set(names), set[str]()
         self.roots = {origin: s.name for s in step.states for origin in s.root.origins}
 
     def of(self, node: Node) -> str:
@@ -31,10 +31,11 @@ class Notes:
         if len(note) > LONGEST or note in self.given:
             return ""
         self.given.add(note)
+        self.names.update(n.name for n in node.origins)
         return note
 
     def _label(self, node: Node) -> str:
-        return f"{self.roots[node]}'" if node in self.roots else node.name
+        return f"{self.roots[node]}'" if node in self.roots else node.name.replace(".", "_")
 
     def _math(self, node: Node) -> str:
         return math_text(node, self._write)[0]
@@ -45,7 +46,7 @@ class Notes:
         if node in self.roots or (node.name in self.names and node.name and node.op != "number"):
             return self._label(node)
         if not node.args and node.op != "number":
-            return node.name or "const"
+            return node.name.replace(".", "_") or (f"{node.value:g}" if not node.shape else "const")
         if node.op == "at_t":
             return "dL/dh"
         text, own = math_text(node, self._write)

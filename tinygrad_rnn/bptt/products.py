@@ -8,7 +8,7 @@ with the weights side by side.
 from __future__ import annotations
 
 from .gates import cut_of, take
-from .rewrites import joined, rebuild, share, terms_of, users_of
+from .rewrites import joined, rebuild, replace, share, terms_of, users_of
 from .step import Step, topological
 from .trace import Node, computed
 
@@ -99,21 +99,9 @@ def join(step: Step) -> None:
             for product in products:
                 new[product] = take(whole, at, at + product.shape[-1])
                 at += product.shape[-1]
-    # New operands first: a product may be one of what was a product itself.
-    rebuild(step, lambda node, old, made: _again(new[old], made) if old in new else node)
+    replace(step, new)
     _join_sums(step)
     share(step)
-
-
-def _again(node: Node, made: dict[Node, Node]) -> Node:
-    """A slice of a product, with what has become of the array that is multiplied."""
-    (whole,) = node.args if node.op == "getitem" else (node,)
-    array, weights = whole.args
-    if made.get(array, array) is array:
-        return node
-    if whole not in made:
-        made[whole] = joined("matmul", made[array], weights)
-    return computed("getitem", (made[whole],), node.static)
 
 
 def _beside(weights: list[Node]) -> Node:
@@ -126,6 +114,7 @@ def _beside(weights: list[Node]) -> Node:
 
 def _join_sums(step: Step) -> None:
     once, users, carried = _Once(), users_of(step), _carried(step)
+    place = {node: i for i, node in enumerate(topological([*step.traced, *step.roots()]))}
     inner = {a for n in users if n.op == "add" for a in n.args if a.op == "add" and users[a] < 2}
 
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
@@ -137,6 +126,7 @@ def _join_sums(step: Step) -> None:
         ]
         if len(products) < 2:
             return node
+        products.sort(key=lambda p: place[p.args[1]])  # as forwards, so that it is the same weight
         pairs = [(new[p.args[0]], new[p.args[1]]) for p in products]
         left = computed("concatenate", tuple(a for a, _ in pairs), {"axis": old.ndim - 1})
         right = computed("concatenate", tuple(W for _, W in pairs), {"axis": 0})

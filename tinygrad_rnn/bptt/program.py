@@ -24,7 +24,7 @@ from .html import highlighted
 from .loss import Loss, call, eager, leave_out, trace_loss
 from .passes import REWRITES, STEP_REWRITES
 from .rewrites import simplify
-from .step import Step, derive_step, trace_step
+from .step import Step, derive_step, title, trace_step
 
 MOST_CHECKED = 8
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}  # of the largest element; rounding over a few steps stays far below
@@ -240,16 +240,10 @@ def derive_bptt(
         if name in rewrites:
             rewrite(step)
     chosen = [name for name in REWRITES if name in rewrites]
-    program = Program(Source(step, chosen, f"Backpropagation through time of {_short(cell)}."), step, None, repr(cell))
+    program = Program(Source(step, chosen, f"Backpropagation through time of {title(cell)}."), step, None, title(cell))
     program._steps = None if free else len(x)
     _compare(program, cell, loss, (x if not free else x[:MOST_CHECKED], states, extras), len(x))
     return program
-
-
-def _short(cell: CellLike) -> str:
-    """The cell's name for a title, on one line."""
-    text = " ".join(repr(cell).split()).replace("\\", "/").replace('"', "'")
-    return text if len(text) <= 60 else f"a {type(cell).__name__}"
 
 
 def _twin(cell: CellLike) -> CellLike:
@@ -286,8 +280,8 @@ def _compare(program: Program, cell: CellLike, loss: Loss | None, example: Any, 
     wrong = [name for name, (a, b) in found.items() if not _close(a, b, scale)]
     if wrong:
         raise GradientError(
-            f"the program derived of {cell!r} does not agree with the engine on {', '.join(wrong)}, so it is not given "
-            "out: please report the cell"
+            f"the program derived of {title(cell)} does not agree with the engine on {', '.join(wrong)}, so "
+            "it is not given out: please report the cell"
         )
 
 

@@ -7,13 +7,17 @@ A rewrite changes a `Step` in place and never what it computes. Those that only 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ..ops import is_basic
 from .step import Step, static_key, topological
+from .text import REDUCTIONS, is_elementwise
 from .trace import Node, TFloat, computed
+
+MOVES = {"sum", "mean", "reshape", "broadcast_to", "cast", "transpose", "getitem", "scatter"}
+"""What changes nothing but where numbers stand, or adds them: of −x it is minus that of x."""
 
 Rule = Callable[[Node, Node, dict[Node, Node]], Node]
 """From a node with new operands, the same node with its old ones, and what became of the nodes before."""
@@ -21,11 +25,22 @@ Rule = Callable[[Node, Node, dict[Node, Node]], Node]
 
 def rebuild(step: Step, rule: Rule) -> None:
     """Replace every node, operands first, by what the rule makes of it."""
+    _rebuild(step, rule, {})
+
+
+def replace(step: Step, instead: Mapping[Node, Node]) -> None:
+    """Replace some nodes, everywhere: also among the operands of what stands instead of others."""
+    _rebuild(step, lambda node, old, new: node, instead)
+
+
+def _rebuild(step: Step, rule: Rule, instead: Mapping[Node, Node]) -> None:
     new: dict[Node, Node] = {}
-    for node in topological([*step.traced, *step.roots()]):
-        args = tuple([new[a] for a in node.args])
-        made = node if args == node.args else _with(node, args)
-        made = rule(made, node, new)
+    for node in topological([*step.traced, *step.roots()], instead):
+        if node in instead:
+            made = new[instead[node]]
+        else:
+            args = tuple([new[a] for a in node.args])
+            made = rule(node if args == node.args else _with(node, args), node, new)
         if node.name and not made.name and made.args:
             made.name = node.name
         made.line = made.line or node.line
@@ -53,6 +68,13 @@ def joined(op: str, *args: Node) -> Node:
 def simplify(step: Step) -> None:
     """Equations without those that change nothing, and affine maps as the products and sums that they are."""
     rebuild(step, lambda node, old, new: simplest(node))
+    remember(step)
+
+
+def remember(step: Step) -> None:
+    """From now on the comments say of each equation what it is now."""
+    for node in topological([*step.traced, *step.roots()]):
+        node.origins = (node,)
 
 
 def simplest(node: Node) -> Node:
@@ -65,12 +87,29 @@ def simplest(node: Node) -> Node:
         x, W, b, h, U, d = args
         products = joined("add", joined("matmul", x, _transposed(W)), joined("matmul", h, _transposed(U)))
         return simplest(joined("add", products, simplest(joined("add", b, d))))
+    if op == "einsum":
+        return _as_product(node)
     if not args:
         return node
+    if is_elementwise(node) and not node.keywords:
+        bare = _unstretched(node)
+        if bare is not node:
+            return simplest(bare)
     first = args[0]
     same = (first.shape, first.dtype) == (node.shape, node.dtype)
     if same and op in ("reshape", "broadcast_to", "cast", "detach"):
         return first
+    if op in MOVES and first.op == "negative":
+        return _negative(simplest(computed(op, first.args, static)))
+    if op == "total" and first.op == "negative":
+        return _negative(Node(op, first.args, value=first.args[0].value))
+    if op == "scatter" and all(
+        i is None or i is Ellipsis or (isinstance(i, slice) and i == slice(None)) for i in static["index"]
+    ):
+        return simplest(computed("reshape", args, {"shape": static["shape"]}))
+    if op == "reshape" and first.op in REDUCTIONS:
+        other = computed(first.op, first.args, first.static | {"keepdims": not first.static["keepdims"]})
+        return other if other.shape == node.shape else node
     if same and op == "sum" and static["axis"] == ():
         return first
     if op == "reshape" and first.op == "reshape":
@@ -93,10 +132,14 @@ def _arithmetic(node: Node, same: bool) -> Node:
     """A sum, product, power or choice, simplified; `same` says whether its first operand has its form."""
     op, args = node.op, node.args
     first = args[0]
-    if op == "multiply" and first.op == "negative":
-        return computed("negative", (joined("multiply", first.args[0], args[1]),), {})
-    if op == "add" and args[1].op == "negative":
-        return joined("subtract", first, args[1].args[0])
+    if op in ("multiply", "divide", "matmul") and "negative" in (first.op, args[1].op):
+        left, right = (a.args[0] if a.op == "negative" else a for a in args)
+        product = simplest(joined(op, left, right))
+        return product if first.op == args[1].op else _negative(product)
+    if op in ("add", "subtract") and args[1].op == "negative":
+        return simplest(joined("subtract" if op == "add" else "add", first, args[1].args[0]))
+    if op == "add" and first.op == "negative":
+        return simplest(joined("subtract", args[1], first.args[0]))
     if op == "power" and args[1].op == "number":
         if args[1].value == 1 and same:
             return first
@@ -112,6 +155,50 @@ def _arithmetic(node: Node, same: bool) -> Node:
             unit = 0 if op == "add" else 1
             if (one.shape, one.dtype) == (node.shape, node.dtype) and _is(other, unit):
                 return one
+    return node
+
+
+def _negative(node: Node) -> Node:
+    return node.args[0] if node.op == "negative" else joined("negative", node)
+
+
+def _bare(node: Node) -> Node:
+    """What a stretched array or number was before, if it has a form to be stretched from."""
+    while node.op == "broadcast_to" and node.args[0].dtype == node.dtype:
+        (node,) = node.args
+    return node
+
+
+def _unstretched(node: Node) -> Node:
+    """An element-wise function of what is stretched as the function, stretched: it may be so for nothing."""
+    args = [_bare(a) for a in node.args]
+    wide = [a.dtype for a in args if a.op not in ("number", "constant")]
+    for i, arg in enumerate(args):
+        if arg.op == "constant" and not arg.shape and arg.dtype == node.dtype in wide:
+            args[i] = Node("number", value=float(str(arg.value)))
+    if tuple(args) == node.args:
+        return node
+    small = simplest(computed(node.op, tuple(args), node.static))
+    whole = [a.static for a in node.args if a.op == "broadcast_to" and a.shape == node.shape]  # T may be in it
+    if small.shape == node.shape:
+        return small
+    return computed("broadcast_to", (small,), whole[0]) if whole else node
+
+
+def _as_product(node: Node) -> Node:
+    """An einsum that is a matrix product as that product."""
+    terms, _, result = node.static["subscripts"].partition("->")
+    left, _, right = terms.partition(",")
+    shared = set(left) & set(right)
+    if len(node.args) == 2 and len(shared) == 1 and max(len(left), len(right)) < 3 and not shared & set(result):
+        (k,) = shared
+        for (p, a), (q, b) in (
+            zip((left, right), node.args, strict=True),
+            zip((right, left), node.args[::-1], strict=True),
+        ):
+            if result == p.replace(k, "") + q.replace(k, "") and len(p + q) == len(result) + 2:
+                a, b = a if p[-1] == k else _transposed(a), b if q[0] == k else _transposed(b)
+                return simplest(joined("matmul", simplest(a), simplest(b)))
     return node
 
 
@@ -203,21 +290,6 @@ def terms_of(node: Node, op: str, users: dict[Node, int]) -> list[Node]:
 _LATE = {"input": 1, "state": 2, "outputs": 3, "last": 3, "given": 3, "at_t": 3, "carry": 4}
 
 
-def _unstretched(factors: list[Node], product: Node) -> list[Node]:
-    """Factors, a stretched number among them as the number that it is, and no ones."""
-    if sum(f.shape == product.shape for f in factors) < 2:
-        return factors
-    found = []
-    for factor in factors:
-        inner = factor
-        while inner.op in ("reshape", "broadcast_to"):
-            (inner,) = inner.args
-        found.append(inner if inner.op == "constant" and not inner.shape else factor)
-    if not any(f.shape == product.shape for f in found):
-        return factors
-    return [f for f in found if not _is(f, 1)]
-
-
 def _folded(factors: list[Node]) -> list[Node]:
     """Factors with all numbers among them as one."""
     numbers = [f.value for f in factors if f.op == "number"]
@@ -247,7 +319,7 @@ def regroup(step: Step) -> None:
             return node
         terms = [new[t] for t in terms_of(old, old.op, users)]
         if old.op == "multiply":
-            terms = _folded(_unstretched(terms, node))
+            terms = _folded(terms)
         if len(terms) == len(terms_of(old, old.op, users)) < 3 or any(
             t.dtype != node.dtype and t.op != "number" for t in terms
         ):

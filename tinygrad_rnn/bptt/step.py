@@ -14,6 +14,8 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from ..tensor import OPS, Tensor
 from .trace import Node, Trace, Tracer, naming
 
 UNARY = {name for name, op in OPS.items() if not op.nary and len(op.rules) == 1}
+ACTIVATIONS = {"tanh", "sigmoid", "relu", "leaky_relu", "softplus"}
 NOT_A_FUNCTION = {"getitem", "reshape", "transpose", "broadcast_to", "cast", "negative", "scatter", "square"}
 
 
@@ -87,8 +90,8 @@ class Step:
         return topological([*(n for n in self.traced if n in needed), *roots])
 
 
-def topological(roots: Iterable[Node]) -> list[Node]:
-    """Every node that the roots need, operands first."""
+def topological(roots: Iterable[Node], instead: Mapping[Node, Node] = MappingProxyType({})) -> list[Node]:
+    """Every node that the roots need, operands first; before one that is replaced comes what stands instead."""
     order: dict[Node, None] = {}
     waiting = [(node, False) for node in reversed(list(roots))]
     while waiting:
@@ -97,8 +100,14 @@ def topological(roots: Iterable[Node]) -> list[Node]:
             order.setdefault(node)
         elif node not in order:
             waiting.append((node, True))
-            waiting += [(a, False) for a in reversed(node.args)]
+            waiting += [(a, False) for a in reversed((instead[node],) if node in instead else node.args)]
     return list(order)
+
+
+def title(cell: Any) -> str:
+    """The cell as it calls itself, on one line, or its class."""
+    text = " ".join(repr(cell).split()).replace("\\", "/").replace('"', "'")
+    return text if len(text) <= 60 and " object at 0x" not in text else f"a {type(cell).__name__}"
 
 
 def cotangent_name(name: str) -> str:
@@ -110,7 +119,7 @@ def trace_step(
     cell: Any, parameters: Mapping[str, Tensor], x: Any, state: Any, inputs_need: bool
 ) -> tuple[Step, Trace]:
     """Trace two steps of a copy of the cell; the second must be the first over again."""
-    trace = Trace(repr(cell), "is no attribute of the cell: make it one")
+    trace = Trace(title(cell), "is no attribute of the cell: make it one")
     leaves = {name: trace.leaf("parameter", p.numpy(), name, p.requires_grad) for name, p in parameters.items()}
     try:
         twin = copy.deepcopy(cell, {id(p): leaves[name] for name, p in parameters.items()})
@@ -133,7 +142,8 @@ def trace_step(
         for before_it, root in zip(old, roots, strict=True):
             if (root.shape, root.dtype) != (before_it.shape, before_it.dtype):
                 what = f"{root.dtype}{root.shape} from {before_it.dtype}{before_it.shape}"
-                trace.refuse(f"the state changes its form from step to step: {what}, {root.line}")
+                trace.line = _where_it_widens(trace.nodes[start:], before_it.node) or root.line
+                trace.refuse(f"the state changes its form from step to step: {what}")
         segments.append(([given.node, *(o.node for o in old)], trace.nodes[start:], roots))
         arrays = [root.value for root in roots]
     _same_step(trace, *segments)
@@ -148,6 +158,11 @@ def trace_step(
     step = Step(first[0], states, {name: leaf.node for name, leaf in leaves.items()}, nested)
     _give_names(step, nodes)
     return step, trace
+
+
+def _where_it_widens(nodes: list[Node], state: Node) -> str:
+    """The line where a dtype wider than that of the state comes in, or ""."""
+    return next((n.line for n in nodes if n.dtype.kind == "f" and n.dtype.itemsize > state.dtype.itemsize), "")
 
 
 def _contents(value: Any, path: str = "", seen: dict[int, Any] | None = None) -> dict[str, Any]:
@@ -228,25 +243,31 @@ def _same_step(trace: Trace, *segments: tuple[list[Node], list[Node], list[Node]
 
 
 def _give_names(step: Step, nodes: list[Node]) -> None:
-    """Names a reader expects: of the states, of what goes into a gate (z_f for f), and tanh_c for tanh(c)."""
-    taken = {step.x.name}
-    for i, state in enumerate(step.states):
-        fallback = "h" if i == 0 else f"s{i}"
-        name = (state.root.op not in ("input", "parameter") and state.root.name) or state.leaf.name or fallback
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        state.name = name
-        state.leaf.name = name
+    """Names a reader expects, each once: of the states, of what goes into a gate (z_f for f), tanh_c for tanh(c)."""
+    taken = {step.x.name, "t", "T", "np", "loss", *step.parameters}
+
+    def claim(name: str) -> str:
+        free = name if name not in taken else next(n for k in count(2) if (n := f"{name}_{k}") not in taken)
+        taken.add(free)
+        return free
+
+    roots = [s.root.name if s.root.op in OPS else "" for s in step.states]
+    for i, (state, name) in enumerate(zip(step.states, roots, strict=True)):
+        unique = name if roots.count(name) == 1 else ""
+        state.name = state.leaf.name = claim(unique or state.leaf.name or ("h" if i == 0 else f"s{i}"))
         if state.root.op in OPS and state.root is not state.leaf:
-            state.root.name = name
+            state.root.name = state.name
+    named = {s.root for s in step.states}
+    for node in nodes:
+        if node.name and node not in named:
+            node.name = claim(node.name)
     for node in nodes:
         if node.op in UNARY - NOT_A_FUNCTION:
             (arg,) = node.args[:1]
+            if arg.op in OPS and not arg.name and (node.name or node.op in ACTIVATIONS):
+                arg.name = claim(f"z_{node.name}" if node.name not in ("", step.states[0].name) else "z")
             if not node.name and arg.name and arg.op in OPS:
-                node.name = f"{node.op}_{arg.name}"
-            elif node.name and not arg.name and arg.op in OPS:
-                arg.name = "z" if node.name == step.states[0].name else f"z_{node.name}"
+                node.name = claim(f"{node.op}_{arg.name}")
 
 
 def per_step(nodes: Sequence[Node], leaves: Iterable[Node]) -> set[Node]:
@@ -371,5 +392,3 @@ def derive_step(step: Step, trace: Trace) -> None:
         step.back_x = Node("kept", (step.back_x,), value=step.back_x.value, name="dx")
         trace.nodes.append(step.back_x)
     step.traced += trace.nodes
-    for node in step.traced:
-        node.origins = (node,)

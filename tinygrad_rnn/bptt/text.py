@@ -139,6 +139,11 @@ def step_text(node: Node, write: Write) -> tuple[str, int]:
         return f"{write(args[0], ATOM)}[{index_text(static['index'], write)}]", ATOM
     if op == "transpose" and static["axes"] == tuple(range(node.ndim))[::-1]:
         return f"{write(args[0], ATOM)}.T", ATOM
+    if op == "broadcast_to" and not args[0].shape and args[0].op in ("number", "constant"):
+        text = write(args[0], 0) if args[0].op == "number" else str(args[0].value)
+        shape = value_text(static["shape"])
+        filled = {"0.0": f"zeros({shape}", "1.0": f"ones({shape}"}.get(text) or f"full({shape}, {text}"
+        return f"np.{filled}, {value_text(node.dtype)})", ATOM
     if op == "relu":
         return f"np.maximum({write(args[0], 0)}, 0.0)", ATOM
     if op == "where":
@@ -147,7 +152,7 @@ def step_text(node: Node, write: Write) -> tuple[str, int]:
     if op in ("concatenate", "stack"):
         return f"np.{op}([{', '.join(write(x, 0) for x in args)}], axis={static['axis']})", ATOM
     if op == "einsum":
-        return f"np.einsum({static['subscripts']!r}, {', '.join(write(x, 0) for x in args)})", ATOM
+        return f'np.einsum("{static["subscripts"]}", {", ".join(write(x, 0) for x in args)})', ATOM
     if op in ("sum", "mean", "max", "min"):
         axes = static["axis"]
         axis = "" if axes == tuple(range(args[0].ndim)) else f", axis={axes[0] if len(axes) == 1 else axes}"
@@ -237,10 +242,11 @@ def math_text(node: Node, write: Write) -> tuple[str, int]:
         return f"−{text[1:]}" if text[0] == "-" else text, PRODUCT if "/" in text else ATOM
     if (op == "multiply" and args[0] is args[1]) or op == "square":
         return f"{write(args[0], ATOM)}²", POWER
-    if op in ("linear", "affine"):
-        x, W, b = (write(a, ATOM) for a in args[:3])
-        more = f" + {write(args[3], ATOM)} {write(args[4], ATOM)}ᵀ + {write(args[5], SUM)}" if op == "affine" else ""
-        return f"{x} {W}ᵀ + {b}{more}", SUM
+    if op == "where":
+        a, b, *condition = (write(x, 0) for x in args)
+        return f"where({', '.join([*(condition or ['const']), a, b])})", ATOM
+    if op == "concatenate":
+        return f"[{', '.join(write(x, 0) for x in args)}]", ATOM
     if op in ("reshape", "broadcast_to", "cast", "detach"):
         return write(args[0], 0), ATOM
     if op == "transpose":

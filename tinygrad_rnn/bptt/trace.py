@@ -21,6 +21,7 @@ from ..tensor import NUMPY, OPS, SCALARS, Primitive, Tensor, as_array
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OURS = tuple(PACKAGE + name for name in ("tensor.py", "primitive.py", "functions.py", "ops.py", "autodiff.py", "bptt"))
+_NOT_A_CELL = (*_OURS, os.path.dirname(np.__file__) + os.sep)
 
 # Questions about values: their answers are boolean, have no gradient, and may choose in `where`.
 QUESTIONS: dict[Any, str] = {
@@ -57,7 +58,7 @@ class Node:
     line : str
         The line of the cell that computed it.
     origins : tuple of Node
-        What it was when it was traced, before any rewrite.
+        What it was before any rewrite.
     """
 
     __slots__ = ("args", "dtype", "keywords", "line", "name", "needs", "op", "origins", "shape", "static", "value")
@@ -340,16 +341,23 @@ def where() -> str:
 
 @contextmanager
 def naming() -> Iterator[None]:
-    """Let values that got no name take that of the local variable which holds them when a function returns.
+    """Let values that got no name take that of the first local variable which holds them.
 
     Of several functions the outermost decides: what a helper calls ``x`` is a gate to the cell that called it.
     """
-    found: dict[Node, str] = {}
+    found: dict[Node, tuple[int, str]] = {}  # with how deep the function was
 
     def on_event(frame: Any, event: str, _: Any) -> None:
-        if event == "return" and not frame.f_code.co_filename.startswith(_OURS) and frame.f_code.co_name[0] != "<":
-            held = {name: v for name, v in reversed(frame.f_locals.items()) if isinstance(v, Tracer)}
-            found.update({v.node: name for name, v in held.items() if name.isidentifier()})
+        if event == "call":  # such as that of an operation: what the caller holds now it may forget later
+            frame = frame.f_back
+        elif event != "return":
+            return
+        if frame is None or frame.f_code.co_filename.startswith(_NOT_A_CELL) or frame.f_code.co_name[0] == "<":
+            return
+        depth = len(list(_outwards(frame)))
+        for name, value in frame.f_locals.items():
+            if isinstance(value, Tracer) and name.isidentifier() and depth < found.get(value.node, (sys.maxsize,))[0]:
+                found[value.node] = depth, name
 
     if sys.getprofile() is not None:  # somebody profiles this: C profilers cannot be put back, so values go unnamed
         yield
@@ -359,5 +367,12 @@ def naming() -> Iterator[None]:
         yield
     finally:
         sys.setprofile(None)
-        for node, name in found.items():
+        for node, (_, name) in found.items():
             node.name = node.name or name
+
+
+def _outwards(frame: Any) -> Iterator[Any]:
+    """A frame, its caller, the caller's caller, ..."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

@@ -1,0 +1,106 @@
+"""Names for what the cell gave none: after what it is made of, or after what is made of it.
+
+After this file the reader knows where names such as `slope_f`, `one_minus_z` and `U_T` in a derived program come from.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from .plan import Part
+from .trace import Node
+
+if TYPE_CHECKING:
+    from .emit import Source
+
+LONGEST = 16
+NOUNS = {
+    "add": "total",
+    "sum": "total",
+    "subtract": "difference",
+    "multiply": "product",
+    "divide": "ratio",
+    "matmul": "product",
+}
+SIGNS = {"add": "plus", "subtract": "minus", "multiply": "times", "divide": "over"}
+QUESTIONS = {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "isfinite"}
+
+
+def hint(source: Source, node: Node) -> str:
+    """A name that says what a value is; `Source.fresh` makes it unique."""
+    if node.name:
+        return node.name
+    names = [name for a in node.args if (name := _word(source, a))]
+    reader = _named_reader(source, node)
+    if node.op == "transpose" and names:
+        return f"{names[0]}_T"
+    if node.op == "multiply" and names[-1:] == ["scale"]:
+        return f"{hint(source, node.args[0]).removesuffix('_T')}_scaled"
+    if node.op == "getitem" and names:
+        name = f"{names[0]}_{reader.removeprefix('z_')}"
+        return name if reader and name != reader else f"{names[0]}_part"
+    if node.op == "add" and len(names) == 2 and names[0].partition("_")[0] == names[1].partition("_")[0]:
+        return names[0].partition("_")[0]
+    if node.op == "concatenate":
+        names = [(a if a.name or not a.args else a.args[0]).name for a in node.args]
+        alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+        stem = "".join(letters[0] for letters in alike).strip("_")
+        return (
+            stem if len(stem) > 1 else ("delta" if source.plan.part[node] is Part.BACKWARD else "joined")
+        ) + _multiplied(source, node)
+    part = source.plan.part[node]
+    if part is Part.BETWEEN and node in source.plan.stepped and reader.startswith("d"):
+        of = reader.removeprefix("d").removeprefix("_").removeprefix("z").removeprefix("_")
+        return ("mask" if node.dtype == bool else "slope") + (of and f"_{of}")
+    if part is Part.BEFORE and reader:
+        return f"{reader}_x"
+    return "delta" if part in (Part.BACKWARD, Part.AFTER) else _described(source, node)
+
+
+def _described(source: Source, node: Node) -> str:
+    """A value in words, such as one_minus_z or tanh_h, or what kind of value it is if these are too many."""
+    op = node.op
+    if op in QUESTIONS:
+        return "mask"
+    words = [_word(source, a) for a in node.args]
+    if all(words) and op in ("multiply", "matmul") and len("".join(words)) < 5 and "".join(words).isalpha():
+        text = "".join(words)
+    elif all(words) and len(words) == 2 and op in SIGNS:
+        text = f"{words[0]}_{SIGNS[op]}_{words[1]}"
+    elif all(words) and len(words) == 1:
+        text = {"square": f"{words[0]}_squared", "negative": f"minus_{words[0]}"}.get(op, f"{op}_{words[0]}")
+    else:
+        text = ""
+    return text if text and len(text) <= LONGEST else NOUNS.get(op, op)
+
+
+def _word(source: Source, node: Node) -> str:
+    """An operand in one word, or ""."""
+    if node.op == "number":
+        return {1: "one", 2: "two"}.get(node.value, "")
+    if node.op == "transpose" and not _called(source, node):
+        (node,) = node.args
+    return _called(source, node) or (_described(source, node) if node.op in ("square", "negative") else "")
+
+
+def _multiplied(source: Source, node: Node) -> str:
+    """For a weight, _x or whatever else is multiplied with it."""
+    while len(source.users[node]) == 1 and source.users[node][0].op in ("transpose", "multiply"):
+        (node,) = source.users[node]
+    (reader, *_) = [*source.users[node], node]
+    return f"_{hint(source, reader.args[0])}" if reader.op == "matmul" and reader.args[1] is node else ""
+
+
+def _called(source: Source, node: Node) -> str:
+    place = source.places[node].name if node in source.places else ""
+    return node.name or ("" if place.startswith("buffer") else place)
+
+
+def _named_reader(source: Source, node: Node) -> str:
+    """The name of what a nameless value goes into, by way of nameless ones."""
+    while len(source.users[node]) == 1 and node.op != "total":
+        (node,) = source.users[node]
+        if node.name:
+            return node.name
+    return ""
