@@ -16,12 +16,8 @@ if TYPE_CHECKING:
 
 LONGEST = 16
 NOUNS = {
-    "add": "total",
-    "sum": "total",
-    "subtract": "difference",
-    "multiply": "product",
-    "divide": "ratio",
-    "matmul": "product",
+    **{"add": "total", "sum": "total", "subtract": "difference", "multiply": "product", "matmul": "product"},
+    **{"divide": "ratio", "where": "chosen", "clip": "clipped", "scatter": "scattered", "getitem": "part"},
 }
 SIGNS = {"add": "plus", "subtract": "minus", "multiply": "times", "divide": "over"}
 QUESTIONS = {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "isfinite"}
@@ -46,9 +42,9 @@ def hint(source: Source, node: Node) -> str:
         names = [(a if a.name or not a.args else a.args[0]).name for a in node.args]
         alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
         stem = "".join(letters[0] for letters in alike).strip("_")
-        return (
-            stem if len(stem) > 1 else ("delta" if source.plan.part[node] is Part.BACKWARD else "joined")
-        ) + _multiplied(source, node)
+        if source.plan.part[node] in (Part.BACKWARD, Part.AFTER):
+            return "delta" if stem in ("", "d") else stem
+        return (stem or "joined") + _multiplied(source, node)
     part = source.plan.part[node]
     if part is Part.BETWEEN and node in source.plan.stepped and reader.startswith("d"):
         of = reader.removeprefix("d").removeprefix("_").removeprefix("z").removeprefix("_")

@@ -254,7 +254,8 @@ def _give_names(step: Step, nodes: list[Node]) -> None:
     roots = [s.root.name if s.root.op in OPS else "" for s in step.states]
     for i, (state, name) in enumerate(zip(step.states, roots, strict=True)):
         unique = name if roots.count(name) == 1 else ""
-        state.name = state.leaf.name = claim(unique or state.leaf.name or ("h" if i == 0 else f"s{i}"))
+        given = unique or state.leaf.name  # "state" is what the argument of any cell is called
+        state.name = state.leaf.name = claim(given if given not in ("", "state") else f"s{i}" if i else "h")
         if state.root.op in OPS and state.root is not state.leaf:
             state.root.name = state.name
     named = {s.root for s in step.states}

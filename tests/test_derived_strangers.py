@@ -1,0 +1,185 @@
+"""Derived BPTT on cells that people write by hand: the engine's gradients, and a source that reads well."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from derived_cells import LOSSES, assert_equal, by_engine
+
+import tinygrad_rnn as tg
+
+
+def cross_entropy(outputs):
+    return -tg.mean(tg.log_softmax(outputs)[..., 0])
+
+
+class Cell:
+    """A step as a function, and its parameters as shapes by name; the sizes are letters of the shape."""
+
+    def __init__(self, step, shapes, inputs=3, hidden=4, states=1, dtype="f8"):
+        rng = np.random.default_rng(0)
+        self.step, self.hidden, self.states, self.dtype = step, hidden, states, np.dtype(dtype)
+        for name, letters in shapes.items():
+            shape = [
+                {"I": inputs, "H": hidden, "2": 2 * hidden, "4": 4 * hidden, "J": inputs + hidden}[x] for x in letters
+            ]
+            setattr(self, name, tg.Tensor(rng.normal(size=shape).astype(dtype) / 2, requires_grad=True))
+
+    def parameters(self):
+        return {name: value for name, value in vars(self).items() if isinstance(value, tg.Tensor)}
+
+    def initial_state(self, batch):
+        shape = (self.hidden,) if batch is None else (batch, self.hidden)
+        first = tuple(tg.Tensor(np.zeros(shape, self.dtype)) for _ in range(self.states))
+        return first if self.states > 1 else first[0]
+
+    def __call__(self, x, state):
+        return self.step(self, x, *(state if self.states > 1 else (state,)))
+
+
+def gru(cell, x, h):
+    r = tg.sigmoid(x @ cell.W_r.T + h @ cell.U_r.T + cell.b_r)
+    z = tg.sigmoid(x @ cell.W_z.T + h @ cell.U_z.T + cell.b_z)
+    n = tg.tanh(x @ cell.W_n.T + (r * h) @ cell.U_n.T)
+    return (1 - z) * n + z * h
+
+
+def normed(v):
+    centred = v - tg.mean(v, -1, keepdims=True)
+    return centred / tg.sqrt(tg.var(v, -1, keepdims=True) + 1e-5)
+
+
+def layer_norm(cell, x, h, c):
+    z = normed(x @ cell.W.T + h @ cell.U.T) * cell.gain + cell.b
+    i, f, g, o = tg.split(z, 4, axis=-1)
+    c = tg.sigmoid(f) * c + tg.sigmoid(i) * tg.tanh(g)
+    return tg.sigmoid(o) * tg.tanh(normed(c)), c
+
+
+def peephole(cell, x, h, c):
+    i, f, g, o = tg.split(x @ cell.W.T + h @ cell.U.T + cell.b, 4, axis=-1)
+    c = tg.sigmoid(f + cell.p * c) * c + tg.sigmoid(i + cell.p * c) * tg.tanh(g)
+    return tg.sigmoid(o + cell.p * c) * tg.tanh(c), c
+
+
+def highway(cell, x, h):
+    for k, (R, b) in enumerate([(cell.R, cell.b), (cell.S, cell.b)]):
+        z = h @ R.T + b + (0 if k else x @ cell.W.T)
+        s, t = tg.tanh(z[..., : cell.hidden]), tg.sigmoid(z[..., cell.hidden :])
+        h = s * t + h * (1 - t)
+    return h
+
+
+def update_gate(cell, x, h):
+    g, c = tg.split(tg.concatenate([x, h], -1) @ cell.W + cell.b, 2, axis=-1)
+    g = tg.sigmoid(g + 1.0)
+    return g * h + (1 - g) * tg.tanh(c)
+
+
+def attention(cell, x, h):
+    q = x @ cell.W.T + h @ cell.U.T
+    weights = tg.softmax(q @ cell.M.T / np.sqrt(4))
+    return tg.tanh(q + weights @ cell.V)
+
+
+def einsums(cell, x, h):
+    both = tg.einsum("...i,hi->...h", x, cell.W) + tg.einsum("...j,jh->...h", h, cell.U)
+    return tg.tanh(both + tg.einsum("...i,ji,...j->...j", x, cell.W, h))
+
+
+def three(cell, x, h, c, m):
+    keep = tg.sigmoid(cell.decay)
+    c = keep * c + (1 - keep) * h
+    m = tg.maximum(m * 0.9, abs(c))
+    return tg.tanh(x @ cell.W.T + h @ cell.U.T + c / (1 + m)), c, m
+
+
+STRANGERS = {
+    "GRU": (gru, {**{f"{w}_{g}": s for g in "rzn" for w, s in (("W", "HI"), ("U", "HH"))}, "b_r": "H", "b_z": "H"}, 1),
+    "layer norm": (layer_norm, {"W": "4I", "U": "4H", "gain": "4", "b": "4"}, 2),
+    "peephole": (peephole, {"W": "4I", "U": "4H", "b": "4", "p": "H"}, 2),
+    "highway": (highway, {"W": "2I", "R": "2H", "S": "2H", "b": "2"}, 1),
+    "update gate": (update_gate, {"W": "J2", "b": "2"}, 1),
+    "attention": (attention, {"M": "JH", "V": "JH", "W": "HI", "U": "HH"}, 1),
+    "einsum": (einsums, {"W": "HI", "U": "HH"}, 1),
+    "three states": (three, {"W": "HI", "U": "HH", "decay": "H"}, 3),
+    "scalars": (lambda c, x, h: c.a * tg.sin(h) + c.b * (x @ c.W.T), {"a": "", "b": "", "W": "HI"}, 1),
+    "skip": (lambda c, x, h: h + 0.1 * tg.tanh(h @ c.U + x @ c.W.T), {"W": "HI", "U": "HH"}, 1),
+    "powers": (lambda c, x, h: h / (1 + abs(h)) ** 1.5 + (x @ c.W) ** 3, {"W": "IH"}, 1),
+}
+
+
+def derived(name, loss, inputs=3, hidden=4, batch=2, steps=3, dtype="f8"):
+    step, shapes, states = STRANGERS[name]
+    cell = Cell(step, shapes, inputs, hidden, states, dtype)
+    x = np.random.default_rng(1).normal(size=(steps, *(() if batch is None else (batch,)), inputs)).astype(dtype)
+    return cell, tg.derive_bptt(cell, loss, (tg.Tensor(x, requires_grad=True), cell.initial_state(batch)))
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_gradients_are_the_engines_at_odd_sizes(name):
+    sizes = [(3, 4, 2, 3, "f8"), (1, 1, None, 1, "f8"), (2, 5, 1, 4, "f4")]
+    for (inputs, hidden, batch, steps, dtype), loss in zip(
+        sizes, (cross_entropy, *list(LOSSES.values())[:2]), strict=True
+    ):
+        if name == "attention" and dtype == "f4":
+            continue  # a float64 scalar of NumPy makes it float64: refused, as the next test says
+        cell, program = derived(name, loss, inputs, hidden, batch, steps, dtype)
+        rng, state = np.random.default_rng(2), cell.initial_state(batch)
+        first = [rng.normal(size=s.shape).astype(dtype) for s in (state if isinstance(state, tuple) else (state,))]
+        start = tuple(first) if isinstance(state, tuple) else first[0]
+        x = rng.normal(size=(5, *program._step.x.shape)).astype(dtype)
+        assert_equal(program(x, start, cell.parameters()), by_engine(cell, loss, x, start), dtype)
+
+
+def test_a_dtype_that_widens_is_refused_where_it_does():
+    with pytest.raises(tg.bptt.TraceError, match=r"float64.* from float32") as caught:
+        derived("attention", cross_entropy, dtype="f4")
+    place = re.search(r"test_derived_strangers.py:(\d+): ", str(caught.value))
+    assert "np.sqrt(4)" in Path(__file__).read_text(encoding="utf-8").splitlines()[int(place[1]) - 1]
+
+
+def parts(program):
+    """The lines before, in and after both loops."""
+    lines = program.source.partition("T = len(x)\n")[2].splitlines()
+    forward, backward = (i for i, line in enumerate(lines) if line.startswith("    for t in "))
+    loss = lines.index("    # Loss")
+    after = lines.index("    # Gradients")
+    return [line.partition("  # ")[0] for line in lines[forward:loss]], [
+        line.partition("  # ")[0] for line in lines[backward:after]
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, products, names",
+    [
+        ("GRU", (2, 2), {"rh", "one_minus_z", "slope_n", "dz_r", "dz_z", "dz_n", "U"}),
+        ("highway", (2, 2), {"s", "t_2", "z_2", "dz"}),
+        ("update gate", (1, 1), {"g", "tanh_c", "slope_c"}),
+        ("einsum", (1, 1), {"z", "slope", "U_T"}),
+        ("skip", (1, 1), {"z", "tanh_z", "dz", "slope"}),
+    ],
+)
+def test_few_products_no_copies_and_the_names_of_the_cell(name, products, names):
+    _, program = derived(name, lambda outputs: tg.sum(outputs[-1]))
+    loops = parts(program)
+    assert tuple("".join(loop).count("np.dot(") for loop in loops) == products, program.source
+    code = "\n".join([*loops[0], *loops[1]])
+    assert "scatter" not in code and "broadcast_to" not in code and "concatenate" not in code
+    assert not re.search(r"^ +(\w|\[|\]|:|,| )+ = \w+(\[[^\]]*\])?$", code, re.M), code  # no line only copies
+    assert names <= set(re.findall(r"\w+", program.source)), program.source
+
+
+def test_no_cell_needs_a_name_that_says_nothing():
+    for name in STRANGERS:
+        _, program = derived(name, cross_entropy)
+        assigned = re.findall(r"^    (\w+) = ", program.source, re.M)
+        assert not {n for n in assigned if re.fullmatch(r"(a|tmp)(_\d+)?|t\d+|\w*__\w*", n)}, program.source
+        assert " object at 0x" not in program.source
+
+
+def test_minus_signs_meet_in_differences():
+    """(1 − g) h' and g h: the slope of the gate is one product, not two and a negative."""
+    _, program = derived("update gate", lambda outputs: tg.sum(outputs[-1]))
+    assert "np.negative" not in program.source and "(h[:-1] - tanh_c) * " in program.source
