@@ -201,6 +201,26 @@ POSIX_MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "po
 POSIX_NAMES = {"fork", "forkpty", "getuid", "geteuid", "mkfifo", "uname", "SIGALRM", "SIGKILL", "setitimer", "alarm"}
 
 
+def demanded(path, seen=()):
+    """What must be installed for a test module to be imported, by way of its helpers in tests/ and docs/ext/ too."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        for name in [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else names:
+            top = name.partition(".")[0]
+            helpers = [folder / f"{top}.py" for folder in (CHECKOUT / "tests", CHECKOUT / "docs" / "ext")]
+            helper = next((h for h in helpers if h.exists()), None)
+            found |= {top} if helper is None else set() if helper in seen else demanded(helper, (*seen, path))
+    return found - sys.stdlib_module_names
+
+
+def test_tests_can_be_collected_with_the_extra_test_alone():
+    allowed = {"tinygrad_rnn", "numpy", "graphviz", "tqdm", "hypothesis", "pytest", "mutation", "adapters"}
+    wrong = {path.name: more for path in (CHECKOUT / "tests").glob("*.py") if (more := demanded(path) - allowed)}
+    assert wrong == {}
+    assert "docutils" in demanded(CHECKOUT / "docs" / "ext" / "gallery.py")  # which nobody may import at the top
+
+
 def posix_only(source):
     wrong = []
     for node in ast.walk(ast.parse(source)):

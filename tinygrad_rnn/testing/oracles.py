@@ -41,7 +41,9 @@ class Estimate:
     kink: bool = False
 
 
-def slope(line: Callable[[float], Array], seed: Array, step: float, floor: float = 0.0) -> Estimate:
+def slope(
+    line: Callable[[float], Array], seed: Array, step: float, floor: float = 0.0, here: Array | None = None
+) -> Estimate:
     """d <seed, line(t)> / dt at t = 0 by central differences with two Richardson steps.
 
     Parameters
@@ -54,8 +56,10 @@ def slope(line: Callable[[float], Array], seed: Array, step: float, floor: float
         Largest distance from 0; half and a quarter of it are used too.
     floor : float
         Differences between the one-sided slopes below this are noise, not a kink.
+    here : array, optional
+        The vector at t = 0, if it is known: the same for every direction.
     """
-    here = line(0.0)
+    here = line(0.0) if here is None else here
     central, gap = [], []
     for h in (step, step / 2, step / 4):
         # Differencing before weighting: elements that do not move cancel exactly.
@@ -71,7 +75,12 @@ def slope(line: Callable[[float], Array], seed: Array, step: float, floor: float
 
 
 def settled_slope(
-    line: Callable[[float], Array], seed: Array, steps: Sequence[float], rtol: float, atol: float
+    line: Callable[[float], Array],
+    seed: Array,
+    steps: Sequence[float],
+    rtol: float,
+    atol: float,
+    here: Array | None = None,
 ) -> Estimate:
     """The first `slope` that is precise enough and has no kink, over ever smaller steps; else the most precise one.
 
@@ -80,7 +89,7 @@ def settled_slope(
     best: Estimate | None = None
     with np.errstate(all="ignore"):  # a step may leave the domain; then the next one is tried
         for step in steps:
-            estimate = slope(line, seed, step, atol)
+            estimate = slope(line, seed, step, atol, here)
             if settled(estimate, rtol, atol):
                 return estimate
             if best is None or not np.isfinite(best.error) or estimate.error < best.error:
@@ -118,12 +127,14 @@ def numeric_derivatives(
 ) -> list[Estimate]:
     """Partial derivatives of <seed, values> with respect to some elements of one input, one at a time."""
     estimates = []
+    with np.errstate(all="ignore"):
+        here = values(arrays)
     for element in elements:
         line = shifted(arrays, which, unit(arrays[which], element))
         scale = max(1.0, abs(float(arrays[which][element])))
         steps = [h * scale for h in STEPS]
         # 0.1: the estimate must be clearly more precise than the comparison it is made for.
-        estimates.append(settled_slope(lambda t, at=line: values(at(t)), seed, steps, 0.1 * rtol, 0.1 * atol))  # type: ignore[misc]
+        estimates.append(settled_slope(lambda t, at=line: values(at(t)), seed, steps, 0.1 * rtol, 0.1 * atol, here))  # type: ignore[misc]
     return estimates
 
 
