@@ -37,6 +37,7 @@ outputs, _ = tg.unroll(cell, x, state)
 loss(outputs, target).backward()
 worst = max(np.abs(gradients[name] - p.grad.data).max() for name, p in cell.parameters().items())
 print(f"largest difference from the engine's gradients: {worst:.1e}")
+tg.draw(loss(outputs, target), "derived_bptt.svg", level="step", fold=2, title="What the program computes")
 
 # Plain gradient descent with momentum; the program takes the parameters as they are now.
 velocity = {name: np.zeros(p.shape) for name, p in cell.parameters().items()}
@@ -50,4 +51,4 @@ for _step in range(400):
         p.data = p.data + velocity[name]
 print(f"loss from {np.mean(losses[:50]):.2f} to {np.mean(losses[-50:]):.2f}, {time.perf_counter() - start:.1f} s")
 
-write_whole("derived_lstm.html", program._repr_html_().encode())
+write_whole("derived_bptt.html", program._repr_html_().encode())

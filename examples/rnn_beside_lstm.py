@@ -29,6 +29,7 @@ tg.draw(
     graphs,
     "rnn_beside_lstm.svg",
     level="step",
+    fold=1,
     title="How much gradient arrives at an earlier step?",
     subtitle=f"flow of the Nile, H = {HIDDEN}, seed {SEED}, weights U(−1/√H, 1/√H); opened: forget bias 5, input −3",
 )

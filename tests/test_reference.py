@@ -16,7 +16,7 @@ import tinygrad_rnn as tg
 PAGES = sorted((Path(__file__).resolve().parent.parent / "docs" / "api").glob("*.md"))
 PUBLIC = ["", ".nn", ".train", ".testing", ".testing.strategies", ".diagnose", ".bptt", ".draw", ".graph", ".data"]
 ENTRY = re.compile(
-    r"^(?:\.\. auto(?:class|function|exception|data):: (tinygrad_rnn[\w.]+)|```\{function\} (\w+))$", re.MULTILINE
+    r"^(?:\.\. auto(?:class|function|exception|data):: (tinygrad_rnn[\w.]+)|```\{differentiable\} (\w+))$", re.MULTILINE
 )
 
 
@@ -96,7 +96,7 @@ def test_missing_example_is_noticed():
     assert not has_example("tinygrad_rnn.vjp", "\n```python\n>>> tg.jvp(f, 1.0)\n```\n")
 
 
-SHOWN = {f"tinygrad_rnn.{name}" for name in re.findall(r"^```\{function\} (\w+)$", FUNCTIONS, re.MULTILINE)}
+SHOWN = {f"tinygrad_rnn.{name}" for name in re.findall(r"^```\{differentiable\} (\w+)$", FUNCTIONS, re.MULTILINE)}
 
 
 def raises(function):

@@ -1,4 +1,4 @@
-"""Check a built site: every internal link leads somewhere, every picture has a text, nothing comes from elsewhere.
+"""Check a built site: every internal link leads somewhere, every picture and entry has a text, nothing comes from elsewhere.
 
 After this file the reader knows what a page must do before it is published: ``python docs/ext/check_site.py
 docs/_build/html``. Links to other sites are listed by nobody's clock, so they are not followed.
@@ -6,11 +6,13 @@ docs/_build/html``. Links to other sites are listed by nobody's clock, so they a
 
 from __future__ import annotations
 
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+EMPTY = re.compile(r'<dt class="sig [^>]*id="([^"]+)"(?:(?!</dt>).)*</dt>\s*<dd>\s*</dd>', re.DOTALL)
 GENERATED = {"search.html", "genindex.html", "py-modindex.html"}
 
 
@@ -51,6 +53,7 @@ def faults(site: Path) -> list[str]:
         found += [f"{where}: loads {source}" for source in page.loaded if urlsplit(source).netloc]
         found += [f"{where}: no text for the picture {source}" for source, alt in page.pictures if len(alt.split()) < 2]
         found += [] if page.viewport else [f"{where}: not made for a phone"]
+        found += [f"{where}: no text for {name}" for name in EMPTY.findall(path.read_text(encoding="utf-8"))]
         for link in [*page.links, *page.loaded]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:

@@ -29,13 +29,14 @@ VALUE = re.compile(r"\{value\}`([^`]+)`")
 LIGHT_TO_DARK = {
     "#ffffff": "#131416",  # the page's own background
     "#1f2328": "#e6edf3",
+    "#000000": "#e6edf3",  # arrows
     "#d0d7de": "#3a424c",
     "#0072b2": "#56b4e9",
 }
 """What a chart's colours become on a dark page; the others are legible on both."""
 
 STYLE = {
-    "figure.figsize": (6.4, 3.6),
+    "figure.figsize": (5.2, 3.6),
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
     "figure.facecolor": "#ffffff",

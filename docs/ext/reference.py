@@ -74,7 +74,7 @@ def formulas(name: str) -> list[str]:
     return [formula(op, k, arrays, result, static).partition(", Σ over")[0] for k in range(len(op.rules))]
 
 
-class Function(SphinxDirective):
+class Differentiable(SphinxDirective):
     """A function of the engine: its signature, its text, and the formula of each operand's derivative."""
 
     required_arguments = 1
@@ -97,6 +97,6 @@ def without_back_links(app: Sphinx, page: str, template: str, context: dict[str,
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive."""
-    app.add_directive("function", Function)
+    app.add_directive("differentiable", Differentiable)  # not "function": Sphinx has one, which would win
     app.connect("html-page-context", without_back_links)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

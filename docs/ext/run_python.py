@@ -88,10 +88,12 @@ class PictureOf(SphinxDirective):
         except Exception as error:
             logger.warning("alt text of %s: %s", name, error, location=self.get_location())
             return []
-        if file.suffix == ".svg" and not (dark := file.with_suffix(".dark.svg")).exists():
+        dark = file.with_suffix(".dark.svg")  # `tg.draw` has drawn it; for a chart, that of an earlier build is older
+        if file.suffix == ".svg" and not (dark.exists() and dark.stat().st_mtime_ns >= file.stat().st_mtime_ns):
             dark.write_text(darker(file.read_text(encoding="utf-8")), encoding="utf-8")
         figure = nodes.figure(classes=["picture", *(["wide"] if "wide" in self.options else [])])
-        figure += nodes.raw("", _images(self.env.docname, name, alt), format="html")
+        wide = _least_width(file) if "wide" in self.options else ""
+        figure += nodes.raw("", _images(self.env.docname, name, alt, wide), format="html")
         if self.content:
             caption = nodes.caption("", "")
             text, _ = self.state.inline_text(" ".join(self.content), self.lineno)
@@ -100,12 +102,18 @@ class PictureOf(SphinxDirective):
         return [figure]
 
 
-def _images(docname: str, name: str, alt: str) -> str:
+def _least_width(file: Path) -> str:
+    """A wide picture is not squeezed into a phone: below 0.6 of its size its labels cannot be read, so it scrolls."""
+    found = re.search(r'<svg[^>]*?\bwidth="([\d.]+)pt"', file.read_text(encoding="utf-8")[:2000])
+    return f' style="min-width: {min(46.0, float(found[1]) / 12 * 0.6):.0f}rem"' if found else ""
+
+
+def _images(docname: str, name: str, alt: str, style: str) -> str:
     place = "../" * docname.count("/") + f"_pictures/{docname}/{name}"
     quoted = escape(alt)
 
     def image(source: str, kind: str) -> str:
-        return f'<a class="{kind}" href="{source}"><img src="{source}" alt="{quoted}" loading="lazy"></a>'
+        return f'<a class="{kind}" href="{source}"><img src="{source}" alt="{quoted}"{style} loading="lazy"></a>'
 
     if not name.endswith(".svg"):
         return image(place, "both")
