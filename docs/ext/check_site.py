@@ -1,4 +1,4 @@
-"""Check a built site: every internal link leads somewhere, every picture and entry has a text, nothing comes from elsewhere.
+"""Check a built site: internal links lead somewhere, pictures and entries have a text, nothing comes from elsewhere.
 
 After this file the reader knows what a page must do before it is published: ``python docs/ext/check_site.py
 docs/_build/html``. Links to other sites are listed by nobody's clock, so they are not followed.
