@@ -19,6 +19,16 @@ def chain(factor, steps=20, dtype=np.float64):
     return tg.sum(h)
 
 
+def test_state_without_a_name_is_asked_for_with_the_remedy():
+    h = tg.Tensor(np.ones(2), requires_grad=True)
+    for t in (1, 2, 3):
+        with tg.scope(f"t={t}"):
+            h = h * 0.5
+    with pytest.raises(KeyError, match=r"no 'h' among .*#.*h\.name = 'h'"):
+        gradient_through_time(tg.sum(h))["h"]
+    assert "table" not in repr(gradient_through_time(chain(0.5))["h"])
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.1, 3.0, 1.0])
 def test_slope_and_half_life_of_a_geometric_decay(factor):
     decay = gradient_through_time(chain(factor))["h"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,7 @@ class Decay:
 
     network: str
     state: str
-    table: tuple[tuple[int, int, float], ...]
+    table: tuple[tuple[int, int, float], ...] = field(repr=False)  # as long as the sequence
     slope: float
     intercept: float
 
@@ -84,7 +84,8 @@ class GradientThroughTime:
             if (decay.network, decay.state) == (network, state):
                 return decay
         known = ", ".join(repr((d.network, d.state) if d.network else d.state) for d in self.decays)
-        raise KeyError(f"no {key!r} among {known}")
+        remedy = "; where a cell gives its state no name, that of the operation stands: h.name = 'h'" * ("#" in known)
+        raise KeyError(f"no {key!r} among {known}{remedy}")
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw log10 of the norms against the lag, with the fitted lines; needs ``tinygrad-rnn[plot]``."""
