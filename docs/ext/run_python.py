@@ -8,6 +8,7 @@ light and a dark version, with a text for those who cannot see it.
 from __future__ import annotations
 
 import re
+from functools import wraps
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -123,6 +124,7 @@ def _images(docname: str, name: str, alt: str, style: str) -> str:
 def draw_twice(plain: Any) -> Any:
     """A `tg.draw` that also draws the dark version of what a page saves as SVG."""
 
+    @wraps(plain)  # the reference shows its text
     def draw(graph: Any, path: Any = None, **options: Any) -> Any:
         picture = plain(graph, path, **options)
         if path is not None and str(path).endswith(".svg") and "theme" not in options:
