@@ -239,7 +239,7 @@ def thrice(x):
 
 def drops_uses():
     """Right for one use of the operand, and for several only the last counts."""
-    return Gathered(lambda g, y, x: g * np.cos(x), lambda parts, x: parts[-1])
+    return Gathered(lambda g, y, x: g * np.cos(x), lambda uses: uses[-1][0][0] * np.cos(uses[-1][0][2]))
 
 
 def twice_if_stretched(a, b):

@@ -25,8 +25,10 @@ Function = Callable[..., Any]
 
 _by_age = attrgetter("_serial")
 
-MOST_GATHERED = 2**17
-"""How many numbers the sweep gathers for an operand before it adds them up: what fits a cache, or as many as it has."""
+MOST_GATHERED = 2**14
+"""How many numbers the sweep gathers for an operand before it adds them up: some hundred rows, or as many as it has.
+
+More make a matrix product no faster and keep memory."""
 
 
 class _Freed:
@@ -90,7 +92,7 @@ def pullback(
     on_path: set[Tensor | None] = set(order) if wanted is None else _on_path(order, keep)
     gather = through is None and not create_graph
     cotangents: dict[Any, Any] = dict(seeds)
-    # Parts of contributions that are not computed yet, by how to total them.
+    # Uses whose contributions are not computed yet, by how to total them.
     gathered: dict[Any, dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
     while order:  # newest first; popped, so that memory falls as the sweep goes
         node = order.pop()
@@ -98,20 +100,23 @@ def pullback(
             continue
         if node in gathered:
             _settle(node, gathered.pop(node), cotangents)
-        op, arrays, static = node._op, node._arrays, node._static
+        op = node._op
         if op is None:
             continue
+        arrays, static = node._arrays, node._static
         g = cotangents[node] if node in keep else cotangents.pop(node)
         inputs = (g, node, *_as_recorded(node)) if create_graph else (g, node._data, *arrays)
+        rules = op.rules
         for i, operand in enumerate(node._operands):
             if operand not in on_path:
                 continue
-            rule, array = op.rules[i], arrays[i]
+            rule, array = rules[i], arrays[i]
             try:
                 if gather and type(rule) is Gathered:
-                    parts = gathered[operand][rule.total]
-                    parts.append(rule.parts(*inputs, **static))
-                    if len(parts) * g.size > MOST_GATHERED and len(parts) * g.size > array.size:
+                    uses = gathered[operand][rule.total]
+                    uses.append((inputs, static))
+                    many = len(uses) * g.size
+                    if many > MOST_GATHERED and many > array.size:
                         _settle(operand, gathered.pop(operand), cotangents)
                     continue
                 contribution = rule(*inputs, **static) if static else rule(*inputs)
@@ -150,9 +155,9 @@ def _fit(contribution: Any, array: Any) -> Any:
 
 
 def _settle(tensor: Any, gathered: dict[Any, list[Any]], cotangents: dict[Tensor, Any]) -> None:
-    """Compute the contributions whose parts were only gathered, and add them."""
-    for total, parts in gathered.items():
-        contribution = _fit(total(parts, tensor._data), tensor._data)
+    """Compute the contributions of uses that were only gathered, and add them."""
+    for total, uses in gathered.items():
+        contribution = _fit(total(uses), tensor._data)
         known = cotangents.get(tensor)
         cotangents[tensor] = contribution if known is None else known + contribution
 

@@ -38,6 +38,8 @@ def _axes(x: Any, axis: Any) -> tuple[int, ...]:
 
 def _axis(x: Any, axis: int, extra: int = 0) -> int:
     """One axis, counted from the front, of an array to which `extra` axes are added."""
+    if type(axis) is int and 0 <= axis < x.ndim + extra:
+        return axis
     return _axes(np.broadcast_to(0, (1,) * (x.ndim + extra)) if extra else x, axis)[0]
 
 

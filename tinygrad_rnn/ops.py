@@ -17,6 +17,10 @@ import numpy as np
 from .primitive import Gathered, primitive
 from .tensor import raw
 
+# As arrays without axes: beside one, NumPy needs a third of the time that it needs beside a number of Python's. Of the
+# narrower dtype, so that they widen nothing.
+ZERO, ONE, LARGE = (np.array(number, np.float32) for number in (0.0, 1.0, 88.0))
+
 # -- Helpers that several rules share --------------------------------------------------------------------------------
 
 
@@ -39,8 +43,8 @@ def _is_extreme(x: Any, y: Any, axis: tuple[int, ...]) -> Any:
 def _sigmoid(x: Any) -> Any:
     # e / (1 + e) keeps its digits in the lower tail, where 1 - something would lose them. From 37 on it is 1 in
     # float64, so that the limit changes nothing but the overflow of exp.
-    e = np.exp(np.minimum(x, 88.0))
-    return e / (1.0 + e)
+    e = np.exp(np.minimum(x, LARGE))
+    return e / (ONE + e)
 
 
 def _logsumexp(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -105,48 +109,40 @@ def _rows(x: Any) -> Any:
     return x if x.ndim == 2 else np.reshape(x, (int(np.prod(x.shape[:-1])), x.shape[-1]))
 
 
-def _outer(pairs: Any, W: Any) -> Any:
-    """Σ gᵀ x over the rows of all uses: the gradient of a weight W in x Wᵀ."""
-    if len(pairs) == 1:
-        ((g, x),) = pairs
-        return np.transpose(_rows(g)) @ _rows(x)
-    return np.concatenate([_rows(g) for g, _ in pairs]).T.dot(np.concatenate([_rows(x) for _, x in pairs]))
+def _outer(g: Any, x: Any) -> Any:
+    """Σ gᵀ x over the rows: the gradient of a weight W in x Wᵀ."""
+    return matmul(_rows(g).T, _rows(x))
 
 
-def _sum_rows(cotangents: Any, b: Any) -> Any:
-    """Σ g over the rows of all uses: the gradient of a bias."""
-    if len(cotangents) == 1:
-        return cotangents[0]  # the sweep sums it
-    return np.add.reduce(np.concatenate([_rows(g) for g in cotangents]))
+def _all_rows(uses: Any, k: int) -> Any:
+    """The rows of one of (g, y, *operands) in all uses."""
+    rows = [_rows(inputs[k]) for inputs, _ in uses]
+    return np.concatenate(rows) if len(rows) > 1 else rows[0]
 
 
-def _in_place(picks: Any, x: Any) -> Any:
+def _in_place(uses: Any) -> Any:
     """Each cotangent added at its index, among zeros: the gradient of what was indexed."""
-    if len(picks) == 1:
-        return scatter(picks[0][0], index=picks[0][1], shape=x.shape)
-    if x.ndim and (tiles := _tiles(picks, x.shape[-1])):
-        return np.concatenate(tiles, axis=-1)
+    x = uses[0][0][2]
+    if _are_tiles([static["index"] for _, static in uses], x):
+        return np.concatenate([inputs[0] for inputs, _ in uses[::-1]], axis=-1)
     out = np.zeros(x.shape, x.dtype)
-    for g, index in picks:
-        if is_basic(index):
-            out[index] += g
+    for (g, *_), static in uses:
+        if is_basic(static["index"]):
+            out[static["index"]] += g
         else:
-            np.add.at(out, index, g)
+            np.add.at(out, static["index"], g)
     return out
 
 
-def _tiles(picks: Any, size: int) -> list[Any] | None:
-    """The cotangents in order, if the indices cut the last axis into slices without gap or overlap, as gates do."""
-    end, tiles = 0, []
+def _are_tiles(indices: list[Any], x: Any) -> bool:
+    """Whether the indices, from last to first, cut the last axis into equal parts, as the gates of a cell do."""
     try:
-        for g, index in sorted(picks, key=lambda pick: pick[1][1].start):
-            start, end = end, end + g.shape[-1]
-            if index != (..., slice(start, end)):
-                return None
-            tiles.append(g)
-    except (AttributeError, IndexError, TypeError, ValueError):  # indices of another kind
-        return None
-    return tiles if end == size else None
+        lead, parts = indices[0][0], len(indices)
+        width, rest = divmod(x.shape[-1], parts)
+        tiles = [(lead, slice(k * width, (k + 1) * width)) for k in range(parts - 1, -1, -1)]
+        return not rest and indices == tiles and (lead is Ellipsis or (x.ndim == 2 and lead == slice(None)))
+    except (IndexError, ValueError):  # no axis, or arrays among the indices
+        return False
 
 
 def _scatter(g: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
@@ -219,10 +215,10 @@ sqrt     = primitive("sqrt",     np.sqrt,          lambda g, y, x: g / (2 * y), 
 square   = primitive("square",   np.square,        lambda g, y, x: 2 * g * x, symbol="x²")
 sin      = primitive("sin",      np.sin,           lambda g, y, x: g * np.cos(x))
 cos      = primitive("cos",      np.cos,           lambda g, y, x: -g * np.sin(x))
-tanh     = primitive("tanh",     np.tanh,          lambda g, y, x: g * (1 - y * y))
-sigmoid  = primitive("sigmoid",  _sigmoid,         lambda g, y, x: g * (y * (1 - y)), symbol="σ")
+tanh     = primitive("tanh",     np.tanh,          lambda g, y, x: g * (ONE - y * y))
+sigmoid  = primitive("sigmoid",  _sigmoid,         lambda g, y, x: g * (y * (ONE - y)), symbol="σ")
 softplus = primitive("softplus", lambda x: np.logaddexp(0.0, x), lambda g, y, x: g * sigmoid(x))
-relu     = primitive("relu",     lambda x: np.maximum(x, 0.0),   lambda g, y, x: np.where(x > 0, g, 0.0))
+relu     = primitive("relu",     lambda x: np.maximum(x, ZERO),  lambda g, y, x: np.where(x > ZERO, g, ZERO))
 abs      = primitive("abs",      operator.abs,     lambda g, y, x: np.where(x > 0, g, np.where(x < 0, -g, 0.0)))
 leaky_relu = primitive("leaky_relu", lambda x, *, slope: np.where(x > 0, x, slope * x),
     lambda g, y, x, *, slope: np.where(x > 0, g, slope * g))
@@ -267,16 +263,16 @@ broadcast_to = primitive("broadcast_to", lambda x, *, shape: np.broadcast_to(x, 
 cast     = primitive("cast",     lambda x, *, dtype: x.astype(dtype),
     lambda g, y, x, *, dtype: g,
     phrase="g in the operand's dtype")
-getitem  = primitive("getitem",  lambda x, *, index: x[index],
-    Gathered(lambda g, y, x, *, index: (g, index), _in_place),
-    symbol="[ ]", phrase="g in its place among zeros")
 scatter  = primitive("scatter",  _scatter,
     lambda g, y, x, *, index, shape: g[index],
     phrase="g picked from its place")
+getitem  = primitive("getitem",  lambda x, *, index: x[index],
+    Gathered(lambda g, y, x, *, index: scatter(g, index=index, shape=x.shape), _in_place),
+    symbol="[ ]", phrase="g in its place among zeros")
 concatenate = primitive("concatenate", lambda *xs, axis: np.concatenate(xs, axis=axis),
     lambda g, y, *xs, which, axis: _slice_of(g, xs, which, axis),
     nary=True, phrase="this operand's part of g")
-stack    = primitive("stack",    lambda *xs, axis: np.stack(xs, axis=axis),
+stack    = primitive("stack",    lambda *xs, axis: np.stack(xs, axis) if axis else np.array(xs),
     lambda g, y, *xs, which, axis: g[(slice(None),) * axis + (which,)],
     nary=True, phrase="this operand's part of g")
 
@@ -287,13 +283,13 @@ einsum   = primitive("einsum",   lambda *xs, subscripts: np.einsum(subscripts, *
 # What a recurrent cell computes is one node: x Wᵀ + b, and x Wᵀ + b + h Uᵀ + d.
 linear   = primitive("linear",   _linear_forward,
     lambda g, y, x, W, b: matmul(g, W),
-    Gathered(lambda g, y, x, W, b: (g, x), _outer, 1),
-    Gathered(lambda g, y, x, W, b: g, _sum_rows, 2))
+    Gathered(lambda g, y, x, W, b: _outer(g, x), lambda uses: _outer(_all_rows(uses, 0), _all_rows(uses, 2))),
+    Gathered(lambda g, y, x, W, b: g, lambda uses: _all_rows(uses, 0)))
 affine   = primitive("affine",   _affine_forward,
     lambda g, y, x, W, b, h, U, d: matmul(g, W),
-    Gathered(lambda g, y, x, W, b, h, U, d: (g, x), _outer, 1),
-    Gathered(lambda g, y, x, W, b, h, U, d: g, _sum_rows, 2),
+    Gathered(lambda g, y, x, W, b, h, U, d: _outer(g, x), lambda uses: _outer(_all_rows(uses, 0), _all_rows(uses, 2))),
+    Gathered(lambda g, y, x, W, b, h, U, d: g, lambda uses: _all_rows(uses, 0)),
     lambda g, y, x, W, b, h, U, d: matmul(g, U),
-    Gathered(lambda g, y, x, W, b, h, U, d: (g, h), _outer, 4),
-    Gathered(lambda g, y, x, W, b, h, U, d: g, _sum_rows, 5))
+    Gathered(lambda g, y, x, W, b, h, U, d: _outer(g, h), lambda uses: _outer(_all_rows(uses, 0), _all_rows(uses, 5))),
+    Gathered(lambda g, y, x, W, b, h, U, d: g, lambda uses: _all_rows(uses, 0)))
 # fmt: on

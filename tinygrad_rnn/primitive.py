@@ -34,29 +34,25 @@ class Gathered:
     """A rule whose contributions over many uses of one operand are cheaper to add up than to compute one by one.
 
     The gradient of a weight that is used at every step is Σ gₜᵀ xₜ: one product of two long matrices instead of T
-    small ones. While nobody watches the edges, the sweep keeps the `parts` of each use and asks for their `total` once.
+    small ones. While nobody watches the edges, the sweep keeps the uses and asks for their total once.
 
     Parameters
     ----------
-    parts : callable
-        ``parts(g, y, *operands, **static)``: what to keep of one use.
+    rule : callable
+        The rule for one use, as any other.
     total : callable
-        ``total(parts, array) -> gradient`` for a list of parts and the operand's array; of a single part also on
-        Tensors.
-    operand : int
-        Which operand this is the rule of.
+        ``total(uses) -> contribution`` for a list of uses, each ``((g, y, *operands), static)``.
     """
 
-    __slots__ = ("__wrapped__", "operand", "parts", "total")
+    __slots__ = ("__wrapped__", "total")
 
-    def __init__(self, parts: Rule, total: Callable[[list[Any], Any], Any], operand: int = 0) -> None:
-        self.parts = self.__wrapped__ = parts  # so that its signature is the rule's
+    def __init__(self, rule: Rule, total: Callable[[list[Any]], Any]) -> None:
+        self.__wrapped__ = rule  # so that its signature is the rule's
         self.total = total
-        self.operand = operand
 
-    def __call__(self, g: Any, y: Any, *operands: Any, **static: Any) -> Any:
-        """The contribution of one use, as any other rule gives it."""
-        return self.total([self.parts(g, y, *operands, **static)], operands[self.operand])
+    def __call__(self, *inputs: Any, **static: Any) -> Any:
+        """The contribution of one use."""
+        return self.__wrapped__(*inputs, **static)
 
 
 def primitive(
@@ -129,47 +125,56 @@ def _first_line(function: Any) -> str:
     return next((line for line in lines if line.endswith(".")), "")
 
 
-# The three ways to call a primitive. They do the same; those for one and two operands do it in half the time, because a
+# The three ways to call a primitive. They do the same; those for one and two Tensors do it in half the time, because a
 # plain function with the bookkeeping written out is what Python calls fastest.
 
 
 def _any_number(forward: Callable[..., Any]) -> Callable[..., Any]:
     def call(*operands: Any, **static: Any) -> Any:
-        op = cast(Primitive, call)
-        if not op.nary and len(operands) != len(op.rules):
-            raise TypeError(f"{op.name} takes {len(op.rules)} operands, not {len(operands)}")
-        tensors: tuple[Tensor | None, ...] = operands
-        try:  # most calls have Tensors only
-            arrays = tuple([x._data for x in operands])
-            needs = True in [x._requires_grad for x in operands]
-        except AttributeError:
-            tensors = tuple([x if type(x) is Tensor else None for x in operands])
-            needs = any([x is not None and x._requires_grad for x in tensors])
-            if all([x is None for x in tensors]) or any([hasattr(x, "__primitive__") for x in operands]):
-                return _bare(op, operands, static)
-            arrays = tuple([x._data if type(x) is Tensor else lift(x) for x in operands])
-        path, recording, _ = CONTEXT.get()
-        try:
-            data = forward(*arrays, **static)
-        except Exception as error:
-            explain(error, op, arrays, path)
-            raise
-        out = constant(data if type(data) is np.ndarray else np.asarray(data))
-        if recording and needs:
-            out._op = op
-            out._operands = tensors
-            out._arrays = arrays
-            out._static = static
-            out._requires_grad = True
-        return out
+        return _record(call, forward, operands, static)
 
     return call
+
+
+def _record(op: Any, forward: Callable[..., Any], operands: tuple[Any, ...], static: dict[str, Any]) -> Any:
+    """Compute, and remember the call where an operand needs a gradient."""
+    for x in operands:
+        if type(x) is not np.ndarray:
+            break
+    else:  # arrays only, as in a rule that the sweep runs
+        return forward(*operands, **static)
+    if not op.nary and len(operands) != len(op.rules):
+        raise TypeError(f"{op.name} takes {len(op.rules)} operands, not {len(operands)}")
+    tensors: tuple[Tensor | None, ...] = operands
+    try:  # most calls have Tensors only
+        arrays = tuple([x._data for x in operands])
+        needs = True in [x._requires_grad for x in operands]
+    except AttributeError:
+        tensors = tuple([x if type(x) is Tensor else None for x in operands])
+        needs = any([x is not None and x._requires_grad for x in tensors])
+        if all([x is None for x in tensors]) or any([hasattr(x, "__primitive__") for x in operands]):
+            return _bare(op, operands, static)
+        arrays = tuple([x._data if type(x) is Tensor else lift(x) for x in operands])
+    path, recording, _ = CONTEXT.get()
+    try:
+        data = forward(*arrays, **static)
+    except Exception as error:
+        explain(error, op, arrays, path)
+        raise
+    out = constant(data if type(data) is np.ndarray else np.asarray(data))
+    if recording and needs:
+        out._op = op
+        out._operands = tensors
+        out._arrays = arrays
+        out._static = static
+        out._requires_grad = True
+    return out
 
 
 def _unary(forward: Callable[..., Any]) -> Callable[..., Any]:
     def call(x: Any, **static: Any) -> Any:
         if type(x) is not Tensor:
-            return _bare(cast(Primitive, call), (x,), static)
+            return _record(call, forward, (x,), static)
         array = x._data
         path, recording, _ = CONTEXT.get()
         try:
@@ -194,15 +199,9 @@ def _unary(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
     def call(a: Any, b: Any, **static: Any) -> Any:
-        if type(a) is Tensor and (type(b) is Tensor or not hasattr(b, "__primitive__")):
-            left = a._data
-            tensors: tuple[Tensor | None, Tensor | None] = (a, b if type(b) is Tensor else None)
-            right, other = (b._data, b._requires_grad) if type(b) is Tensor else (lift(b), False)
-            needs = a._requires_grad or other
-        elif type(b) is Tensor and not hasattr(a, "__primitive__"):
-            left, right, needs, tensors = lift(a), b._data, b._requires_grad, (None, b)
-        else:
-            return _bare(cast(Primitive, call), (a, b), static)
+        if type(a) is not Tensor or type(b) is not Tensor:
+            return _record(call, forward, (a, b), static)
+        left, right = a._data, b._data
         path, recording, _ = CONTEXT.get()
         try:
             data = forward(left, right, **static) if static else forward(left, right)
@@ -215,9 +214,9 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
         out._grad = out.name = None
         out.scope = path
         out._static = static or NO_STATIC
-        out._requires_grad = recording = recording and needs
+        out._requires_grad = recording = recording and (a._requires_grad or b._requires_grad)
         out._op = call if recording else None  # type: ignore[assignment]
-        out._operands = tensors if recording else ()
+        out._operands = (a, b) if recording else ()
         out._arrays = (left, right) if recording else ()
         return out
 
@@ -226,11 +225,6 @@ def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 def _bare(op: Primitive, operands: tuple[Any, ...], static: dict[str, Any]) -> Any:
     """What a primitive does where no operand is a Tensor: compute, and remember nothing."""
-    for x in operands:
-        if type(x) is not np.ndarray:
-            break
-    else:  # arrays only, as in a rule that the sweep runs
-        return op.forward(*operands, **static)
     for x in operands:
         if hasattr(x, "__primitive__"):  # a symbol or a tracer, which has its own idea of computing
             return x.__primitive__(op, operands, static)

@@ -110,7 +110,10 @@ def sensible(op: str, operand: int, fault: str) -> bool:
 def faulty(rule: Any, fault: Callable[[Any, Any], Any], operand: int) -> Any:
     """The rule, with a fault in what it returns."""
     if isinstance(rule, Gathered):
-        return Gathered(rule.parts, lambda parts, x: fault(rule.total(parts, x), x), rule.operand)
+        return Gathered(
+            faulty(rule.__wrapped__, fault, operand),
+            lambda uses: fault(rule.total(uses), uses[0][0][2 + operand]),
+        )
     return lambda g, y, *xs, **static: fault(rule(g, y, *xs, **static), xs[operand])
 
 
@@ -118,14 +121,17 @@ def heedless(rule: Any, operand: int) -> Any:
     """The rule, with a cotangent of ones whatever arrives."""
     ones = lambda g: np.ones(g.shape, g.dtype)  # noqa: E731
     if isinstance(rule, Gathered):
-        return Gathered(lambda g, *xs, **static: rule.parts(ones(g), *xs, **static), rule.total, rule.operand)
+        return Gathered(
+            heedless(rule.__wrapped__, operand),
+            lambda uses: rule.total([((ones(g), *xs), static) for (g, *xs), static in uses]),
+        )
     return lambda g, *xs, **static: rule(ones(g), *xs, **static)
 
 
 def constant_cotangent(rule: Any, operand: int) -> Any:
     """The rule, through whose cotangent nobody can differentiate again."""
-    if isinstance(rule, Gathered):
-        return Gathered(lambda g, *xs, **static: rule.parts(raw(g), *xs, **static), rule.total, rule.operand)
+    if isinstance(rule, Gathered):  # its total is only asked for where nobody differentiates again
+        return Gathered(constant_cotangent(rule.__wrapped__, operand), rule.total)
     return lambda g, *xs, **static: rule(raw(g), *xs, **static)
 
 
@@ -172,7 +178,7 @@ def of_results() -> Iterator[Mutant]:
 def _live(op: Any) -> list[Any]:
     """The functions of the rules, in the order in which the table writes them."""
     rules = [op.rules.rule] if isinstance(op.rules, EachOperand) else list(op.rules)
-    return [rule.parts if isinstance(rule, Gathered) else rule for rule in rules]
+    return [(rule.__wrapped__, rule.total) if isinstance(rule, Gathered) else (rule,) for rule in rules]
 
 
 def _page() -> tuple[dict[str, list[Any]], dict[str, ast.FunctionDef]]:
@@ -191,13 +197,13 @@ def _page() -> tuple[dict[str, list[Any]], dict[str, ast.FunctionDef]]:
 def of_syntax() -> Iterator[Mutant]:
     """Every fault in the syntax of a rule that the table spells out."""
     for name, written in _page()[0].items():
-        for i, (tree, live) in enumerate(zip(written, _live(OPS[name]), strict=True)):
-            if isinstance(tree, ast.Call):  # Gathered(parts, total, operand)
-                tree = tree.args[0]
-            if isinstance(tree, ast.Lambda):
-                positional = frozenset(a.arg for a in tree.args.args[1:])
-                for fault, mutated in mutations(tree, positional):
-                    yield Mutant(f"{name}.{i}: {fault}", (name,), from_tree(live, mutated))
+        for i, (tree, functions) in enumerate(zip(written, _live(OPS[name]), strict=True)):
+            trees = tree.args if isinstance(tree, ast.Call) else [tree]  # Gathered(rule, total)
+            for part, function in zip(trees, functions, strict=True):
+                if isinstance(part, ast.Lambda):
+                    positional = frozenset(a.arg for a in part.args.args[1:])
+                    for fault, mutated in mutations(part, positional):
+                        yield Mutant(f"{name}.{i}: {fault}", (name,), from_tree(function, mutated))
 
 
 def of_helpers() -> Iterator[Mutant]:

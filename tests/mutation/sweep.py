@@ -31,8 +31,8 @@ FAULTS = [
         "through(node, i, contribution)",
     ),
     (autodiff.pullback, "hook told another operand", "through(node, i, ", "through(node, 0, "),
-    (autodiff.pullback, "first rule for all", "op.rules[i], arrays[i]", "op.rules[0], arrays[i]"),
-    (autodiff.pullback, "first array for all", "op.rules[i], arrays[i]", "op.rules[i], arrays[0]"),
+    (autodiff.pullback, "first rule for all", "rules[i], arrays[i]", "rules[0], arrays[i]"),
+    (autodiff.pullback, "first array for all", "rules[i], arrays[i]", "rules[i], arrays[0]"),
     (autodiff.pullback, "shapes not fitted", "contribution.shape != array.shape or ", ""),
     (autodiff.pullback, "dtypes not fitted", " or contribution.dtype is not array.dtype", ""),
     (
@@ -43,7 +43,7 @@ FAULTS = [
     ),
     (autodiff.pullback, "seam: uses kept twice", "gathered.pop(operand), cotangents", "gathered[operand], cotangents"),
     (autodiff.pullback, "gathered uses lost", "_settle(node, gathered.pop(node), cotangents)", "gathered.pop(node)"),
-    (autodiff.pullback, "only the last use gathered", "parts.append(", "parts[:] = [None]; parts[0] = ("),
+    (autodiff.pullback, "only the last use gathered", "uses.append(", "uses[:] = [None]; uses[0] = ("),
     (autodiff.pullback, "gathered although watched", "gather = through is None and", "gather ="),
     (autodiff.pullback, "gathered although differentiable", " and not create_graph", ""),
     (
@@ -73,8 +73,8 @@ FAULTS = [
     (
         autodiff._settle,
         "totals not fitted",
-        "_fit(total(parts, tensor._data), tensor._data)",
-        "total(parts, tensor._data)",
+        "_fit(total(uses), tensor._data)",
+        "total(uses)",
     ),
     (autodiff._fit, "broadcasting not undone", "unbroadcast(contribution, array.shape)", "contribution"),
     (autodiff._fit, "cast not undone", "ops.cast(contribution, dtype=array.dtype)", "contribution"),

@@ -150,6 +150,9 @@ class Trace:
                 who = f"{value.name!r} " if value.name else ""
                 self.refuse(f"a tensor {who}that requires a gradient {self.remedy}")
             return Node("constant", value=value.numpy(), name=value.name or variable_of(value))
+        if isinstance(value, np.ndarray) and value.dtype == np.float32 and value.ndim == 0:
+            value = value.item()  # widens as little as a number of Python's: the constants of rules are such arrays
+            value = int(value) if value.is_integer() else value
         if type(value) in SCALARS:
             return Node("number", value=value)
         return Node("constant", value=as_array(value), name=variable_of(value))
