@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..ops import is_basic
-from .rewrites import joined, rebuild, remember, replace, terms_of, users_of
+from .rewrites import Known, joined, rebuild, remember, replace, terms_of, users_of, whole_sums
 from .step import Step, static_key, topological
 from .text import is_elementwise
 from .trace import Node, computed
@@ -33,10 +33,10 @@ def cut_of(index: tuple[object, ...], shape: tuple[int, ...]) -> tuple[int, int,
 def tiles(step: Step) -> None:
     """Cotangents of slices that tile one array (gates) are joined, not each put among zeros and added."""
     users = users_of(step)
-    inner = {a for n in users if n.op == "add" for a in n.args if a.op == "add" and users[a] < 2}
+    sums = whole_sums(users)
 
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
-        if old.op != "add" or old in inner:
+        if old not in sums:
             return node
         terms = [new[t] for t in terms_of(old, "add", users)]
         if not all(t.op == "scatter" and is_basic(t.static["index"]) for t in terms):
@@ -99,7 +99,8 @@ def _merge_once(step: Step) -> bool:
     """Merge all runs of adjacent slices that there are; false if there is none."""
     found: dict[object, list[Span]] = {}
     forward = set(topological(s.root for s in step.states))  # elsewhere a call is made once, not T times
-    once = {n for n in forward if not _steps(n)}
+    known = Known()
+    once = {n for n in forward if known(n) == 0}
     for node in (n for n in step.order() if n in forward and is_elementwise(n) and not n.keywords):
         cuts = [_slice(a) for a in node.args]
         spans = {cut[1:] for cut in cuts if cut}
@@ -171,11 +172,11 @@ def one_tanh(step: Step) -> None:
     for node in order:
         for arg in node.args:
             readers.setdefault(arg, []).append(node)
-    new: dict[Node, Node] = {}
+    new, known = dict[Node, Node](), Known()
     for z in order:
         gates = _gates(z, readers)
         if gates:
-            whole = _bent(z, gates)
+            whole = _bent(z, gates, known)
             new |= {gate: take(whole, a, b) for a, b, gate in gates}
     replace(step, new)
     rebuild(step, lambda node, old, made: _half_tanh(node) if node.op == "sigmoid" else node)
@@ -195,11 +196,11 @@ def _gates(z: Node, readers: dict[Node, list[Node]]) -> list[Span]:
     return gates if tiled and "sigmoid" in functions and functions <= {"sigmoid", "tanh"} else []
 
 
-def _bent(z: Node, gates: list[Span]) -> Node:
+def _bent(z: Node, gates: list[Span], known: Known) -> Node:
     """All gates at once: tanh(z × scale) × scale + shift, where z × scale is had by scaling the weights."""
     halves = [(b - a, gate.op == "sigmoid") for a, b, gate in gates]
     scale = np.concatenate([np.full(n, 0.5 if half else 1.0, z.dtype) for n, half in halves])
-    bent = joined("tanh", _scaled(z, Node("constant", value=scale, name="scale")))
+    bent = joined("tanh", _scaled(z, Node("constant", value=scale, name="scale"), known))
     # As large as z: a vector that is stretched over the rows of a batch costs NumPy several times as much.
     scales = Node("constant", value=np.array(np.broadcast_to(scale, z.shape)), name="scales")
     shifts = Node("constant", value=np.where(scales.value < 1, scales.value, 0), name="shifts")
@@ -213,18 +214,13 @@ def _half_tanh(gate: Node) -> Node:
     return joined("add", joined("multiply", bent, half), half)
 
 
-def _scaled(z: Node, scale: Node) -> Node:
+def _scaled(z: Node, scale: Node, known: Known) -> Node:
     """z times a vector, the vector moved into what z is the sum or the product of."""
-    if z.op == "add" and _steps(z):
-        scaled = joined("add", *(_scaled(a, scale) for a in z.args))
-    elif z.op == "matmul" and z.args[1].ndim == 2 and not _steps(z.args[1]):
+    if z.op == "add" and known(z) > 0:
+        scaled = joined("add", *(_scaled(a, scale, known) for a in z.args))
+    elif z.op == "matmul" and z.args[1].ndim == 2 and known(z.args[1]) == 0:
         scaled = joined("matmul", z.args[0], joined("multiply", z.args[1], scale))
     else:
         scaled = joined("multiply", z, scale)
     scaled.name, scaled.line, scaled.origins = z.name, z.line, z.origins
     return scaled
-
-
-def _steps(node: Node) -> bool:
-    """Whether a node differs from step to step."""
-    return any(n.op in ("input", "state", "carry", "at_t") for n in topological([node]))

@@ -8,43 +8,19 @@ with the weights side by side.
 from __future__ import annotations
 
 from .gates import cut_of, take
-from .rewrites import joined, rebuild, replace, share, terms_of, users_of
+from .rewrites import Known, joined, rebuild, replace, terms_of, users_of, whole_sums
 from .step import Step, topological
 from .trace import Node, computed
-
-STEPPED = {"input", "state", "carry", "at_t", "outputs", "last", "given"}
-
-
-class _Once:
-    """Tells what is the same at every step, such as a weight."""
-
-    def __init__(self) -> None:
-        self.known: dict[Node, bool] = {}
-
-    def __call__(self, node: Node) -> bool:
-        if node not in self.known:
-            for n in topological([node]):
-                self.known[n] = n.op not in STEPPED and n.op != "total" and all(self.known[a] for a in n.args)
-        return self.known[node]
-
-
-def _carried(step: Step) -> set[Node]:
-    """Cotangents of one step, which are known only in the loop backwards."""
-    carried: set[Node] = set()
-    for node in topological([*step.traced, *step.roots()]):
-        if node.op in ("carry", "at_t") or (node.op != "total" and not carried.isdisjoint(node.args)):
-            carried.add(node)
-    return carried
 
 
 def split(step: Step) -> None:
     """[a, b] W is a W₁ + b W₂, so that the part of the input can be computed before the loop."""
-    once, carried = _Once(), _carried(step)
+    known = Known()
 
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
-        if node.op == "matmul" and old not in carried:
+        if node.op == "matmul" and known(old) < 3:
             whole, W = node.args
-            if whole.op == "concatenate" and whole.static["axis"] == whole.ndim - 1 and W.ndim == 2 and once(W):
+            if whole.op == "concatenate" and whole.static["axis"] == whole.ndim - 1 and W.ndim == 2 and known(W) == 0:
                 at, products = 0, []
                 for part in whole.args:
                     products.append(joined("matmul", part, _rows(W, at, at + part.shape[-1])))
@@ -53,7 +29,7 @@ def split(step: Step) -> None:
         if node.op == "getitem":
             terms = terms_of(node.args[0], "add", {})
             cut = cut_of(node.static["index"], node.args[0].shape)
-            if cut and cut[0] == node.ndim - 1 and all(_is_product(t, once) for t in terms):
+            if cut and cut[0] == node.ndim - 1 and all(_is_product(t, known) for t in terms):
                 return _sum([joined("matmul", t.args[0], take(t.args[1], *cut[1:])) for t in terms])
         return node
 
@@ -74,9 +50,9 @@ def _rows(W: Node, start: int, stop: int) -> Node:
     return computed("getitem", (W,), {"index": (slice(start, stop),)})
 
 
-def _is_product(node: Node, once: _Once) -> bool:
+def _is_product(node: Node, known: Known) -> bool:
     """Whether a node is what changes from step to step, times a weight."""
-    return node.op == "matmul" and node.args[1].ndim == 2 and once(node.args[1]) and not once(node.args[0])
+    return node.op == "matmul" and node.args[1].ndim == 2 and known(node.args[1]) == 0 < known(node.args[0])
 
 
 def join(step: Step) -> None:
@@ -85,11 +61,11 @@ def join(step: Step) -> None:
     On the way back their sum, Σ dzₖ Wₖ, is one product of the cotangents side by side, [dz₁ dz₂ ...], with the weights
     on top of one another.
     """
-    once = _Once()
+    known = Known()
     forward = set(topological(s.root for s in step.states))
     found: dict[Node, list[Node]] = {}
     for node in step.order():
-        if node in forward and _is_product(node, once):
+        if node in forward and _is_product(node, known):
             found.setdefault(node.args[0], []).append(node)
     new: dict[Node, Node] = {}
     for array, products in found.items():
@@ -101,7 +77,6 @@ def join(step: Step) -> None:
                 at += product.shape[-1]
     replace(step, new)
     _join_sums(step)
-    share(step)
 
 
 def _beside(weights: list[Node]) -> Node:
@@ -113,16 +88,16 @@ def _beside(weights: list[Node]) -> Node:
 
 
 def _join_sums(step: Step) -> None:
-    once, users, carried = _Once(), users_of(step), _carried(step)
+    known, users = Known(), users_of(step)
+    sums = whole_sums(users)
     place = {node: i for i, node in enumerate(topological([*step.traced, *step.roots()]))}
-    inner = {a for n in users if n.op == "add" for a in n.args if a.op == "add" and users[a] < 2}
 
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
-        if old.op != "add" or old in inner or old.ndim > 2:
+        if old not in sums or old.ndim > 2:
             return node
         terms = terms_of(old, "add", users)
         products = [
-            t for t in terms if t in carried and _is_product(t, once) and users.get(t, 2) < 2 and t.shape == old.shape
+            t for t in terms if known(t) == 4 and _is_product(t, known) and users.get(t, 2) < 2 and t.shape == old.shape
         ]
         if len(products) < 2:
             return node
@@ -137,18 +112,18 @@ def _join_sums(step: Step) -> None:
 
 def factor(step: Step) -> None:
     """g a + g b is g (a + b) where a and b are known before g, as are the slopes of two ways into one gate."""
-    users, carried = users_of(step), _carried(step)
+    users, known = users_of(step), Known()
 
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
         if old.op not in ("add", "subtract") or any(
-            a.op != "multiply" or users.get(a, 2) > 1 or a not in carried for a in old.args
+            a.op != "multiply" or users.get(a, 2) > 1 or known(a) != 4 for a in old.args
         ):
             return node
         left, right = old.args
         for i in (0, 1):
             for j in (0, 1):
                 g, a, b = left.args[i], left.args[1 - i], right.args[1 - j]
-                alike = g is right.args[j] and g in carried and a not in carried and b not in carried
+                alike = g is right.args[j] and known(g) == 4 > max(known(a), known(b))
                 if alike and a.shape == b.shape == g.shape == old.shape:
                     return joined("multiply", new[g], joined(old.op, new[a], new[b]))
         return node

@@ -23,7 +23,7 @@ from .emit import Source
 from .html import highlighted
 from .loss import Loss, call, eager, leave_out, trace_loss
 from .passes import REWRITES, STEP_REWRITES
-from .rewrites import simplify
+from .rewrites import share, simplify
 from .step import Step, derive_step, title, trace_step
 
 MOST_CHECKED = 8
@@ -238,6 +238,8 @@ def derive_bptt(
     simplify(step)
     for name, rewrite in STEP_REWRITES.items():
         if name in rewrites:
+            if "share" in rewrites:  # again and again: a rewrite may make what there is
+                share(step)
             rewrite(step)
     chosen = [name for name in REWRITES if name in rewrites]
     program = Program(Source(step, chosen, f"Backpropagation through time of {title(cell)}."), step, None, title(cell))

@@ -8,6 +8,7 @@ A rewrite changes a `Step` in place and never what it computes. Those that only 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -276,6 +277,31 @@ def users_of(step: Step) -> dict[Node, int]:
     return count
 
 
+class Known:
+    """Says when a value is known, from what it is made of.
+
+    0 always, as a weight; 1 with the inputs; 2 in the loop forwards; 3 after it; 4 in the loop backwards; 5 after that.
+    """
+
+    LEAVES: ClassVar = {"input": 1, "state": 2, "outputs": 3, "last": 3, "given": 3, "at_t": 3, "carry": 4, "total": 5}
+
+    def __init__(self) -> None:
+        self.when: dict[Node, int] = {}
+
+    def __call__(self, node: Node) -> int:
+        """The number of a node."""
+        if node not in self.when:
+            for n in topological([node]):
+                self.when[n] = max([self.LEAVES.get(n.op, 0), *(self.when[a] for a in n.args)])
+        return self.when[node]
+
+
+def whole_sums(users: dict[Node, int]) -> set[Node]:
+    """The sums that are no terms of other sums."""
+    inner = {a for n in users if n.op == "add" for a in n.args if a.op == "add" and users[a] < 2}
+    return {n for n in users if n.op == "add"} - inner
+
+
 def terms_of(node: Node, op: str, users: dict[Node, int]) -> list[Node]:
     """The terms of a sum or the factors of a product; what is used elsewhere too is kept whole."""
     if node.op != op:
@@ -285,9 +311,6 @@ def terms_of(node: Node, op: str, users: dict[Node, int]) -> list[Node]:
         inner = arg.op == op and arg.dtype == node.dtype and users.get(arg, 1) < 2
         found += terms_of(arg, op, users) if inner else [arg]
     return found
-
-
-_LATE = {"input": 1, "state": 2, "outputs": 3, "last": 3, "given": 3, "at_t": 3, "carry": 4}
 
 
 def _folded(factors: list[Node]) -> list[Node]:
@@ -305,14 +328,7 @@ def _folded(factors: list[Node]) -> list[Node]:
 
 def regroup(step: Step) -> None:
     """Sums and products begin with what is known first, so that all that is known before a loop is computed there."""
-    users = users_of(step)
-    late: dict[Node, int] = {}
-
-    def lateness(node: Node) -> int:
-        if node not in late:
-            for n in topological([node]):
-                late[n] = max([0 if n.op == "total" else _LATE.get(n.op, 0), *(late[a] for a in n.args)])
-        return late[node]
+    users, known = users_of(step), Known()
 
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
         if old.op not in ("add", "multiply"):
@@ -326,7 +342,7 @@ def regroup(step: Step) -> None:
             return node
         groups: dict[int, Node] = {}
         for term in terms:
-            when = lateness(term)
+            when = known(term)
             groups[when] = joined(old.op, groups[when], term) if when in groups else term
         # x Wᵀ before the bias, as people write it; a cotangent before what it is multiplied with.
         whole, *rest = [groups[k] for k in sorted(groups, key=lambda k: (k == 0) * 1.5 or k)]
