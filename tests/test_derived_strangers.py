@@ -183,3 +183,60 @@ def test_minus_signs_meet_in_differences():
     """(1 − g) h' and g h: the slope of the gate is one product, not two and a negative."""
     _, program = derived("update gate", lambda outputs: tg.sum(outputs[-1]))
     assert "np.negative" not in program.source and "(h[:-1] - tanh_c) * " in program.source
+
+
+LOSSES_OF_T = {
+    "centred": lambda outputs: tg.sum((outputs - tg.mean(outputs, axis=0, keepdims=True)) ** 2 * outputs),
+    "kept axis": lambda outputs: tg.sum(tg.sum(outputs, axis=0, keepdims=True) ** 2),
+    "softmax over time": lambda outputs: tg.sum(tg.softmax(outputs, axis=0) ** 2),
+    "differences": lambda outputs: tg.sum((outputs[1:] - outputs[:-1]) ** 2 * outputs[0]),
+    "reshaped": lambda outputs: tg.sum(tg.reshape(outputs, (-1, 4)) ** 3),
+    "largest": lambda outputs: tg.sum(tg.max(outputs, axis=0) ** 2),
+    "second half": lambda outputs: tg.sum(outputs[len(outputs) // 2 :] ** 2),
+    "a loop": lambda outputs: sum(tg.sum(h**2) for h in outputs),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES_OF_T)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_no_length_of_the_example_makes_a_wrong_function_of_the_length(steps, kind):
+    """T = 1 is also a batch of 1, T = 2 makes slices of 1, and 5 // 2 is 5 - 3: free is T only if none misleads."""
+    cell, loss, rng = tg.RNNCell(3, 4, rng=0), LOSSES_OF_T[kind], np.random.default_rng(0)
+    program = tg.derive_bptt(
+        cell, loss, (tg.Tensor(rng.normal(size=(steps, 1, 3)), requires_grad=True), np.zeros((1, 4)))
+    )
+    for other in (steps, 2, 9):
+        x = rng.normal(size=(other, 1, 3))
+        if other != steps and kind in ("second half", "a loop"):
+            with pytest.raises(ValueError, match=r"derived for \d step\(s\) only"):
+                program(x, np.zeros((1, 4)), cell.parameters())
+        else:
+            assert_equal(
+                program(x, np.zeros((1, 4)), cell.parameters()), by_engine(cell, loss, x, np.zeros((1, 4))), "f8"
+            )
+
+
+def test_weights_that_are_as_many_as_steps_by_accident():
+    cell, weights, rng = tg.RNNCell(3, 4, rng=0), np.arange(4.0)[:, None], np.random.default_rng(0)
+
+    def loss(outputs, weights):
+        return tg.sum(outputs[-1] * weights)
+
+    example = tg.Tensor(rng.normal(size=(4, 4, 3)), requires_grad=True), np.zeros((4, 4)), weights
+    program, x = tg.derive_bptt(cell, loss, example), rng.normal(size=(6, 4, 3))
+    want = by_engine(cell, loss, x, np.zeros((4, 4)), (weights,))
+    assert_equal(program(x, np.zeros((4, 4)), cell.parameters(), weights), want, "f8")
+
+
+@pytest.mark.parametrize(
+    "loss, error",
+    [
+        (lambda outputs: outputs[-1], "the loss must be one number"),
+        (lambda *everything: 0, "the loss takes named parameters"),
+        (lambda outputs: float(tg.sum(outputs)), "asks for the numbers"),
+        (lambda outputs: tg.sum(outputs) if tg.sum(outputs) > 0 else 0, "a condition"),
+    ],
+)
+def test_losses_that_are_refused(loss, error):
+    with pytest.raises(TypeError, match=re.escape(error)):
+        tg.derive_bptt(tg.RNNCell(3, 4, rng=0), loss, (np.ones((2, 1, 3)), np.zeros((1, 4))))

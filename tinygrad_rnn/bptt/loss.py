@@ -1,4 +1,4 @@
-"""The loss: traced twice, for T steps and for one step more, so that its program holds for any number of steps.
+"""The loss: traced twice, for two numbers of steps, so that its program holds for any number of steps.
 
 After this file the reader knows how a program can be specialised on shapes and yet leave T free: what differs between
 the two traces is a function of T (an axis of T rows, a mean's 1 / (T n)), and is written into the source as such.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -52,28 +53,36 @@ def call(loss: Loss, given: dict[str, Any], extras: Sequence[Any]) -> Any:
 
 def trace_loss(
     step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Sequence[Any]
-) -> tuple[list[Node], bool]:
-    """Trace a loss and its cotangents into `step`; says which nodes it took, and whether T is free.
+) -> tuple[list[Node], bool, bool]:
+    """Trace a loss and its cotangents into `step`; returns its nodes, whether T is free, and whether extras go by T.
+
+    Traced are two lengths that no other axis has: at 1, or at that of the batch, an axis could be taken for another.
 
     Parameters
     ----------
     outputs : array, shape (T, ..., H)
     last : arrays of the last state
-    extras : arrays that the loss takes beside them
+    extras : arrays that the loss takes beside them; those as long as the outputs go by T, unless it is an accident
     """
     steps = len(outputs)
-    nodes = _trace(step, loss, outputs, last, extras)
-    found = step.outputs, step.last, step.extras, step.loss, step.back_outputs, [s.seed for s in step.states]
-    try:
-        longer = [np.concatenate([a, a[-1:]]) if a.ndim and len(a) == steps else a for a in (outputs, *extras)]
-        others = _trace(step, loss, longer[0], last, longer[1:])
-        free = _unite(nodes, others, steps)
-    except Exception:  # such as a target of the example's length that the loss holds: then T is not free
-        free = False
-    step.outputs, step.last, step.extras, step.loss, step.back_outputs = found[:5]
-    for state, seed in zip(step.states, found[5], strict=True):
-        state.seed = seed
-    return nodes, free
+    sizes = {n for a in (outputs[0], *last, *extras) for n in a.shape}
+    short, long = (next(n for n in count(start) if n not in sizes) for start in (5, 13))
+    for by_steps in (True, False):
+        try:
+            longer, nodes = [
+                _trace(step, loss, np.resize(outputs, (n, *outputs.shape[1:])), last, resized(extras, steps, m))
+                for n, m in ((long, long if by_steps else steps), (short, short if by_steps else steps))
+            ]
+        except Exception:  # such as a target of the example's length that the loss holds: then T is not free
+            continue
+        if _unite(nodes, longer, short, long):
+            return nodes, True, by_steps
+    return _trace(step, loss, outputs, last, extras), False, False
+
+
+def resized(arrays: Sequence[Any], old: int, new: int) -> list[Any]:
+    """Arrays with one row per step for another number of steps."""
+    return [np.resize(a, (new, *a.shape[1:])) if a.ndim and len(a) == old else a for a in arrays]
 
 
 def leave_out(step: Step, outputs: Any) -> None:
@@ -119,48 +128,55 @@ def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Se
     return trace.nodes
 
 
-def _unite(nodes: list[Node], longer: list[Node], steps: int) -> bool:
+def _unite(nodes: list[Node], longer: list[Node], short: int, long: int) -> bool:
     """Write functions of T where the two traces differ; False if they differ in any other way."""
+    try:
+        return _united_nodes(nodes, longer, short, long)
+    except TraceError:
+        return False
+
+
+def _united_nodes(nodes: list[Node], longer: list[Node], short: int, long: int) -> bool:
     if len(nodes) != len(longer):
         return False
     place = {n: i for i, n in enumerate(nodes)}, {n: i for i, n in enumerate(longer)}
     for a, b in zip(nodes, longer, strict=True):
         if (a.op, a.keywords, len(a.args)) != (b.op, b.keywords, len(b.args)):
             return False
-        a.static = {key: united(value, b.static[key], steps) for key, value in a.static.items()}
+        a.static = {key: united(value, b.static[key], short, long) for key, value in a.static.items()}
         for p, q in zip(a.args, b.args, strict=True):
             if place[0].get(p) != place[1].get(q) or p.op != q.op:
                 return False
             if p.op == "number":
-                p.value = united(p.value, q.value, steps)
+                p.value = united(p.value, q.value, short, long)
             elif p.op == "constant" and static_key(p.value) != static_key(q.value):
                 return False
     return True
 
 
-def united(a: Any, b: Any, steps: int) -> Any:
-    """The one function of T that is `a` for `steps` and `b` for one more.
+def united(a: Any, b: Any, short: int, long: int) -> Any:
+    """The one function of T that is `a` for `short` steps and `b` for `long` ones.
 
     Examples
     --------
-    >>> united((4, 8), (5, 8), 4), united(1 / 12, 1 / 15, 4), united(3, 4, 4)
+    >>> united((4, 8), (9, 8), 4, 9), united(1 / 12, 1 / 27, 4, 9), united(3, 8, 4, 9)
     ((T, 8), 1 / (3 * T), T - 1)
     """
     if static_key(a) == static_key(b):
         return a
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-        return tuple([united(p, q, steps) for p, q in zip(a, b, strict=True)])
+        return tuple([united(p, q, short, long) for p, q in zip(a, b, strict=True)])
     if isinstance(a, slice) and isinstance(b, slice):
-        return slice(*(united(getattr(a, k), getattr(b, k), steps) for k in ("start", "stop", "step")))
+        return slice(*(united(getattr(a, k), getattr(b, k), short, long) for k in ("start", "stop", "step")))
     if type(a) is int and type(b) is int:
-        if a % steps == 0 and b == a // steps * (steps + 1):
-            return TInt.of(a, "T" if a == steps else f"{a // steps} * T")
-        if a - steps == b - steps - 1:
-            return TInt.of(a, f"T {'+' if a > steps else '-'} {abs(a - steps)}")
-    if isinstance(a, float) and isinstance(b, float) and np.isclose(a * steps, b * (steps + 1), rtol=1e-14, atol=0):
-        inverse = 1 / (a * steps)
+        if a % short == 0 and b == a // short * long:
+            return TInt.of(a, "T" if a == short else f"{a // short} * T")
+        if a - short == b - long:
+            return TInt.of(a, f"T {'+' if a > short else '-'} {abs(a - short)}")
+    if isinstance(a, float) and isinstance(b, float) and np.isclose(a * short, b * long, rtol=1e-14, atol=0):
+        inverse = 1 / (a * short)
         if abs(inverse - round(inverse)) < 1e-9 * abs(inverse):
             n = round(inverse)
             return TFloat.of(a, "1 / T" if n == 1 else f"1 / ({n} * T)")
-        return TFloat.of(a, f"{a * steps!r} / T")
+        return TFloat.of(a, f"{a * short!r} / T")
     raise TraceError(f"the loss depends on the number of steps in a way that cannot be followed: {a!r}, then {b!r}")

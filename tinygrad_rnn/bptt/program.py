@@ -21,7 +21,7 @@ from ..scope import no_grad, recorded
 from ..tensor import GradientError, Tensor, raw
 from .emit import Source
 from .html import highlighted
-from .loss import Loss, call, eager, leave_out, trace_loss
+from .loss import Loss, call, eager, leave_out, resized, trace_loss
 from .passes import REWRITES, STEP_REWRITES
 from .rewrites import share, simplify
 from .step import Step, derive_step, title, trace_step
@@ -126,8 +126,10 @@ class Program:
             wanted = ", ".join(["T", *map(str, step.x.shape)])
             raise ValueError(f"inputs of shape {x.shape}: the program takes a sequence of shape ({wanted})")
         if self._steps is not None and len(x) != self._steps:
-            remedy = "let the loss take what depends on T as an argument"
-            raise ValueError(f"inputs of {len(x)} steps: the loss was derived for {self._steps} steps only; {remedy}")
+            remedy = "let the loss take what depends on T as an argument, or derive again"
+            raise ValueError(
+                f"inputs of {len(x)} step(s): the loss was derived for {self._steps} step(s) only; {remedy}"
+            )
         _fits(x[0], step.x, "each step of the inputs")
         states = list(state) if isinstance(state, (tuple, list)) else [state]
         if len(states) != len(step.states):
@@ -227,12 +229,12 @@ def derive_bptt(
     step, trace = trace_step(cell, cell.parameters(), x, tuple(states) if nested else states[0], needs)
     with no_grad():
         outputs, last = unroll(_twin(cell), Tensor(x), _tensors(states, nested, False))
-    free = True
+    free, by_steps = True, False
     if loss is None:
         leave_out(step, raw(outputs))
     else:
         finals = [raw(s) for s in (last if nested else [last])]
-        nodes, free = trace_loss(step, loss, raw(outputs), finals, [np.asarray(raw(e)) for e in extras])
+        nodes, free, by_steps = trace_loss(step, loss, raw(outputs), finals, [np.asarray(raw(e)) for e in extras])
         step.traced += nodes
     derive_step(step, trace)
     simplify(step)
@@ -244,7 +246,10 @@ def derive_bptt(
     chosen = [name for name in REWRITES if name in rewrites]
     program = Program(Source(step, chosen, f"Backpropagation through time of {title(cell)}."), step, None, title(cell))
     program._steps = None if free else len(x)
-    _compare(program, cell, loss, (x if not free else x[:MOST_CHECKED], states, extras), len(x))
+    if free and len(x) > MOST_CHECKED:
+        extras = resized(list(map(raw, extras)), len(x), MOST_CHECKED) if by_steps else extras
+        x = x[:MOST_CHECKED]
+    _compare(program, cell, loss, (x, states, extras))
     return program
 
 
@@ -258,11 +263,10 @@ def _tensors(arrays: Sequence[Any], nested: bool, needs: bool) -> Any:
     return tensors if nested else tensors[0]
 
 
-def _compare(program: Program, cell: CellLike, loss: Loss | None, example: Any, steps: int) -> None:
+def _compare(program: Program, cell: CellLike, loss: Loss | None, example: Any) -> None:
     """Refuse a program that does not do on the example what the engine does."""
     x, states, extras = example
     nested, needs = program._step.nested, program._step.x.needs
-    extras = [e[: len(x)] if np.ndim(e) and len(e) == steps else e for e in map(raw, extras)]
     got, got_gradients = program(
         x, states, cell.parameters(), *([] if loss is None else extras), loss=_any_loss if loss is None else None
     )
