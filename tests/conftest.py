@@ -33,6 +33,16 @@ _default = "mutation" if os.getenv("MUTANT_UNDER_TEST") else "ci" if os.getenv("
 settings.load_profile(os.getenv("HYPOTHESIS_PROFILE", _default))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With ``-n`` a file stays with one worker, which makes its fixtures once; who is done takes from the other."""
+    if config.getvalue("dist") == "load":
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
+    return None
+
+
 @pytest.fixture
 def plant():
     """Build a primitive with a wrong rule, and forget it afterwards."""

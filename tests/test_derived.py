@@ -4,6 +4,7 @@ import cProfile
 import itertools
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -209,17 +210,22 @@ def test_a_loss_that_takes_more_than_it_is_given_says_so():
         derived(cell, lambda h, c: tg.sum(h) + tg.sum(c), *example(cell, 3, 2))
 
 
+@cache
+def rewritten(kind, names):
+    """The program of both losses with these rewrites alone."""
+    cell = CELLS[kind](rng=0)
+    return derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=names)
+
+
 @pytest.mark.parametrize("name", REWRITES)
 def test_each_rewrite_alone_and_all_the_others(name):
     """A rewrite needs no other; that the program agrees with the engine is checked when it is derived."""
     for kind in ("LSTM", "GRU"):
-        cell = CELLS[kind](rng=0)
-        alone = derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=[name])
-        others = derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=set(REWRITES) - {name})
-        plain = derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=())
+        alone, plain = rewritten(kind, (name,)), rewritten(kind, ())
+        others = rewritten(kind, frozenset(REWRITES) - {name})
         assert alone.rewrites == (name,) and len({alone.source, others.source, plain.source}) >= 2
     with pytest.raises(ValueError, match="no rewrite is called other"):
-        derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=["other"])
+        rewritten("GRU", ("other",))
 
 
 def test_a_primitive_of_ones_own(plant):

@@ -87,7 +87,7 @@ def pictures(text):
 
 @pytest.mark.parametrize(
     "graph",
-    [unrolled("rnn", 2), unrolled("lstm", 12), hostile(), {"a": unrolled("rnn", 2), "<b>": unrolled("lstm", 2)}],
+    [unrolled("rnn", 2), unrolled("lstm", 9), hostile(), {"a": unrolled("rnn", 2), "<b>": unrolled("lstm", 2)}],
 )
 def test_page_is_whole_and_refers_to_nothing_outside(graph):
     text = page(graph, title=HOSTILE, subtitle=HOSTILE)
@@ -108,8 +108,9 @@ def test_page_is_whole_and_refers_to_nothing_outside(graph):
     assert text == page(graph, title=HOSTILE, subtitle=HOSTILE)
 
 
-@pytest.mark.parametrize("norm", ["l2", "rms", "max"])
-@pytest.mark.parametrize(("kind", "steps"), [("rnn", 3), ("lstm", 3), ("lstm", 12)])
+@pytest.mark.parametrize(
+    ("kind", "steps", "norm"), [("rnn", 3, "l2"), ("lstm", 3, "rms"), ("lstm", 10, "l2"), ("rnn", 10, "max")]
+)
 def test_every_edge_is_there_with_its_norm(kind, steps, norm):
     graph = unrolled(kind, steps)
     text = page(graph, norm=norm)
@@ -173,11 +174,12 @@ def test_hostile_names_are_text_in_every_level():
 
 
 def test_what_does_not_fit_is_folded(monkeypatch):
-    graph = unrolled("lstm", 20)
+    graph = unrolled("lstm", 12)
     whole = table(page(graph))["levels"]
     monkeypatch.setattr(html, "MAX_EDGES", 200)
-    assert 'data-level="step" aria-pressed="false">Steps<' in page(graph) and ">Operations, folded<" not in page(graph)
-    small = table(page(graph))["levels"]
+    text = page(graph)
+    assert 'data-level="step" aria-pressed="false">Steps<' in text and ">Operations, folded<" not in text
+    small = table(text)["levels"]
     assert len(small["step"]["edges"]) == len(whole["step"]["edges"])
     assert len(small.get("op", small["gate"])["edges"]) < 200 < len(whole["op"]["edges"])
     monkeypatch.setattr(html, "MAX_EDGES", 1)
@@ -372,17 +374,18 @@ def test_browser_shows_hostile_names_as_text_in_every_place(browse):
     assert named and images == children == 0 and title == "T"
 
 
-def test_browser_opens_a_thousand_steps(browse):
-    graph = unrolled("rnn", 1000)
-    text = page(graph)
-    assert len(text) < 5_000_000
+@pytest.mark.parametrize("steps", [300, pytest.param(1000, marks=pytest.mark.full)])
+def test_browser_opens_hundreds_of_steps(browse, steps, monkeypatch):
+    monkeypatch.setattr(html, "MAX_EDGES", 6 * steps)  # as much is folded of them all as of a thousand
+    text = page(unrolled("rnn", steps))
+    assert len(text) < 5_000 * steps
     drive = """
     const start = performance.now(); $("button[data-level=step]").click(); const opened = performance.now() - start;
-    const again = performance.now(); $("#time").value = 500; $("#time").oninput(); key("-"); middle(svg());
+    const again = performance.now(); $("#time").value = 150; $("#time").oninput(); key("-"); middle(svg());
     found([opened, performance.now() - again, svg().querySelectorAll(".n").length, $("#reached").textContent]);
     """
     opened, moved, nodes, name = answer(browse(text, drive=drive))
-    assert nodes > 1000 and name == "t = 501"
+    assert nodes > steps and name == f"t = {steps + 1 - 150}"
     assert opened < 5000 and moved < 1000
 
 

@@ -158,7 +158,7 @@ def test_the_report_of_a_factor_of_elements_says_so(plant):
 @pytest.mark.parametrize("f, rule", [(np.tanh, slope), (np.exp, lambda g, y, x: g * y)])
 def test_a_global_factor_of_one_in_a_billion_is_caught(plant, x, f, rule):
     right = plant(f, rule)
-    for seed in range(5 if x.size < 1000 else 1):
+    for seed in range(3 if x.size < 400 else 1):
         assert gradcheck(right, x, rng=seed).precision < 1e-9
         for factor in (1 + 1e-9, 1 - 1e-9):
             wrong = plant(f, scaled(rule, factor))
@@ -166,16 +166,15 @@ def test_a_global_factor_of_one_in_a_billion_is_caught(plant, x, f, rule):
             assert error.cause == "factor" and "in the sum of all elements" in str(error)
 
 
-@pytest.mark.parametrize("element", [(0, 0), (37, 81), (99, 99)])
-def test_one_element_of_ten_thousand_off_by_a_ten_thousandth_is_caught_and_found(plant, element):
+@pytest.mark.parametrize("seed, element", [(0, (0, 0)), (1, (37, 81)), (2, (99, 99))])
+def test_one_element_of_ten_thousand_off_by_a_ten_thousandth_is_caught_and_found(plant, seed, element):
     def rule(g, y, x):
         right = slope(g, y, x)
         right[element] *= 1 + 1e-4
         return right
 
-    for seed in range(2):
-        error = reported(plant(np.tanh, rule), [LARGE], rng=seed)
-        assert error.element == element and error.cause == "few elements"
+    error = reported(plant(np.tanh, rule), [LARGE], rng=seed)
+    assert error.element == element and error.cause == "few elements"
 
 
 def test_what_no_difference_can_see_shows_for_a_cotangent_of_zero(plant):
@@ -296,7 +295,12 @@ def test_each_check_sees_what_it_is_for(plant, check, forward, rules):
     if check in ("contributions", "broadcasting", "float32", "order 2"):
         assert set(caught.value.failed) == {check}, "nothing else sees it: that is why the check is there"
     assert str(caught.value).count("order 2:") <= 1, "said once"
-    assert check_primitive(plant(np.tanh, slope), skip=[check]).passed
+
+
+def test_a_check_is_left_out_on_request(plant):
+    op = plant(np.tanh, constant_slope)
+    report = check_primitive(op, skip=["order 2", "adjoint"])
+    assert len(report.passed) == 7 and not {"order 2", "adjoint"} & set(report.passed)
 
 
 def test_what_cannot_be_guessed_is_asked_for(plant):
@@ -409,7 +413,11 @@ def test_right_cells_pass_and_stay_as_they_are(cell):
     report = check_cell(cell)
     assert len(report.passed) == 7 and report.compared > 50
     assert all(cell.parameters()[name] is p for name, p in before.items())
-    assert report == check_cell(cell)
+
+
+def test_the_battery_of_a_cell_is_the_same_every_time():
+    cell = tg.RNNCell(1, 2, rng=0)
+    assert check_cell(cell, batch=2, steps=2) == check_cell(cell, batch=2, steps=2)
 
 
 @pytest.mark.parametrize("check, words, cell", CELL_FAULTS, ids=[f"{c}: {w}" for c, w, _ in CELL_FAULTS])
@@ -430,7 +438,7 @@ def test_a_wrong_rule_inside_a_cell_is_found(plant, check, rule):
     # Used twice on the same tensor, so that gathered uses can be lost.
     cell = faulty(lambda self, x, h, new: new + op(h) * op(h))
     with pytest.raises(CheckError) as caught:
-        check_cell(cell)
+        check_cell(cell, batch=2, steps=2)
     assert check in caught.value.failed
     if check == "first order":
         assert "inputs in order: 0 state 0, 1 inputs, 2 W, 3 U, 4 b" in str(caught.value)
