@@ -19,7 +19,7 @@ settings.register_profile("smoke", max_examples=3, deadline=None, derandomize=Tr
 settings.register_profile(
     "thorough", max_examples=500, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-# Whether a mutant dies is all that counts: shrinking the example that killed it would only take time.
+# Whether a mutant dies is all that counts: shrinking what killed it, or looking for more, would only take time.
 settings.register_profile(
     "mutation",
     max_examples=25,
@@ -27,6 +27,7 @@ settings.register_profile(
     database=None,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
 _default = "mutation" if os.getenv("MUTANT_UNDER_TEST") else "ci" if os.getenv("CI") else "dev"

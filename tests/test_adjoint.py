@@ -1,4 +1,4 @@
-"""Linear functions, every configuration of a small box, against NumPy alone: ⟨g, f(v)⟩ = ⟨f*(g), v⟩ for random g and v.
+"""Linear functions, every configuration of a small box, against NumPy: ⟨g, f(v) - f(0)⟩ = ⟨f*(g), v⟩ for all g and v.
 
 Random cases rarely meet the last axis of three or a permutation of four. Here nothing is left to chance, and it is
 cheap: the rule is f*, and the identity needs no differences.
@@ -45,7 +45,7 @@ CONFIGURATIONS = {
 
 
 def check_adjoint(f, ours, arrays):
-    """The identity for all operands at once, twice; f is NumPy's and linear in each operand alone."""
+    """The identity for all operands at once, twice; f is NumPy's, and linear (or affine) in each operand alone."""
     rng = np.random.default_rng(0)
     xs = [tg.Tensor(a, requires_grad=True) for a in arrays]
     y = ours(*xs)
@@ -53,8 +53,25 @@ def check_adjoint(f, ours, arrays):
         g = rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape)
         for i, gradient in enumerate(tg.grad(y, xs, g)):
             v = rng.normal(size=arrays[i].shape)
-            moved = f(*[v if k == i else a for k, a in enumerate(arrays)])
+            moved, still = (f(*[u if k == i else a for k, a in enumerate(arrays)]) for u in (v, 0 * v))
+            moved = moved - still
             np.testing.assert_allclose(np.vdot(gradient.numpy(), v), np.vdot(g, moved), rtol=1e-11, atol=1e-13)
+            check_again(ours, arrays, i, g, v, moved)
+
+
+def check_again(ours, arrays, i, g, v, moved):
+    """The second order: the identity holds for all g and all other operands, so its derivatives by them agree too."""
+    xs = [tg.Tensor(a, requires_grad=True) for a in arrays]
+    cotangent = tg.Tensor(g, requires_grad=True)
+    (gradient,) = tg.grad(ours(*xs), [xs[i]], cotangent, create_graph=True)
+    others = [x for k, x in enumerate(xs) if k != i]
+    by_cotangent, *by_others = tg.grad(gradient, [cotangent, *others], v, allow_unused=True)
+    np.testing.assert_allclose(by_cotangent.numpy(), moved, rtol=1e-11, atol=1e-13)
+    if others:
+        y, still = (ours(*[tg.Tensor(u) if k == i else x for k, x in enumerate(xs)]) for u in (v, 0 * v))
+        y = y - still
+        for found, expected in zip(by_others, tg.grad(y, others, g, allow_unused=True), strict=True):
+            np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("name, shape, options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
@@ -99,6 +116,20 @@ OTHERS = [(3,), (3, 1), (3, 2), (5, 3, 2), (1, 3, 2), (4, 1, 3, 2), (3, 0)]
 def test_matmul(a, b):
     rng = np.random.default_rng(2)
     check_adjoint(np.matmul, tg.matmul, [rng.normal(size=a), rng.normal(size=b)])
+
+
+@pytest.mark.parametrize("name", ["linear", "affine"])
+@pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 3), (0,)], ids=str)
+@pytest.mark.parametrize("sizes", [(2, 3, 4), (2, 2, 2)], ids=str)
+def test_layers(name, batch, sizes):
+    rng, (width, inputs, state) = np.random.default_rng(4), sizes
+    shapes = [(*batch, inputs), (width, inputs), (width,), (*batch, state), (width, state), (width,)]
+    xs = [rng.normal(size=shape) for shape in shapes[: 3 if name == "linear" else 6]]
+
+    def numpys(x, W, b, *more):
+        return np.einsum("...i,oi->...o", x, W) + b + (numpys(*more) if more else 0.0)
+
+    check_adjoint(numpys, getattr(tg, name), xs)
 
 
 SUBSCRIPTS = """

@@ -89,7 +89,7 @@ def check_gradient(name, case, dtype, order, seed):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_equals_differences(name):
     many = name in MANY_KINDS
-    orders = st.sampled_from([*[1] * (5 if many else 2), 2])  # the second checks the first as well
+    orders = st.sampled_from([*[1] * (3 if many else 2), 2])  # the second checks the first as well
     run(check_gradient, name, 5.0 if many else 2.0, dtype=DTYPES, order=orders, seed=SEEDS)
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 Item = pytest.Function
+FIRST = "test_kinks test_adjoint test_range test_indexing test_ops".split()
+"""Modules whose tests of an op are asked first: more than half of all faults die in the first four, within milliseconds."""
 
 
 def every_mutant() -> dict[str, Any]:
@@ -39,6 +41,7 @@ class Session:
     def __init__(self, requests: Any, reports: Any) -> None:
         self.requests, self.reports = requests, reports
         self.clean: dict[str, bool] = {}
+        self.news: list[str] = []
         self.failed = False
 
     def report(self, **content: Any) -> None:
@@ -53,6 +56,7 @@ class Session:
         self.report(ready=[[m.name, list(m.ops)] for m in mutants.values()])
         for line in self.requests:
             request = json.loads(line)
+            self.clean.update(dict.fromkeys(request["clean"], True))
             self.report(**self.examine(mutants[request["mutant"]], session.items, request["rest"]))
         return True
 
@@ -60,10 +64,10 @@ class Session:
         """Plant a mutant and run tests until one fails."""
         started = perf_counter()
         own = [item for item in items if concerns(item, mutant.ops)]
-        own.sort(key=lambda item: "gradient" not in item.name)
+        own.sort(key=order)
         own += [item for item in items if item not in own and mentions(item, mutant.ops)]
         others = [item for item in items if item not in own] if rest or not own else []
-        killer, count = None, 0
+        killer, count, self.news = None, 0, []
         for item in (*own, *others):
             with mutant.planted():
                 passed = self.passes(item)
@@ -79,12 +83,14 @@ class Session:
             "tests": count,
             "seconds": round(perf_counter() - started, 3),
             "broken": sorted(name for name, passed in self.clean.items() if not passed),
+            "clean": self.news,
         }
 
     def passes_clean(self, item: Item) -> bool:
-        """Whether a test passes where nothing is planted; asked once."""
+        """Whether a test passes where nothing is planted; asked once, by whichever worker is the first to want it."""
         if item.nodeid not in self.clean:
             self.clean[item.nodeid] = self.passes(item)
+            self.news += [item.nodeid] * self.clean[item.nodeid]
         return self.clean[item.nodeid]
 
     def passes(self, item: Item) -> bool:
@@ -97,6 +103,12 @@ class Session:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Called by pytest with each outcome."""
         self.failed |= report.failed
+
+
+def order(item: Item) -> tuple[int, bool]:
+    """Where a test stands among those of its op."""
+    module = item.path.stem
+    return FIRST.index(module) if module in FIRST else len(FIRST), "gradient" not in item.name
 
 
 def concerns(item: Item, ops: Sequence[str]) -> bool:
@@ -125,6 +137,7 @@ def main(arguments: list[str]) -> int:
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
     quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not slow and not full"]
+    pytest.Function.repr_failure = lambda item, excinfo: str(excinfo.value)  # type: ignore[method-assign]  # unread
     return int(pytest.main([*quiet, *arguments], plugins=[Session(requests, reports)]))
 
 
