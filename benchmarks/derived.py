@@ -1,13 +1,14 @@
 """What each rewrite of derived BPTT is worth: ``python -m benchmarks.derived``.
 
 The workloads are those of `benchmarks.unrolled`. Rewrites are added one at a time in the order in which they are
-applied; all programs take turns in one process, after their gradients were compared.
+applied; all programs take turns in one process, after their gradients were compared, and count processor time.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from time import process_time
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def derived(problem: Problem, rewrites: Sequence[str] = REWRITES) -> Run:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: one table, in milliseconds, in the form that the documentation shows."""
+    """Command line: one table, as ratios to expert NumPy, in the form that the documentation shows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.derived", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="time per workload (default 10)")
     options = parser.parse_args(arguments)
@@ -51,11 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             chosen += names
             runs["+ " + ", ".join(names)] = derived(problem, tuple(chosen))
         check(problem, runs)
-        times = measure(runs, options.seconds)
+        times = measure(runs, options.seconds, process_time)
         columns[f"{kind} {size}"] = {name: min(values) * 1e3 for name, values in times.items()}
-    print(f"| ms | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    expert = [column["expert NumPy"] for column in columns.values()]
+    print(f"| | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    print(f"| expert NumPy, ms | {' | '.join(f'{time:.2f}' for time in expert)} |")
     for name in next(iter(columns.values())):
-        print(f"| {name} | {' | '.join(f'{column[name]:.2f}' for column in columns.values())} |")
+        ratios = [column[name] / time for column, time in zip(columns.values(), expert, strict=True)]
+        print(f"| {name} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
 
 
 if __name__ == "__main__":
