@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..scope import recorded
 from ..tensor import Tensor
 from .step import Step, static_key, sweep
 from .trace import Node, TFloat, TInt, Trace, TraceError, Tracer, naming
@@ -113,7 +114,7 @@ def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Se
     finals = [trace.leaf("last", a, s.name, needs=True) for a, s in zip(last, step.states, strict=True)]
     more = [trace.leaf("extra", a, f"extra_{i}" if i else "target") for i, a in enumerate(extras)]
     given = {"outputs": h, "state": tuple(finals) if step.nested else finals[0]}
-    with naming():
+    with recorded(), naming():
         value = call(loss, given, more)
     if not isinstance(value, Tracer) or value.size != 1 or value.dtype.kind != "f":
         got = f"{value.dtype} of shape {value.shape}" if isinstance(value, (Tracer, Tensor)) else type(value).__name__

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..autodiff import unbroadcast
-from ..scope import scope
+from ..scope import recorded, scope
 from ..tensor import OPS, Tensor
 from .trace import Node, Trace, Tracer, naming
 
@@ -125,14 +126,14 @@ def trace_step(
         twin = copy.deepcopy(cell, {id(p): leaves[name] for name, p in parameters.items()})
     except Exception as error:
         trace.refuse(f"the cell cannot be copied ({type(error).__name__}: {error}), so that tracing could change it")
-    before, segments = _contents(twin), []
+    before, drawn, segments = _contents(twin), _randomness(), []
     nested = isinstance(state, (tuple, list))
     arrays = list(state) if nested else [state]
     for t in (1, 2):
         start = len(trace.nodes)
         given = trace.leaf("input", x[min(t, len(x)) - 1], "x", inputs_need)
         old = [trace.leaf("state", a, needs=True) for a in arrays]
-        with naming(), scope(f"t={t}"):
+        with recorded(), naming(), scope(f"t={t}"):
             new = twin(given, tuple(old) if nested else old[0])
         news = list(new) if isinstance(new, tuple) else [new]
         if len(news) != len(old) or nested != isinstance(new, tuple):
@@ -147,6 +148,9 @@ def trace_step(
         segments.append(([given.node, *(o.node for o in old)], trace.nodes[start:], roots))
         arrays = [root.value for root in roots]
     _same_step(trace, *segments)
+    if drawn != _randomness():  # two draws were equal by chance
+        trace.line = next((n.line for n in trace.nodes if "random" in n.line), "") or _line_with("random", twin)
+        trace.refuse("its step draws random numbers: draw them before, and pass them with the inputs")
     after = _contents(twin)
     for key in before.keys() | after.keys():
         if before.get(key) != after.get(key):
@@ -158,6 +162,11 @@ def trace_step(
     step = Step(first[0], states, {name: leaf.node for name, leaf in leaves.items()}, nested)
     _give_names(step, nodes)
     return step, trace
+
+
+def _randomness() -> tuple[Any, ...]:
+    """The state of the generators that any function can draw from."""
+    return random.getstate(), static_key(np.random.get_state(legacy=True))  # noqa: NPY002
 
 
 def _where_it_widens(nodes: list[Node], state: Node) -> str:

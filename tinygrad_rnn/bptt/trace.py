@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from ..functions import getitem, mean, reshape, sum, transpose
+from ..scope import CONTEXT
 from ..tensor import NUMPY, OPS, SCALARS, Primitive, Tensor, as_array
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -34,6 +35,10 @@ QUESTIONS: dict[Any, str] = {
 
 class TraceError(TypeError):
     """The cell or the loss does something that no program for all inputs can be derived from; names the line."""
+
+
+class _Missing(TraceError, AttributeError):
+    """An attribute that a Tracer does not have: `hasattr` is False, anything else names the line."""
 
 
 class Node:
@@ -163,6 +168,7 @@ class Trace:
         args = tuple([self.node_of(x) for x in (*operands, *(static[key] for key in traced))])
         node = computed(op, args, {k: v for k, v in static.items() if k not in traced}, traced)
         node.line = self.line or where()
+        node.needs = node.needs and CONTEXT.get()[1]  # as in the engine: nothing flows through what `no_grad` holds
         self.nodes.append(node)
         return Tracer(self, node)
 
@@ -278,6 +284,17 @@ class Tracer:
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         self.trace.refuse("tensors are values and are never changed in place")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        try:
+            self.trace.refuse(f"a traced value has no attribute {name!r}")
+        except TraceError as error:
+            raise _Missing(*error.args) from None
+
+    def __format__(self, form: str) -> str:
+        if form:
+            self.trace.refuse(f"the format {form!r} asks for the numbers of a traced value")
+        return repr(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         self.trace.refuse("a traced value is used as a plain array, which would freeze the example's numbers")
