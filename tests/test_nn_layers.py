@@ -292,3 +292,12 @@ def test_values_that_ask_for_nothing_pass():
     assert repr(nn.LSTM(2, 3, proj_size=0, device=None, batch_first=True)) == "LSTM(2, 3, batch_first=True)"
     with pytest.warns(UserWarning, match="with one layer it does nothing"):
         nn.LSTM(2, 3, dropout=0.5)
+
+
+def test_padded_step_makes_its_states_in_the_order_of_the_cell():
+    """So that c and h keep their lanes in a picture, where steps with and without padding stand side by side."""
+    _, (h, c) = nn.LSTM(2, 3, rng=0)(np.ones((4, 2, 2)), lengths=[4, 2])
+    graph = tg.gradient_graph(tg.sum(h) + tg.sum(c))
+    for t in range(1, 5):
+        made = [node.name for node in graph.nodes if node.scope == f"t={t}" and node.name in ("c", "h")]
+        assert made == ["c", "h"] * (1 if t <= 2 else 2)

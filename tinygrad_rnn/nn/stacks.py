@@ -257,10 +257,10 @@ def _run(
 def _where_running(mask: NDArray[np.bool_], after: Any, before: Any) -> Any:
     """The new state for the rows that have this step, the old one for the others."""
     parts = []
-    for new, old in zip(_parts(after), _parts(before), strict=True):
-        parts.append(where(mask, new, old))
+    for new, old in reversed(list(zip(_parts(after), _parts(before), strict=True))):  # c before h, as in the cell:
+        parts.append(where(mask, new, old))  # in a picture both keep their lanes
         parts[-1].name = new.name
-    return tuple(parts) if isinstance(after, tuple) else parts[0]
+    return tuple(reversed(parts)) if isinstance(after, tuple) else parts[0]
 
 
 class RNN(Stack):
