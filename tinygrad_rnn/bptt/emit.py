@@ -154,6 +154,7 @@ class Source:
         self.arguments += ["loss_of"] if step.loss is None else []
         self.places[step.x] = Place("x", "x[t]", "x")
         self.put("T = len(x)")
+        self._explain_sigmoid()
         self._straight(Part.ONCE)
         self._heading("Forward")
         self._states()
@@ -168,6 +169,14 @@ class Source:
         self._heading("Gradients")
         self._straight(Part.AFTER)
         self._gradients()
+
+    def _explain_sigmoid(self) -> None:
+        """Say why there is a tanh where the cell has σ."""
+        used = {n.op for n in self.plan.order}
+        if "sigmoid" not in used and any(o.op == "sigmoid" for n in self.plan.order for o in n.origins):
+            scaled = any(n.name == "scale" for n in self.plan.order)
+            more = ": scale is 1/2 for a σ and 1 for a tanh, so that one call computes both" if scaled else ""
+            self.lines.append(f"    # σ(z) = (1 + tanh(z / 2)) / 2{more}")
 
     def _heading(self, text: str) -> None:
         self.lines += ["", f"    # {text}"]

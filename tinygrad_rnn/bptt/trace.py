@@ -286,6 +286,8 @@ class Tracer:
         self.trace.refuse("tensors are values and are never changed in place")
 
     def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__") or name in Tracer.__slots__:  # what Python itself asks for
+            raise AttributeError(name)
         try:
             self.trace.refuse(f"a traced value has no attribute {name!r}")
         except TraceError as error:
