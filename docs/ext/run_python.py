@@ -104,9 +104,9 @@ class PictureOf(SphinxDirective):
 
 
 def _least_width(file: Path) -> str:
-    """A wide picture is not squeezed into a phone: below 0.6 of its size its labels cannot be read, so it scrolls."""
+    """A wide picture is not squeezed into a phone: below half of its size its labels cannot be read, so it scrolls."""
     found = re.search(r'<svg[^>]*?\bwidth="([\d.]+)pt"', file.read_text(encoding="utf-8")[:2000])
-    return f' style="min-width: {min(46.0, float(found[1]) / 12 * 0.6):.0f}rem"' if found else ""
+    return f' style="min-width: {min(46.0, float(found[1]) / 12 / 2):.0f}rem"' if found else ""
 
 
 def _images(docname: str, name: str, alt: str, style: str) -> str:
