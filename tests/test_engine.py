@@ -179,7 +179,7 @@ def test_misuse_of_gradients_names_the_remedy(ask, remedy):
 @pytest.mark.parametrize(
     ("ask", "remedy"),
     [
-        (lambda x: np.linalg.norm(x), r"norm has no derivative rule.*\.numpy\(\)"),
+        (lambda x: np.linalg.norm(x), r"^np\.linalg\.norm has no derivative rule.*\.numpy\(\)"),
         (lambda x: np.floor(x), r"floor has no derivative rule"),
         (lambda x: np.add(x, 1.0, out=np.zeros(3)), r"out="),
         (lambda x: np.add(x, 1.0, where=[True, False, True]), r"where="),
