@@ -190,6 +190,7 @@ LOSSES_OF_T = {
     "kept axis": lambda outputs: tg.sum(tg.sum(outputs, axis=0, keepdims=True) ** 2),
     "softmax over time": lambda outputs: tg.sum(tg.softmax(outputs, axis=0) ** 2),
     "differences": lambda outputs: tg.sum((outputs[1:] - outputs[:-1]) ** 2 * outputs[0]),
+    "variance": lambda outputs: tg.var(outputs) / len(outputs) - tg.sum(outputs) * (len(outputs) - 1) / 7,
     "reshaped": lambda outputs: tg.sum(tg.reshape(outputs, (-1, 4)) ** 3),
     "largest": lambda outputs: tg.sum(tg.max(outputs, axis=0) ** 2),
     "second half": lambda outputs: tg.sum(outputs[len(outputs) // 2 :] ** 2),
@@ -226,6 +227,19 @@ def test_weights_that_are_as_many_as_steps_by_accident():
     program, x = tg.derive_bptt(cell, loss, example), rng.normal(size=(6, 4, 3))
     want = by_engine(cell, loss, x, np.zeros((4, 4)), (weights,))
     assert_equal(program(x, np.zeros((4, 4)), cell.parameters(), weights), want, "f8")
+
+
+def test_labels_are_held_by_the_loss_or_left_to_the_call():
+    cell, rng = tg.RNNCell(3, 4, rng=0), np.random.default_rng(0)
+    x, h, labels = rng.normal(size=(5, 2, 3)), np.zeros((2, 4)), rng.integers(0, 4, (5, 2))
+    for loss in (
+        lambda outputs: tg.cross_entropy(outputs, labels),
+        lambda outputs: tg.cross_entropy(outputs[-1], labels[-1]),
+    ):
+        program = tg.derive_bptt(cell, loss, (tg.Tensor(x, requires_grad=True), h))
+        assert_equal(program(x, h, cell.parameters()), by_engine(cell, loss, x, h), "f8")
+    with pytest.raises(tg.bptt.TraceError, match="derive with loss=None, and pass such a loss, and its labels"):
+        tg.derive_bptt(cell, lambda outputs, labels: tg.cross_entropy(outputs, labels), (x, h, labels))
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from .text import (
     identifier,
     in_brackets,
     is_view,
+    number_level,
     step_text,
     value_text,
 )
@@ -103,7 +104,7 @@ class Source:
             return place.all if all_steps else place.step
         if node.op == "number":
             text = value_text(node.value)
-            return in_brackets(text, SIGN if text.startswith("-") else PRODUCT if "/" in text else ATOM, level)
+            return in_brackets(text, number_level(text), level)
         if node.op == "constant":
             if not node.shape:
                 return value_text(node.value[()])

@@ -16,7 +16,9 @@ from .trace import Node, computed
 
 
 def cut_of(index: tuple[object, ...], shape: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """(axis, start, stop) of a basic index that takes a slice of one axis, and all of the others."""
+    """(axis, start, stop) of an index that takes a slice of one axis, and all of the others."""
+    if not is_basic(index):
+        return None
     if Ellipsis in index:
         k = index.index(Ellipsis)
         index = index[:k] + (slice(None),) * (len(shape) - len(index) + 1) + index[k + 1 :]
@@ -39,7 +41,7 @@ def tiles(step: Step) -> None:
         if old not in sums:
             return node
         terms = [new[t] for t in terms_of(old, "add", users)]
-        if not all(t.op == "scatter" and is_basic(t.static["index"]) for t in terms):
+        if any(t.op != "scatter" for t in terms):
             return node
         parts: dict[tuple[int, int, int], Node] = {}
         for term in terms:
@@ -70,7 +72,7 @@ def _zeros(node: Node, axis: int, size: int) -> Node:
 
 def _slice(node: Node) -> tuple[Node, int, int] | None:
     """(array, start, stop) if a node is a slice of the last axis of an array."""
-    if node.op != "getitem" or not is_basic(node.static["index"]):
+    if node.op != "getitem":
         return None
     cut = cut_of(node.static["index"], node.args[0].shape)
     return (node.args[0], *cut[1:]) if cut and cut[0] == node.args[0].ndim - 1 else None

@@ -112,6 +112,13 @@ def identifier(name: str) -> str:
     return f"_{name}" if name[0].isdigit() else name
 
 
+def number_level(text: str) -> int:
+    """How tightly a number binds as it is written: T - 1, 8 * T, 1 / (3 * T), -2, 5."""
+    if " + " in text or " - " in text:
+        return SUM
+    return PRODUCT if " / " in text or " * " in text else SIGN if text.startswith("-") else ATOM
+
+
 def in_brackets(text: str, level: int, needed: int) -> str:
     """The text, in parentheses if it binds less tightly than needed."""
     return text if level >= needed else f"({text})"
@@ -239,7 +246,7 @@ def math_text(node: Node, write: Write) -> tuple[str, int]:
     op, args = node.op, node.args
     if op == "number":
         text = repr(node.value) if type(node.value) in (TInt, TFloat) else f"{float(node.value):g}"
-        return f"−{text[1:]}" if text[0] == "-" else text, PRODUCT if "/" in text else ATOM
+        return f"−{text[1:]}" if text[0] == "-" else text, number_level(text)
     if (op == "multiply" and args[0] is args[1]) or op == "square":
         return f"{write(args[0], ATOM)}²", POWER
     if op == "where":

@@ -299,7 +299,11 @@ class Tracer:
         return repr(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        self.trace.refuse("a traced value is used as a plain array, which would freeze the example's numbers")
+        given = "; derive with loss=None, and pass such a loss, and its labels, at each call"
+        self.trace.refuse(
+            "a traced value is used as a plain array, which would freeze the example's numbers"
+            + given * (self.node.op == "extra")
+        )
 
     def __repr__(self) -> str:
         return f"Tracer({self.node!r})"
