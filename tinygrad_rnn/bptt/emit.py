@@ -24,9 +24,7 @@ from .step import Step, cotangent_name
 from .text import (
     ATOM,
     OURS,
-    PRODUCT,
     RESHAPES,
-    SIGN,
     UFUNCS,
     VIEWS,
     all_text,
