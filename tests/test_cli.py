@@ -96,9 +96,7 @@ def expected(cell, steps, last):
 def test_numbers_are_those_of_the_experiment_it_describes(options, cell, last, capsys, elsewhere):
     loss = expected(cell(), 6, last)
     which = [] if last else ["--loss", "all"]
-    said = ran(
-        capsys, *options, *which, *"--steps 6 --hidden 4 --seed 3 --level step --out x.dot --json x.json".split()
-    )
+    said = ran(capsys, *options, *which, *"--steps 6 --hidden 4 --seed 3 --out x.dot --json x.json".split())
     shown = next(line for line in said.splitlines() if line.startswith("loss"))
     assert float(shown.rpartition(" ")[2]) == pytest.approx(loss.item(), rel=1e-4)
     nodes = json.loads((elsewhere / "x.json").read_text(encoding="utf-8"))["nodes"]
