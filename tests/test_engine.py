@@ -421,7 +421,9 @@ def test_gathered_contributions_equal_the_watched_ones():
 @pytest.mark.parametrize(
     "indices",
     [
-        [(..., slice(2, 4)), (..., slice(0, 2)), (..., slice(4, 6))],  # tiles, in any order
+        [(..., slice(0, 2)), (..., slice(2, 4)), (..., slice(4, 6))],  # tiles
+        [(slice(None), slice(0, 3)), (slice(None), slice(3, 6))],
+        [(..., slice(2, 4)), (..., slice(0, 2)), (..., slice(4, 6))],  # in another order
         [(..., slice(0, 2)), (..., slice(4, 6))],  # a gap
         [(..., slice(0, 2)), (..., slice(2, 4))],  # a gap at the end
         [(..., slice(0, 4)), (..., slice(2, 6))],  # an overlap
@@ -446,3 +448,15 @@ def test_slices_that_tile_an_axis_are_joined_and_no_others_are(indices):
         loss = loss + tg.sum(x[index] * v)
     loss.backward()
     np.testing.assert_allclose(x.grad.data, expected, rtol=1e-15, atol=1e-15)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 6])
+def test_gates_are_known_to_be_tiles(parts):
+    """What is no tile is added right in any case; that gates are joined is a matter of speed."""
+    width = 6 // parts
+    for lead in (..., slice(None)):
+        cuts = [(lead, slice(k * width, (k + 1) * width)) for k in range(parts)]
+        assert tg.ops._are_tiles(cuts[::-1], np.zeros((2, 6)))
+        assert tg.ops._are_tiles(cuts[::-1], np.zeros((2, 2, 6))) == (lead is ...)
+        assert not tg.ops._are_tiles(cuts[::-1], np.zeros((2, 7)))
+        assert parts == 1 or not tg.ops._are_tiles(cuts, np.zeros((2, 6)))

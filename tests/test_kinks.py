@@ -88,6 +88,12 @@ def test_powers_of_zero():
     assert tg.hessian(lambda x: x**3, 0.0).item() == 0.0
 
 
+def test_second_derivatives_of_a_power_where_its_exponent_is_zero():
+    """∂²(a^b) / ∂a ∂b = a^(b-1) (1 + b log a), which is 1 / a here, although ∂(a^b) / ∂a is 0."""
+    found = tg.hessian(lambda v: v[0] ** v[1], [2.0, 0.0]).numpy()
+    np.testing.assert_allclose(found, [[0.0, 0.5], [0.5, np.log(2) ** 2]], rtol=1e-15)
+
+
 @pytest.mark.parametrize("n", [-2, -1, 0, 1, 2, 3])
 def test_integer_powers_of_negative_numbers(n):
     gradcheck(lambda x: x**n, [-1.5, 0.75, -0.25], order=2)
