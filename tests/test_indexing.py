@@ -52,3 +52,47 @@ def test_gradient_is_what_arrives_at_each_element(index, uses):
     np.testing.assert_allclose(tg.grad(loss, x).numpy(), expected, rtol=1e-15)
     (edge,) = (e for e in tg.gradient_graph(tg.sum(x[index] * g)).edges if e.operand == 0 and e.target == 1)
     np.testing.assert_allclose(edge.contribution, expected / uses, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        [(..., slice(0, 2)), (..., slice(2, 4)), (..., slice(4, 6))],  # tiles
+        [(slice(None), slice(0, 3)), (slice(None), slice(3, 6))],
+        [(..., slice(2, 4)), (..., slice(0, 2)), (..., slice(4, 6))],  # in another order
+        [(..., slice(0, 2)), (..., slice(4, 6))],  # a gap
+        [(..., slice(0, 2)), (..., slice(2, 4))],  # a gap at the end
+        [(..., slice(0, 4)), (..., slice(2, 6))],  # an overlap
+        [(..., slice(0, 3)), (..., slice(0, 3)), (..., slice(3, 6))],  # one slice twice
+        [(..., slice(0, 4)), (..., slice(4, 9))],  # past the end
+        [(..., slice(0, 6, 2)), (..., slice(3, 6))],  # a step whose length would fit
+        [(slice(0, 1), slice(0, 3)), (slice(0, 1), slice(3, 6))],  # of one row only
+        [(..., slice(None)), (..., slice(0, 6))],
+        [(0,), (..., slice(0, 6))],
+        [(..., np.array([0, 0, 1])), (..., slice(3, 6))],
+        [(), (..., slice(0, 0)), (..., slice(0, 6))],
+    ],
+)
+def test_getitem_joins_slices_that_tile_an_axis_and_no_others(indices):
+    rng = np.random.default_rng(0)
+    x = tg.Tensor(rng.normal(size=(2, 6)), requires_grad=True)
+    expected = np.zeros((2, 6))
+    loss = tg.Tensor(0.0)
+    for index in indices:
+        v = rng.normal(size=x.data[index].shape)
+        np.add.at(expected, index, v)
+        loss = loss + tg.sum(x[index] * v)
+    loss.backward()
+    np.testing.assert_allclose(x.grad.data, expected, rtol=1e-15, atol=1e-15)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 6])
+def test_getitem_knows_gates_to_be_tiles(parts):
+    """What is no tile is added right in any case; that gates are joined is a matter of speed."""
+    width = 6 // parts
+    for lead in (..., slice(None)):
+        cuts = [(lead, slice(k * width, (k + 1) * width)) for k in range(parts)]
+        assert tg.ops._are_tiles(cuts[::-1], np.zeros((2, 6)))
+        assert tg.ops._are_tiles(cuts[::-1], np.zeros((2, 2, 6))) == (lead is ...)
+        assert not tg.ops._are_tiles(cuts[::-1], np.zeros((2, 7)))
+        assert parts == 1 or not tg.ops._are_tiles(cuts, np.zeros((2, 6)))
