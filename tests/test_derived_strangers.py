@@ -254,3 +254,19 @@ def test_labels_are_held_by_the_loss_or_left_to_the_call():
 def test_losses_that_are_refused(loss, error):
     with pytest.raises(TypeError, match=re.escape(error)):
         tg.derive_bptt(tg.RNNCell(3, 4, rng=0), loss, (np.ones((2, 1, 3)), np.zeros((1, 4))))
+
+
+def test_a_deep_cell_of_shared_values_is_derived():
+    """Written out with all it comes from, a value used three times at each of 30 levels would fill a library."""
+
+    def step(cell, x, h):
+        values = [x @ cell.W + h @ cell.U]  # a list gives them no names
+        for k in range(30):
+            values.append(tg.sin(values[k]) - 0.5 * (values[k] - 0.1 * values[k]))
+        return values[-1]
+
+    cell, x, h = Cell(step, {"W": "IH", "U": "HH"}), np.ones((3, 2, 3)), np.zeros((2, 4))
+    loss = lambda outputs: tg.sum(outputs)  # noqa: E731
+    program = tg.derive_bptt(cell, loss, (tg.Tensor(x, requires_grad=True), h))
+    assert_equal(program(x, h, cell.parameters()), by_engine(cell, loss, x, h), "f8")
+    assert len(program.source) < 40_000

@@ -24,9 +24,11 @@ class Notes:
     def __init__(self, step: Step, names: Collection[str]) -> None:
         self.names, self.given = set(names), set[str]()
         self.roots = {origin: s.name for s in step.states for origin in s.root.origins}
+        self.texts: dict[Node, tuple[str, int]] = {}
 
     def of(self, node: Node) -> str:
         """The equations that a named value comes from, or "" if they were given before or are too long."""
+        self.texts = {}  # each value of one equation is put into words once: written out, a shared one doubles the text
         note = "; ".join(f"{self._label(n)} = {self._math(n)}" for n in node.origins if n.name and n.args)
         if len(note) > LONGEST or note in self.given:
             return ""
@@ -49,5 +51,8 @@ class Notes:
             return node.name.replace(".", "_") or (f"{node.value:g}" if not node.shape else "const")
         if node.op == "at_t":
             return "dL/dh"
-        text, own = math_text(node, self._write)
+        if node not in self.texts:
+            text, own = math_text(node, self._write)
+            self.texts[node] = text[: LONGEST + 1], own  # what is too long stays too long
+        text, own = self.texts[node]
         return in_brackets(text, own, level)

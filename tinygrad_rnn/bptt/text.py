@@ -238,7 +238,7 @@ def all_text(node: Node, write: Write, changing: Callable[[Node], bool]) -> tupl
     return step_text(moved(node), write)
 
 
-_SIGNS = {"subtract": "−", "multiply": "×", "matmul": "@", "power": "^", "negative": "−"}
+_SIGNS = {"subtract": "−", "multiply": "×", "matmul": "@", "power": "^"}
 
 
 def math_text(node: Node, write: Write) -> tuple[str, int]:
@@ -265,15 +265,14 @@ def math_text(node: Node, write: Write) -> tuple[str, int]:
         return f"σ({write(args[0], 0)})", ATOM
     if op == "sum":
         return f"Σ {write(args[0], PRODUCT)}", PRODUCT
-    if op in INFIX or op == "negative":
-        text, level = step_text(node, write)
-        head = _SIGNS.get(op)
-        if head is None:
-            return text, level
-        if op == "negative":
-            return "−" + text[1:], level
+    if op == "negative":
+        return f"−{write(args[0], PRODUCT)}", SIGN
+    if op in _SIGNS:
+        level = INFIX[op][1]
         left, right = write(args[0], level), write(args[1], level + (op not in ("add", "multiply")))
-        return f"{left} {head} {right}", level
+        return f"{left} {_SIGNS[op]} {right}", level
+    if op in INFIX:
+        return step_text(node, write)
     if op == "getitem":
         return write(args[0], ATOM) + f"[{index_text(node.static['index'], write)}]", ATOM
     symbol = OPS[op].symbol if op in OPS and OPS[op].symbol.isalpha() else op
