@@ -297,7 +297,7 @@ def _numpy_call(function: Any, args: Any, options: dict[str, Any]) -> Any:
         raise TypeError(f"np.{function.__name__} on a Tensor takes no out=, where=, dtype=, order= or initial=")
     if function not in NUMPY:
         remedy = "use the functions of tinygrad_rnn, add a primitive, or call .numpy() to leave the graph"
-        where = function.__module__.replace("numpy", "np", 1)  # np.linalg, for instance
+        where = getattr(function, "__module__", "numpy").replace("numpy", "np", 1)  # np.linalg, for instance
         raise TypeError(f"{where}.{function.__name__} has no derivative rule: {remedy}")
     return NUMPY[function](*args, **{key: value for key, value in options.items() if key != "out"})
 
