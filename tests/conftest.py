@@ -11,10 +11,9 @@ from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 
 import tinygrad_rnn as tg  # noqa: E402
 
-EXAMPLES = 25  # as many as the mutation run has, in which every mutant dies
 # The same examples on every run, none remembered, so that a build is a function of the commit.
-settings.register_profile("ci", max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, print_blob=True)
-settings.register_profile("dev", max_examples=EXAMPLES, deadline=None)
+settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("dev", max_examples=30, deadline=None)
 # For another NumPy or Python: whether everything runs there, not once more whether it is right.
 settings.register_profile("smoke", max_examples=3, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile(
@@ -23,7 +22,7 @@ settings.register_profile(
 # Whether a mutant dies is all that counts: shrinking what killed it, or looking for more, would only take time.
 settings.register_profile(
     "mutation",
-    max_examples=EXAMPLES,
+    max_examples=25,
     derandomize=True,
     database=None,
     deadline=None,
@@ -31,7 +30,7 @@ settings.register_profile(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-_default = "mutation" if os.getenv("MUTANT_UNDER_TEST") else "ci" if os.getenv("CI") else "dev"
+_default = "mutation" if os.getenv("MUTANT_UNDER_TEST") else "ci"  # "dev" searches at random, on request
 settings.load_profile(os.getenv("HYPOTHESIS_PROFILE", _default))
 
 
