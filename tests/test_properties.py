@@ -227,7 +227,7 @@ def test_the_lstm_cell_is_the_textbooks(sizes, seed):
 # Whole programs: precision, memory, state
 
 
-@given(programs(most=6), SEEDS)
+@given(programs(most=6, ops=sorted(set(tg.OPS) - {"cast"})), SEEDS)  # a cast to float64 is to leave float32
 def test_float32_follows_float64(program, seed):
     """Every gradient stays float32 and agrees to about four digits, relative to the largest number on the way."""
     found = []

@@ -109,7 +109,7 @@ class Naive:
 
 def combined(dual: Dual, operands: list[Naive], backs: list[Any], recording: bool) -> Naive:
     if not recording or not any(x.needs for x in operands):
-        return Naive(dual)
+        return Naive(fixed(dual.v))  # a constant, which stays where it is when the leaves move
     pairs = [(x, back) for x, back in zip(operands, backs, strict=True) if x.needs]
     paths = sum(x.paths for x, _ in pairs)
     return Naive(dual, pairs, list(operands), True, paths=paths, seen_versions=[x.version for x in operands])

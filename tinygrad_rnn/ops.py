@@ -127,10 +127,11 @@ def _in_place(uses: Any) -> Any:
         return np.concatenate([inputs[0] for inputs, _ in uses[::-1]], axis=-1)
     out = np.zeros(x.shape, x.dtype)
     for (g, *_), static in uses:
-        if is_basic(static["index"]):
-            out[static["index"]] += g
+        index = static["index"]
+        if is_basic(index):
+            out[index] += g
         else:
-            np.add.at(out, static["index"], g)
+            np.add.at(out, index, g)
     return out
 
 

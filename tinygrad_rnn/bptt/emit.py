@@ -245,10 +245,9 @@ class Source:
                     self.put(f"{self.rows(node)} = {text}")
                 else:
                     multiplied = any(u.op == "matmul" and self.plan.part[u] in LOOPS for u in self.users[node])
-                    if (
-                        multiplied and self.with_buffers and node.ndim == 2 and node.op != "concatenate"
-                    ):  # T products: BLAS likes rows in order
-                        text = f"np.ascontiguousarray({text})"
+                    fresh = node.op == "concatenate"  # and so in order already
+                    if multiplied and self.with_buffers and node.ndim == 2 and not fresh:
+                        text = f"np.ascontiguousarray({text})"  # T products: BLAS likes rows in order
                     self.put(f"{self.variable(node)} = {text}")
 
     def _loss(self) -> None:

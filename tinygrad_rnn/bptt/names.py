@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from .plan import Part
-from .trace import Node
+from .trace import QUESTIONS, Node
 
 if TYPE_CHECKING:
     from .emit import Source
@@ -20,7 +20,6 @@ NOUNS = {
     **{"divide": "ratio", "where": "chosen", "clip": "clipped", "scatter": "scattered", "getitem": "part"},
 }
 SIGNS = {"add": "plus", "subtract": "minus", "multiply": "times", "divide": "over"}
-QUESTIONS = {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "isfinite"}
 
 
 def hint(source: Source, node: Node) -> str:
@@ -57,7 +56,7 @@ def hint(source: Source, node: Node) -> str:
 def _described(source: Source, node: Node) -> str:
     """A value in words, such as one_minus_z or tanh_h, or what kind of value it is if these are too many."""
     op = node.op
-    if op in QUESTIONS:
+    if op in QUESTIONS.values():
         return "mask"
     words = [_word(source, a) for a in node.args]
     if all(words) and op in ("multiply", "matmul") and len("".join(words)) < 5 and "".join(words).isalpha():
