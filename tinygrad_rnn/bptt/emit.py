@@ -18,8 +18,7 @@ from ..tensor import OPS
 from .loops import LOOPS, Loop
 from .names import hint
 from .notes import Notes
-from .places import Place
-from .plan import Part, Plan
+from .plan import Place, Plan
 from .step import Step, cotangent_name
 from .text import (
     ATOM,
@@ -36,7 +35,7 @@ from .text import (
     step_text,
     value_text,
 )
-from .trace import Node
+from .trace import Node, Part
 
 WIDTH = 100
 
@@ -107,8 +106,8 @@ class Source:
             if not node.shape:
                 return value_text(node.value[()])
             return self._constant(node.value, node.name or "constant")
-        if all_steps and node in self.plan.stepped:
-            text, own = all_text(node, lambda x, n: self.text_of(x, n, True), self.plan.changing)
+        if all_steps and node.stepped:
+            text, own = all_text(node, lambda x, n: self.text_of(x, n, True))
         else:
             text, own = step_text(node, lambda x, n: self.text_of(x, n))
         return in_brackets(text, own, level)
@@ -237,11 +236,11 @@ class Source:
     def _straight(self, part: Part) -> None:
         """What is computed outside of the loops."""
         for node in self.plan.of(part):
-            if part is Part.BETWEEN and node not in self.plan.stepped:
+            if part is Part.BETWEEN and not node.stepped:
                 continue  # the loss, which comes after
             if node not in self.places and node.op != "at_t" and self.kept(node):
                 text = self.text_of(node, 0, True)
-                if node in self.plan.stepped:
+                if node.stepped:
                     self.put(f"{self.rows(node)} = {text}")
                 else:
                     multiplied = any(u.op == "matmul" and self.plan.part[u] in LOOPS for u in self.users[node])
@@ -263,7 +262,7 @@ class Source:
             last = [f"{name}[-1]" for name in arrays]
             self.put(f"loss, {', '.join(given)} = loss_of({', '.join([f'{arrays[0]}[1:]', *last])})")
         for node in self.plan.of(Part.BETWEEN):
-            if node in self.plan.stepped or node in self.places:
+            if node.stepped or node in self.places:
                 continue
             wanted = node is step.loss or node is step.back_outputs
             if wanted or len(self.users[node]) > 1:
@@ -297,7 +296,7 @@ class Source:
         (part,) = total.args
         if self.plan.part[part] is not Part.BACKWARD:
             return False
-        return "batch_weights" not in self.rewrites or not for_all_steps(part, self.plan.changing)
+        return "batch_weights" not in self.rewrites or not for_all_steps(part)
 
     def outlives(self, node: Node) -> bool:
         """Whether a value of a loop is needed after it."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..ops import is_basic
-from .rewrites import Known, joined, rebuild, remember, replace, terms_of, users_of, whole_sums
+from .rewrites import beside, joined, read_once, rebuild, remember, replace, terms_of, whole_sums
 from .step import Step, static_key, topological
 from .text import is_elementwise
-from .trace import Node, computed
+from .trace import Node, Part, computed
 
 
 def cut_of(index: tuple[object, ...], shape: tuple[int, ...]) -> tuple[int, int, int] | None:
@@ -34,13 +34,13 @@ def cut_of(index: tuple[object, ...], shape: tuple[int, ...]) -> tuple[int, int,
 
 def tiles(step: Step) -> None:
     """Cotangents of slices that tile one array (gates) are joined, not each put among zeros and added."""
-    users = users_of(step)
-    sums = whole_sums(users)
+    once = read_once(step)
+    sums = whole_sums(step, once)
 
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
         if old not in sums:
             return node
-        terms = [new[t] for t in terms_of(old, "add", users)]
+        terms = [new[t] for t in terms_of(old, "add", once)]
         if any(t.op != "scatter" for t in terms):
             return node
         parts: dict[tuple[int, int, int], Node] = {}
@@ -59,7 +59,7 @@ def tiles(step: Step) -> None:
             pieces.append(parts[where])
             at = where[2]
         pieces += [_zeros(node, axis, node.shape[axis] - at)] if at < node.shape[axis] else []
-        return computed("concatenate", tuple(pieces), {"axis": axis})
+        return beside(pieces, axis)
 
     rebuild(step, rule)
     remember(step)
@@ -101,8 +101,7 @@ def _merge_once(step: Step) -> bool:
     """Merge all runs of adjacent slices that there are; false if there is none."""
     found: dict[object, list[Span]] = {}
     forward = set(topological(s.root for s in step.states))  # elsewhere a call is made once, not T times
-    known = Known()
-    once = {n for n in forward if known(n) == 0}
+    once = {n for n in forward if n.known is Part.ONCE}
     for node in (n for n in step.order() if n in forward and is_elementwise(n) and not n.keywords):
         cuts = [_slice(a) for a in node.args]
         spans = {cut[1:] for cut in cuts if cut}
@@ -114,7 +113,11 @@ def _merge_once(step: Step) -> bool:
         for run in _runs(sorted(same, key=lambda span: span[:2])):
             start, stop, first = run[0][0], run[-1][1], run[0][2]
             args = [
-                take(cut[0], start, stop) if (cut := _slice(a)) else _beside([node.args[k] for _, _, node in run])
+                take(cut[0], start, stop)
+                if (cut := _slice(a))
+                else a
+                if a.shape[-1:] in ((), (1,))
+                else beside([node.args[k] for _, _, node in run], 0)
                 for k, a in enumerate(first.args)
             ]
             whole = _named_after(computed(first.op, tuple(args), first.static), run)
@@ -136,11 +139,6 @@ def _identity(node: Node, once: set[Node]) -> object:
     if node.op == "number":
         return static_key(node.value)
     return "vector" if node in once and node.ndim == 1 and node.shape != (1,) else id(node)
-
-
-def _beside(args: list[Node]) -> Node:
-    """The same operand of several functions, or several vectors as one."""
-    return args[0] if args[0].shape[-1:] in ((), (1,)) else computed("concatenate", tuple(args), {"axis": 0})
 
 
 def _runs(spans: list[Span]) -> list[list[Span]]:
@@ -174,11 +172,11 @@ def one_tanh(step: Step) -> None:
     for node in order:
         for arg in node.args:
             readers.setdefault(arg, []).append(node)
-    new, known = dict[Node, Node](), Known()
+    new: dict[Node, Node] = {}
     for z in order:
         gates = _gates(z, readers)
         if gates:
-            whole = _bent(z, gates, known)
+            whole = _bent(z, gates)
             new |= {gate: take(whole, a, b) for a, b, gate in gates}
     replace(step, new)
     rebuild(step, lambda node, old, made: _half_tanh(node) if node.op == "sigmoid" else node)
@@ -198,11 +196,11 @@ def _gates(z: Node, readers: dict[Node, list[Node]]) -> list[Span]:
     return gates if tiled and "sigmoid" in functions and functions <= {"sigmoid", "tanh"} else []
 
 
-def _bent(z: Node, gates: list[Span], known: Known) -> Node:
+def _bent(z: Node, gates: list[Span]) -> Node:
     """All gates at once: tanh(z × scale) × scale + shift, where z × scale is had by scaling the weights."""
     halves = [(b - a, gate.op == "sigmoid") for a, b, gate in gates]
     scale = np.concatenate([np.full(n, 0.5 if half else 1.0, z.dtype) for n, half in halves])
-    bent = joined("tanh", _scaled(z, Node("constant", value=scale, name="scale"), known))
+    bent = joined("tanh", _scaled(z, Node("constant", value=scale, name="scale")))
     # As large as z: a vector that is stretched over the rows of a batch costs NumPy several times as much.
     scales = Node("constant", value=np.array(np.broadcast_to(scale, z.shape)), name="scales")
     shifts = Node("constant", value=np.where(scales.value < 1, scales.value, 0), name="shifts")
@@ -216,11 +214,11 @@ def _half_tanh(gate: Node) -> Node:
     return joined("add", joined("multiply", bent, half), half)
 
 
-def _scaled(z: Node, scale: Node, known: Known) -> Node:
+def _scaled(z: Node, scale: Node) -> Node:
     """z times a vector, the vector moved into what z is the sum or the product of."""
-    if z.op == "add" and known(z) > 0:
-        scaled = joined("add", *(_scaled(a, scale, known) for a in z.args))
-    elif z.op == "matmul" and z.args[1].ndim == 2 and known(z.args[1]) == 0:
+    if z.op == "add" and z.known > Part.ONCE:
+        scaled = joined("add", *(_scaled(a, scale) for a in z.args))
+    elif z.op == "matmul" and z.args[1].ndim == 2 and z.args[1].known is Part.ONCE:
         scaled = joined("matmul", z.args[0], joined("multiply", z.args[1], scale))
     else:
         scaled = joined("multiply", z, scale)

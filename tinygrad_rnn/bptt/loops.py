@@ -10,11 +10,10 @@ import re
 from typing import TYPE_CHECKING
 
 from .names import hint
-from .places import Place
-from .plan import Part
+from .plan import Place
 from .step import State, topological
 from .text import FRESH, is_elementwise, is_view, seen_through, step_text, value_text
-from .trace import Node
+from .trace import Node, Part
 
 if TYPE_CHECKING:
     from .emit import Source

@@ -8,8 +8,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from .plan import Part
-from .trace import QUESTIONS, Node
+from .trace import QUESTIONS, Node, Part
 
 if TYPE_CHECKING:
     from .emit import Source
@@ -45,7 +44,7 @@ def hint(source: Source, node: Node) -> str:
             return "delta" if stem in ("", "d") else stem
         return (stem or "joined") + _multiplied(source, node)
     part = source.plan.part[node]
-    if part is Part.BETWEEN and node in source.plan.stepped and reader.startswith("d"):
+    if part is Part.BETWEEN and node.stepped and reader.startswith("d"):
         of = reader.removeprefix("d").removeprefix("_").removeprefix("z").removeprefix("_")
         return ("mask" if node.dtype == bool else "slope") + (of and f"_{of}")
     if part is Part.BEFORE and reader:

@@ -8,37 +8,22 @@ nothing in it waits for (gradients of the inputs), and the sums over all steps (
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from enum import IntEnum
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from .step import Step, topological
 from .text import for_all_steps, seen_through
-from .trace import Node
+from .trace import KNOWN, Node, Part
 
 
-class Part(IntEnum):
-    """A part of the program, in the order in which they run."""
+@dataclass
+class Place:
+    """Where a value stands: in a variable, or in row t of an array with one row per step, or t + 1 of a state's."""
 
-    ONCE = 0
-    BEFORE = 1
-    FORWARD = 2
-    BETWEEN = 3
-    BACKWARD = 4
-    AFTER = 5
-    END = 6
-
-
-LEAVES = {
-    "input": Part.BEFORE,
-    "state": Part.FORWARD,
-    "outputs": Part.BETWEEN,
-    "last": Part.BETWEEN,
-    "given": Part.BETWEEN,
-    "at_t": Part.BETWEEN,
-    "carry": Part.BACKWARD,
-    "total": Part.END,
-}
-STEPPED = {"input", "state", "carry", "at_t"}
+    name: str
+    step: str  # how one step writes it
+    all: str  # how all steps at once are written
+    cut: bool = False  # a part of an array, which need not be contiguous
 
 
 class Plan:
@@ -53,10 +38,6 @@ class Plan:
 
     def __init__(self, step: Step, rewrites: Collection[str]) -> None:
         self.order = step.order()
-        self.stepped: set[Node] = set()
-        for node in self.order:
-            if node.op in STEPPED or (node.op not in ("total",) and not self.stepped.isdisjoint(node.args)):
-                self.stepped.add(node)
         self.rewrites = rewrites
         self.forward = set(topological(s.root for s in step.states))
         self.backward = set(topological(s.back for s in step.states if s.back is not None))
@@ -67,21 +48,13 @@ class Plan:
                 break
             self.backward |= set(topological(late))
 
-    def changing(self, node: Node) -> bool:
-        """Whether it differs from step to step."""
-        return node in self.stepped
-
     def _place(self, node: Node) -> bool:
         """Choose the part of a node; true if it needs, in a loop, what was put off until after the loops."""
-        part = LEAVES.get(node.op, Part.ONCE)
-        if node.op == "total":
-            self.part[node] = Part.END
-            return False
-        part = max([part, *(self.part[a] for a in node.args)])
-        if node not in self.stepped or not node.args or node.op == "at_t":
+        part = max([KNOWN.get(node.op, Part.ONCE), *(self.part[a] for a in node.args)])
+        if not node.stepped or not node.args or node.op == "at_t":
             self.part[node] = part
             return False
-        at_once = for_all_steps(node, self.changing)
+        at_once = for_all_steps(node)
         if part is Part.BEFORE and not (at_once and "hoist_inputs" in self.rewrites):
             part = Part.FORWARD
         if part is Part.FORWARD and node not in self.forward:
@@ -102,6 +75,6 @@ class Plan:
                 found[arg].append(node)
         return found
 
-    def of(self, *parts: Part) -> Iterable[Node]:
-        """The nodes that are computed in these parts, in order."""
-        return [node for node in self.order if self.part[node] in parts and node.args]
+    def of(self, part: Part) -> list[Node]:
+        """The nodes that are computed in a part, in order."""
+        return [node for node in self.order if self.part[node] is part and node.args]

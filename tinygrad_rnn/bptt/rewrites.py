@@ -7,15 +7,17 @@ A rewrite changes a `Step` in place and never what it computes. Those that only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import reduce
+from types import MappingProxyType
 
 import numpy as np
 
 from ..ops import is_basic
 from .step import Step, static_key, topological
 from .text import REDUCTIONS, is_elementwise
-from .trace import Node, TFloat, computed
+from .trace import Node, Part, TFloat, computed
 
 MOVES = {"sum", "mean", "reshape", "broadcast_to", "cast", "transpose", "getitem", "scatter"}
 """What changes nothing but where numbers stand, or adds them: of −x it is minus that of x."""
@@ -24,17 +26,8 @@ Rule = Callable[[Node, Node, dict[Node, Node]], Node]
 """From a node with new operands, the same node with its old ones, and what became of the nodes before."""
 
 
-def rebuild(step: Step, rule: Rule) -> None:
-    """Replace every node, operands first, by what the rule makes of it."""
-    _rebuild(step, rule, {})
-
-
-def replace(step: Step, instead: Mapping[Node, Node]) -> None:
-    """Replace some nodes, everywhere: also among the operands of what stands instead of others."""
-    _rebuild(step, lambda node, old, new: node, instead)
-
-
-def _rebuild(step: Step, rule: Rule, instead: Mapping[Node, Node]) -> None:
+def rebuild(step: Step, rule: Rule, instead: Mapping[Node, Node] = MappingProxyType({})) -> None:
+    """Replace every node, operands first, by what stands `instead` of it or by what the rule makes of it."""
     new: dict[Node, Node] = {}
     for node in topological([*step.traced, *step.roots()], instead):
         if node in instead:
@@ -48,6 +41,11 @@ def _rebuild(step: Step, rule: Rule, instead: Mapping[Node, Node]) -> None:
         made.origins = made.origins or (node.origins if made.args else ())
         new[node] = made
     step.replace(new)
+
+
+def replace(step: Step, instead: Mapping[Node, Node]) -> None:
+    """Replace some nodes, everywhere: also among the operands of what stands instead of others."""
+    rebuild(step, lambda node, old, new: node, instead)
 
 
 def _with(node: Node, args: tuple[Node, ...]) -> Node:
@@ -267,50 +265,47 @@ def only_last(step: Step) -> None:
         rebuild(step, without)
 
 
-def users_of(step: Step) -> dict[Node, int]:
-    """How often each node is used; once more where it is a result."""
+def read_once(step: Step) -> set[Node]:
+    """What one other node needs, and nobody else."""
     roots = step.roots()
-    count: dict[Node, int] = dict.fromkeys(roots, 1)
-    for node in topological(roots):
-        for arg in node.args:
-            count[arg] = count.get(arg, 0) + 1
-    return count
+    count = Counter([*roots, *(arg for node in topological(roots) for arg in node.args)])
+    return {node for node, times in count.items() if times == 1}
 
 
-class Known:
-    """Says when a value is known, from what it is made of.
-
-    0 always, as a weight; 1 with the inputs; 2 in the loop forwards; 3 after it; 4 in the loop backwards; 5 after that.
-    """
-
-    LEAVES: ClassVar = {"input": 1, "state": 2, "outputs": 3, "last": 3, "given": 3, "at_t": 3, "carry": 4, "total": 5}
-
-    def __init__(self) -> None:
-        self.when: dict[Node, int] = {}
-
-    def __call__(self, node: Node) -> int:
-        """The number of a node."""
-        if node not in self.when:
-            for n in topological([node]):
-                self.when[n] = max([self.LEAVES.get(n.op, 0), *(self.when[a] for a in n.args)])
-        return self.when[node]
-
-
-def whole_sums(users: dict[Node, int]) -> set[Node]:
+def whole_sums(step: Step, once: set[Node]) -> set[Node]:
     """The sums that are no terms of other sums."""
-    inner = {a for n in users if n.op == "add" for a in n.args if a.op == "add" and users[a] < 2}
-    return {n for n in users if n.op == "add"} - inner
+    sums = {n for n in topological(step.roots()) if n.op == "add"}
+    return sums - {a for n in sums for a in n.args if a in once}
 
 
-def terms_of(node: Node, op: str, users: dict[Node, int]) -> list[Node]:
-    """The terms of a sum or the factors of a product; what is used elsewhere too is kept whole."""
+def terms_of(node: Node, op: str, once: Collection[Node] | None = None) -> list[Node]:
+    """The terms of a sum or the factors of a product; of the inner ones only those that are read `once` are opened."""
     if node.op != op:
         return [node]
     found: list[Node] = []
     for arg in node.args:
-        inner = arg.op == op and arg.dtype == node.dtype and users.get(arg, 1) < 2
-        found += terms_of(arg, op, users) if inner else [arg]
+        inner = arg.op == op and arg.dtype == node.dtype and (once is None or arg in once)
+        found += terms_of(arg, op, once) if inner else [arg]
     return found
+
+
+def total(terms: Iterable[Node]) -> Node:
+    """The sum of some terms."""
+    return reduce(lambda a, b: joined("add", a, b), terms)
+
+
+def spans(parts: Iterable[Node], axis: int = -1) -> Iterator[tuple[Node, int, int]]:
+    """Parts that stand side by side, with where each starts and stops."""
+    at = 0
+    for part in parts:
+        yield part, at, (at := at + part.shape[axis])
+
+
+def beside(parts: Collection[Node], axis: int) -> Node:
+    """Arrays side by side; transposed ones are joined first and transposed then."""
+    if all(a.op == "transpose" and a.ndim == 2 for a in parts):
+        return _transposed(beside([a.args[0] for a in parts], 1 - axis))
+    return computed("concatenate", tuple(parts), {"axis": axis})
 
 
 def _folded(factors: list[Node]) -> list[Node]:
@@ -328,24 +323,20 @@ def _folded(factors: list[Node]) -> list[Node]:
 
 def regroup(step: Step) -> None:
     """Sums and products begin with what is known first, so that all that is known before a loop is computed there."""
-    users, known = users_of(step), Known()
+    once = read_once(step)
 
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
         if old.op not in ("add", "multiply"):
             return node
-        terms = [new[t] for t in terms_of(old, old.op, users)]
-        if old.op == "multiply":
-            terms = _folded(terms)
-        if len(terms) == len(terms_of(old, old.op, users)) < 3 or any(
-            t.dtype != node.dtype and t.op != "number" for t in terms
-        ):
+        given = [new[t] for t in terms_of(old, old.op, once)]
+        terms = _folded(given) if old.op == "multiply" else given
+        if len(terms) == len(given) < 3 or any(t.dtype != node.dtype and t.op != "number" for t in terms):
             return node
-        groups: dict[int, Node] = {}
+        groups: dict[Part, Node] = {}
         for term in terms:
-            when = known(term)
-            groups[when] = joined(old.op, groups[when], term) if when in groups else term
+            groups[term.known] = joined(old.op, groups[term.known], term) if term.known in groups else term
         # x Wᵀ before the bias, as people write it; a cotangent before what it is multiplied with.
-        whole, *rest = [groups[k] for k in sorted(groups, key=lambda k: (k == 0) * 1.5 or k)]
+        whole, *rest = [groups[k] for k in sorted(groups, key=lambda part: part or 1.5)]
         for group in rest:
             whole = joined("add", whole, group) if old.op == "add" else joined("multiply", group, whole)
         return whole

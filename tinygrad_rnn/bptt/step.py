@@ -13,7 +13,7 @@ import inspect
 import os
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from types import MappingProxyType
@@ -280,17 +280,10 @@ def _give_names(step: Step, nodes: list[Node]) -> None:
                 node.name = claim(f"{node.op}_{arg.name}")
 
 
-def per_step(nodes: Sequence[Node], leaves: Iterable[Node]) -> set[Node]:
-    """Those nodes that depend on the input or the state; all others are the same at every step."""
-    changing = set(leaves)
-    for node in nodes:
-        if not changing.isdisjoint(node.args):
-            changing.add(node)
-    return changing
-
-
-def sweep(trace: Trace, seeds: Mapping[Node, Node], changing: set[Node]) -> dict[Node, Node]:
+def sweep(trace: Trace, seeds: Mapping[Node, Node]) -> dict[Node, Node]:
     """The cotangent of every node, by the rules: what the engine's sweep does, on tracers.
+
+    What nodes of a single step contribute to any other node is summed over all steps (`total`).
 
     Parameters
     ----------
@@ -298,8 +291,6 @@ def sweep(trace: Trace, seeds: Mapping[Node, Node], changing: set[Node]) -> dict
         Its nodes so far are walked, newest first; the equations of the way back are appended.
     seeds : dict of Node to Node
         Cotangents to start from.
-    changing : set of Node
-        Nodes of a single step. What they contribute to any other node is summed over all steps (`total`).
     """
     forward = list(trace.nodes)
     contributions: dict[Node, list[Node]] = defaultdict(list)
@@ -319,15 +310,14 @@ def sweep(trace: Trace, seeds: Mapping[Node, Node], changing: set[Node]) -> dict
             g.node.name = cotangent_name(node.name)
         return cotangents[node]
 
-    steps = [n for n in reversed(forward) if n in changing]
-    for node in [*steps, *(n for n in reversed(forward) if n not in changing)]:
+    for node in sorted(reversed(forward), key=lambda n: not n.stepped):
         if not node.needs or node.op not in OPS or (g := settle(node)) is None:
             continue
         trace.line = node.line
         for i, arg in enumerate(node.args[: len(node.args) - len(node.keywords)]):
             if arg.needs:
                 part = _contribution(trace, g, node, i)
-                if node in changing and arg not in changing:
+                if node.stepped and not arg.stepped:
                     part = _total(trace, part)
                 contributions[arg].append(part)
     trace.line = "?"
@@ -374,7 +364,6 @@ def _contribution(trace: Trace, g: Node, node: Node, i: int) -> Node:
 def derive_step(step: Step, trace: Trace) -> None:
     """Append the way back through the step, and say which equation is which gradient."""
     forward = list(trace.nodes)
-    changing = per_step(forward, [step.x, *(s.leaf for s in step.states)])
     seeds: dict[Node, Node] = {}
     for i, state in enumerate(step.states):
         ones = np.ones(state.leaf.shape, state.leaf.dtype)
@@ -388,11 +377,11 @@ def derive_step(step: Step, trace: Trace) -> None:
         if not state.root.needs:
             continue
         root = state.root
-        g = carry.node if root in changing else _total(trace, carry.node)
+        g = carry.node if root.stepped else _total(trace, carry.node)
         seeds[root] = g if root not in seeds else _sum(Tracer(trace, seeds[root]), Tracer(trace, g)).node
     backward = trace.nodes[len(forward) :]
     trace.nodes = forward
-    found = sweep(trace, seeds, changing)
+    found = sweep(trace, seeds)
     trace.nodes[len(forward) : len(forward)] = backward
     for state in step.states:
         state.back = found.get(state.leaf)

@@ -46,6 +46,8 @@ VIEWS = {"getitem", "transpose", "detach"}
 RESHAPES = {"reshape", "broadcast_to"}
 FRESH = ELEMENTWISE | REDUCTIONS | {"cumsum", "concatenate", "stack", "scatter", "matmul"}  # never a view of an operand
 
+_T = TInt.of(1, "T")
+
 Write = Callable[[Any, int], str]
 """Writes an operand, or an array among the static parameters, in parentheses if it binds less tightly than a level."""
 
@@ -67,17 +69,17 @@ def seen_through(node: Node) -> Node:
     return node
 
 
-def for_all_steps(node: Node, changing: Callable[[Node], bool]) -> bool:
-    """Whether a node can be computed for all steps at once; `changing` says which operands differ between steps."""
+def for_all_steps(node: Node) -> bool:
+    """Whether a node can be computed for all steps at once."""
     if node.op in ELEMENTWISE | REDUCTIONS | AXIS_FREE:
         return all(np.ndim(v) == 0 for k, v in node.static.items() if k in ("condition", "lo", "hi"))
     if node.op in ("getitem", "scatter"):
         return bool(is_basic(node.static["index"]))
     if node.op == "matmul":
         a, b = node.args
-        if changing(a) and changing(b):
+        if a.stepped and b.stepped:
             return a.ndim == b.ndim == 2
-        return a.ndim in (1, 2) and b.ndim == 2 if changing(a) else a.ndim == 2 and b.ndim == 1
+        return a.ndim in (1, 2) and b.ndim == 2 if a.stepped else a.ndim == 2 and b.ndim == 1
     return False
 
 
@@ -200,35 +202,27 @@ def moved(node: Node) -> Node:
     return copy
 
 
-class _Steps(int):
-    def __repr__(self) -> str:
-        return "T"
-
-
-_T = _Steps()
-
-
-def all_text(node: Node, write: Write, changing: Callable[[Node], bool]) -> tuple[str, int]:
+def all_text(node: Node, write: Write) -> tuple[str, int]:
     """NumPy for all steps at once, and how tightly it binds."""
 
     def rank(x: Node, n: int, level: int) -> str:
         """An operand whose own axes line up with those of a result of rank n."""
-        if not changing(x) or x.ndim == n:
+        if not x.stepped or x.ndim == n:
             return write(x, level)
         return f"{write(x, ATOM)}[:{', None' * (n - x.ndim)}]"
 
     def full(x: Node) -> str:
-        return write(x, 0) if changing(x) else f"np.broadcast_to({write(x, 0)}, {value_text((_T, *x.shape))})"
+        return write(x, 0) if x.stepped else f"np.broadcast_to({write(x, 0)}, {value_text((_T, *x.shape))})"
 
     op, args = node.op, node.args
     if is_elementwise(node):
         return step_text(node, lambda x, level: rank(x, node.ndim, level))
     if op == "matmul":
         a, b = args
-        if changing(a) and not changing(b) and a.ndim == 2:
+        if a.stepped and not b.stepped and a.ndim == 2:
             rows = f"{write(a, ATOM)}.reshape(-1, {a.shape[-1]}) @ {write(b, SIGN)}"
             return f"({rows}).reshape({value_text((_T, *node.shape))[1:-1]})", ATOM
-        if not changing(a):
+        if not a.stepped:
             return f"{write(b, PRODUCT)} @ {write(a, ATOM)}.T", PRODUCT
         return step_text(node, write)
     if op == "broadcast_to":

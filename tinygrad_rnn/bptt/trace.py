@@ -12,11 +12,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from ..functions import getitem, mean, reshape, sum, transpose
 from ..scope import CONTEXT
 from ..tensor import NUMPY, OPS, SCALARS, Primitive, Tensor, as_array
 
@@ -39,6 +39,26 @@ class TraceError(TypeError):
 
 class _Missing(TraceError, AttributeError):
     """An attribute that a Tracer does not have: `hasattr` is False, anything else names the line."""
+
+
+class Part(IntEnum):
+    """A part of the program, in the order in which they run."""
+
+    ONCE = 0
+    BEFORE = 1
+    FORWARD = 2
+    BETWEEN = 3
+    BACKWARD = 4
+    AFTER = 5
+    END = 6
+
+
+KNOWN = {
+    **{"input": Part.BEFORE, "state": Part.FORWARD, "carry": Part.BACKWARD, "total": Part.END},
+    **dict.fromkeys(("outputs", "last", "given", "at_t"), Part.BETWEEN),
+}
+"""When the leaves are known that are not so from the beginning."""
+STEPPED = {"input", "state", "carry", "at_t"}
 
 
 class Node:
@@ -64,9 +84,16 @@ class Node:
         The line of the cell that computed it.
     origins : tuple of Node
         What it was before any rewrite.
+    known : Part
+        The first part of the program in which all is known that it is made of.
+    stepped : bool
+        Whether it differs from step to step.
     """
 
-    __slots__ = ("args", "dtype", "keywords", "line", "name", "needs", "op", "origins", "shape", "static", "value")
+    __slots__ = (
+        *("args", "dtype", "keywords", "known", "line", "name", "needs", "op", "origins", "shape", "static", "stepped"),
+        "value",
+    )
 
     def __init__(
         self,
@@ -85,6 +112,8 @@ class Node:
         self.shape: tuple[int, ...] = np.shape(value)
         self.dtype = np.asarray(value).dtype
         self.origins: tuple[Node, ...] = ()
+        self.known: Part = max([KNOWN.get(op, Part.ONCE), *(a.known for a in args)])
+        self.stepped: bool = op in STEPPED or (op != "total" and any(a.stepped for a in args))
 
     @property
     def ndim(self) -> int:
@@ -189,7 +218,6 @@ class Tracer:
     dtype = property(lambda self: self.node.dtype)
     ndim = property(lambda self: len(self.node.shape))
     size = property(lambda self: int(np.prod(self.node.shape)))
-    T = property(lambda self: transpose(self))
     requires_grad = property(lambda self: self.node.needs)
 
     @property
@@ -221,22 +249,6 @@ class Tracer:
             self.trace.refuse(f"np.{function.__name__} of a traced value has no derivative rule")
         return NUMPY[function](*args, **options)
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """As `tinygrad_rnn.sum`."""
-        return sum(self, axis, keepdims)
-
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """As `tinygrad_rnn.mean`."""
-        return mean(self, axis, keepdims)
-
-    def reshape(self, *shape: Any) -> Any:
-        """As `tinygrad_rnn.reshape`."""
-        return reshape(self, shape[0] if len(shape) == 1 else shape)
-
-    def transpose(self, *axes: Any) -> Any:
-        """As `tinygrad_rnn.transpose`."""
-        return transpose(self, axes[0] if len(axes) == 1 else axes or None)
-
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         """In another dtype; rules ask for it."""
         return self if dtype == self.dtype else OPS["cast"](self, dtype=np.dtype(dtype))
@@ -252,30 +264,12 @@ class Tracer:
         return Tracer(self.trace, node)
 
     data = property(detach)
-
-    def numpy(self) -> Tracer:
-        """The same values, through which no gradient flows."""
-        return self.detach()
-
-    def __getitem__(self, index: Any) -> Any:
-        return getitem(self, index)
+    numpy = detach
 
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len() of a traced scalar")
         return int(self.shape[0])
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
-
-    def __neg__(self) -> Any:
-        return OPS["negative"](self)
-
-    def __pos__(self) -> Tracer:
-        return self
-
-    def __abs__(self) -> Any:
-        return OPS["abs"](self)
 
     def __invert__(self) -> Tracer:
         return self.trace.apply("logical_not", (self,), {})
@@ -309,35 +303,37 @@ class Tracer:
         return f"Tracer({self.node!r})"
 
 
-def _refused(name: str, does: str) -> Callable[..., NoReturn]:
-    def method(self: Tracer, *args: Any) -> NoReturn:
-        self.trace.refuse(f"{does} asks for the numbers of a traced value, on which the program must not depend")
-
-    method.__name__ = name
-    return method
-
-
-for _name, _does in {"bool": "a condition (if, while, and, or)", "float": "float()", "int": "int()"}.items():
-    setattr(Tracer, f"__{_name}__", _refused(f"__{_name}__", _does))
-setattr(Tracer, "__index__", _refused("__index__", "an index"))  # noqa: B010
-setattr(Tracer, "item", _refused("item", ".item()"))  # noqa: B010
-setattr(Tracer, "backward", _refused("backward", ".backward()"))  # noqa: B010
+# What a Tensor passes on to functions and primitives, a Tracer passes on in the same way.
+for _name in ("T", "sum", "mean", "reshape", "transpose", "__getitem__", "__iter__", "__neg__", "__pos__", "__abs__"):
+    setattr(Tracer, _name, vars(Tensor)[_name])
+for _name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+    setattr(Tracer, f"__{_name}__", vars(Tensor)[f"__{_name}__"])
+    setattr(Tracer, f"__r{_name}__", vars(Tensor)[f"__r{_name}__"])
 
 
-def _binary(name: str, swapped: bool) -> Callable[[Tracer, Any], Tracer]:
-    return lambda self, other: self.trace.apply(name, (other, self) if swapped else (self, other), {})
+def _question(name: str) -> Callable[[Tracer, Any], Tracer]:
+    return lambda self, other: self.trace.apply(name, (self, other), {})
 
 
 for _name, _op in {
-    **dict(add="add", sub="subtract", mul="multiply", truediv="divide", pow="power", matmul="matmul"),
-    **{"and": "logical_and", "or": "logical_or"},
+    **dict(gt="greater", ge="greater_equal", lt="less", le="less_equal", eq="equal", ne="not_equal"),
+    **{"and": "logical_and", "or": "logical_or", "rand": "logical_and", "ror": "logical_or"},
 }.items():
-    setattr(Tracer, f"__{_name}__", _binary(_op, False))
-    setattr(Tracer, f"__r{_name}__", _binary(_op, True))
-for _name, _op in dict(
-    gt="greater", ge="greater_equal", lt="less", le="less_equal", eq="equal", ne="not_equal"
-).items():
-    setattr(Tracer, f"__{_name}__", _binary(_op, False))
+    setattr(Tracer, f"__{_name}__", _question(_op))
+
+
+def _refused(does: str) -> Callable[..., NoReturn]:
+    def method(self: Tracer, *args: Any) -> NoReturn:
+        self.trace.refuse(f"{does} asks for the numbers of a traced value, on which the program must not depend")
+
+    return method
+
+
+for _name, _does in {
+    **{"__bool__": "a condition (if, while, and, or)", "__float__": "float()", "__int__": "int()"},
+    **{"__index__": "an index", "item": ".item()", "backward": ".backward()"},
+}.items():
+    setattr(Tracer, _name, _refused(_does))
 
 
 def _caller() -> Any:
