@@ -129,6 +129,16 @@ def test_infinity_and_nan_have_states_of_their_own():
     assert graph.edges[0].state == "inf"
 
 
+def test_what_a_graph_holds_is_its_own():
+    """A contribution that is changed changes no other, no gradient, and nothing of the engine's."""
+    x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    y = x + x
+    graph = tg.gradient_graph(y, np.ones(2))
+    held = [e.contribution for e in graph.edges] + [n.gradient for n in graph.nodes]
+    assert len(held) == 4
+    assert not any(np.shares_memory(a, b) for i, a in enumerate([*held, x._data]) for b in held[:i])
+
+
 @pytest.mark.parametrize(
     ("array", "norm", "size"),
     [
@@ -141,11 +151,13 @@ def test_infinity_and_nan_have_states_of_their_own():
         ([0.0, 0.0], "l2", 0.0),
         ([], "l2", 0.0),
         ([np.inf, 1.0], "l2", np.inf),
-        (np.float32([1e-30, 1e-30]), "l2", np.sqrt(2) * 1e-30),
+        (np.float32([1e-30, 1e-30]), "l2", np.sqrt(2) * float(np.float32(1e-30))),
+        (np.full((30, 40), 0.1, np.float32), "l2", np.sqrt(1200) * float(np.float32(0.1))),
+        (np.full((30, 40), 0.1, np.float32), "rms", float(np.float32(0.1))),
     ],
 )
 def test_norms_neither_underflow_nor_overflow(array, norm, size):
-    np.testing.assert_allclose(norm_of(np.array(array), norm), size, rtol=1e-6)
+    np.testing.assert_allclose(norm_of(np.array(array), norm), size, rtol=1e-14)
     assert np.isnan(norm_of(np.array([np.nan, 1.0]), norm))
 
 

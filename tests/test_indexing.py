@@ -34,13 +34,21 @@ INDICES = {
     "mask of the first axis": np.array([True, False, True, True]),
     "mask of two axes": (MASK[..., 0], slice(None, None, -1)),
     "mask and array": (slice(None), np.array([True, False, True]), np.array([1, 1])),
+    "mask of all": np.ones(SHAPE, bool),
+    "mask of all of an axis": (slice(None), np.ones(3, bool)),
+    "mask of one": np.arange(60).reshape(SHAPE) == 7,
+    "true": True,
+    "false": False,
+    "true of NumPy's": (np.True_, 1),
+    "array without axes": (np.array(-1), slice(None), np.array(2)),
+    "integer of NumPy's": (np.int64(2), np.int8(-1)),
     "mask of none": np.zeros(SHAPE, bool),
     "empty list": [],
 }
 
 
 @pytest.mark.parametrize("index", INDICES.values(), ids=INDICES)
-@pytest.mark.parametrize("uses", [1, 2])
+@pytest.mark.parametrize("uses", [1, 2, 11])
 def test_gradient_is_what_arrives_at_each_element(index, uses):
     x = tg.Tensor(np.random.default_rng(0).normal(size=SHAPE), requires_grad=True)
     places = np.arange(x.size).reshape(SHAPE)[index]
@@ -49,7 +57,7 @@ def test_gradient_is_what_arrives_at_each_element(index, uses):
     np.testing.assert_array_equal(y.numpy(), x.numpy()[index])
     loss = sum(tg.sum(y_ * g) for y_ in [y, *(x[index] for _ in range(uses - 1))])
     expected = uses * np.bincount(np.ravel(places), np.ravel(g), x.size).reshape(SHAPE)
-    np.testing.assert_allclose(tg.grad(loss, x).numpy(), expected, rtol=1e-15)
+    np.testing.assert_allclose(tg.grad(loss, x).numpy(), expected, rtol=1e-14)
     (edge,) = (e for e in tg.gradient_graph(tg.sum(x[index] * g)).edges if e.operand == 0 and e.target == 1)
     np.testing.assert_allclose(edge.contribution, expected / uses, rtol=1e-15)
 

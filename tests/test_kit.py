@@ -64,6 +64,22 @@ def spread(g, x):
     return np.broadcast_to(g[..., None], x.shape)
 
 
+def normalised(x):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+
+def norm(x):
+    return np.sqrt((x * x).sum(-1, keepdims=True))
+
+
+def row_softmax(g, x, axis=-1):
+    return np.expand_dims(g, axis) * softmax(x)
+
+
+def logsumexp(x):
+    return np.log(np.exp(x).sum(-1))
+
+
 def pair(left=lambda g, y, a, b: g @ b.T, right=lambda g, y, a, b: a.T @ g):
     return np.matmul, left, right
 
@@ -76,6 +92,9 @@ def layer(bias):
 PLANTED = [
     ("sign", "tanh", (np.tanh, lambda g, y, x: -slope(g, y, x)), [X]),
     ("sign", "subtract", (np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: g), [X, A]),
+    ("sign", "x abs x", (lambda x: x * np.abs(x), lambda g, y, x: 2 * g * x), [X]),
+    ("sign", "of some", (np.sin, lambda g, y, x: g * np.where(x * A > 0, np.cos(x), -np.cos(x))), [X]),
+    ("factor", "logsumexp by exp x", (logsumexp, lambda g, y, x: g[..., None] * np.exp(x)), [ROW]),
     ("factor", "square without its 2", (np.square, lambda g, y, x: g * x), [X]),
     ("factor", "1 + 1e-5", (np.tanh, lambda g, y, x: (1 + 1e-5) * slope(g, y, x)), [X]),
     ("factor", "1 + 1e-9", (np.tanh, lambda g, y, x: (1 + 1e-9) * slope(g, y, x)), [X]),
@@ -91,6 +110,7 @@ PLANTED = [
     ("broadcast", "last column", (np.add, lambda g, y, a, b: g, lambda g, y, a, b: g.sum(1)), [X, ROW]),
     ("broadcast", "product", (np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: (g * a).sum(1)), [X, ROW]),
     ("broadcast", "bias of a layer", layer(lambda g, y, x, W, b: g[-1]), [X, M, BIAS]),
+    ("broadcast", "keepdims forgotten", (logsumexp, lambda g, y, x: row_softmax(g, x, 0)), [X]),
     ("repeated index", "getitem", (lambda x, *, index: x[index], overwrite), [X], {"index": [0, 0, 2]}),
     ("few elements", "1 % of one", (np.tanh, one_off), [X]),
     ("few elements", "first row", (np.exp, lambda g, y, x: g * y * np.array([[1.0], [1.0], [0.5]])), [X]),
@@ -102,6 +122,10 @@ PLANTED = [
     ("missing term", "product rule", (lambda x: x * np.exp(x), lambda g, y, x: g * y), [X]),
     ("missing term", "x tanh x", (lambda x: x * np.tanh(x), lambda g, y, x: g * x * (1 - np.tanh(x) ** 2)), [X]),
     ("missing term", "swish", (lambda x: x / (1 + np.exp(-x)), lambda g, y, x: g / (1 + np.exp(-x))), [X]),
+    ("missing term", "centred", (lambda x: x - x.mean(-1, keepdims=True), lambda g, y, x: g * (1 + 0 * x)), [X]),
+    ("missing term", "unit rows", (lambda x: x / norm(x), lambda g, y, x: g / norm(x)), [M]),
+    ("missing term", "layer norm", (normalised, lambda g, y, x: g / np.sqrt(x.var(-1, keepdims=True) + 1e-5)), [M]),
+    ("missing factor", "sort", (lambda x: np.sort(x), lambda g, y, x: g + 0 * x), [ROW[::-1]]),
     ("cotangent ignored", "ones", (np.tanh, lambda g, y, x: 1 - y * y + 0 * g), [X]),
     ("cotangent ignored", "its mean", (np.tanh, lambda g, y, x: g.mean() * (1 - y * y)), [X]),
     ("off-diagonal", "softmax", (softmax, lambda g, y, x: g * y * (1 - y)), [ROW]),
@@ -198,6 +222,23 @@ def test_where_a_gradient_is_not_finite_the_differences_say_whose_fault_it_is(pl
     zero = plant(np.sin, lambda g, y, x: g * np.cos(x) * (g / g))
     with pytest.raises(GradcheckError, match=r"is nan at element .0,., where the differences give 0: 0 / 0"):
         gradcheck(zero, ROW)
+
+
+def test_the_complex_step_neither_passes_nor_fails_what_it_cannot_judge(plant):
+    """Im f(x + ih) / h of x |x| is |x|: a right rule would fail and that wrong one pass."""
+    for rule in (lambda g, y, x: 2 * g * np.abs(x), lambda g, y, x: g * np.abs(x)):
+        with pytest.raises(InconclusiveError, match=r"f is not analytic.*use mode='auto'"):
+            gradcheck(plant(lambda x: x * np.abs(x), rule), X, mode="complex")
+    for f, why in [(np.abs, "is not complex"), (np.cbrt, "takes no complex numbers")]:
+        with pytest.raises(InconclusiveError, match=f"{why}.*use mode='auto'"):
+            gradcheck(plant(f, lambda g, y, x: g * np.sign(x)), X, mode="complex")
+
+
+def test_what_is_no_tensor_and_no_float_is_named():
+    with pytest.raises(TypeError, match="not ndarray: compose it of functions of Tensors, or declare a `primitive`"):
+        gradcheck(lambda x: x.numpy(), X)
+    with pytest.raises(ValueError, match=r"no input consists of floats \(1\.0 is one"):
+        gradcheck(tg.exp, [1, 2])
 
 
 def test_there_is_no_order_below_one():
@@ -336,8 +377,11 @@ def test_domains_are_found_by_trying(plant):
 
 def test_rules_that_cannot_be_differentiated_again_are_checked_to_first_order(plant):
     op = plant(np.arctan, lambda g, y, x: np.asarray(g) / np.hypot(1, x) ** 2)
-    with pytest.raises(CheckError):
+    with pytest.raises(
+        CheckError, match=r"order 2: not checked: the rule computes with arrays only.*pass order=1"
+    ) as caught:
         check_primitive(op)
+    assert set(caught.value.failed) == {"order 2", "adjoint"}
     report = check_primitive(op, order=1)
     assert "adjoint" not in report.passed and "first order" in report.passed
 
@@ -394,11 +438,22 @@ class Counting(Cell):
         return super().__call__(x, h) * (1 + self.calls)
 
 
+class OfThree(Cell):
+    """The batch is the last axis, and three by accident."""
+
+    def initial_state(self, batch):
+        return tg.Tensor(np.zeros((3, batch)))
+
+    def __call__(self, x, h):
+        return tg.tanh(h + self.b[:3, None] * tg.sum(x @ self.layers[0]["W"].T @ self.U, axis=1))
+
+
 CELL_FAULTS = [
     ("form", "b has no influence", Forgotten()),
     ("form", "becomes one of shape", Growing()),
     ("form", "two calls", Counting()),
-    ("form", "not in parameters()", faulty(lambda self, x, h, new: new * EXTRA)),
+    ("form", "not in parameters(): a tensor of shape (4,)", faulty(lambda self, x, h, new: new * EXTRA)),
+    ("form", "for a batch of 4: the batch is the first axis", OfThree()),
     ("form", "needs no gradient", Cell(b=tg.Tensor(np.ones(4)))),
     ("form", "another form", faulty(lambda self, x, h, new: (new, new))),
     ("unrolling", "in two parts", faulty(lambda self, x, h, new: new * (2.0 if x.scope == "t=1" else 1.0))),
@@ -441,7 +496,20 @@ def test_a_wrong_rule_inside_a_cell_is_found(plant, check, rule):
         check_cell(cell, batch=2, steps=2)
     assert check in caught.value.failed
     if check == "first order":
-        assert "inputs in order: 0 state 0, 1 inputs, 2 W, 3 U, 4 b" in str(caught.value)
+        assert "the gradient of the first state (shape (2, 4)) is wrong" in str(caught.value)
+        assert f"the cell uses {op.name}: check" in str(caught.value)
+
+
+def test_a_copy_inside_a_cell_is_named():
+    with pytest.raises(CheckError) as caught:
+        check_cell(faulty(lambda self, x, h, new: new + h.detach() * tg.sigmoid(new)), steps=2, order=1)
+    assert "no gradient passes operand 0 of multiply, a copy of the first state: .detach() or .numpy()?" in str(
+        caught.value
+    )
+    listed = Cell()
+    listed.parameters = lambda: [listed.U]
+    with pytest.raises(ValueError, match=r"parameters\(\) gives a dict of name to Tensor, not a list"):
+        check_cell(listed)
 
 
 @pytest.mark.parametrize("seed", range(3))

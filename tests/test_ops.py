@@ -5,6 +5,7 @@ Each `check_...` is a plain function of one example, so that what Hypothesis pri
 """
 
 import inspect
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from tinygrad_rnn.testing import gradcheck
 NAMES = sorted(CASES)
 DTYPES = st.sampled_from(["float64"] * 3 + ["float32"])  # which sees less, but has faults of its own
 SEEDS = st.integers(0, 2**16)
-LAYOUTS_OF_OPERANDS = st.lists(st.sampled_from(LAYOUTS), min_size=8, max_size=8)
 # A fault may show for one rank, one dtype, or one kind of index of one operand only: the more kinds, the more examples.
 MANY_KINDS = {"getitem", "scatter", "concatenate", "stack", "split", "einsum", "matmul"}
 
@@ -127,25 +127,28 @@ def check_adjoint(name, case, seed):
 # Memory: no layout changes a number, and nothing is written to.
 
 
-def check_layouts(name, case, dtype, layouts, seed):
+def check_layouts(name, case, dtype, seed):
+    """Every operand, result and cotangent in every layout: a rule may be wrong in one of them only."""
     case = case.cast(dtype)
     rng = np.random.default_rng(seed)
     results = listed(CASES[name].call(*(tg.Tensor(a, requires_grad=True) for a in case.arrays), **case.options))
     for node in history(results):
-        if node._op is None:
-            continue
-        operands = [with_layout(a, layout) for a, layout in zip(node._arrays, layouts, strict=False)]
-        plain, locked = zip(*operands, strict=True)
-        y = np.asarray(node._op.forward(*plain, **node._static))
-        # Not equal to the last digit: NumPy has other inner loops for arrays with gaps.
-        digits = (1e-5, 1e-6) if y.dtype == np.float32 else (1e-13, 1e-14)
-        np.testing.assert_allclose(node._op.forward(*locked, **node._static), y, *digits)
-        g, locked_g = with_layout(random_like(y, rng).astype(y.dtype), layouts[-1])
-        locked_y = laid_out(y, layouts[-2])
-        for i in range(len(operands)):
-            rule = node._op.rules[i]
-            expected = rule(g, y, *plain, **node._static)
-            np.testing.assert_allclose(rule(locked_g, locked_y, *locked, **node._static), expected, *digits)
+        for turn in range(len(LAYOUTS)) if node._op is not None else ():
+            check_layouts_of(node, rng, *(LAYOUTS[turn:] + LAYOUTS[:turn]))
+
+
+def check_layouts_of(node, rng, of_g, of_y, *of_operands):
+    operands = [with_layout(a, layout) for a, layout in zip(node._arrays, cycle(of_operands), strict=False)]
+    plain, locked = zip(*operands, strict=True)
+    y = np.asarray(node._op.forward(*plain, **node._static))
+    # Not equal to the last digit: NumPy has other inner loops for arrays with gaps.
+    digits = (1e-5, 1e-6) if y.dtype == np.float32 else (1e-13, 1e-14)
+    np.testing.assert_allclose(node._op.forward(*locked, **node._static), y, *digits)
+    g, locked_g = with_layout(random_like(y, rng).astype(y.dtype), of_g)
+    for i in range(len(operands)):
+        rule = node._op.rules[i]
+        expected = rule(g, y, *plain, **node._static)
+        np.testing.assert_allclose(rule(locked_g, laid_out(y, of_y), *locked, **node._static), expected, *digits)
 
 
 def with_layout(value, layout):
@@ -160,9 +163,10 @@ def with_layout(value, layout):
 # Everything but differences looks at the same case: to draw one takes longer than to look at it five times.
 
 
-def check_case(name, case, dtype, layouts, seed):
+def check_case(name, case, dtype, seed):
     check_value(name, case, dtype)
-    check_layouts(name, case, dtype, layouts, seed)
+    if seed % 3 == 0:  # all five layouts of everything are five times the work: for a third of the cases
+        check_layouts(name, case, dtype, seed)
     check_linearity(name, case, seed)
     check_adjoint(name, case, seed)
     check_complex_step(name, case, seed)
@@ -170,7 +174,7 @@ def check_case(name, case, dtype, layouts, seed):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_value_layouts_linearity_adjoint_and_complex_step(name):
-    run(check_case, name, dtype=DTYPES, layouts=LAYOUTS_OF_OPERANDS, seed=SEEDS)
+    run(check_case, name, dtype=DTYPES, seed=SEEDS)
 
 
 def test_cast_brings_the_gradient_back_to_the_operands_dtype():

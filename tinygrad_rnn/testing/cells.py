@@ -7,12 +7,13 @@ of each parameter, of the inputs, and of the first state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from .. import ops
 from ..autodiff import history
 from ..nn import unroll
 from ..tensor import Tensor
@@ -28,7 +29,7 @@ from .battery import (
 )
 from .checker import gradcheck
 from .oracles import Array
-from .outcome import InconclusiveError
+from .outcome import GradcheckError, InconclusiveError
 
 TRIES = 8
 MOST_INPUTS = 64
@@ -135,7 +136,12 @@ class _Subject:
         generator = np.random.default_rng([rng, len("check_cell")])
         said = repr(cell)
         self.name = type(cell).__name__ if said.startswith("<") else said
-        self.parameters: dict[str, Any] = dict(cell.parameters())
+        parameters = cell.parameters()
+        if not isinstance(parameters, Mapping):
+            raise ValueError(
+                f"{self.name}: parameters() gives a dict of name to Tensor, not a {type(parameters).__name__}"
+            )
+        self.parameters: dict[str, Any] = dict(parameters)
         self.state = cell.initial_state(batch)
         self.dtype = leaves(self.state)[0].dtype
         self.inputs = generator.normal(size=(steps, batch, self.input_size(input_size)))
@@ -213,25 +219,32 @@ class _Subject:
         x = Tensor(self.inputs[0].astype(self.dtype))
         first, *again = [self.cell(x, self.state) for _ in range(4)]  # a mask of few bits may well be drawn twice
         before, after = leaves(self.state), leaves(first)
-        require(len(before) == len(after), "the state "
-                "that comes out has another form than the initial one")  # fmt: skip
+        require(len(before) == len(after), "the state that comes out has another form than the initial one: "
+                f"{len(after)} tensors for {len(before)}")  # fmt: skip
         for old, new, *same in zip(before, after, *map(leaves, again), strict=True):
             require(isinstance(new, Tensor), f"a state is a {type(new).__name__}, not a Tensor")
             require(old.shape == new.shape, f"a state of shape {old.shape} becomes one of shape {new.shape}")
             require(old.dtype == new.dtype, f"a state of {old.dtype} becomes one of {new.dtype}")
-            require(old.shape[:1] == (self.batch,), f"a state of shape {old.shape} for a batch of {self.batch}")
             repeated = all(np.array_equal(new.numpy(), other.numpy()) for other in same)
-            require(repeated, "two calls with the same input and state differ")
+            require(repeated, "two calls with the same input and state differ: is there a random number in the cell, "
+                    "or does it remember something beside the state?")  # fmt: skip
+        for batch in (self.batch, self.batch + 1):  # of one batch alone, any axis of that size might be the batch
+            for old in leaves(self.cell.initial_state(batch)):
+                require(old.shape[:1] == (batch,), f"a state of shape {old.shape} for a batch of {batch}: "
+                        "the batch is the first axis")  # fmt: skip
         for name, p in self.parameters.items():
             require(isinstance(p, Tensor) and p.requires_grad, f"parameter {name} needs no gradient")
         values = self.tensors()
         outputs = self.run(*self.split(values))
         learned = {id(node) for node in history(outputs) if node.is_leaf}
         known = {id(v) for v in values}
-        require(learned <= known, "something that needs a gradient is used but is not in parameters()")
+        strange = [node for node in history(outputs) if node.is_leaf and id(node) in learned - known]
+        said = ", ".join(node.name or f"a tensor of shape {node.shape}" for node in strange)
+        require(not strange, f"something that needs a gradient is used but is not in parameters(): {said}")
         loss = weighted(outputs, [random_like(np.random.default_rng(self.rng), y) for y in outputs])
         for name, g in zip(self.parameters, gradients(loss, self.split(values)[0]), strict=True):
-            require(g.any(), f"parameter {name} has no influence: its gradient is zero")
+            require(g.any(), f"parameter {name} has no influence: its gradient is zero "
+                    "(is it not used, or only through .detach() or .numpy()?)")  # fmt: skip
 
     def unrolling(self) -> None:
         """T steps are k steps and then T - k more."""
@@ -253,9 +266,8 @@ class _Subject:
             rows = slice(b, b + 1)
             self_state = [Tensor(s.numpy()[rows]) for s in state]
             alone = self.run(parameters, Tensor(inputs.numpy()[:, rows]), self_state)[0]
-            require_close(
-                alone.numpy(), outputs.numpy()[:, rows], 1e-11, f"outputs of example {b} alone and in a batch"
-            )
+            what = f"outputs of example {b} alone and in a batch (if they are meant to, pass skip=('batch',))"
+            require_close(alone.numpy(), outputs.numpy()[:, rows], 1e-11, what)
         weight = random_like(np.random.default_rng(self.rng), outputs.numpy())
         weight[:, 1:] = 0
         for g, what in zip(
@@ -291,11 +303,36 @@ class _Subject:
                     raise
                 fresh = [generator.normal(size=a.shape) for a in arrays[:count]]
                 arrays = [*fresh, *arrays[count:]]
-            except AssertionError as error:
-                named = [*[f"state {n}" for n in range(len(self.start))], "inputs", *self.parameters]
-                error.add_note("inputs in order: " + ", ".join(f"{n} {name}" for n, name in enumerate(named)))
+            except GradcheckError as error:
+                if error.input is not None:
+                    name = dict(enumerate(self.names())).get(error.input, f"cotangent {error.input - len(arrays)}")
+                    error.args = (str(error).replace(f"input {error.input} (", f"{name} (", 1),)
+                for note in self.cut():
+                    error.add_note(note)
                 raise
         raise AssertionError
+
+    def names(self) -> list[str]:
+        """What a report calls each of the `arrays`."""
+        several = len(self.start) > 1
+        states = [f"the first state {n}" if several else "the first state" for n in range(len(self.start))]
+        return [*states, "the inputs", *self.parameters]
+
+    def cut(self) -> Iterator[str]:
+        """Where a step computes with a copy of something that it should differentiate; and rules that are not ours."""
+        values = self.tensors()
+        parameters, inputs, state = self.split(values)
+        nodes, named = history(self.run(parameters, inputs[:1], state)), dict(zip(values, self.names(), strict=True))
+        for node in nodes:
+            for i, (operand, array) in enumerate(zip(node._operands, node._arrays, strict=True)):
+                if (operand is None or not operand.requires_grad) and np.ndim(array) and np.any(array):
+                    for copied in [n for n in (*values, *nodes) if np.array_equal(n._data, array)][:1]:
+                        what = named.get(copied) or copied.name or f"a result of {copied._op and copied._op.name}"
+                        where = f"operand {i} of {node._op and node._op.name}"
+                        yield f"no gradient passes {where}, a copy of {what}: .detach() or .numpy()?"
+        theirs = sorted({n._op.name for n in nodes if n._op is not None and n._op not in vars(ops).values()})
+        if theirs:
+            yield f"the cell uses {', '.join(theirs)}: check with check_primitive first"
 
     def contributions(self) -> None:
         """On the whole unrolled graph, every gradient is the sum of what arrives along the edges."""

@@ -140,7 +140,7 @@ class _Check:
         self.inputs = [x.numpy() if isinstance(x, Tensor) else x for x in inputs]
         self.where = [i for i, x in enumerate(self.inputs) if np.asarray(x).dtype.kind == "f"]
         if not self.where:
-            raise ValueError("nothing to check: no input consists of floats")
+            raise ValueError("nothing to check: no input consists of floats (1.0 is one, 1 is not)")
         self.arrays = [np.array(self.inputs[i]) for i in self.where]
         small = sum(array.size for array in self.arrays) <= MOST_ELEMENTS
         self.elementwise = mode == "element" or (mode in ("auto", "complex") and small)
@@ -165,8 +165,12 @@ class _Check:
     def tensors_out(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The outputs of f, which must be Tensors."""
         ys = self.call(values)
-        if not all(isinstance(y, Tensor) for y in ys):
-            raise TypeError("f must return a Tensor, or a tuple or list of Tensors")
+        for y in ys:
+            if not isinstance(y, Tensor):
+                remedy = "compose it of functions of Tensors, or declare a `primitive`"
+                raise TypeError(
+                    f"f must return a Tensor, or a tuple or list of Tensors, not {type(y).__name__}: {remedy}"
+                )
         return ys
 
     def values(self, arrays: Sequence[Array]) -> Array:
@@ -271,6 +275,8 @@ class _Check:
             seed = np.concatenate([np.zeros(0), *(s.reshape(-1) for s in seeds)]).astype(float)
             sharp = k == 0 and self.mode != "complex" and not self.single
             for i, gradient in enumerate(gradients):
+                if k == 0 and self.mode == "complex":
+                    self.require_analytic(i, seed)
                 self.check_finite(i, gradient, seed)
                 self.check_finite(i, at_zero[i], 0 * seed)
                 summed = sharp and self.check_sum(i, gradient, seed)
@@ -282,6 +288,22 @@ class _Check:
                     self.check_direction(i, gradient, seed)
         if self.inconclusive:
             raise self.inconclusive[0]
+
+    def require_analytic(self, i: int, seed: Array) -> None:
+        """Of abs(x) or x * abs(x) the complex step gives another number, without a word: differences must agree."""
+        direction = self.generator.choice([-1.0, 1.0], self.arrays[i].shape)
+        try:
+            step = complex_derivative(self.values, self.arrays, seed, i, direction)
+        except TypeError as error:
+            step, why = Estimate(np.nan), f"f takes no complex numbers ({error})"
+        else:
+            why = "f is not analytic: what it gives for complex numbers is not complex, or not its derivative"
+        differences = numeric_directional(self.values, self.arrays, seed, i, direction, 1e-9)
+        slack = 1e-6 * abs(differences.value) + 1e-8 + 10 * differences.error
+        if not np.isfinite(step.value) or (not differences.kink and abs(step.value - differences.value) > slack):
+            message = f"inconclusive: the complex step says nothing about {self.name(i)}: {why}; use mode='auto'"
+            where = self.where[i]
+            raise InconclusiveError(message, self.order, where, None, np.nan, step.value, "unsettled")
 
     def estimates(self, i: int, seed: Array, elements: Sequence[Element]) -> list[Estimate]:
         """Numeric derivatives at some elements of one input."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,12 +133,18 @@ def _passes(name: str, run: Callable[[], Report], say: Callable[[str], object]) 
         report = run()
     except CheckError as error:
         said = str(error).removeprefix(f"{error.name}: ")
-        say(f"FAILED  {name}: {said}")
+        say(f"FAILED  {name}: {said}{_where_to_pass(name, said)}")
         return False
     except Exception as error:  # it could not be checked, which is not a pass either
         said = str(error).removeprefix(f"{name}: ").removeprefix(f"{name} ")
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        say(f"FAILED  {name}: not checked: {kind}{said}")
+        say(f"FAILED  {name}: not checked: {kind}{said}{_where_to_pass(name, said)}")
         return False
     say(f"ok      {name}: {str(report).partition(': ok, ')[2]}")
     return True
+
+
+def _where_to_pass(name: str, said: str) -> str:
+    """A report speaks of arguments; of a file that is checked, they stand in the file."""
+    found = re.search(r"\bpass (\w+)=", said)
+    return f'\n  in the file: CHECK = {{"{name}": {{"{found[1]}": ...}}}}' if found else ""

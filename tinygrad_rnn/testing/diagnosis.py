@@ -143,6 +143,17 @@ def constant_factor(evidence: Evidence, jacobian: Array, numeric: Array, analyti
         yield "factor", f"off by a constant factor of {factor:.10g}{_counts(factor, evidence)}", None
 
 
+def sign_of_some(evidence: Evidence, jacobian: Array, numeric: Array, analytic: Array) -> Any:
+    """The right sizes, and the wrong sign where the operand is negative, say: abs or sign was forgotten."""
+    x = evidence.at(evidence.inputs[evidence.which])
+    for where, chosen in (("negative", x < 0), ("positive", x > 0)):
+        said = f"the sign is wrong where the input is {where}: is an abs or a sign missing?"
+        yield "sign", said, np.where(chosen, -numeric, numeric)
+    flipped = (np.abs(analytic + numeric) <= SAME * np.abs(numeric)) & (numeric != 0)
+    if flipped.any() and same(np.where(flipped, -analytic, analytic), numeric):
+        yield "sign", f"the sign is wrong in {flipped.sum()} of {len(numeric)} elements", None
+
+
 def _counts(factor: float, evidence: Evidence) -> str:
     """Whether a factor is how many elements there are along some axes: a mean for a sum, or the other way round."""
     sizes = {n for array in [*evidence.inputs, *evidence.outputs] for n in (array.size, *array.shape)} - {0, 1}
@@ -151,7 +162,13 @@ def _counts(factor: float, evidence: Evidence) -> str:
             if abs(factor - value) <= SAME * value:
                 return f" = {said}, a number of elements: a mean for a sum, or a sum for a mean?"
     simple = Fraction(factor).limit_denominator(12)
-    return f" = {simple}" if abs(factor - simple) <= SAME * abs(factor) and simple.denominator > 1 else ""
+    if abs(factor - simple) <= SAME * abs(factor):
+        return f" = {simple}" if simple.denominator > 1 else ""
+    (y,) = evidence.outputs[0].reshape(-1) if [y.size for y in evidence.outputs] == [1] else (np.nan,)
+    with np.errstate(all="ignore"):
+        named = {"y": y, "1 / y": 1 / y, "y²": y * y, "exp(y)": np.exp(y), "exp(-y)": np.exp(-y)}
+    found = [name for name, value in named.items() if abs(factor - value) <= SAME * abs(value)]
+    return f" = {found[0]}, where y is the result: it is missing, or too much" if found else ""
 
 
 def transposed(evidence: Evidence, jacobian: Array, numeric: Array, analytic: Array) -> Any:
@@ -218,9 +235,53 @@ def lost_sum(evidence: Evidence, jacobian: Array, numeric: Array, analytic: Arra
         start = end
 
 
+def spread_elsewhere(evidence: Evidence, jacobian: Array, numeric: Array, analytic: Array) -> Any:
+    """The cotangent of a reduction, repeated along another axis than the one that was reduced."""
+    shape = evidence.inputs[evidence.which].shape
+    if len(evidence.outputs) == 1 and evidence.complete and (np.count_nonzero(jacobian, axis=1) <= 1).all():
+        g = evidence.cotangent.reshape(evidence.outputs[0].shape)
+        for axes in combinations(range(len(shape)), max(0, len(shape) - g.ndim)) if g.ndim < len(shape) else ():
+            wide = np.expand_dims(g, axes)
+            if all(n in (1, m) for n, m in zip(wide.shape, shape, strict=True)):
+                said = (
+                    f"the cotangent g is repeated along axis {', '.join(map(str, axes))} instead: is keepdims missing?"
+                )
+                yield "broadcast", said, jacobian.sum(1) * evidence.at(np.broadcast_to(wide, shape))
+
+
+def held_constant(evidence: Evidence, jacobian: Array, numeric: Array, analytic: Array) -> Any:
+    """A mean or a norm whose own derivative was forgotten: what is missing lies along 1, x, or both.
+
+    Of what subtracts a mean the gradient sums to zero, and of what divides by a norm it is orthogonal to x.
+    """
+    full, rule = _full(evidence, numeric), _full(evidence, analytic)
+    if full is None or rule is None:
+        return
+    x, scale = evidence.inputs[evidence.which], float(np.abs(numeric).max(initial=0.0))
+    for axes in [(k,) for k in range(x.ndim)] + [tuple(range(x.ndim))] * (x.ndim > 1):
+        if int(np.prod([x.shape[k] for k in axes])) < 3:  # of two numbers any two are a combination of 1 and x
+            continue
+        over = f"over axis {axes[0]}" if len(axes) == 1 else "over all axes"
+        centred = x - x.mean(axes, keepdims=True)
+        mean, flat = (rule - full).mean(axes, keepdims=True), np.zeros(x.shape)
+        for said, along, shift in (
+            (f"a mean {over} is not subtracted, or held constant", flat, mean),
+            (f"a norm {over} is held constant", x, 0 * mean),
+            (f"a mean and a norm {over} are held constant", centred, mean),
+        ):
+            size = (along * along).sum(axes, keepdims=True)
+            part = ((rule - full) * along).sum(axes, keepdims=True) / np.where(size > 0, size, 1.0) * along
+            kept = np.abs((full * along).sum(axes)).max(initial=0.0) + np.abs((full * (shift != 0)).sum(axes)).max()
+            if kept <= 1e-3 * scale:  # loosely, for the small numbers that keep a norm from zero
+                yield "missing term", said, evidence.at(full + part + shift)
+
+
 def other_cotangent(evidence: Evidence, jacobian: Array, numeric: Array, analytic: Array) -> Any:
     """The right rule for another cotangent than the one that arrived."""
     g = evidence.cotangent
+    if len(numeric) > 1 and [y.shape for y in evidence.outputs] == [evidence.inputs[evidence.which].shape]:
+        found = evidence.at(g.reshape(evidence.outputs[0].shape))
+        yield "missing factor", "the cotangent g is passed on as it is: the derivative itself is missing", found
     yield "cotangent ignored", "the cotangent g is ignored: right only if g is 1 everywhere", jacobian.sum(1)
     yield "cotangent ignored", "the cotangent g is replaced by its mean", jacobian.sum(1) * g.mean()
     yield "cotangent ignored", "the cotangent g is replaced by its sum", jacobian.sum(1) * g.sum()
@@ -263,7 +324,6 @@ def missing_factor_or_term(evidence: Evidence, jacobian: Array, numeric: Array, 
     g: Array | None = None
     if len(evidence.outputs) == 1 and evidence.outputs[0].shape == evidence.inputs[evidence.which].shape:
         g = evidence.at(evidence.cotangent.reshape(evidence.outputs[0].shape))
-        yield "missing factor", "the cotangent g is passed on as it is: the derivative itself is missing", g
     with np.errstate(all="ignore"):
         for name, e in expressions(evidence):
             yield "missing factor", f"a factor {name} is missing", numeric / e
@@ -296,7 +356,7 @@ def added_constant(evidence: Evidence, jacobian: Array, numeric: Array, analytic
     """The same number too much everywhere."""
     offset = float(np.mean(analytic - numeric)) if len(numeric) else 0.0
     if len(numeric) > 1 and np.abs(analytic - numeric - offset).max() <= 1e-3 * abs(offset):
-        yield "offset", f"{offset:.4g} is added to every element, whatever the cotangent", None
+        yield "offset", f"the same number, {offset:.4g}, is added to every element", None
 
 
 def rounded(evidence: Evidence, jacobian: Array, numeric: Array, analytic: Array) -> Any:
@@ -324,9 +384,12 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     nothing_arrives,
     rounded,
     constant_factor,
+    sign_of_some,
     transposed,
     another_inputs,
     lost_sum,
+    spread_elsewhere,
+    held_constant,
     other_cotangent,
     missing_factor_or_term,
     another_order,
