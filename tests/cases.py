@@ -67,9 +67,11 @@ def positive(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
 
 @st.composite
 def clipped(draw: Any) -> Case:
-    (x,) = draw(shapes().flatmap(distinct))
+    a, b = draw(broadcastable())
+    (x,) = draw(distinct(a))
     bounds = st.integers(-3, 3).map(lambda k: k / 4)  # between the distinct values
-    return Case((x,), {"a_min": draw(st.none() | bounds), "a_max": draw(bounds)})
+    many = hnp.arrays(float, b, elements=bounds, fill=st.nothing())
+    return Case((x,), {"a_min": draw(st.none() | bounds | many), "a_max": draw(bounds | many)})
 
 
 @st.composite
@@ -99,7 +101,7 @@ check(
     st.builds(
         lambda x, o: Case(x, o),
         shapes().flatmap(distinct),
-        st.sampled_from([{}, {"slope": 0.25}, {"slope": 0.0}, {"slope": -0.5}]),
+        st.sampled_from([{}, {"slope": 0.25}, {"slope": 0.0}, {"slope": -0.5}, {"slope": 1.5}]),
     ),
     complex_step=False,
 )

@@ -85,10 +85,10 @@ def test_one_operand(name, shape, options):
 
 
 @pytest.mark.parametrize("name", ["concatenate", "stack"])
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2])
 def test_joined_operands(name, count, axis):
-    sizes = [1, 2, 0, 3][:count] if name == "concatenate" else [3] * count
+    sizes = [1, 2, 0, 3, 1, 1, 2, 1][:count] if name == "concatenate" else [3] * count
     shapes = [tuple(n if i == axis % 3 else m for i, m in enumerate(BOX)) for n in sizes]
     xs = [np.random.default_rng(k).normal(size=shape) for k, shape in enumerate(shapes)]
     joined = [
@@ -135,7 +135,7 @@ def test_layers(name, batch, sizes):
 SUBSCRIPTS = """
     i->  i->i  ii->  ii->i  iji->j  ij->ji  ijk->ki  ijk->  i,i->  i,i->i  i,j->ij  i,j->ji  ij,jk->ik  ij,kj->ik
     ij,ij->ij  ij,ij->  ij,j->i  ij,k->ik  ij,k->j  ijk,ikl->ijl  ii,i->i  ii,jj->  ij,jk,kl->il  i,i,i->i
-    i,j,k->kji  ij,ik,il->jkl
+    i,j,k->kji  ij,ik,il->jkl  i,ij,jkl->ik  i,j,jk->ij
 """.split()
 
 
@@ -154,6 +154,8 @@ def test_einsum(subscripts, sizes):
         ("ij,ij->", [(1, 3), (2, 1)]),
         ("ij,jk->ik", [(2, 1), (3, 4)]),
         ("i,i,i->", [(1,), (3,), (3,)]),
+        ("ij,ij->i", [(1, 1), (2, 3)]),
+        ("ij,ij->", [(2, 3), (1, 1)]),
     ],
 )
 def test_einsum_stretches_ones(subscripts, shapes):

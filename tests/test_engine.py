@@ -74,6 +74,20 @@ def test_nothing_that_a_graph_holds_can_be_changed_from_outside(f, held):
     assert changed.shape == before.shape and (changed != before).any(), "it matters"
 
 
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply", "divide", "power"])
+@pytest.mark.parametrize("size, dtype", [(2**15, "float64"), (2**16, "float32"), (7, "float64")])
+def test_a_large_operand_is_not_taken_for_a_temporary(name, size, dtype):
+    """From 256 KB on NumPy writes a + b into an operand that nobody else refers to, as the copy that a graph keeps."""
+    x, a = np.random.default_rng(0).uniform(0.5, 1.5, (2, size)).astype(dtype)
+    for operands in ((x, a), (a, x)):
+        leaf = tg.Tensor(x, requires_grad=True)
+        y = tg.OPS[name](*(leaf if o is x else o for o in operands))
+        assert np.array_equal(next(k for k, o in zip(y._arrays, y._operands, strict=True) if o is None), a)
+        other = tg.Tensor(a, requires_grad=True)
+        both = tg.OPS[name](*(leaf if o is x else other for o in operands))
+        np.testing.assert_array_equal(tg.grad(y, leaf, a).numpy(), tg.grad(both, leaf, a).numpy())
+
+
 def test_what_goes_out_is_read_only():
     x = leaf(3)
     x.sum().backward()

@@ -115,3 +115,41 @@ def test_a_derivative_inside_a_derivative_keeps_its_own_variable():
     assert tg.jacobian(f, 1.0).item() == 1.0
     nested = tg.jacobian(lambda x: x * tg.jacobian(lambda y: x * y * y, x), 3.0)  # d/dx of 2 x³
     assert nested.item() == pytest.approx(54.0, rel=1e-15)
+
+
+def test_tangents_and_cotangents_may_be_differentiated_too():
+    """J v and Jᵀ u are linear in v and u; and both in x, once more."""
+    x, v = tg.Tensor([0.5, -1.0, 2.0], requires_grad=True), tg.Tensor([1.0, 2.0, -1.0], requires_grad=True)
+    w = np.array([3.0, -1.0, 0.5])
+
+    def f(z):
+        return tg.sin(z) * z[::-1]
+
+    jacobian = tg.jacobian(f, x.numpy()).numpy()
+    _, dy = tg.jvp(f, (x,), (v,))
+    by_v, by_x = tg.grad(dy, (v, x), w)
+    close(by_v.numpy(), jacobian.T @ w)
+    _, pull = tg.vjp(f, x)
+    (g,) = pull(v)
+    of_u, of_x = tg.grad(g, (v, x), w)
+    close(of_u.numpy(), jacobian @ w)
+    second = tg.jacobian(lambda z: tg.jacobian(f, z), x.numpy()).numpy()  # [i, j, k]: ∂² f_i / ∂x_j ∂x_k
+    close(by_x.numpy(), np.einsum("ijk,i,j->k", second, w, v.numpy()))
+    close(of_x.numpy(), np.einsum("ijk,i,j->k", second, v.numpy(), w))
+
+    def energy(a, b):
+        return tg.sum(tg.sin(a * b) * a)
+
+    b = tg.Tensor(w, requires_grad=True)
+    _, product = tg.hvp(energy, (x, b), (v, w))
+    third = tg.grad(product, (x, b, v), np.ones(3))
+    h = 1e-5
+    for i, (at, g) in enumerate(zip((x, b, v), third, strict=True)):
+        for k in range(3):
+            moved = []
+            for step in (h, -h):
+                values = [t.numpy().copy() for t in (x, b, v)]
+                values[i][k] += step
+                moved.append(tg.hvp(energy, values[:2], (values[2], w))[1].numpy().sum())
+            np.testing.assert_allclose(g.numpy()[k], (moved[0] - moved[1]) / (2 * h), rtol=1e-7, atol=1e-7)
+        assert g.shape == at.shape

@@ -124,6 +124,21 @@ def check_adjoint(name, case, seed):
     assert abs(np.sum(u * dy.numpy()) - sum(p.sum() for p in products)) <= 1e-12 * (1 + scale)
 
 
+# float32 is compared with float64, from the same numbers: differences would see no fault below a thousandth.
+
+
+def check_single(name, case, seed):
+    rng = np.random.default_rng(seed)
+    case = case.cast("float32")
+    y, pull = tg.vjp(single(name, case), *case.arrays)
+    u = random_like(y, rng).astype(np.float32)
+    exact = tg.vjp(single(name, case.cast("float64")), *case.cast("float64").arrays)[1](u.astype(float))
+    for g, expected in zip(pull(u), exact, strict=True):
+        assert g.dtype == np.float32
+        largest = np.abs(expected.numpy()).max(initial=1.0)
+        np.testing.assert_allclose(g.numpy(), expected.numpy(), 1e-4, 1e-4 * largest)
+
+
 # Memory: no layout changes a number, and nothing is written to.
 
 
@@ -169,6 +184,8 @@ def check_case(name, case, dtype, seed):
         check_layouts(name, case, dtype, seed)
     check_linearity(name, case, seed)
     check_adjoint(name, case, seed)
+    if dtype == "float32" and name != "cast":
+        check_single(name, case, seed)
     check_complex_step(name, case, seed)
 
 
@@ -182,3 +199,10 @@ def test_cast_brings_the_gradient_back_to_the_operands_dtype():
     (g,) = tg.grad(tg.OPS["cast"](x, dtype=np.dtype(np.float32)), [x], np.float32([0.25, -3]))
     assert g.dtype == np.float64
     np.testing.assert_array_equal(g.numpy(), [0.25, -3])
+
+
+def test_cast_brings_the_gradient_back_to_float32_too():
+    x = tg.Tensor(np.float32([1.0, 2.0]), requires_grad=True)
+    (g,) = tg.grad(tg.OPS["cast"](x, dtype=np.dtype(np.float64)), [x], np.array([0.25, -3]))
+    assert g.dtype == np.float32
+    np.testing.assert_array_equal(g.numpy(), np.float32([0.25, -3]))

@@ -149,18 +149,29 @@ def test_a_weight_of_many_uses_gathers_all_of_them(uses, most, monkeypatch):
     rng = np.random.default_rng(uses)
     W, b = (tg.Tensor(rng.normal(size=s) / 2, requires_grad=True) for s in [(3, 3), (3,)])
     h = tg.Tensor(rng.normal(size=(2, 3)), requires_grad=True)
-    total, y = tg.Tensor(0.0), h
-    for t in range(uses):
-        y = tg.tanh(tg.linear(y, W, b))
-        x = tg.Tensor(rng.normal(size=[(3,), (4, 3), (2, 1, 3), (0, 3)][t % 4]))
-        total = total + tg.sum(tg.square(tg.linear(x, W, b))) + tg.sum(y @ W)
-    leaves = (W, b, h)
+    xs = [tg.Tensor(rng.normal(size=[(3,), (4, 3), (2, 1, 3), (0, 3)][t % 4])) for t in range(uses)]
+
+    def loss(linear, affine):  # which add up in different ways, so that W has several totals
+        total, y = tg.Tensor(0.0), h
+        for x in xs:
+            y = tg.tanh(linear(y, W, b))
+            z = linear(x, W, b)
+            total = total + tg.sum(tg.square(z)) + tg.sum(y @ W) + tg.sum(tg.sin(affine(z, W, b, z, W, b)))
+        return total
+
+    def product(x, W, b):
+        return x @ W.T + b
+
+    total, leaves = loss(tg.linear, tg.affine), (W, b, h)
+    composed = loss(product, lambda x, W, b, h, U, d: product(x, W, b) + product(h, U, d))
+    for g, expected in zip(tg.grad(total, leaves), tg.grad(composed, leaves), strict=True):
+        assert_close(g.numpy(), expected.numpy())
     watched = pullback({total: np.ones(())}, through=lambda node, operand, contribution: contribution)
     for leaf, g in zip(leaves, tg.grad(total, leaves), strict=True):
         assert_close(g.numpy(), watched[leaf])
     graph = tg.gradient_graph(total)
     edges = list(graph.edges_from(graph.node_of(W)))
-    assert len(edges) == 3 * uses
+    assert len(edges) == 5 * uses
     assert_close(sum(edge.contribution for edge in edges), watched[W])
 
 
@@ -183,6 +194,35 @@ def test_what_is_gathered_is_not_added_into_anothers_memory():
         for_w, for_v = (g.numpy() for g in tg.grad(loss, (W, V)))
         assert_close(for_w, u + v.T @ x)
         np.testing.assert_array_equal(for_v, u)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("size", [1, 2, 300, 70_000])
+def test_a_cotangent_that_two_operands_share_is_added_to_for_neither(size, dtype):
+    """x + y hands one array to both: another use of x, older or newer, leaves what y gets alone. Whatever the size."""
+    u, v = np.random.default_rng(size).choice([-1.0, 0.5, 2.0], (2, size)).astype(dtype)
+    x, y = (tg.Tensor(np.ones(size, dtype), requires_grad=True) for _ in range(2))
+    older, s = x * v, x + y
+    newer = y * v
+    loss = tg.sum(s * u) + tg.sum(older) + tg.sum(newer)
+    for gradients in (tg.grad(loss, (x, y)), tg.grad(loss, (x, y, s))[:2]):
+        for g in gradients:
+            np.testing.assert_array_equal(g.numpy(), u + v)
+    loss.backward()
+    loss.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), 2 * (u + v))
+
+
+def test_one_input_asked_for_twice_and_seeds_at_two_depths():
+    x = tg.Tensor([0.5, -2.0], requires_grad=True)
+    y = x * x
+    z = y * y
+    first, second = tg.grad(z, (x, x), np.ones(2))
+    np.testing.assert_array_equal(first.numpy(), second.numpy())
+    np.testing.assert_allclose(first.numpy(), 4 * x.numpy() ** 3)
+    found = pullback({z: np.array([1.0, 2.0]), y: np.array([3.0, -1.0])}, [x, y])
+    np.testing.assert_allclose(found[y], [3, -1] + 2 * y.numpy() * [1, 2])
+    np.testing.assert_allclose(found[x], 2 * x.numpy() * found[y])
 
 
 @st.composite

@@ -33,7 +33,10 @@ UNARY = {
     "sin": (np.sin, spread(1e-6, 200)),
     "cos": (np.cos, spread(1e-6, 200)),
     "tanh": (np.tanh, spread(1e-6, 15)),
-    "sigmoid": (lambda z: np.where(z.real < 0, np.exp(z) / (1 + np.exp(z)), 1 / (1 + np.exp(-z))), spread(1e-6, 30)),
+    "sigmoid": (
+        lambda z: np.where(z.real < 0, np.exp(z) / (1 + np.exp(z)), 1 / (1 + np.exp(-z))),
+        np.concatenate([spread(1e-6, 30), [-40.0, -80.0, -300.0]]),
+    ),
     "softplus": (lambda z: np.log1p(np.exp(z)), spread(1e-6, 300)),
 }
 
@@ -61,6 +64,68 @@ def test_functions_of_one_number(name):
     (found,) = ours(name, x, g=-0.75)
     expected = -0.75 * complex_step(f, x)
     assert (np.abs(found - expected) <= tolerance * np.abs(expected)).all()
+
+
+def _s(x):
+    return np.where(x < 0, np.exp(np.minimum(x, 0)) / (1 + np.exp(np.minimum(x, 0))), 1 / (1 + np.exp(-np.abs(x))))
+
+
+SECOND = {
+    "negative": lambda x: 0 * x,
+    "exp": np.exp,
+    "expm1": np.exp,
+    "log": lambda x: -1 / x / x,
+    "log1p": lambda x: -1 / (1 + x) / (1 + x),
+    "sqrt": lambda x: -0.25 / x / np.sqrt(x),
+    "square": lambda x: 2 + 0 * x,
+    "sin": lambda x: -np.sin(x),
+    "cos": lambda x: -np.cos(x),
+    "tanh": lambda x: -2 * np.tanh(x) / np.cosh(x) ** 2,
+    "sigmoid": lambda x: _s(x) * _s(-x) * (_s(-x) - _s(x)),
+    "softplus": lambda x: _s(x) * _s(-x),
+}
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_second_derivatives_of_functions_of_one_number(name):
+    _, x = UNARY[name]
+    x = x[np.abs(x) < {"log": 1e100, "sqrt": 1e100, "softplus": 30}.get(name, np.inf)]
+    x = x[(np.abs(x) > 1e-100)]
+    leaf = tg.Tensor(x, requires_grad=True)
+    (first,) = tg.grad(tg.OPS[name](leaf), (leaf,), np.full(x.shape, -0.75), create_graph=True)
+    if name == "negative":
+        assert not first.requires_grad
+        return
+    found = tg.grad(first, leaf, np.ones(x.shape)).numpy()
+    tail = {"tanh": 2 * np.abs(x), "sigmoid": x, "softplus": x}.get(name, np.full(x.shape, -np.inf))
+    expected = -0.75 * SECOND[name](x)
+    nearly_zero = 1e-16 * (np.abs(x) < 1)  # of σ (1 - σ) (1 - 2 σ) at 0
+    assert (np.abs(found - expected) <= (1e-12 + 1e-15 * np.exp(tail)) * np.abs(expected) + nearly_zero).all()
+
+
+SECOND_OF_TWO = {
+    "multiply": lambda a, b: (0 * a, 1 + 0 * a, 0 * a),
+    "divide": lambda a, b: (0 * a, -1 / b / b, 2 * a / b / b / b),
+    "power": lambda a, b: (
+        b * (b - 1) * a ** (b - 2),
+        a ** (b - 1) * (1 + b * np.log(a)),
+        a**b * np.log(a) ** 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SECOND_OF_TWO)
+def test_second_derivatives_of_functions_of_two_numbers(name):
+    _, *points = BINARY[name]
+    if name == "divide":
+        points = [np.clip(np.abs(p), 1e-40, 1e40) * np.sign(p) for p in points]
+    a, b = (tg.Tensor(p, requires_grad=True) for p in points)
+    ones = np.ones(points[0].shape)
+    by_a, by_b = tg.grad(tg.OPS[name](a, b), (a, b), -0.75 * ones, create_graph=True)
+    found = [*tg.grad(by_a, (a, b), ones, allow_unused=True), *tg.grad(by_b, (a, b), ones, allow_unused=True)]
+    aa, ab, bb = SECOND_OF_TWO[name](*points)
+    for g, expected in zip(found, (aa, ab, ab, bb), strict=True):
+        np.testing.assert_allclose(g.numpy(), -0.75 * expected, rtol=1e-11)
 
 
 @pytest.mark.parametrize("name, left, right", [("relu", 0, 1), ("abs", -1, 1)])

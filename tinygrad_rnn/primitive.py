@@ -154,7 +154,9 @@ def _record(op: Any, forward: Callable[..., Any], operands: tuple[Any, ...], sta
         needs = any([x is not None and x._requires_grad for x in tensors])
         if all([x is None for x in tensors]) or any([hasattr(x, "__primitive__") for x in operands]):
             return _bare(op, operands, static)
-        arrays = tuple([x._data if type(x) is Tensor else lift(x) for x in operands])
+        # Referred to twice: else NumPy takes a large array for a temporary, and `operator.mul` writes its result there.
+        held = [x._data if type(x) is Tensor else lift(x) for x in operands]
+        arrays = tuple(held)
     path, recording, _ = CONTEXT.get()
     try:
         data = forward(*arrays, **static)
