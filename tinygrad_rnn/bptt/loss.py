@@ -74,10 +74,10 @@ def trace_loss(
                 _trace(step, loss, np.resize(outputs, (n, *outputs.shape[1:])), last, resized(extras, steps, m))
                 for n, m in ((long, long if by_steps else steps), (short, short if by_steps else steps))
             ]
+            _unite(nodes, longer, short, long)
         except Exception:  # such as a target of the example's length that the loss holds: then T is not free
             continue
-        if _unite(nodes, longer, short, long):
-            return nodes, True, by_steps
+        return nodes, True, by_steps
     return _trace(step, loss, outputs, last, extras), False, False
 
 
@@ -121,7 +121,7 @@ def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Se
         raise TraceError(f"the loss must be one number that depends on the outputs or the last state, not {got}")
     value.node.name = "loss"
     ones = trace.leaf("constant", np.ones(value.shape, value.dtype), "one")
-    found = sweep(trace, {value.node: ones.node})
+    found = sweep(trace, list(trace.nodes), {value.node: ones.node})
     step.outputs, step.last, step.extras = h.node, [f.node for f in finals], [m.node for m in more]
     step.loss, step.back_outputs = value.node, found.get(h.node)
     for state, final in zip(step.states, finals, strict=True):
@@ -129,30 +129,17 @@ def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Se
     return trace.nodes
 
 
-def _unite(nodes: list[Node], longer: list[Node], short: int, long: int) -> bool:
-    """Write functions of T where the two traces differ; False if they differ in any other way."""
-    try:
-        return _united_nodes(nodes, longer, short, long)
-    except TraceError:
-        return False
-
-
-def _united_nodes(nodes: list[Node], longer: list[Node], short: int, long: int) -> bool:
-    if len(nodes) != len(longer):
-        return False
-    place = {n: i for i, n in enumerate(nodes)}, {n: i for i, n in enumerate(longer)}
+def _unite(nodes: list[Node], longer: list[Node], short: int, long: int) -> None:
+    """Write functions of T where the two traces differ; TraceError if they differ in any other way."""
+    place = {n: i for i, n in enumerate(nodes)} | {n: i for i, n in enumerate(longer)}
     for a, b in zip(nodes, longer, strict=True):
-        if (a.op, a.keywords, len(a.args)) != (b.op, b.keywords, len(b.args)):
-            return False
         a.static = {key: united(value, b.static[key], short, long) for key, value in a.static.items()}
-        for p, q in zip(a.args, b.args, strict=True):
-            if place[0].get(p) != place[1].get(q) or p.op != q.op:
-                return False
+        for p, q in zip((a, *a.args), (b, *b.args), strict=True):
+            constant = static_key(p.value) if p.op == "constant" else ""
             if p.op == "number":
                 p.value = united(p.value, q.value, short, long)
-            elif p.op == "constant" and static_key(p.value) != static_key(q.value):
-                return False
-    return True
+            elif (p.op, place.get(p), constant) != (q.op, place.get(q), static_key(q.value) if constant else ""):
+                raise TraceError(f"the loss does {p!r}, then {q!r}")
 
 
 def united(a: Any, b: Any, short: int, long: int) -> Any:

@@ -12,7 +12,6 @@ import copy
 import inspect
 import os
 import random
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -280,7 +279,7 @@ def _give_names(step: Step, nodes: list[Node]) -> None:
                 node.name = claim(f"{node.op}_{arg.name}")
 
 
-def sweep(trace: Trace, seeds: Mapping[Node, Node]) -> dict[Node, Node]:
+def sweep(trace: Trace, forward: Iterable[Node], seeds: Mapping[Node, Node]) -> dict[Node, Node]:
     """The cotangent of every node, by the rules: what the engine's sweep does, on tracers.
 
     What nodes of a single step contribute to any other node is summed over all steps (`total`).
@@ -288,69 +287,48 @@ def sweep(trace: Trace, seeds: Mapping[Node, Node]) -> dict[Node, Node]:
     Parameters
     ----------
     trace : Trace
-        Its nodes so far are walked, newest first; the equations of the way back are appended.
+        To which the equations of the way back are appended.
+    forward : iterable of Node
+        What is walked, newest first.
     seeds : dict of Node to Node
         Cotangents to start from.
     """
-    forward = list(trace.nodes)
-    contributions: dict[Node, list[Node]] = defaultdict(list)
+    contributions: dict[Node, list[Any]] = {node: [Tracer(trace, seed)] for node, seed in seeds.items()}
     cotangents: dict[Node, Node] = {}
-    for node, seed in seeds.items():
-        contributions[node].append(seed)
 
-    def settle(node: Node) -> Node | None:
-        parts = contributions.get(node)
-        if not parts:
-            return None
-        g: Any = Tracer(trace, parts[0])
-        for part in parts[1:]:
-            g = g + Tracer(trace, part)
+    def settle(node: Node) -> Tracer:
+        first, *more = contributions[node]
+        g: Tracer = sum(more, first)
         cotangents[node] = g.node
-        if not g.node.name and g.node.op not in ("carry", "at_t"):
-            g.node.name = cotangent_name(node.name)
-        return cotangents[node]
+        if not g.name and g.node.op not in ("carry", "at_t"):
+            g.name = cotangent_name(node.name)
+        return g
 
-    for node in sorted(reversed(forward), key=lambda n: not n.stepped):
-        if not node.needs or node.op not in OPS or (g := settle(node)) is None:
+    for node in sorted(reversed(list(forward)), key=lambda n: not n.stepped):
+        if not node.needs or node.op not in OPS or node not in contributions:
             continue
-        trace.line = node.line
+        g, trace.line = settle(node), node.line
         for i, arg in enumerate(node.args[: len(node.args) - len(node.keywords)]):
             if arg.needs:
                 part = _contribution(trace, g, node, i)
                 if node.stepped and not arg.stepped:
-                    part = _total(trace, part)
-                contributions[arg].append(part)
+                    part = trace.mark("total", part.node)
+                contributions.setdefault(arg, []).append(part)
     trace.line = "?"
-    for leaf in list(contributions):
-        if leaf not in cotangents:
-            settle(leaf)
+    for leaf in [n for n in contributions if n not in cotangents]:
+        settle(leaf)
     trace.line = ""
     return cotangents
 
 
-def _sum(a: Any, b: Any) -> Tracer:
-    """a + b."""
-    total: Tracer = a + b
-    return total
-
-
-def _total(trace: Trace, part: Node) -> Node:
-    """A contribution of every step, summed over all steps."""
-    total = Node("total", (part,), value=part.value, line=trace.line)
-    trace.nodes.append(total)
-    return total
-
-
-def _contribution(trace: Trace, g: Node, node: Node, i: int) -> Node:
+def _contribution(trace: Trace, g: Tracer, node: Node, i: int) -> Tracer:
     """What rule i of a node's primitive sends back to its operand, with broadcasting and casts undone."""
     count = len(node.args) - len(node.keywords)
     operands = [a.value if a.op == "number" else Tracer(trace, a) for a in node.args]
     static = node.static | dict(zip(node.keywords, operands[count:], strict=True))
-    rule = OPS[node.op].rules[i]
     try:
-        result: Any = Tracer(
-            trace, trace.node_of(rule(Tracer(trace, g), Tracer(trace, node), *operands[:count], **static))
-        )
+        result: Any = OPS[node.op].rules[i](g, Tracer(trace, node), *operands[:count], **static)
+        result = Tracer(trace, trace.node_of(result))
     except Exception as error:
         error.add_note(f"in the derivative of {node.op} with respect to operand {i}, at {node.line}")
         raise
@@ -358,7 +336,7 @@ def _contribution(trace: Trace, g: Node, node: Node, i: int) -> Node:
         result = unbroadcast(result, node.args[i].shape)
     if result.dtype != node.args[i].dtype:
         result = OPS["cast"](result, dtype=node.args[i].dtype)
-    return trace.node_of(result)
+    return Tracer(trace, trace.node_of(result))
 
 
 def derive_step(step: Step, trace: Trace) -> None:
@@ -367,27 +345,21 @@ def derive_step(step: Step, trace: Trace) -> None:
     seeds: dict[Node, Node] = {}
     for i, state in enumerate(step.states):
         ones = np.ones(state.leaf.shape, state.leaf.dtype)
-        carry = trace.leaf("carry", ones, cotangent_name(state.name))
+        carry: Any = trace.leaf("carry", ones, cotangent_name(state.name))
         state.carry = carry.node
         if i == 0 and step.back_outputs is not None:
-            at_t = Node("at_t", (step.back_outputs,), value=ones, name="")
-            trace.nodes.append(at_t)
-            carry = _sum(carry, Tracer(trace, at_t))
+            carry = carry + trace.mark("at_t", step.back_outputs, ones)
             carry.name = cotangent_name(state.name)
-        if not state.root.needs:
-            continue
         root = state.root
-        g = carry.node if root.stepped else _total(trace, carry.node)
-        seeds[root] = g if root not in seeds else _sum(Tracer(trace, seeds[root]), Tracer(trace, g)).node
-    backward = trace.nodes[len(forward) :]
-    trace.nodes = forward
-    found = sweep(trace, seeds)
-    trace.nodes[len(forward) : len(forward)] = backward
+        if root.needs:
+            g = carry if root.stepped else trace.mark("total", carry.node)
+            seeds[root] = (Tracer(trace, seeds[root]) + g if root in seeds else g).node
+    found = sweep(trace, forward, seeds)
     for state in step.states:
         state.back = found.get(state.leaf)
     step.gradients = {name: found.get(leaf) for name, leaf in step.parameters.items() if leaf.needs}
     step.back_x = found.get(step.x) if step.x.needs else None
     if step.back_x is not None and step.back_x.op in ("carry", "at_t"):  # the input is the next state: keep every one
-        step.back_x = Node("kept", (step.back_x,), value=step.back_x.value, name="dx")
-        trace.nodes.append(step.back_x)
+        step.back_x = trace.mark("kept", step.back_x).node
+        step.back_x.name = "dx"
     step.traced += trace.nodes

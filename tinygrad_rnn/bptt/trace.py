@@ -201,6 +201,12 @@ class Trace:
         self.nodes.append(node)
         return Tracer(self, node)
 
+    def mark(self, op: str, node: Node, value: Any = None) -> Tracer:
+        """Write down what happens to a value that is no primitive, such as that it is summed over all steps."""
+        marked = Node(op, (node,), value=node.value if value is None else value, line=self.line)
+        self.nodes.append(marked)
+        return Tracer(self, marked)
+
     def refuse(self, why: str) -> NoReturn:
         """Raise TraceError with the line at fault."""
         raise TraceError(f"no program can be derived of {self.subject}: {why}; at {self.line or where()}")
@@ -259,9 +265,9 @@ class Tracer:
 
     def detach(self) -> Tracer:
         """The same values, through which no gradient flows."""
-        node = Node("detach", (self.node,), value=self.node.value, line=self.node.line)
-        self.trace.nodes.append(node)
-        return Tracer(self.trace, node)
+        detached = self.trace.mark("detach", self.node)
+        detached.node.line = self.node.line
+        return detached
 
     data = property(detach)
     numpy = detach
