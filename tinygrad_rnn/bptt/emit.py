@@ -19,7 +19,7 @@ from .loops import LOOPS, Loop
 from .names import hint
 from .notes import Notes
 from .plan import Place, Plan
-from .step import Step, cotangent_name
+from .step import Step, cotangent_name, unused
 from .text import (
     ATOM,
     OURS,
@@ -27,6 +27,7 @@ from .text import (
     UFUNCS,
     VIEWS,
     all_text,
+    array_text,
     for_all_steps,
     identifier,
     in_brackets,
@@ -73,12 +74,7 @@ class Source:
 
     def fresh(self, hint: str) -> str:
         """A name that is not taken yet."""
-        hint, n = identifier(hint), 2
-        name = hint
-        while name in self.taken:
-            name, n = f"{hint}_{n}", n + 1
-        self.taken.add(name)
-        return name
+        return unused(self.taken, identifier(hint))
 
     def variable(self, node: Node, name: str = "") -> str:
         """Give a node a variable of its own, the same at every step."""
@@ -86,9 +82,9 @@ class Source:
         self.places[node] = Place(name, name, name)
         return name
 
-    def rows(self, node: Node, name: str = "") -> str:
+    def rows(self, node: Node) -> str:
         """Give a node an array with one row per step."""
-        name = self.fresh(name or hint(self, node))
+        name = self.fresh(hint(self, node))
         self.places[node] = Place(name, f"{name}[t]", name)
         return name
 
@@ -198,13 +194,10 @@ class Source:
         """An array for every state, with the one before the first step as its row 0."""
         for first, state in zip(self.firsts, self.step.states, strict=True):
             name = self.fresh(state.name)
-            self.put(f"{name} = np.empty({self._shape(state.leaf, 'T + 1')}, {value_text(state.leaf.dtype)})")
+            self.put(f"{name} = {array_text('empty', state.leaf, 'T + 1')}")
             self.put(f"{name}[0] = {first}")
             self.places[state.leaf] = Place(name, f"{name}[t]", f"{name}[:-1]")
             state.array = name
-
-    def _shape(self, node: Node, steps: str = "T") -> str:
-        return f"({', '.join([steps, *map(repr, node.shape)])}{',' * (not node.shape)})"
 
     def kept(self, node: Node) -> bool:
         """Whether a node gets a place of its own rather than being written where it is used."""
@@ -220,9 +213,8 @@ class Source:
             return part not in LOOPS and in_loops and (part is Part.ONCE or self.with_buffers)
         if self.buffered(node) or (node.op == "concatenate" and self.with_buffers and (in_loops or part is Part.ONCE)):
             return True
-        crosses = any(self.plan.part[u] is not part and not (u.op == "total" and self.in_loop(u)) for u in users)
         if part in LOOPS:
-            return crosses or len(users) > 1 or bool(node.name)
+            return len(users) > 1 or bool(node.name) or self.outlives(node)
         return not users or len(users) > 1 or in_loops
 
     def readers(self, node: Node) -> list[Node]:
@@ -283,7 +275,7 @@ class Source:
             name = self.fresh(cotangent_name(state.name))
             self.places[state.carry] = Place(name, name, name)
             if state.seed is None:
-                self.put(f"{name} = np.zeros({state.leaf.shape}, {value_text(state.leaf.dtype)})")
+                self.put(f"{name} = {array_text('zeros', state.leaf)}")
             else:
                 text = self.text_of(state.seed)
                 copied = self.with_buffers and not text.startswith(("np.ones(", "np.full("))
@@ -300,30 +292,13 @@ class Source:
 
     def outlives(self, node: Node) -> bool:
         """Whether a value of a loop is needed after it."""
-        part = self.plan.part[node]
-        if node is self.step.back_x:
-            return True
-        for user in self.readers(node):
-            if user.op == "total" and not self.in_loop(user):
-                return True
-            if user.op != "total" and self.plan.part[user] is not part:
-                return True
-        return False
+        later = [u for u in self.readers(node) if self.plan.part[u] is not self.plan.part[node]]
+        return node is self.step.back_x or not all(u.op == "total" and self.in_loop(u) for u in later)
 
     def buffered(self, node: Node) -> bool:
         """Whether a value of a loop is computed by one call into a place that stands before it (``out=``)."""
         simple = node.op in UFUNCS or node.op == "relu" or (node.op == "matmul" and max(a.ndim for a in node.args) < 3)
         return self.with_buffers and simple and node.ndim > 0 and self.plan.part[node] in LOOPS
-
-    def rows_array(self, node: Node) -> None:
-        """An array with one row per step."""
-        self.put(f"{self.rows(node)} = np.empty({self._shape(node)}, {value_text(node.dtype)})")
-
-    def claim(self, name: str) -> bool:
-        """Take a name, if it is not taken."""
-        free = name not in self.taken
-        self.taken.add(name)
-        return free
 
     # -- What is returned --
 
@@ -373,19 +348,15 @@ class Source:
 
         entries = []
         for name, gradient in step.gradients.items():
-            leaf = step.parameters[name]
-            zeros = f"np.zeros({leaf.shape}, {value_text(leaf.dtype)})"
+            zeros = array_text("zeros", step.parameters[name])
             entries.append((name, zeros if gradient is None else own(gradient, self.text_of(gradient))))
         if step.back_x is not None:
             entries.append(("inputs", own(step.back_x, self.text_of(step.back_x, 0, True))))
         elif step.x.needs:
             entries.append(("inputs", "np.zeros_like(x)"))
-        states = []
-        for state in step.states:
-            if state.back is None:
-                states.append(f"np.zeros({state.leaf.shape}, {value_text(state.leaf.dtype)})")
-            else:
-                states.append(own(state.back, self.places[state.carry].name))
+        states = [
+            own(s.back, self.places[s.carry].name) if s.back else array_text("zeros", s.leaf) for s in step.states
+        ]
         entries.append(("state", _tuple(states) if step.nested else states[0]))
         last = [f"np.array({s.array}[-1])" for s in step.states]
         self.put("gradients = {")

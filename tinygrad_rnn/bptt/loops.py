@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from .names import hint
 from .plan import Place
-from .step import State, topological
-from .text import FRESH, is_elementwise, is_view, seen_through, step_text, value_text
+from .rewrites import spans
+from .step import State, topological, unused
+from .text import FRESH, array_text, is_elementwise, is_view, seen_through, step_text
 from .trace import Node, Part
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Loop:
         self.last = self._last_reads()
         self.holds: dict[str, Node] = {}  # what a variable or a buffer holds
         self.buffers: dict[str, Node] = {}  # a node of the shape and dtype of each buffer
-        self.before: list[str] = []
+        self.before: list[str] = []  # arrays that stand before the loop, and parts of them from left to right
+        self.parts: list[tuple[tuple[str, int], str]] = []
         self.pieces: dict[Node, list[tuple[str, Node]]] = {}  # what must be copied into joined arrays
         for state in self.carried():
             name = source.places[state.carry].name
@@ -75,14 +77,14 @@ class Loop:
         source = self.source
         for node in self.sums:
             name = source.variable(node)
-            source.put(f"{name} = np.zeros({node.shape}, {value_text(node.dtype)})")
+            source.put(f"{name} = {array_text('zeros', node)}")
         rows = [n for n in self.nodes if source.outlives(n) and n not in source.roots]
         joined = [n for n in self.nodes if n.op == "concatenate" and n not in source.results and source.with_buffers]
         for node in joined:
             self._tile(node, not {node, *node.args}.isdisjoint(rows))
         for node in rows:
             if node not in source.places:
-                source.rows_array(node)
+                source.put(f"{source.rows(node)} = {array_text('empty', node, 'T')}")
         kept, source.lines = source.lines, []
         source.indent += 1
         for i, node in enumerate(self.nodes):
@@ -94,7 +96,7 @@ class Loop:
             source.put("pass")
         source.indent -= 1
         body, source.lines = source.lines, kept
-        for line in sorted(self.before, key=_arrays_then_parts):
+        for line in [*self.before, *(line for _, line in sorted(self.parts))]:
             source.put(line)
         source.put("for t in range(T):" if self.part is Part.FORWARD else "for t in reversed(range(T)):")
         source.lines += body
@@ -162,11 +164,9 @@ class Loop:
             self.holds[stem] = node
             return Place(stem, stem, stem)
         stem = stem or hint(self.source, node)
-        name, n = stem, 2
-        while name in self.buffers or not (
-            self._free(name, i, True) if name in self.holds else self.source.claim(name)
-        ):
-            name, n = f"{stem}_{n}", n + 1
+        held = self.source.taken - {n for n in self.holds if n not in self.buffers and self._free(n, i, True)}
+        name = unused(held, stem)
+        self.source.taken.add(name)
         self.holds[name] = node
         return Place(name, name, name)
 
@@ -213,10 +213,11 @@ class Loop:
         """Whether a buffer can be had by this name: one that is free now, or a new one."""
         if name in self.buffers:
             return self._fits(name, node) and self._free(name, i, is_elementwise(node))
-        if not self.source.claim(name):
+        if name in self.source.taken:
             return False
+        self.source.taken.add(name)
         self.buffers[name] = node
-        self.before.append(f"{name} = np.empty({node.shape}, {value_text(node.dtype)})")
+        self.before.append(f"{name} = {array_text('empty', node)}")
         return True
 
     def _fits(self, name: str, node: Node) -> bool:
@@ -236,13 +237,7 @@ class Loop:
             return f"{target} {sign} {source.text_of(node.args[0], 1)}"
         if node.op == "relu":
             texts.append("0.0")
-        name = (
-            "maximum"
-            if node.op == "relu"
-            else "dot"
-            if node.op == "matmul" and not source.places[node].cut
-            else node.op
-        )
+        name = {"relu": "maximum", "matmul": "matmul" if source.places[node].cut else "dot"}.get(node.op, node.op)
         return f"np.{name}({', '.join(texts)}, out={target})"
 
     def _view(self, node: Node) -> None:
@@ -259,7 +254,8 @@ class Loop:
             return
         text = source.text_of(node, 0, place.step != place.name)
         name = source.fresh(hint(source, node))
-        self.before.append(f"{name} = {text}")
+        cut = re.fullmatch(r"(.+)\[.*?(\d+):\d+\]", text)
+        self.parts.append(((cut[1], int(cut[2])) if cut else (text, 0), f"{name} = {text}"))
         source.places[node] = _part_of(place, name)
 
     # -- Joined arrays --
@@ -268,17 +264,16 @@ class Loop:
         """Let the parts of a joined array be computed in their places in it."""
         source = self.source
         if rows:
-            source.rows_array(node)
+            source.put(f"{source.rows(node)} = {array_text('empty', node, 'T')}")
         else:
             name = source.fresh(hint(source, node))
-            source.put(f"{name} = np.empty({node.shape}, {value_text(node.dtype)})")
+            source.put(f"{name} = {array_text('empty', node)}")
             source.places[node] = Place(name, name, name)
             self.buffers[name] = self.holds[name] = node
             self.last[node] = len(self.nodes)
         self.pieces[node] = []
-        whole, at, axis = source.places[node], 0, node.static["axis"]
-        for part in node.args:
-            stop = at + part.shape[axis]
+        whole, axis = source.places[node], node.static["axis"]
+        for part, at, stop in spans(node.args, axis):
             cut = ", ".join([*(":" * axis), f"{at}:{stop}"])
             index = f"..., {at}:{stop}" if axis == part.ndim - 1 else f":, {cut}" if rows else cut
             if part.op == "constant":
@@ -289,7 +284,6 @@ class Loop:
                 source.places[part] = _part_of(whole, name)
             else:
                 self.pieces[node].append((f"{whole.name}[{'t, ' if rows else ''}{cut}]", part))
-            at = stop
 
     def _may_stand_in(self, part: Node, whole: Node, rows: bool) -> bool:
         """Whether a part has no other place, and needs none that lasts longer."""
@@ -321,16 +315,6 @@ class Loop:
             source.put(f"{', '.join(n for n, _ in moves)} = {', '.join(t for _, t in moves)}")
         for name, text in moves if source.with_buffers else []:
             source.put(f"{name}[...] = {text}")
-
-
-def _arrays_then_parts(line: str) -> tuple[bool, str, int]:
-    """Sorts the lines before a loop: arrays as they come, then their parts from left to right."""
-    _, _, text = line.partition(" = ")
-    if text.startswith("np.empty("):
-        return False, "", 0
-    array, _, cut = text.partition("[")
-    start = re.search(r"(\d+):\d+\]$", cut)
-    return True, array, int(start[1]) if start else 0
 
 
 def _part_of(place: Place, name: str) -> Place:

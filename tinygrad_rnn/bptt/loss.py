@@ -121,7 +121,7 @@ def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Se
         raise TraceError(f"the loss must be one number that depends on the outputs or the last state, not {got}")
     value.node.name = "loss"
     ones = trace.leaf("constant", np.ones(value.shape, value.dtype), "one")
-    found = sweep(trace, list(trace.nodes), {value.node: ones.node})
+    found = sweep(trace, list(trace.nodes), {value.node: [ones]})
     step.outputs, step.last, step.extras = h.node, [f.node for f in finals], [m.node for m in more]
     step.loss, step.back_outputs = value.node, found.get(h.node)
     for state, final in zip(step.states, finals, strict=True):

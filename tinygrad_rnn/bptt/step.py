@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from types import MappingProxyType
 from typing import Any
@@ -110,6 +111,13 @@ def title(cell: Any) -> str:
     return text if len(text) <= 60 and " object at 0x" not in text else f"a {type(cell).__name__}"
 
 
+def unused(taken: set[str], name: str) -> str:
+    """The name, or else name_2, name_3 ...: taken from now on."""
+    free = name if name not in taken else next(n for k in count(2) if (n := f"{name}_{k}") not in taken)
+    taken.add(free)
+    return free
+
+
 def cotangent_name(name: str) -> str:
     """dh, dz_f, d_weight_ih."""
     return name and (f"d{name}" if len(name.partition("_")[0]) <= 2 else f"d_{name}")
@@ -142,7 +150,9 @@ def trace_step(
         for before_it, root in zip(old, roots, strict=True):
             if (root.shape, root.dtype) != (before_it.shape, before_it.dtype):
                 what = f"{root.dtype}{root.shape} from {before_it.dtype}{before_it.shape}"
-                trace.line = _where_it_widens(trace.nodes[start:], before_it.node) or root.line
+                size = before_it.dtype.itemsize
+                wider = (n.line for n in trace.nodes[start:] if n.dtype.kind == "f" and n.dtype.itemsize > size)
+                trace.line = next(wider, root.line)
                 trace.refuse(f"the state changes its form from step to step: {what}")
         segments.append(([given.node, *(o.node for o in old)], trace.nodes[start:], roots))
         arrays = [root.value for root in roots]
@@ -166,11 +176,6 @@ def trace_step(
 def _randomness() -> tuple[Any, ...]:
     """The state of the generators that any function can draw from."""
     return random.getstate(), static_key(np.random.get_state(legacy=True))  # noqa: NPY002
-
-
-def _where_it_widens(nodes: list[Node], state: Node) -> str:
-    """The line where a dtype wider than that of the state comes in, or ""."""
-    return next((n.line for n in nodes if n.dtype.kind == "f" and n.dtype.itemsize > state.dtype.itemsize), "")
 
 
 def _contents(value: Any, path: str = "", seen: dict[int, Any] | None = None) -> dict[str, Any]:
@@ -252,13 +257,7 @@ def _same_step(trace: Trace, *segments: tuple[list[Node], list[Node], list[Node]
 
 def _give_names(step: Step, nodes: list[Node]) -> None:
     """Names a reader expects, each once: of the states, of what goes into a gate (z_f for f), tanh_c for tanh(c)."""
-    taken = {step.x.name, "t", "T", "np", "loss", *step.parameters}
-
-    def claim(name: str) -> str:
-        free = name if name not in taken else next(n for k in count(2) if (n := f"{name}_{k}") not in taken)
-        taken.add(free)
-        return free
-
+    claim = partial(unused, {step.x.name, "t", "T", "np", "loss", *step.parameters})
     roots = [s.root.name if s.root.op in OPS else "" for s in step.states]
     for i, (state, name) in enumerate(zip(step.states, roots, strict=True)):
         unique = name if roots.count(name) == 1 else ""
@@ -279,7 +278,7 @@ def _give_names(step: Step, nodes: list[Node]) -> None:
                 node.name = claim(f"{node.op}_{arg.name}")
 
 
-def sweep(trace: Trace, forward: Iterable[Node], seeds: Mapping[Node, Node]) -> dict[Node, Node]:
+def sweep(trace: Trace, forward: list[Node], contributions: dict[Node, list[Tracer]]) -> dict[Node, Node]:
     """The cotangent of every node, by the rules: what the engine's sweep does, on tracers.
 
     What nodes of a single step contribute to any other node is summed over all steps (`total`).
@@ -288,12 +287,11 @@ def sweep(trace: Trace, forward: Iterable[Node], seeds: Mapping[Node, Node]) -> 
     ----------
     trace : Trace
         To which the equations of the way back are appended.
-    forward : iterable of Node
+    forward : list of Node
         What is walked, newest first.
-    seeds : dict of Node to Node
+    contributions : dict of Node to list of Tracer
         Cotangents to start from.
     """
-    contributions: dict[Node, list[Any]] = {node: [Tracer(trace, seed)] for node, seed in seeds.items()}
     cotangents: dict[Node, Node] = {}
 
     def settle(node: Node) -> Tracer:
@@ -304,7 +302,7 @@ def sweep(trace: Trace, forward: Iterable[Node], seeds: Mapping[Node, Node]) -> 
             g.name = cotangent_name(node.name)
         return g
 
-    for node in sorted(reversed(list(forward)), key=lambda n: not n.stepped):
+    for node in sorted(reversed(forward), key=lambda n: not n.stepped):
         if not node.needs or node.op not in OPS or node not in contributions:
             continue
         g, trace.line = settle(node), node.line
@@ -342,7 +340,7 @@ def _contribution(trace: Trace, g: Tracer, node: Node, i: int) -> Tracer:
 def derive_step(step: Step, trace: Trace) -> None:
     """Append the way back through the step, and say which equation is which gradient."""
     forward = list(trace.nodes)
-    seeds: dict[Node, Node] = {}
+    seeds: dict[Node, list[Tracer]] = {}
     for i, state in enumerate(step.states):
         ones = np.ones(state.leaf.shape, state.leaf.dtype)
         carry: Any = trace.leaf("carry", ones, cotangent_name(state.name))
@@ -350,10 +348,9 @@ def derive_step(step: Step, trace: Trace) -> None:
         if i == 0 and step.back_outputs is not None:
             carry = carry + trace.mark("at_t", step.back_outputs, ones)
             carry.name = cotangent_name(state.name)
-        root = state.root
-        if root.needs:
-            g = carry if root.stepped else trace.mark("total", carry.node)
-            seeds[root] = (Tracer(trace, seeds[root]) + g if root in seeds else g).node
+        if state.root.needs:
+            g = carry if state.root.stepped else trace.mark("total", carry.node)
+            seeds.setdefault(state.root, []).append(g)
     found = sweep(trace, forward, seeds)
     for state in step.states:
         state.back = found.get(state.leaf)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..ops import is_basic
 from ..tensor import OPS
-from .trace import Node, TFloat, TInt
+from .trace import QUESTIONS, Node, TFloat, TInt
 
 COMPARE, SUM, PRODUCT, SIGN, POWER, ATOM = range(6)
 
@@ -32,12 +32,7 @@ INFIX = {
     "equal": ("==", COMPARE),
     "not_equal": ("!=", COMPARE),
 }
-UFUNCS = {
-    *("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "negative", "exp", "expm1", "log"),
-    *("log1p", "sqrt", "square", "sin", "cos", "tanh", "abs", "isfinite", "isnan", "isinf", "signbit"),
-    *("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
-    *("logical_and", "logical_or", "logical_not"),
-}
+UFUNCS = {name for name in (*OPS, *QUESTIONS.values()) if isinstance(getattr(np, name, None), np.ufunc)} - {"matmul"}
 OURS = {"sigmoid", "softplus", "leaky_relu"}
 ELEMENTWISE = UFUNCS | OURS | {"relu", "clip", "where", "cast", "detach"}
 REDUCTIONS = {"sum", "mean", "max", "min", "logsumexp"}
@@ -106,6 +101,12 @@ def value_text(value: Any, write: Write | None = None) -> str:
     if isinstance(value, tuple):
         return "(" + ", ".join(value_text(v, write) for v in value) + ("," if len(value) == 1 else "") + ")"
     return "..." if value is Ellipsis else repr(value)
+
+
+def array_text(kind: str, node: Node, steps: str = "") -> str:
+    """A new array ("empty", "zeros") of the form of a node, with an axis of so many steps before its own."""
+    shape = f"({', '.join([steps, *map(repr, node.shape)])}{',' * (not node.shape)})" if steps else node.shape
+    return f"np.{kind}({shape}, {value_text(node.dtype)})"
 
 
 def identifier(name: str) -> str:
