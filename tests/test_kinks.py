@@ -58,6 +58,21 @@ def test_shares_of_ties_are_positive_and_sum_to_the_gradient(x, axis, dtype):
         np.testing.assert_allclose(share, expected, rtol=4 * np.finfo(dtype).eps)
 
 
+def test_a_share_is_that_of_the_cotangent_s_derivative_too():
+    """At a tie nothing has a second derivative in x, but the gradient is linear in g still."""
+    x = np.array([[1.0, 1.0, 0.0], [2.0, 2.0, 2.0]])
+    for f, options in ((tg.max, {"axis": 1}), (tg.min, {"axis": 0}), (tg.maximum, {}), (tg.minimum, {})):
+        leaf = tg.Tensor(x, requires_grad=True)
+        y = f(leaf, **options) if options else f(leaf, x[:1])
+        u = tg.Tensor(np.arange(1.0, 1 + y.size).reshape(y.shape), requires_grad=True)
+        (g,) = tg.grad(y, (leaf,), u, create_graph=True)
+        w = np.array([[1.0, 2.0, 4.0], [8.0, -1.0, 0.5]])
+        share = tg.grad(g, u, w).numpy()
+        np.testing.assert_allclose(np.sum(share * u.numpy()), np.sum(g.numpy() * w), rtol=1e-14)
+        once = [tg.grad(y, leaf, np.eye(y.size)[k].reshape(y.shape)).numpy() for k in range(y.size)]
+        np.testing.assert_allclose(share.reshape(-1), [np.sum(o * w) for o in once], rtol=1e-14)
+
+
 @pytest.mark.parametrize("zero", [0.0, -0.0])
 def test_kinks_at_zero(zero):
     assert gradients(tg.abs, zero, seed=3.0) == [0.0]

@@ -206,3 +206,17 @@ def test_cast_brings_the_gradient_back_to_float32_too():
     (g,) = tg.grad(tg.OPS["cast"](x, dtype=np.dtype(np.float64)), [x], np.array([0.25, -3]))
     assert g.dtype == np.float32
     np.testing.assert_array_equal(g.numpy(), np.float32([0.25, -3]))
+
+
+@pytest.mark.parametrize("axis", [None, 1, (0, 2), (-1,), (0, 1, 2)])
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_variance_divides_by_what_is_left_of_the_count(axis, ddof, keepdims):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4))
+    leaf = tg.Tensor(x, requires_grad=True)
+    y = tg.var(leaf, axis, ddof, keepdims)
+    np.testing.assert_allclose(y.numpy(), np.var(x, axis, ddof=ddof, keepdims=keepdims), rtol=1e-14)
+    count = x.size // np.mean(x, axis).size
+    wide = np.arange(1.0, 1 + y.size).reshape(np.mean(x, axis, keepdims=True).shape)
+    expected = 2 * wide * (x - x.mean(axis, keepdims=True)) / (count - ddof)
+    np.testing.assert_allclose(tg.grad(y, leaf, wide.reshape(y.shape)).numpy(), expected, rtol=1e-13)

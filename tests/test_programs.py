@@ -202,15 +202,17 @@ def test_a_cotangent_that_two_operands_share_is_added_to_for_neither(size, dtype
     """x + y hands one array to both: another use of x, older or newer, leaves what y gets alone. Whatever the size."""
     u, v = np.random.default_rng(size).choice([-1.0, 0.5, 2.0], (2, size)).astype(dtype)
     x, y = (tg.Tensor(np.ones(size, dtype), requires_grad=True) for _ in range(2))
-    older, s = x * v, x + y
-    newer = y * v
-    loss = tg.sum(s * u) + tg.sum(older) + tg.sum(newer)
-    for gradients in (tg.grad(loss, (x, y)), tg.grad(loss, (x, y, s))[:2]):
-        for g in gradients:
-            np.testing.assert_array_equal(g.numpy(), u + v)
-    loss.backward()
-    loss.backward()
-    np.testing.assert_array_equal(x.grad.numpy(), 2 * (u + v))
+    older, s = x * v + y * v, x + y
+    newer = x * v + y * v
+    early, late = tg.sum(s * u) + tg.sum(older), tg.sum(s * u) + tg.sum(newer)
+    for loss in (early, late):
+        *both, of_s = (g.numpy() for g in tg.grad(loss, (x, y, s)))
+        np.testing.assert_array_equal(of_s, u)
+        for g in (*both, *(g.numpy() for g in tg.grad(loss, (x, y)))):
+            np.testing.assert_array_equal(g, u + v)
+        loss.backward()
+    for leaf in (x, y):
+        np.testing.assert_array_equal(leaf.grad.numpy(), 2 * (u + v))
 
 
 def test_one_input_asked_for_twice_and_seeds_at_two_depths():
