@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 import tinygrad_rnn as tg  # noqa: E402
 
 # The same examples on every run, none remembered, so that a build is a function of the commit.
-settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True, database=None, print_blob=True)
-settings.register_profile("dev", max_examples=30, deadline=None)
+settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("dev", max_examples=25, deadline=None)
 # For another NumPy or Python: whether everything runs there, not once more whether it is right.
 settings.register_profile("smoke", max_examples=3, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile(

@@ -154,12 +154,12 @@ class _Check:
 
     # What is checked.
 
-    def call(self, values: Sequence[Any]) -> list[Any]:
+    def call(self, values: Sequence[Any], **options: bool) -> list[Any]:
         """The outputs of f, whose float inputs are replaced by these."""
         arguments = list(self.inputs)
         for i, value in zip(self.where, values, strict=True):
             arguments[i] = value
-        result = self.f(*arguments)
+        result = self.f(*arguments, **options)
         return list(result) if isinstance(result, (tuple, list)) else [result]
 
     def tensors_out(self, values: Sequence[Tensor]) -> list[Tensor]:
@@ -178,9 +178,9 @@ class _Check:
         if self.mode == "complex":
             outputs = [np.asarray(y) for y in self.call(arrays)]
         else:
-            outputs = [
-                y.numpy() for y in self.call([Tensor(a.astype(float, copy=False), requires_grad=True) for a in arrays])
-            ]
+            xs = [Tensor(a.astype(float, copy=False), requires_grad=True) for a in arrays]
+            # Of a gradient, whose differences need its values only, no graph is made.
+            outputs = [y.numpy() for y in (self.call(xs, create_graph=False) if self.order > 1 else self.call(xs))]
         return np.concatenate([np.zeros(0), *(y.reshape(-1) for y in outputs)])
 
     def analytic(self, seeds: Sequence[Array]) -> list[Array]:
@@ -239,12 +239,12 @@ class _Check:
         """(inputs, cotangents) -> gradients, the function that the next order checks."""
         count = len(self.inputs)
 
-        def gradients(*values: Any) -> list[Any]:
+        def gradients(*values: Any, create_graph: bool = True) -> list[Any]:
             xs = [values[i] for i in self.where]
             totals: list[Any] = [None] * len(xs)
             for y, u in zip(self.call(xs), values[count:], strict=True):
                 if y.requires_grad:
-                    found = grad(y, xs, u, create_graph=True, allow_unused=True)
+                    found = grad(y, xs, u, create_graph=create_graph, allow_unused=True)
                     totals = [g if total is None else total + g for g, total in zip(found, totals, strict=True)]
             return [Tensor(np.zeros(x.shape, x.dtype)) if g is None else g for g, x in zip(totals, xs, strict=True)]
 

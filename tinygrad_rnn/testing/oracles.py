@@ -60,16 +60,18 @@ def slope(
         The vector at t = 0, if it is known: the same for every direction.
     """
     here = line(0.0) if here is None else here
+    noise = 64 * float(np.finfo(float).eps) * float(np.abs(seed) @ np.abs(here)) / step
     central, gap = [], []
     for h in (step, step / 2, step / 4):
         # Differencing before weighting: elements that do not move cancel exactly.
         right, left = line(h) - here, here - line(-h)
         central.append(float(seed @ (right + left)) / (2 * h))
         gap.append(abs(float(seed @ (right - left))) / h)
+        if len(gap) == 2 and max(*gap, abs(central[1] - central[0])) <= noise:  # straight: a third step adds nothing
+            return Estimate(central[1], abs(central[1] - central[0]))
     first, second = (4 * central[1] - central[0]) / 3, (4 * central[2] - central[1]) / 3
     value = (16 * second - first) / 15
     # Of a smooth function the gap falls with h; central differences alone do not see the kink of abs at exactly 0.
-    noise = 64 * float(np.finfo(float).eps) * float(np.abs(seed) @ np.abs(here)) / step
     kink = gap[2] > 0.5 * gap[0] and gap[2] > floor + noise
     return Estimate(value, abs(value - second), kink)
 
