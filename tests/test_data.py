@@ -194,7 +194,8 @@ def test_npz_is_refused(tmp_path):
 # --- text ---
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\ufeff"), min_size=1))
+# All of Unicode but surrogates; to ask Hypothesis for what UTF-8 can say takes it seconds.
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufeff"), min_size=1))
 def test_text_is_one_hot_and_nothing_is_lost(tmp_path_factory, text):
     values, description = load(write(tmp_path_factory.mktemp("text"), "x.txt", text))
     alphabet = np.array(sorted(set(text)), dtype=object)

@@ -230,7 +230,7 @@ def posix_only(source):
             wrong.append(node.module)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in POSIX_NAMES:
             wrong += [f"{node.value.id}.{node.attr}"] if node.value.id in {"os", "signal"} else []
-        elif isinstance(node, ast.Call) and [ast.unparse(a) for a in node.args] == ["'fork'"]:
+        elif isinstance(node, ast.Call) and [getattr(a, "value", None) for a in node.args] == ["fork"]:
             wrong.append(ast.unparse(node))
     return wrong
 
