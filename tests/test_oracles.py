@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.testing import GradcheckError, InconclusiveError, gradcheck
-from tinygrad_rnn.testing.oracles import complex_derivative, numeric_derivatives, numeric_directional, settled, unit
+from tinygrad_rnn.testing.oracles import (
+    complex_derivative,
+    numeric_derivatives,
+    numeric_directional,
+    settled,
+    slope,
+    unit,
+)
 from tinygrad_rnn.testing.strategies import programs
 
 RNG = np.random.default_rng(7)
@@ -282,6 +289,19 @@ def test_a_kink_is_inconclusive(f, offset, mode):
 def test_beside_a_kink_the_check_is_conclusive(x):
     assert gradcheck(tg.abs, x).compared == 1
     assert gradcheck(tg.relu, x).compared == 1
+
+
+@pytest.mark.parametrize("f, steps", [(lambda t: 3 * t, 2), (np.sin, 3), (np.square, 3), (np.abs, 3)])
+def test_two_steps_are_enough_along_a_straight_line_only(f, steps):
+    called = []
+
+    def line(t):
+        called.append(t)
+        return f(np.array([t]))
+
+    estimate = slope(line, np.array([1.0]), 1e-2, here=f(np.zeros(1)))
+    assert len(called) == 2 * steps and estimate.kink is (f is np.abs)
+    assert abs(estimate.value - {2: 3.0}.get(steps, float(f is np.sin))) < 1e-13
 
 
 def test_the_edge_of_a_domain_is_inconclusive(plant):
