@@ -74,18 +74,18 @@ class Source:
 
     def fresh(self, hint: str) -> str:
         """A name that is not taken yet."""
-        return unused(self.taken, identifier(hint))
+        return unused(self.taken, hint)
 
     def variable(self, node: Node, name: str = "") -> str:
         """Give a node a variable of its own, the same at every step."""
         name = self.fresh(name or hint(self, node))
-        self.places[node] = Place(name, name, name)
+        self.places[node] = Place(name)
         return name
 
     def rows(self, node: Node) -> str:
         """Give a node an array with one row per step."""
         name = self.fresh(hint(self, node))
-        self.places[node] = Place(name, f"{name}[t]", name)
+        self.places[node] = Place(name, f"{name}[t]")
         return name
 
     def text_of(self, node: Any, level: int = 0, all_steps: bool = False) -> str:
@@ -146,7 +146,7 @@ class Source:
         names = [self.variable(leaf, name.replace(".", "_")) for name, leaf in step.parameters.items()]
         self.arguments += [*self.firsts, *names, *(self.variable(e) for e in step.extras)]
         self.arguments += ["loss_of"] if step.loss is None else []
-        self.places[step.x] = Place("x", "x[t]", "x")
+        self.places[step.x] = Place("x", "x[t]")
         self.put("T = len(x)")
         self._explain_sigmoid()
         self._straight(Part.ONCE)
@@ -265,7 +265,7 @@ class Source:
         for node in self.plan.order:
             if node.op == "at_t":
                 name = self.text_of(node.args[0], ATOM)
-                self.places[node] = Place(name, f"{name}[t]", name)
+                self.places[node] = Place(name, f"{name}[t]")
 
     def _seeds(self) -> None:
         """What the loss sends back to the last state."""
@@ -273,7 +273,7 @@ class Source:
             if state.back is None and not self.users.get(state.carry):
                 continue
             name = self.fresh(cotangent_name(state.name))
-            self.places[state.carry] = Place(name, name, name)
+            self.places[state.carry] = Place(name)
             if state.seed is None:
                 self.put(f"{name} = {array_text('zeros', state.leaf)}")
             else:

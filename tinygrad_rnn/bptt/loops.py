@@ -80,6 +80,10 @@ class Loop:
             source.put(f"{name} = {array_text('zeros', node)}")
         rows = [n for n in self.nodes if source.outlives(n) and n not in source.roots]
         joined = [n for n in self.nodes if n.op == "concatenate" and n not in source.results and source.with_buffers]
+        for state in self.step.states:
+            if state.root in self.index and self.part is Part.FORWARD:
+                row = Place(state.array, f"{state.array}[t + 1]", f"{state.array}[1:]")
+                source.places.setdefault(state.root, row)
         for node in joined:
             self._tile(node, not {node, *node.args}.isdisjoint(rows))
         for node in rows:
@@ -139,38 +143,49 @@ class Loop:
 
     def _statement(self, i: int, node: Node) -> None:
         source = self.source
-        for state in self.step.states:
-            if state.root is node and self.part is Part.FORWARD and node not in source.places:
-                source.places[node] = Place(state.array, f"{state.array}[t + 1]", f"{state.array}[1:]")
-        buffered = source.buffered(node)
         if node in self.pieces:
             for target, part in self.pieces[node]:
                 source.put(f"{target} = {source.text_of(part)}", source.note(part))
             return
         if node not in source.places:
-            source.places[node] = self._buffer(i, node) if buffered else self._variable(i, node)
+            source.places[node] = self._place(i, node)
         target = source.places[node].step
-        if buffered:
+        if source.buffered(node):
             source.put(self._compute(node, target), source.note(node))
         else:
             text = step_text(node, lambda x, n: source.text_of(x, n))[0]
             whole = target == source.places[node].name and target in self.buffers
             source.put(f"{target}{'[...]' if whole else ''} = {text}", source.note(node))
 
-    def _variable(self, i: int, node: Node) -> Place:
-        """A variable for what statement i computes: by its own name, if nobody needs what that holds."""
-        stem = next((self.source.places[s.carry].name for s in self.carried() if s.back is node), "")
-        if stem in self.buffers and self._fits(stem, node) and self._free(stem, i, True):
-            self.holds[stem] = node
-            return Place(stem, stem, stem)
-        stem = stem or hint(self.source, node)
-        held = self.source.taken - {n for n in self.holds if n not in self.buffers and self._free(n, i, True)}
-        name = unused(held, stem)
-        self.source.taken.add(name)
-        self.holds[name] = node
-        return Place(name, name, name)
+    def _place(self, i: int, node: Node) -> Place:
+        """Where statement i puts its result: in the place of its heir, in one that falls free, or in a new one."""
+        source, wish, buffered = self.source, node, self.source.buffered(node)
+        while buffered and (heir := self._heir(wish)) is not None:
+            wish = heir
+            if heir in source.places:
+                place = source.places[heir]
+                return Place(place.step, cut=place.cut)
 
-    # -- Buffers --
+        def serves(name: str) -> bool:
+            """Whether a place that exists is of the right kind, and nobody needs any longer what it holds."""
+            if name not in self.buffers:
+                return not buffered and self._free(name, i, True)
+            return self.buffers[name].form == node.form and self._free(name, i, is_elementwise(node) or not buffered)
+
+        carried = next((source.places[s.carry].name for s in self.carried() if s.back is wish), "")
+        if carried in self.buffers and serves(carried):
+            name = carried
+        else:
+            reusable = {n for n in self.holds if buffered is (n in self.buffers) and serves(n)}
+            stem = node.name or "buffer" if buffered else carried or hint(source, node)
+            held = source.taken - reusable
+            name = wish.name if buffered and wish.name and wish.name not in held else unused(held, stem)
+            if buffered and name not in self.buffers:
+                self.buffers[name] = node
+                self.before.append(f"{name} = {array_text('empty', node)}")
+        source.taken.add(name)
+        self.holds[name] = node
+        return Place(name)
 
     def _heir(self, node: Node) -> Node | None:
         """Whoever alone reads a nameless value, and makes one of the same form of it: its place may serve both."""
@@ -180,49 +195,9 @@ class Loop:
         (reader,) = readers
         if reader not in self.index or not is_elementwise(reader) or not self.source.buffered(reader):
             return None
-        if (reader.shape, reader.dtype) != (node.shape, node.dtype) or node not in reader.args:
-            return None
-        candidates = [a for a in reader.args if a in self.index and not a.name and len(self.source.readers(a)) == 1]
-        candidates = [a for a in candidates if (a.shape, a.dtype) == (node.shape, node.dtype)]
-        return reader if not candidates or candidates[0] is node else None
-
-    def _buffer(self, i: int, node: Node) -> Place:
-        """Where statement i puts its result: in the place of its heir, in one that falls free, or in a new one."""
-        source, also_now = self.source, is_elementwise(node)
-        wish = node
-        while (heir := self._heir(wish)) is not None:
-            wish = heir
-            roots = [s for s in self.step.states if s.root is heir and self.part is Part.FORWARD]
-            if roots:
-                row = f"{roots[0].array}[t + 1]"
-                return Place(row, row, row)
-            if heir in source.places:
-                place = source.places[heir]
-                return Place(place.step, place.step, place.step, place.cut)
-        for state in self.carried():
-            name = source.places[state.carry].name
-            if state.back is wish and self._fits(name, node) and self._free(name, i, also_now):
-                self.holds[name] = node
-                return Place(name, name, name)
-        names = [f"{node.name or 'buffer'}{k}" for k in ("", *(f"_{n}" for n in range(2, 99)))]
-        name = next(n for n in ([wish.name] if wish.name else []) + names if self._take(n, i, node))
-        self.holds[name] = node
-        return Place(name, name, name)
-
-    def _take(self, name: str, i: int, node: Node) -> bool:
-        """Whether a buffer can be had by this name: one that is free now, or a new one."""
-        if name in self.buffers:
-            return self._fits(name, node) and self._free(name, i, is_elementwise(node))
-        if name in self.source.taken:
-            return False
-        self.source.taken.add(name)
-        self.buffers[name] = node
-        self.before.append(f"{name} = {array_text('empty', node)}")
-        return True
-
-    def _fits(self, name: str, node: Node) -> bool:
-        like = self.buffers[name]
-        return (like.shape, like.dtype) == (node.shape, node.dtype)
+        alike = [a for a in reader.args if a in self.index and not a.name and len(self.source.readers(a)) == 1]
+        alike = [a for a in alike if a.form == reader.form]
+        return reader if alike and alike[0] is node else None
 
     def _compute(self, node: Node, target: str) -> str:
         """One call that computes a node into a place."""
@@ -268,7 +243,7 @@ class Loop:
         else:
             name = source.fresh(hint(source, node))
             source.put(f"{name} = {array_text('empty', node)}")
-            source.places[node] = Place(name, name, name)
+            source.places[node] = Place(name)
             self.buffers[name] = self.holds[name] = node
             self.last[node] = len(self.nodes)
         self.pieces[node] = []
@@ -319,4 +294,4 @@ class Loop:
 
 def _part_of(place: Place, name: str) -> Place:
     """The place of a view, which has a row per step if what it is a view of has."""
-    return Place(name, name if place.step == place.name else f"{name}[t]", name, True)
+    return Place(name, name if place.step == place.name else f"{name}[t]", cut=True)

@@ -21,9 +21,12 @@ class Place:
     """Where a value stands: in a variable, or in row t of an array with one row per step, or t + 1 of a state's."""
 
     name: str
-    step: str  # how one step writes it
-    all: str  # how all steps at once are written
+    step: str = ""  # how one step writes it: by the name, if nothing else is said
+    all: str = ""  # how all steps at once are written
     cut: bool = False  # a part of an array, which need not be contiguous
+
+    def __post_init__(self) -> None:
+        self.step, self.all = self.step or self.name, self.all or self.name
 
 
 class Plan:

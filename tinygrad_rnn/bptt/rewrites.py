@@ -95,7 +95,7 @@ def simplest(node: Node) -> Node:
         if bare is not node:
             return simplest(bare)
     first = args[0]
-    same = (first.shape, first.dtype) == (node.shape, node.dtype)
+    same = first.form == node.form
     if same and op in ("reshape", "broadcast_to", "cast", "detach"):
         return first
     if op in MOVES and first.op == "negative":
@@ -148,11 +148,11 @@ def _arithmetic(node: Node, same: bool) -> Node:
         return Node("number", value=False)
     if op == "where" and node.keywords and args[2].op == "number":
         chosen = args[0] if args[2].value else args[1]
-        return chosen if (chosen.shape, chosen.dtype) == (node.shape, node.dtype) else node
+        return chosen if chosen.form == node.form else node
     if op in ("add", "multiply"):
         for one, other in (args, args[::-1]):
             unit = 0 if op == "add" else 1
-            if (one.shape, one.dtype) == (node.shape, node.dtype) and _is(other, unit):
+            if one.form == node.form and _is(other, unit):
                 return one
     return node
 

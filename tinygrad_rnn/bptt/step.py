@@ -14,7 +14,6 @@ import os
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 from ..autodiff import unbroadcast
 from ..scope import recorded, scope
 from ..tensor import OPS, Tensor
+from .text import identifier
 from .trace import Node, Trace, Tracer, naming
 
 UNARY = {name for name, op in OPS.items() if not op.nary and len(op.rules) == 1}
@@ -112,7 +112,8 @@ def title(cell: Any) -> str:
 
 
 def unused(taken: set[str], name: str) -> str:
-    """The name, or else name_2, name_3 ...: taken from now on."""
+    """The name, as an identifier, or else name_2, name_3 ...: taken from now on."""
+    name = identifier(name)
     free = name if name not in taken else next(n for k in count(2) if (n := f"{name}_{k}") not in taken)
     taken.add(free)
     return free
@@ -148,7 +149,7 @@ def trace_step(
             trace.refuse(f"the state goes in as {what} and comes out in another form: {new!r}")
         roots = [trace.node_of(v) for v in news]
         for before_it, root in zip(old, roots, strict=True):
-            if (root.shape, root.dtype) != (before_it.shape, before_it.dtype):
+            if root.form != before_it.node.form:
                 what = f"{root.dtype}{root.shape} from {before_it.dtype}{before_it.shape}"
                 size = before_it.dtype.itemsize
                 wider = (n.line for n in trace.nodes[start:] if n.dtype.kind == "f" and n.dtype.itemsize > size)
@@ -257,25 +258,25 @@ def _same_step(trace: Trace, *segments: tuple[list[Node], list[Node], list[Node]
 
 def _give_names(step: Step, nodes: list[Node]) -> None:
     """Names a reader expects, each once: of the states, of what goes into a gate (z_f for f), tanh_c for tanh(c)."""
-    claim = partial(unused, {step.x.name, "t", "T", "np", "loss", *step.parameters})
+    taken = {step.x.name, "t", "T", "np", "loss", *step.parameters}
     roots = [s.root.name if s.root.op in OPS else "" for s in step.states]
     for i, (state, name) in enumerate(zip(step.states, roots, strict=True)):
         unique = name if roots.count(name) == 1 else ""
         given = unique or state.leaf.name  # "state" is what the argument of any cell is called
-        state.name = state.leaf.name = claim(given if given not in ("", "state") else f"s{i}" if i else "h")
+        state.name = state.leaf.name = unused(taken, given if given not in ("", "state") else f"s{i}" if i else "h")
         if state.root.op in OPS and state.root is not state.leaf:
             state.root.name = state.name
     named = {s.root for s in step.states}
     for node in nodes:
         if node.name and node not in named:
-            node.name = claim(node.name)
+            node.name = unused(taken, node.name)
     for node in nodes:
         if node.op in UNARY - NOT_A_FUNCTION:
             (arg,) = node.args[:1]
             if arg.op in OPS and not arg.name and (node.name or node.op in ACTIVATIONS):
-                arg.name = claim(f"z_{node.name}" if node.name not in ("", step.states[0].name) else "z")
+                arg.name = unused(taken, f"z_{node.name}" if node.name not in ("", step.states[0].name) else "z")
             if not node.name and arg.name and arg.op in OPS:
-                node.name = claim(f"{node.op}_{arg.name}")
+                node.name = unused(taken, f"{node.op}_{arg.name}")
 
 
 def sweep(trace: Trace, forward: list[Node], contributions: dict[Node, list[Tracer]]) -> dict[Node, Node]:

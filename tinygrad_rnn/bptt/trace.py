@@ -120,6 +120,11 @@ class Node:
         """Number of axes."""
         return len(self.shape)
 
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """Shape and dtype."""
+        return self.shape, self.dtype
+
     def __repr__(self) -> str:
         return f"{self.op}{self.shape}" + (f" {self.name}" if self.name else "")
 
