@@ -226,6 +226,17 @@ def test_nothing_flows_through_no_grad():
     np.testing.assert_allclose(program(x, np.zeros(3), cell.parameters())[1]["U"], tg.grad(loss, cell.U).data)
 
 
+def test_a_name_that_python_does_not_accept_is_made_one():
+    def step(cell, x, h):
+        gate, more = tg.sigmoid(h), tg.cumsum(h, -1)
+        gate.name, more.name = "my gate", "2nd"
+        return gate * more
+
+    for rewrites in (REWRITES, ()):
+        source = derive(step, rewrites=rewrites)[0].source
+        assert "my_gate = σ(" in source and "_2nd[t] = np.cumsum(" in source
+
+
 def test_a_parameter_that_is_no_attribute_is_refused():
     hidden = tg.Tensor(np.ones(3), requires_grad=True, name="hidden")
     with pytest.raises(tg.bptt.TraceError, match="'hidden' that requires a gradient is no attribute"):

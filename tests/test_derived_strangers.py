@@ -171,6 +171,19 @@ def test_few_products_no_copies_and_the_names_of_the_cell(name, products, names)
     assert names <= set(re.findall(r"\w+", program.source)), program.source
 
 
+def test_equations_have_the_brackets_that_they_need():
+    source = derived("GRU", lambda outputs: tg.sum(outputs[-1]))[1].source
+    for equation in ("z_n = x @ W_nᵀ + (r × h) @ U_nᵀ", "dz_r = (dz_n @ U_n) × h × r × (1 − r)", "Σₜ dz_nᵀ @ (r × h)"):
+        assert equation in source
+
+
+def test_what_the_loss_sends_to_every_output_alike_is_no_array_of_all_steps():
+    for loss in (lambda outputs: tg.sum(outputs), lambda outputs: tg.mean(outputs)):
+        program = derived("skip", loss)[1]
+        assert re.search(r"\n        dh \+= (1|1 / \(8 \* T\))\s", program.source), program.source
+        assert "np.ones(" not in program.source and "np.full(" not in program.source
+
+
 def test_no_cell_needs_a_name_that_says_nothing():
     for name in STRANGERS:
         _, program = derived(name, cross_entropy)

@@ -51,6 +51,8 @@ class Notes:
             return node.name.replace(".", "_") or (f"{node.value:g}" if not node.shape else "const")
         if node.op == "at_t":
             return "dL/dh"
+        if node.op in ("reshape", "broadcast_to", "cast", "detach"):
+            return self._write(node.args[0], level)
         if node not in self.texts:
             text, own = math_text(node, self._write)
             self.texts[node] = text[: LONGEST + 1], own  # what is too long stays too long

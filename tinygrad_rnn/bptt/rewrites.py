@@ -91,6 +91,9 @@ def simplest(node: Node) -> Node:
     if not args:
         return node
     if is_elementwise(node) and not node.keywords:
+        kinds = {a.op if a.op != "number" else type(a.value) for a in args}  # what depends on T is none of these
+        if op == "multiply" and not node.shape and {"constant"} < kinds <= {"constant", int, float}:
+            return Node("constant", value=node.value)
         bare = _unstretched(node)
         if bare is not node:
             return simplest(bare)
@@ -100,6 +103,8 @@ def simplest(node: Node) -> Node:
         return first
     if op in MOVES and first.op == "negative":
         return _negative(simplest(computed(op, first.args, static)))
+    if op == "at_t" and first.op == "broadcast_to" and first.args[0].ndim < first.ndim:  # the same at every t
+        return simplest(computed("broadcast_to", first.args, {"shape": node.shape}))
     if op == "total" and first.op == "negative":
         return _negative(Node(op, first.args, value=first.args[0].value))
     if op == "scatter" and all(
@@ -174,7 +179,8 @@ def _unstretched(node: Node) -> Node:
     wide = [a.dtype for a in args if a.op not in ("number", "constant")]
     for i, arg in enumerate(args):
         if arg.op == "constant" and not arg.shape and arg.dtype == node.dtype in wide:
-            args[i] = Node("number", value=float(str(arg.value)))
+            value = float(str(arg.value))
+            args[i] = Node("number", value=int(value) if value.is_integer() else value)
     if tuple(args) == node.args:
         return node
     small = simplest(computed(node.op, tuple(args), node.static))
@@ -318,7 +324,8 @@ def _folded(factors: list[Node]) -> list[Node]:
     product = float(np.prod(plain)) if plain else 1.0
     text = f"{product:.17g}" if product != int(product) else str(int(product))
     one = TFloat.of(product * varying[0], f"{text}{varying[0].text[1:]}") if varying else product
-    return [f for f in factors if f.op != "number"] + [Node("number", value=one)]
+    others = [f for f in factors if f.op != "number"]
+    return others if one == 1 and others else [*others, Node("number", value=one)]
 
 
 def regroup(step: Step) -> None:

@@ -264,7 +264,8 @@ def math_text(node: Node, write: Write) -> tuple[str, int]:
         return f"−{write(args[0], PRODUCT)}", SIGN
     if op in _SIGNS:
         level = INFIX[op][1]
-        left, right = write(args[0], level), write(args[1], level + (op not in ("add", "multiply")))
+        mixed = [level + ("matmul" in (op, a.op) and op != a.op) for a in args]  # a × b @ c would be read in two ways
+        left, right = write(args[0], mixed[0]), write(args[1], max(mixed[1], level + (op not in ("add", "multiply"))))
         return f"{left} {_SIGNS[op]} {right}", level
     if op in INFIX:
         return step_text(node, write)
