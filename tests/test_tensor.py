@@ -69,9 +69,11 @@ def test_python_numbers_do_not_upcast_float32():
     assert (x * np.ones(3)).dtype == np.float64  # but an array of doubles does, as in NumPy
 
 
-def test_gradient_has_the_operands_dtype():
-    x, y = leaf(3, dtype=np.float32), leaf(3)
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (1,), ()])
+def test_gradient_has_the_operands_dtype(shape):
+    x, y = leaf(*shape, dtype=np.float32), leaf(3)
     (x * y).sum().backward()
+    assert [tg.grad((x * y).sum(), v).dtype for v in (x, y)] == [np.float32, np.float64]
     assert (x.grad.dtype, y.grad.dtype) == (np.float32, np.float64)
 
 
