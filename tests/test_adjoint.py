@@ -33,6 +33,10 @@ CONFIGURATIONS = {
     **{f"transpose {axes}": ("transpose", (2, 3, 4, 5), {"axes": axes}) for axes in itertools.permutations(range(4))},
     **{f"transpose {axes}": ("transpose", BOX, {"axes": axes}) for axes in itertools.permutations((-1, -2, -3))},
     **{
+        f"transpose {axes}": ("transpose", (2, 1, 3, 2, 2), {"axes": axes})
+        for axes in ((1, 2, 3, 4, 0), (4, 0, 3, 1, 2), (-2, 4, 0, -4, 2))
+    },
+    **{
         f"reshape {shape}": ("reshape", BOX, {"shape": shape})
         for shape in (24, -1, (4, 6), (6, -1), (2, 2, 2, 3), (1, 24, 1, 1), (4, 3, 2))
     },
@@ -107,8 +111,8 @@ def test_joined_operands(name, count, axis):
         check_adjoint(numpys, ours, [x])
 
 
-SIDES = [(3,), (1, 3), (2, 3), (5, 2, 3), (1, 2, 3), (4, 5, 2, 3), (0, 3)]
-OTHERS = [(3,), (3, 1), (3, 2), (5, 3, 2), (1, 3, 2), (4, 1, 3, 2), (3, 0)]
+SIDES = [(3,), (1, 3), (2, 3), (5, 2, 3), (1, 2, 3), (5, 1, 3), (4, 5, 2, 3), (0, 3)]
+OTHERS = [(3,), (3, 1), (3, 2), (5, 3, 2), (1, 3, 2), (5, 3, 1), (4, 1, 3, 2), (3, 0)]
 
 
 @pytest.mark.parametrize("a", SIDES, ids=str)

@@ -89,6 +89,19 @@ def test_clip_passes_on_its_bounds():
     assert gradients(lambda x: tg.clip(x, [0.0, 2.0], [1.0, 3.0]), [0.5, 0.5]) == [[1.0, 0.0]]
 
 
+@pytest.mark.parametrize("a, b", [((1,), (3,)), ((), (2, 3)), ((2, 1), (3,)), ((3,), (2, 3)), ((2, 3), (1,))])
+@pytest.mark.parametrize("bound", ["a_min", "a_max"])
+def test_bounds_that_stretch_what_is_clipped(a, b, bound):
+    """⟨gradient, v⟩ = ⟨g, v where x is kept⟩."""
+    rng = np.random.default_rng(1)
+    x, limit, v = rng.normal(size=a), rng.normal(size=b) / 2, rng.normal(size=a)
+    y, pull = tg.vjp(lambda z: tg.clip(z, **{bound: limit}), x)
+    np.testing.assert_array_equal(y.numpy(), np.clip(x, *((limit, None) if bound == "a_min" else (None, limit))))
+    g = rng.normal(size=y.shape)
+    kept = x > limit if bound == "a_min" else x < limit
+    np.testing.assert_allclose(np.vdot(pull(g)[0].numpy(), v), np.sum(g * kept * v), rtol=1e-13)
+
+
 # Powers and products around zero
 
 
