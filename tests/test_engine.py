@@ -474,3 +474,42 @@ def test_gathered_contributions_equal_the_watched_ones(dtype, rtol):
     for tensor in leaves:
         assert fast[tensor].dtype == watched[tensor].dtype == dtype
         np.testing.assert_allclose(fast[tensor], watched[tensor], rtol, 0.01 * rtol)
+
+
+def test_what_is_gathered_is_kept_apart_by_primitive():
+    """Two primitives on the same weights: each totals its own uses."""
+    gathered = type(tg.OPS["linear"].rules[1])
+    twice = tg.primitive(
+        "twice_linear",
+        lambda x, W, b: 2 * (x @ W.T) + b,
+        lambda g, y, x, W, b: 2 * (g @ W),
+        gathered(lambda g, y, x, W, b: 2 * (g.T @ x), lambda uses: 2 * (uses.rows(0).T @ uses.rows(2))),
+        gathered(lambda g, y, x, W, b: g, lambda uses: uses.rows(0)),
+    )
+    try:
+        x, W, b = leaf(2, 3), leaf(4, 3, seed=1), leaf(4, seed=2)
+        loss = sum(tg.sum(op(x, W, b) * (k + 1)) for k, op in enumerate((tg.linear, twice, tg.linear, twice)))
+        watched = tg.autodiff.pullback({loss: np.ones(())}, (x, W, b), lambda node, i, c: c)
+        for tensor, g in zip((x, W, b), tg.grad(loss, (x, W, b)), strict=True):
+            np.testing.assert_allclose(g.data, watched[tensor], rtol=1e-12)
+    finally:
+        del tg.OPS["twice_linear"]
+
+
+def test_gathering_keeps_no_tensor_of_a_graph_that_is_taken_apart():
+    """What was gathered is let go when its receiver is reached, not at the end of the sweep."""
+    alive = []
+    x = leaf(8)
+    watcher = tg.primitive(
+        "watcher", lambda x: x + 0, lambda g, y, x: alive.append(sum(r() is not None for r in seen)) or g
+    )
+    try:
+        y, seen = watcher(x), []
+        for _ in range(20):
+            y = tg.tanh(y * 2)
+            seen.append(weakref.ref(y))
+            y = y[::-1]
+        tg.sum(y).backward(retain_graph=False)
+        assert alive[0] <= 1  # the sweep still holds the last one by name
+    finally:
+        del tg.OPS["watcher"]

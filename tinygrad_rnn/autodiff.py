@@ -16,40 +16,33 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import ops
-from .primitive import Gathered, explain
+from .primitive import MOST_GATHERED, Uses, explain
 from .scope import CONTEXT, recorded
 from .tensor import FUNCTIONS, GradientError, Tensor, as_array, constant
 
 Through = Callable[[Tensor, int, Any], Any]
 Function = Callable[..., Any]
 
-_by_age = attrgetter("_serial")
-
-MOST_GATHERED = 2**14
-"""How many numbers the sweep gathers for an operand before it adds them up: some hundred rows, or as many as it has.
-
-More make a matrix product no faster and keep memory."""
-
 
 class _Freed:
     """Takes the place of the operands of a tensor whose history was given up: whoever walks there is told so."""
 
     def __iter__(self) -> Any:
-        raise GradientError(
-            "this graph was freed by backward(retain_graph=False): run the forward pass again, or retain it"
-        )
+        remedy = "run the forward pass again, or retain it"
+        raise GradientError(f"this graph was freed by backward(retain_graph=False): {remedy}")
 
 
 def history(outputs: Iterable[Tensor]) -> list[Tensor]:
     """Every tensor with a gradient that the outputs were computed from, oldest first, outputs included."""
-    seen = set(outputs)
-    waiting = list(seen)
-    while waiting:
-        for operand in waiting.pop()._operands:
-            if operand is not None and operand._requires_grad and operand not in seen:
+    found: list[Any] = list(outputs)
+    seen = {None, *found}
+    for node in found:  # which grows while it is walked
+        for operand in node._operands:
+            if operand not in seen and operand._requires_grad:
                 seen.add(operand)
-                waiting.append(operand)
-    return sorted(seen, key=_by_age)
+                found.append(operand)
+    found.sort(key=attrgetter("_serial"))
+    return found
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
@@ -88,37 +81,42 @@ def pullback(
         An entry for each wanted tensor that the seeds depend on.
     """
     order = history(seeds)
-    keep = {node for node in order if node._op is None} if wanted is None else set(wanted)
+    keep: Any = () if wanted is None else set(wanted)
     on_path: set[Tensor | None] = set(order) if wanted is None else _on_path(order, keep)
     gather = through is None and not create_graph
     cotangents: dict[Any, Any] = dict(seeds)
-    # Uses whose contributions are not computed yet, by how to total them.
-    gathered: dict[Any, dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    # Uses whose contributions are not computed yet, by primitive and receivers; and which of them a receiver waits for.
+    gathered: dict[Any, dict[Any, Uses]] = defaultdict(dict)
+    awaited: dict[Any, list[Any]] = defaultdict(list)
     while order:  # newest first; popped, so that memory falls as the sweep goes
         node = order.pop()
-        if node not in on_path:
-            continue
-        if node in gathered:
-            _settle(node, gathered.pop(node), cotangents)
+        for op, receivers, operands in awaited.pop(node, ()):
+            if receivers in gathered[op]:
+                _settle(gathered[op].pop(receivers), op, operands, on_path, cotangents)
         op = node._op
-        if op is None:
+        if op is None or node not in on_path:
             continue
-        arrays, static = node._arrays, node._static
+        operands, arrays, static = node._operands, node._arrays, node._static
+        rules, (each, receivers_of) = op.rules, op.gathering if gather else op.computing
         g = cotangents[node] if node in keep else cotangents.pop(node)
-        inputs = (g, node, *_as_recorded(node)) if create_graph else (g, node._data, *arrays)
-        rules = op.rules
-        for i, operand in enumerate(node._operands):
+        inputs = (g, node, *_as_recorded(node)) if create_graph else (g, node._data) + arrays  # noqa: RUF005, faster
+        if receivers_of is not None:
+            receivers = receivers_of(operands)
+            uses = gathered[op].get(receivers)
+            if uses is None:
+                uses = gathered[op][receivers] = Uses()
+                for i in op.gathers:
+                    awaited[operands[i]].append((op, receivers, operands))
+            uses.append((inputs, static))
+            many = len(uses) * g.size
+            if many > MOST_GATHERED and many > max([arrays[i].size for i in op.gathers]):
+                _settle(uses, op, operands, on_path, cotangents)
+        for i in range(len(arrays)) if each is None else each:
+            operand = operands[i]
             if operand not in on_path:
                 continue
             rule, array = rules[i], arrays[i]
             try:
-                if gather and type(rule) is Gathered:
-                    uses = gathered[operand][rule.total]
-                    uses.append((inputs, static))
-                    many = len(uses) * g.size
-                    if many > MOST_GATHERED and many > array.size:
-                        _settle(operand, gathered.pop(operand), cotangents)
-                    continue
                 contribution = rule(*inputs, **static) if static else rule(*inputs)
                 if contribution.shape != array.shape or contribution.dtype is not array.dtype:
                     contribution = _fit(contribution, array)
@@ -133,7 +131,7 @@ def pullback(
         if not retain_graph:
             node._operands, node._arrays, node._static = cast(Any, _Freed()), (), {}
             on_path.discard(node)
-    return {node: g for node, g in cotangents.items() if node in keep}
+    return cotangents if wanted is None else {node: g for node, g in cotangents.items() if node in keep}
 
 
 def _on_path(order: list[Tensor], keep: set[Tensor]) -> set[Tensor | None]:
@@ -154,12 +152,15 @@ def _fit(contribution: Any, array: Any) -> Any:
     return contribution
 
 
-def _settle(tensor: Any, gathered: dict[Any, list[Any]], cotangents: dict[Tensor, Any]) -> None:
-    """Compute the contributions of uses that were only gathered, and add them."""
-    for total, uses in gathered.items():
-        contribution = _fit(total(uses), tensor._data)
-        known = cotangents.get(tensor)
-        cotangents[tensor] = contribution if known is None else known + contribution
+def _settle(uses: Uses, op: Any, operands: Any, on_path: set[Tensor | None], cotangents: dict[Any, Any]) -> None:
+    """Compute the contributions of uses that were only gathered, if any, and add them."""
+    for i in op.gathers if uses else ():
+        operand = operands[i]
+        if operand in on_path:
+            contribution = _fit(op.rules[i].total(uses), operand._data)
+            known = cotangents.get(operand)
+            cotangents[operand] = contribution if known is None else known + contribution
+    uses.forget()
 
 
 def _as_recorded(node: Tensor) -> tuple[Any, ...]:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from . import ops
-from .ops import exp, is_basic, kept, log, multiply, square
+from .ops import BASIC, exp, is_basic, kept, log, multiply, square
 from .scope import CONTEXT
-from .tensor import FUNCTIONS, NUMPY, OPS, Tensor, raw
+from .tensor import FUNCTIONS, NUMPY, OPS, Tensor, new_node, raw
 
 
 def _operand(x: Any) -> Any:
@@ -141,7 +141,14 @@ def getitem(x: Any, index: Any) -> Any:
     An element that is picked twice gets both gradients.
     """
     items = index if type(index) is tuple else (index,)
-    return ops.getitem(x, index=items if is_basic(items) else tuple([_frozen(item) for item in items]))
+    if not BASIC.issuperset(map(type, items)):
+        items = tuple([_frozen(item) for item in items])
+    if type(x) is not Tensor:
+        return ops.getitem(x, index=items)
+    try:  # what `ops.getitem` does, without its way for any primitive: gates are cut out at every step
+        return new_node(ops.getitem, x._data[items], (x,), (x._data,), {"index": items}, x._requires_grad)
+    except Exception:
+        return ops.getitem(x, index=items)  # says where
 
 
 def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
@@ -362,7 +369,8 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     return -mean(getitem(rows, (np.arange(index.size), index.reshape(-1))))
 
 
-FUNCTIONS.update(sum=sum, mean=mean, reshape=reshape, transpose=transpose, getitem=getitem)
+FUNCTIONS.update(sum=sum, mean=mean, reshape=reshape, transpose=transpose)
+Tensor.__getitem__ = getitem
 
 
 def _on_values(function: Callable[..., Any]) -> Callable[..., Any]:

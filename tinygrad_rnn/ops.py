@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .primitive import Gathered, primitive
-from .tensor import raw
+from .primitive import Gathered, as_rows, primitive
+from .tensor import Tensor, raw
 
 # As arrays without axes: beside one, NumPy needs a third of the time that it needs beside a number of Python's. Of the
 # narrower dtype, so that they widen nothing.
@@ -104,20 +104,9 @@ def _affine_forward(x: Any, W: Any, b: Any, h: Any, U: Any, d: Any) -> Any:
     return np.add((W.dot(x.T) + U.dot(h.T)).T, bias, order="C")
 
 
-def _rows(x: Any) -> Any:
-    """All leading axes as one: a matrix with one row per element of the batch."""
-    return x if x.ndim == 2 else np.reshape(x, (int(np.prod(x.shape[:-1])), x.shape[-1]))
-
-
 def _outer(g: Any, x: Any) -> Any:
     """Σ gᵀ x over the rows: the gradient of a weight W in x Wᵀ."""
-    return matmul(_rows(g).T, _rows(x))
-
-
-def _all_rows(uses: Any, k: int) -> Any:
-    """The rows of one of (g, y, *operands) in all uses."""
-    rows = [_rows(inputs[k]) for inputs, _ in uses]
-    return np.concatenate(rows) if len(rows) > 1 else rows[0]
+    return matmul(as_rows(g).T, as_rows(x))
 
 
 def _in_place(uses: Any) -> Any:
@@ -136,14 +125,18 @@ def _in_place(uses: Any) -> Any:
 
 
 def _are_tiles(indices: list[Any], x: Any) -> bool:
-    """Whether the indices, from last to first, cut the last axis into equal parts, as the gates of a cell do."""
-    try:
-        lead, parts = indices[0][0], len(indices)
-        width, rest = divmod(x.shape[-1], parts)
-        tiles = [(lead, slice(k * width, (k + 1) * width)) for k in range(parts - 1, -1, -1)]
-        return not rest and indices == tiles and (lead is Ellipsis or (x.ndim == 2 and lead == slice(None)))
-    except (IndexError, ValueError):  # no axis, or arrays among the indices
-        return False
+    """Whether the indices, from last to first, cut the last axis into parts, as the gates of a cell do."""
+    n = end = x.shape[-1] if x.ndim else 0
+    for index in indices:
+        if len(index) != 2 or type(index[1]) is not slice:
+            return False
+        lead, part = index
+        start, stop = part.start or 0, n if part.stop is None else part.stop
+        whole = lead is Ellipsis or (x.ndim == 2 and lead == slice(None))
+        if not whole or stop != end or start > stop or part.step is not None:
+            return False
+        end = start
+    return bool(end == 0)
 
 
 def _scatter(g: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
@@ -155,12 +148,12 @@ def _scatter(g: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
     return out
 
 
-_BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
+BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
 
 
 def is_basic(index: tuple[Any, ...]) -> bool:
     """Whether an index has only integers, slices, Ellipsis and None, so that it meets each element at most once."""
-    return _BASIC.issuperset(map(type, index))
+    return BASIC.issuperset(map(type, index))
 
 
 def _slice_of(g: Any, xs: Any, which: int, axis: int) -> Any:
@@ -284,13 +277,16 @@ einsum   = primitive("einsum",   lambda *xs, subscripts: np.einsum(subscripts, *
 # What a recurrent cell computes is one node: x Wᵀ + b, and x Wᵀ + b + h Uᵀ + d.
 linear   = primitive("linear",   _linear_forward,
     lambda g, y, x, W, b: matmul(g, W),
-    Gathered(lambda g, y, x, W, b: _outer(g, x), lambda uses: _outer(_all_rows(uses, 0), _all_rows(uses, 2))),
-    Gathered(lambda g, y, x, W, b: g, lambda uses: _all_rows(uses, 0)))
+    Gathered(lambda g, y, x, W, b: _outer(g, x), lambda uses: _outer(uses.rows(0), uses.rows(2))),
+    Gathered(lambda g, y, x, W, b: g, lambda uses: uses.rows(0)))
 affine   = primitive("affine",   _affine_forward,
     lambda g, y, x, W, b, h, U, d: matmul(g, W),
-    Gathered(lambda g, y, x, W, b, h, U, d: _outer(g, x), lambda uses: _outer(_all_rows(uses, 0), _all_rows(uses, 2))),
-    Gathered(lambda g, y, x, W, b, h, U, d: g, lambda uses: _all_rows(uses, 0)),
+    Gathered(lambda g, y, x, W, b, h, U, d: _outer(g, x), lambda uses: _outer(uses.rows(0), uses.rows(2))),
+    Gathered(lambda g, y, x, W, b, h, U, d: g, lambda uses: uses.rows(0)),
     lambda g, y, x, W, b, h, U, d: matmul(g, U),
-    Gathered(lambda g, y, x, W, b, h, U, d: _outer(g, h), lambda uses: _outer(_all_rows(uses, 0), _all_rows(uses, 5))),
-    Gathered(lambda g, y, x, W, b, h, U, d: g, lambda uses: _all_rows(uses, 0)))
+    Gathered(lambda g, y, x, W, b, h, U, d: _outer(g, h), lambda uses: _outer(uses.rows(0), uses.rows(5))),
+    Gathered(lambda g, y, x, W, b, h, U, d: g, lambda uses: uses.rows(0)))
 # fmt: on
+
+Tensor.__add__, Tensor.__sub__, Tensor.__mul__, Tensor.__truediv__ = add, subtract, multiply, divide
+Tensor.__pow__, Tensor.__matmul__, Tensor.__neg__, Tensor.__abs__ = power, matmul, negative, abs

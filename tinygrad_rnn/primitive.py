@@ -10,12 +10,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any, cast
 
 import numpy as np
+from numpy import ndarray
 
-from .scope import CONTEXT
-from .tensor import NO_STATIC, OPS, SCALARS, Primitive, Tensor, as_array, constant, new_tensor, next_serial
+from .tensor import NO_STATIC, OPS, SCALARS, Primitive, Tensor, as_array, current, new_node
 
 Rule = Callable[..., Any]
 
@@ -41,18 +42,46 @@ class Gathered:
     rule : callable
         The rule for one use, as any other.
     total : callable
-        ``total(uses) -> contribution`` for a list of uses, each ``((g, y, *operands), static)``.
+        ``total(uses) -> contribution`` for a list of `Uses`.
     """
 
     __slots__ = ("__wrapped__", "total")
 
-    def __init__(self, rule: Rule, total: Callable[[list[Any]], Any]) -> None:
+    def __init__(self, rule: Rule, total: Callable[[Uses], Any]) -> None:
         self.__wrapped__ = rule  # so that its signature is the rule's
         self.total = total
 
     def __call__(self, *inputs: Any, **static: Any) -> Any:
         """The contribution of one use."""
         return self.__wrapped__(*inputs, **static)
+
+
+MOST_GATHERED = 2**14
+"""How many numbers the sweep gathers for an operand before it adds them up: some hundred rows, or as many as it has.
+
+More make a matrix product no faster and keep memory."""
+
+
+class Uses(list[Any]):
+    """Calls of one primitive on the same weights, each ``((g, y, *operands), static)``, not yet differentiated."""
+
+    def rows(self, k: int) -> Any:
+        """All rows of one of (g, y, *operands), put together once for all weights."""
+        together: dict[Any, Any] = vars(self)
+        if k not in together:
+            rows = [as_rows(inputs[k]) for inputs, _ in self]
+            together[k] = np.concatenate(rows) if len(rows) > 1 else rows[0]
+        return together[k]
+
+    def forget(self) -> None:
+        """Be as new, once the totals are computed."""
+        del self[:]
+        vars(self).clear()
+
+
+def as_rows(x: Any) -> Any:
+    """All leading axes as one: a matrix with one row per element of the batch."""
+    return x if x.ndim == 2 else np.reshape(x, (int(np.prod(x.shape[:-1])), x.shape[-1]))
 
 
 def primitive(
@@ -99,21 +128,28 @@ def primitive(
         raise ValueError(f"a primitive named {name!r} exists already")
     if not rules or (nary and len(rules) > 1):
         raise ValueError(f"{name}: one rule per operand, and exactly one where nary=True")
+    plain = not nary  # operands only, no static parameters
     for rule in rules:
         parameters = inspect.signature(rule).parameters.values()
         positional = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
         variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        plain = plain and not any(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
         if nary and not (variadic and any(p.name == "which" for p in parameters)):
             raise ValueError(f"{name}: the rule of an n-ary primitive takes (g, y, *operands, which, ...)")
         if not nary and not variadic and positional != 2 + len(rules):
             raise ValueError(
                 f"{name}: {len(rules)} rules mean {len(rules)} operands, so a rule takes (g, y) and {len(rules)} more"
             )
-    make = _any_number if nary else {1: _unary, 2: _binary}.get(len(rules), _any_number)
-    op = cast(Primitive, make(forward))
+    make = {1: _unary, 2: _binary}.get(len(rules) * plain, _any_number)
+    op = cast(Primitive, make(forward, None if nary else len(rules)))
     op.name = op.__name__ = op.__qualname__ = name
     op.symbol, op.phrase, op.nary = symbol or name, phrase, nary
     op.forward, op.rules = forward, EachOperand(rules[0]) if nary else rules
+    op.gathers = [i for i, rule in enumerate(rules) if type(rule) is Gathered]
+    each = None if nary else list(range(len(rules)))
+    op.computing = op.gathering = each, None
+    if each and op.gathers:
+        op.gathering = [i for i in each if i not in op.gathers], itemgetter(*op.gathers)
     op.__doc__ = f"{_first_line(forward) or name} One of the primitives: differentiable in its positional parameters."
     OPS[name] = op
     return op
@@ -125,12 +161,44 @@ def _first_line(function: Any) -> str:
     return next((line for line in lines if line.endswith(".")), "")
 
 
-# The three ways to call a primitive. They do the same; those for one and two Tensors do it in half the time, because a
-# plain function with the bookkeeping written out is what Python calls fastest.
+# The three ways to call a primitive. They do the same; those for one and two operands are a plain function with the
+# operands written out, which is what Python calls fastest.
 
 
-def _any_number(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _unary(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        if type(x) is not Tensor:
+            return _record(call, forward, (x,), NO_STATIC)
+        array = x._data
+        try:
+            data = forward(array)
+        except Exception as error:
+            explain(error, call, (array,), current()[0])
+            raise
+        return new_node(call, data, (x,), (array,), NO_STATIC, x._requires_grad)
+
+    return call
+
+
+def _binary(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]:
+    def call(a: Any, b: Any) -> Any:
+        if type(a) is not Tensor or type(b) is not Tensor:
+            return _record(call, forward, (a, b), NO_STATIC)
+        left, right = a._data, b._data
+        try:
+            data = forward(left, right)
+        except Exception as error:
+            explain(error, call, (left, right), current()[0])
+            raise
+        return new_node(call, data, (a, b), (left, right), NO_STATIC, a._requires_grad or b._requires_grad)
+
+    return call
+
+
+def _any_number(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]:
     def call(*operands: Any, **static: Any) -> Any:
+        if arity is not None and len(operands) != arity:
+            raise TypeError(f"{call.__name__} takes {arity} operands, not {len(operands)}")
         return _record(call, forward, operands, static)
 
     return call
@@ -139,90 +207,32 @@ def _any_number(forward: Callable[..., Any]) -> Callable[..., Any]:
 def _record(op: Any, forward: Callable[..., Any], operands: tuple[Any, ...], static: dict[str, Any]) -> Any:
     """Compute, and remember the call where an operand needs a gradient."""
     for x in operands:
-        if type(x) is not np.ndarray:
+        if type(x) is not ndarray:
             break
     else:  # arrays only, as in a rule that the sweep runs
         return forward(*operands, **static)
-    if not op.nary and len(operands) != len(op.rules):
-        raise TypeError(f"{op.name} takes {len(op.rules)} operands, not {len(operands)}")
+    arrays, needs, bare = [], False, 0
+    for x in operands:
+        if type(x) is Tensor:
+            arrays.append(x._data)
+            needs = needs or x._requires_grad
+        else:
+            arrays.append(x)
+            bare += 1
     tensors: tuple[Tensor | None, ...] = operands
-    try:  # most calls have Tensors only
-        arrays = tuple([x._data for x in operands])
-        needs = True in [x._requires_grad for x in operands]
-    except AttributeError:
-        tensors = tuple([x if type(x) is Tensor else None for x in operands])
-        needs = any([x is not None and x._requires_grad for x in tensors])
-        if all([x is None for x in tensors]) or any([hasattr(x, "__primitive__") for x in operands]):
+    if bare:
+        if bare == len(operands) or any([hasattr(x, "__primitive__") for x in operands]):
             return _bare(op, operands, static)
-        # Referred to twice: else NumPy takes a large array for a temporary, and `operator.mul` writes its result there.
-        held = [x._data if type(x) is Tensor else lift(x) for x in operands]
-        arrays = tuple(held)
-    path, recording, _ = CONTEXT.get()
+        tensors = tuple([x if type(x) is Tensor else None for x in operands])
+        # A list, from which the call below makes a tuple, so that each array is referred to twice: else NumPy takes a
+        # large one for a temporary, and `operator.mul` writes its result there.
+        arrays = [x._data if type(x) is Tensor else lift(x) for x in operands]
     try:
-        data = forward(*arrays, **static)
+        data = forward(*arrays, **static) if static else forward(*arrays)
     except Exception as error:
-        explain(error, op, arrays, path)
+        explain(error, op, arrays, current()[0])
         raise
-    out = constant(data if type(data) is np.ndarray else np.asarray(data))
-    if recording and needs:
-        out._op = op
-        out._operands = tensors
-        out._arrays = arrays
-        out._static = static
-        out._requires_grad = True
-    return out
-
-
-def _unary(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def call(x: Any, **static: Any) -> Any:
-        if type(x) is not Tensor:
-            return _record(call, forward, (x,), static)
-        array = x._data
-        path, recording, _ = CONTEXT.get()
-        try:
-            data = forward(array, **static) if static else forward(array)
-        except Exception as error:
-            explain(error, cast(Primitive, call), (array,), path)
-            raise
-        out = new_tensor(Tensor)
-        out._data = data if type(data) is np.ndarray else np.asarray(data)
-        out._serial = next_serial()
-        out._grad = out.name = None
-        out.scope = path
-        out._static = static or NO_STATIC
-        out._requires_grad = recording = recording and x._requires_grad
-        out._op = call if recording else None  # type: ignore[assignment]
-        out._operands = (x,) if recording else ()
-        out._arrays = (array,) if recording else ()
-        return out
-
-    return call
-
-
-def _binary(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def call(a: Any, b: Any, **static: Any) -> Any:
-        if type(a) is not Tensor or type(b) is not Tensor:
-            return _record(call, forward, (a, b), static)
-        left, right = a._data, b._data
-        path, recording, _ = CONTEXT.get()
-        try:
-            data = forward(left, right, **static) if static else forward(left, right)
-        except Exception as error:
-            explain(error, cast(Primitive, call), (left, right), path)
-            raise
-        out = new_tensor(Tensor)
-        out._data = data if type(data) is np.ndarray else np.asarray(data)
-        out._serial = next_serial()
-        out._grad = out.name = None
-        out.scope = path
-        out._static = static or NO_STATIC
-        out._requires_grad = recording = recording and (a._requires_grad or b._requires_grad)
-        out._op = call if recording else None  # type: ignore[assignment]
-        out._operands = (a, b) if recording else ()
-        out._arrays = (left, right) if recording else ()
-        return out
-
-    return call
+    return new_node(op, data, tensors, tuple(arrays), static or NO_STATIC, needs)
 
 
 def _bare(op: Primitive, operands: tuple[Any, ...], static: dict[str, Any]) -> Any:
@@ -234,11 +244,11 @@ def _bare(op: Primitive, operands: tuple[Any, ...], static: dict[str, Any]) -> A
     try:
         return op.forward(*[x if weak and type(x) in SCALARS else np.asarray(x) for x in operands], **static)
     except Exception as error:
-        explain(error, op, operands, CONTEXT.get()[0])
+        explain(error, op, operands, current()[0])
         raise
 
 
-def explain(error: Exception, op: Primitive, arrays: Any, path: str) -> None:
+def explain(error: Exception, op: Any, arrays: Any, path: str) -> None:
     """Add the place to NumPy's own words: primitive, operand shapes, scope."""
     joint = f" {op.symbol} " if op.symbol in ("@", "+", "-", "×", "/") else ", "
     error.add_note(f"in {op.name} {joint.join(str(np.shape(a)) for a in arrays)}" + (f" at {path}" if path else ""))

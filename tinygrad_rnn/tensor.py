@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Protocol, cast, final
 from warnings import warn
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import ArrayLike, NDArray
 
 from .scope import CONTEXT
@@ -30,6 +31,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 NUMPY: dict[Any, Callable[..., Any]] = {}
 """What a NumPy function or ufunc does when it meets a Tensor, registered by the floors above."""
 
+current = CONTEXT.get
 next_serial = count().__next__
 new_tensor = object.__new__
 NO_STATIC: dict[str, Any] = {}  # shared, so that the many nodes without static parameters keep no dict each
@@ -57,9 +59,9 @@ def as_array(data: object) -> Array:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _operators(name: str) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
-    """The two methods of a binary operator: for a tensor on the left, and for one on the right."""
-    return lambda self, other: OPS[name](self, other), lambda self, other: OPS[name](other, self)
+def _turned(name: str) -> Callable[[Any, Any], Any]:
+    """The method of a binary operator for a Tensor on the right."""
+    return lambda self, other: OPS[name](other, self)
 
 
 def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -172,26 +174,17 @@ class Tensor:
         """Accumulate d self / d leaf into ``.grad`` of every leaf that requires it: see `autodiff.backward`."""
         FUNCTIONS["backward"](self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
-    # Python's operators, each by the name it has on the page of derivatives.
+    # Python's operators. Those for a Tensor on the left *are* primitives: the page of derivatives puts them here, and
+    # no function of Python's stands in between. Those for one on the right turn the operands round.
 
-    __add__, __radd__ = _operators("add")
-    __sub__, __rsub__ = _operators("subtract")
-    __mul__, __rmul__ = _operators("multiply")
-    __truediv__, __rtruediv__ = _operators("divide")
-    __pow__, __rpow__ = _operators("power")
-    __matmul__, __rmatmul__ = _operators("matmul")
+    __add__ = __sub__ = __mul__ = __truediv__ = __pow__ = __matmul__ = __neg__ = __abs__ = cast(Any, None)
+    __getitem__: Any
 
-    def __neg__(self) -> Any:
-        return OPS["negative"](self)
+    __radd__, __rsub__, __rmul__ = map(_turned, ("add", "subtract", "multiply"))
+    __rtruediv__, __rpow__, __rmatmul__ = map(_turned, ("divide", "power", "matmul"))
 
     def __pos__(self) -> Tensor:
         return self
-
-    def __abs__(self) -> Any:
-        return OPS["abs"](self)
-
-    def __getitem__(self, index: Any) -> Any:
-        return FUNCTIONS["getitem"](self, index)
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError("tensors are values and are never changed in place: build a new one with where or concatenate")
@@ -272,17 +265,27 @@ class Tensor:
         return Tensor, (self._data, self._requires_grad, self.name)
 
 
+def new_node(op: Any, data: Any, operands: Any, arrays: Any, static: dict[str, Any], needs: bool) -> Tensor:
+    """The result of a primitive: it remembers the call if an operand `needs` a gradient and recording is on."""
+    tensor = new_tensor(Tensor)
+    tensor.scope, recording, _ = current()
+    if not (needs and recording):
+        op, operands, arrays, static, needs = None, (), (), NO_STATIC, False
+    tensor._data = data if type(data) is ndarray else np.asarray(data)
+    tensor._serial = next_serial()
+    tensor._grad = tensor.name = None
+    tensor._op = op
+    tensor._operands = operands
+    tensor._arrays = arrays
+    tensor._static = static
+    tensor._requires_grad = needs
+    return tensor
+
+
 def constant(data: Array, name: str | None = None) -> Tensor:
     """Wrap an array that the engine owns, without copying it."""
-    tensor = new_tensor(Tensor)
-    tensor._data = data
-    tensor._serial = next_serial()
-    tensor._grad = tensor._op = None
+    tensor = new_node(None, data, (), (), NO_STATIC, False)
     tensor.name = name
-    tensor.scope = CONTEXT.get()[0]
-    tensor._operands = tensor._arrays = ()
-    tensor._static = NO_STATIC
-    tensor._requires_grad = False
     return tensor
 
 
@@ -316,6 +319,9 @@ class Primitive(Protocol):
     forward: Callable[..., Any]
     rules: Any  # one per operand
     nary: bool
+    gathers: list[int]  # for which operands the sweep may gather uses
+    computing: tuple[Any, Any]  # for the sweep: whose contributions to compute at once (None: all operands'),
+    gathering: tuple[Any, Any]  # and who receives what is gathered (None: nobody)
     __name__: str
     __qualname__: str
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import OPS, ops
-from tinygrad_rnn.primitive import EachOperand, Gathered
+from tinygrad_rnn.primitive import EachOperand, Gathered, Uses
 from tinygrad_rnn.tensor import Tensor, raw
 
 from .planting import Mutant, attribute, from_tree
@@ -123,7 +123,7 @@ def heedless(rule: Any, operand: int) -> Any:
     if isinstance(rule, Gathered):
         return Gathered(
             heedless(rule.__wrapped__, operand),
-            lambda uses: rule.total([((ones(g), *xs), static) for (g, *xs), static in uses]),
+            lambda uses: rule.total(Uses([((ones(g), *xs), static) for (g, *xs), static in uses])),
         )
     return lambda g, *xs, **static: rule(ones(g), *xs, **static)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tinygrad_rnn import autodiff, tensor
-from tinygrad_rnn.primitive import lift
+from tinygrad_rnn.primitive import Uses, lift
 
 from .planting import Mutant, from_text
 
@@ -38,19 +38,24 @@ FAULTS = [
     (
         autodiff.pullback,
         "seam: uses lost",
-        "_settle(operand, gathered.pop(operand), cotangents)",
-        "gathered.pop(operand)",
+        "_settle(uses, op, operands, on_path, cotangents)",
+        "uses.forget()",
     ),
-    (autodiff.pullback, "seam: uses kept twice", "gathered.pop(operand), cotangents", "gathered[operand], cotangents"),
-    (autodiff.pullback, "gathered uses lost", "_settle(node, gathered.pop(node), cotangents)", "gathered.pop(node)"),
+    (
+        autodiff.pullback,
+        "gathered uses lost",
+        "_settle(gathered[op].pop(receivers), op, operands, on_path, cotangents)",
+        "gathered[op].pop(receivers)",
+    ),
+    (autodiff.pullback, "gathered by receivers only", "defaultdict(dict)", "defaultdict(lambda one={}: one)"),
     (autodiff.pullback, "only the last use gathered", "uses.append(", "uses[:] = [None]; uses[0] = ("),
     (autodiff.pullback, "gathered although watched", "gather = through is None and", "gather ="),
     (autodiff.pullback, "gathered although differentiable", " and not create_graph", ""),
     (
         autodiff.pullback,
         "graph not created",
-        "if create_graph else (g, node._data, *arrays)",
-        "if False else (g, node._data, *arrays)",
+        "if create_graph else (g, node._data) + arrays",
+        "if False else (g, node._data) + arrays",
     ),
     (
         autodiff.pullback,
@@ -73,9 +78,14 @@ FAULTS = [
     (
         autodiff._settle,
         "totals not fitted",
-        "_fit(total(uses), tensor._data)",
-        "total(uses)",
+        "_fit(op.rules[i].total(uses), operand._data)",
+        "op.rules[i].total(uses)",
     ),
+    (autodiff._settle, "seam: uses kept twice", "uses.forget()", "pass"),
+    (autodiff._settle, "totals of constants", "if operand in on_path:", "if True:"),
+    (Uses.forget, "old rows kept", "vars(self).clear()", "pass"),
+    (Uses.forget, "old uses kept", "del self[:]", "pass"),
+    (Uses.rows, "cotangents for all", "inputs[k]", "inputs[0]"),
     (autodiff._fit, "broadcasting not undone", "unbroadcast(contribution, array.shape)", "contribution"),
     (autodiff._fit, "cast not undone", "ops.cast(contribution, dtype=array.dtype)", "contribution"),
     (autodiff.unbroadcast, "leading axes only", AXES, "axes = tuple(range(lead))"),
@@ -89,9 +99,9 @@ FAULTS = [
         AXES,
         AXES + "\n    g = g[tuple(slice(0, 1 if a in axes else None) for a in range(g.ndim))]",
     ),
-    (autodiff.history, "unordered", "sorted(seen, key=_by_age)", "list(seen)"),
-    (autodiff.history, "newest first", "sorted(seen, key=_by_age)", "sorted(seen, key=_by_age)[::-1]"),
-    (autodiff.history, "first operand only", "in waiting.pop()._operands", "in tuple(waiting.pop()._operands)[:1]"),
+    (autodiff.history, "unordered", 'found.sort(key=attrgetter("_serial"))', "pass"),
+    (autodiff.history, "newest first", '"_serial"))', '"_serial"), reverse=True)'),
+    (autodiff.history, "first operand only", "in node._operands", "in tuple(node._operands)[:1]"),
     (autodiff._as_recorded, "rebound leaf not seen", "operand is not None and operand._data is not array", "False"),
     (autodiff._as_recorded, "operands in another order", "strict=True)])", "strict=True)][::-1])"),
     (autodiff._seed, "seed of zeros", "np.ones(output.shape", "np.zeros(output.shape"),
