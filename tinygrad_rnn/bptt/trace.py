@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
+from .. import functions as _functions  # noqa: F401, so that a Tensor has its operators
 from ..scope import CONTEXT
 from ..tensor import NUMPY, OPS, SCALARS, Primitive, Tensor, as_array
 
