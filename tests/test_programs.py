@@ -1,5 +1,7 @@
 """Random programs with sharing: their gradients, and what must hold on every edge of their gradient graphs."""
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -225,6 +227,47 @@ def test_one_input_asked_for_twice_and_seeds_at_two_depths():
     found = pullback({z: np.array([1.0, 2.0]), y: np.array([3.0, -1.0])}, [x, y])
     np.testing.assert_allclose(found[y], [3, -1] + 2 * y.numpy() * [1, 2])
     np.testing.assert_allclose(found[x], 2 * x.numpy() * found[y])
+
+
+def test_what_is_gathered_is_kept_apart_by_primitive():
+    """Two primitives on the same weights: each totals its own uses."""
+    gathered = type(tg.OPS["linear"].rules[1])
+    twice = tg.primitive(
+        "twice_linear",
+        lambda x, W, b: 2 * (x @ W.T) + b,
+        lambda g, y, x, W, b: 2 * (g @ W),
+        gathered(lambda g, y, x, W, b: 2 * (g.T @ x), lambda uses: 2 * (uses.rows(0).T @ uses.rows(2))),
+        gathered(lambda g, y, x, W, b: g, lambda uses: uses.rows(0)),
+    )
+    try:
+        x, W, b = (
+            tg.Tensor(np.random.default_rng(len(s)).normal(size=s), requires_grad=True) for s in [(2, 3), (4, 3), (4,)]
+        )
+        loss = sum(tg.sum(op(x, W, b) * (k + 1)) for k, op in enumerate((tg.linear, twice, tg.linear, twice)))
+        watched = pullback({loss: np.ones(())}, (x, W, b), lambda node, i, c: c)
+        for tensor, g in zip((x, W, b), tg.grad(loss, (x, W, b)), strict=True):
+            np.testing.assert_allclose(g.data, watched[tensor], rtol=1e-12)
+    finally:
+        del tg.OPS["twice_linear"]
+
+
+def test_gathering_keeps_no_tensor_of_a_graph_that_is_taken_apart():
+    """What was gathered is let go when its receiver is reached, not at the end of the sweep."""
+    alive = []
+    x = tg.Tensor(np.linspace(-1, 1, 8), requires_grad=True)
+    watcher = tg.primitive(
+        "watcher", lambda x: x + 0, lambda g, y, x: alive.append(sum(r() is not None for r in seen)) or g
+    )
+    try:
+        y, seen = watcher(x), []
+        for _ in range(20):
+            y = tg.tanh(y * 2)
+            seen.append(weakref.ref(y))
+            y = y[::-1]
+        tg.sum(y).backward(retain_graph=False)
+        assert alive[0] <= 1  # the sweep still holds the last one by name
+    finally:
+        del tg.OPS["watcher"]
 
 
 @st.composite
