@@ -218,3 +218,8 @@ def test_one_tensor_as_both_operands():
     g = np.random.default_rng(1).normal(size=(3, 3))
     (a @ a).backward(g)
     np.testing.assert_allclose(a.grad.numpy(), g @ a.numpy().T + a.numpy().T @ g, rtol=1e-13)
+    u, v, w = np.random.default_rng(2).normal(size=(3, 3, 3))
+    for f, g in ((tg.concatenate, np.concatenate([u, v, w])), (tg.stack, np.stack([u, v, w]))):
+        np.testing.assert_allclose(tg.grad(f([a, a, a]), a, g).numpy(), u + v + w, rtol=1e-13)
+    found = tg.grad(tg.einsum("ij,kj->ik", a, a), a, u).numpy()
+    np.testing.assert_allclose(found, (u + u.T) @ a.numpy(), rtol=1e-13)
