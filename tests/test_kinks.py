@@ -202,3 +202,18 @@ def test_an_element_picked_twice_gets_both_gradients():
     assert g == [[0.0, 11.0], [4.0, 0.0]]
     hessian = tg.hessian(lambda x: tg.sum(x[[0, 0, 1]] ** 3), [1.0, 2.0]).numpy()
     assert hessian.tolist() == [[12.0, 0.0], [0.0, 12.0]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 13, 16])
+def test_products_of_many_are_the_product_over_each(count):
+    x = np.random.default_rng(count).choice([-1.0, 1.0], (2, count)) * np.linspace(0.5, 1.5, 2 * count).reshape(2, -1)
+    (g,) = tg.vjp(lambda z: tg.prod(z, axis=1), x)[1](np.array([3.0, -1.0]))
+    np.testing.assert_allclose(g.numpy(), np.array([[3.0], [-1.0]]) * x.prod(1, keepdims=True) / x, rtol=1e-13)
+
+
+def test_cross_entropy_of_sequences_is_that_of_all_their_steps():
+    logits, labels = np.random.default_rng(0).normal(size=(2, 3, 4)), np.array([[0, 1, 3], [2, 2, 0]])
+    y, pull = tg.vjp(lambda z: tg.cross_entropy(z, labels), logits)
+    rows, flat_pull = tg.vjp(lambda z: tg.cross_entropy(z, [0, 1, 3, 2, 2, 0]), logits.reshape(6, 4))
+    assert y.item() == pytest.approx(rows.item(), rel=1e-14)
+    np.testing.assert_allclose(pull(1.0)[0].numpy().reshape(6, 4), flat_pull(1.0)[0].numpy(), rtol=1e-13)
