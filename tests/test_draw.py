@@ -210,7 +210,27 @@ def test_steps_are_alike_and_run_to_the_right(kind, level):
 @pytest.mark.parametrize("loss", ["last", "all"])
 @pytest.mark.parametrize("level", ["op", "gate", "step"])
 def test_nothing_overlaps(kind, loss, level):
-    scene = arrange(View(level, fold=None).of([unrolled(kind, 3, loss)])[0])
+    check_apart(arrange(View(level, fold=None).of([unrolled(kind, 3, loss)])[0]))
+
+
+# What people try first: a few numbers, some of them used more than once.
+EXPRESSIONS = {
+    "square and itself": lambda a, b: a * a + a,
+    "common factor": lambda a, b: (a * b + a) * (a * b + a) + tg.tanh(a * b),
+    "crossing": lambda a, b: (a + b) * (a - b) * (b - a) + (a + b),
+    "thrice": lambda a, b: a * b * a + b / a + tg.exp(a),
+    "two ways": lambda a, b: tg.relu(a * b + b * b * b) + tg.relu(b - a) * 2 + tg.sigmoid(a + b),
+}
+
+
+@pytest.mark.parametrize("f", EXPRESSIONS.values(), ids=EXPRESSIONS)
+def test_nothing_overlaps_in_an_expression(f):
+    a, b = (tg.Tensor(value, requires_grad=True, name=name) for name, value in (("a", 2.0), ("b", -3.0)))
+    check_apart(arrange(tg.gradient_graph(f(a, b))))
+
+
+def check_apart(scene):
+    """No box or number touches another, and no line runs through a number."""
     boxes = [p.rect for p in scene.nodes]
     labels = [Rect.around(e.label, *LABEL) for e in scene.edges if e.edge.contribution is not None]
     things = boxes + labels

@@ -202,6 +202,14 @@ class Grid:
             covered += sum(rect.overlap(other) for other in self._rects.get(cell, ()))
         return 10.0 * inside + 1.2 * near + 3.0 * covered
 
+    def free(self, rect: Rect) -> bool:
+        """Whether nothing that was remembered lies in this rectangle, but itself."""
+        return not any(
+            any(rect.holds(point) for point, _ in self._points.get(cell, ()))
+            or any(rect.overlap(other) > 1e-6 and other != rect for other in self._rects.get(cell, ()))
+            for cell in self._cells(rect)
+        )
+
 
 FRACTIONS = (0.44, 0.38, 0.5, 0.32, 0.56, 0.26, 0.64, 0.2, 0.72, 0.8, 0.88, 0.97)
 

@@ -45,10 +45,31 @@ def arrange(
     return place_row(Row(rest, tiles, prefix), None if uses else count, uses)
 
 
+SPACINGS = (1.0, 1.3, 1.7, 2.2)
+MOST_SPACED = 60
+"""With more edges than this, more room makes a picture that is too wide rather than one with legible numbers."""
+
+
 def _plain(graph: GradientGraph, prefix: str) -> Scene:
-    """A graph without (usable) time steps: placed by the engine as a whole, framed by scope."""
+    """A graph without (usable) time steps: placed by the engine as a whole, with as much room as its numbers need."""
     drawn = [edge for edge in graph.edges if not edge.internal]
     check_size(len(drawn), "the graph, which no time steps order,")
+    best: tuple[int, Scene] | None = None
+    for spacing in SPACINGS if len(drawn) <= MOST_SPACED else SPACINGS[:1]:
+        scene = _engine_scene(graph, drawn, prefix, spacing)
+        hidden = _add_plain_edges(*scene, drawn, prefix)
+        if best is None or hidden < best[0]:
+            best = hidden, scene[0]
+        if not hidden:
+            break
+    assert best is not None
+    return best[1]
+
+
+def _engine_scene(
+    graph: GradientGraph, drawn: list[Edge], prefix: str, spacing: float
+) -> tuple[Scene, dict[int, Curve]]:
+    """Boxes, framed by scope, and the curves of the edges."""
     operands: dict[int, int] = {}
     for edge in drawn:
         operands[edge.target] = operands.get(edge.target, 0) + 1
@@ -57,7 +78,11 @@ def _plain(graph: GradientGraph, prefix: str) -> Scene:
     paths: dict[str, list[Node]] = {}
     for node in nodes:
         paths.setdefault(node.scope, []).append(node)
-    rows = ["graph [rankdir=LR nodesep=0.28 ranksep=0.62]", "edge [arrowhead=none]", 'node [fixedsize=true label=""]']
+    rows = [
+        f"graph [rankdir=LR nodesep={0.28 * spacing:.3g} ranksep={0.62 * spacing:.3g}]",
+        "edge [arrowhead=none]",
+        'node [fixedsize=true label=""]',
+    ]
     if len(drawn) > 300:  # quality that no one sees in a graph of this size
         rows.append("graph [nslimit=1 nslimit1=1 mclimit=0.3]")
     frames: dict[str, int] = {}
@@ -76,9 +101,7 @@ def _plain(graph: GradientGraph, prefix: str) -> Scene:
     for node in nodes:
         x, y = map(float, places[f"n{node.id}"])
         scene.nodes.append(PlacedNode(f"{prefix}n{node.id}", node, looks[node.id], (x, y), frames.get(node.scope)))
-    curves = {int(e["id"]): parse_curve(e["pos"]) for e in found.get("edges", ())}
-    _add_plain_edges(scene, drawn, curves, prefix)
-    return scene
+    return scene, {int(e["id"]): parse_curve(e["pos"]) for e in found.get("edges", ())}
 
 
 def _clusters(
@@ -101,12 +124,16 @@ def _clusters(
     return rows
 
 
-def _add_plain_edges(scene: Scene, drawn: list[Edge], curves: Mapping[int, Curve], prefix: str) -> None:
+def _add_plain_edges(scene: Scene, curves: Mapping[int, Curve], drawn: list[Edge], prefix: str) -> int:
+    """The edges and their numbers; how many of these touch something."""
     grid = Grid()
     for placed in scene.nodes:
         grid.add_rect(placed.rect.grown(1.0))
     for e, curve in curves.items():
         grid.add_curve(curve, e)
-    labels = place_labels(dict(sorted(curves.items())), LABEL, grid)
+    numbered = {e: curves[e] for e, edge in enumerate(drawn) if edge.contribution is not None}
+    labels = place_labels(numbered, LABEL, grid)
     for e, edge in enumerate(drawn):
-        scene.edges.append(PlacedEdge(edge, f"{prefix}n{edge.source}", f"{prefix}n{edge.target}", curves[e], labels[e]))
+        ends = f"{prefix}n{edge.source}", f"{prefix}n{edge.target}"
+        scene.edges.append(PlacedEdge(edge, *ends, curves[e], labels.get(e, curves[e][0])))
+    return sum(not grid.free(Rect.around(place, *LABEL)) for place in labels.values())
