@@ -213,6 +213,19 @@ def test_a_cell_that_changes_is_refused_and_left_as_it_was():
     assert cell.kept is None and type(cell.U) is tg.Tensor and cell.U.grad is None
 
 
+def test_the_attribute_that_changes_is_the_one_that_is_named():
+    """Small numbers are one object to Python, wherever they are held."""
+
+    def step(cell, x, h):
+        cell.t, cell.other = cell.t + 1, 0
+        return h
+
+    with pytest.raises(tg.bptt.TraceError, match="the cell's t changes from step to step"):
+        cell = Cell(step)
+        cell.other = 0
+        tg.derive_bptt(cell, lambda outputs: tg.sum(outputs), (np.ones((3, 3)), np.zeros(3)))
+
+
 def test_nothing_flows_through_no_grad():
     def step(cell, x, h):
         with tg.no_grad():

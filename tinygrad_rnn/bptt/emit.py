@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,7 @@ class Source:
         self.roots = {s.root for s in step.states}
         self.backs = {s.back for s in step.states if s.back is not None}
         self.results = self.roots | self.backs
+        self.named = {step.loss, step.back_outputs, *step.gradients.values()}
         self.notes = Notes(step, {n.name for n in self.plan.order})
         self._write()
         self.text = "\n".join([*self._header(), *self.lines]) + "\n"
@@ -149,19 +150,19 @@ class Source:
         self.places[step.x] = Place("x", "x[t]")
         self.put("T = len(x)")
         self._explain_sigmoid()
-        self._straight(Part.ONCE)
+        self._straight(self.plan.of(Part.ONCE))
         self._heading("Forward")
         self._states()
-        self._straight(Part.BEFORE)
+        self._straight(self.plan.of(Part.BEFORE))
         Loop(self, Part.FORWARD).write()
         self._heading("Loss")
         self._loss()
         self._heading("Backward")
-        self._straight(Part.BETWEEN)
+        self._straight(node for node in self.plan.of(Part.BETWEEN) if node.stepped)
         self._seeds()
         Loop(self, Part.BACKWARD).write()
         self._heading("Gradients")
-        self._straight(Part.AFTER)
+        self._straight(self.plan.of(Part.AFTER))
         self._gradients()
 
     def _explain_sigmoid(self) -> None:
@@ -202,12 +203,14 @@ class Source:
     def kept(self, node: Node) -> bool:
         """Whether a node gets a place of its own rather than being written where it is used."""
         part, users = self.plan.part[node], self.readers(node)
-        if node.op in ("at_t", "total"):
-            return False
-        if node.op == "broadcast_to" and node.args[0].op in ("number", "constant"):
+        if node.op == "total":
+            return True
+        if node.op == "at_t" or (node.op == "broadcast_to" and node.args[0].op in ("number", "constant")):
             return False
         if node in self.results or (node is self.step.back_x and part in LOOPS):
             return True
+        if part is Part.END or (part is Part.BETWEEN and not node.stepped):
+            return node in self.named or len(self.users[node]) > 1
         in_loops = any(self.plan.part[u] in LOOPS for u in users)
         if is_view(node):
             return part not in LOOPS and in_loops and (part is Part.ONCE or self.with_buffers)
@@ -225,21 +228,22 @@ class Source:
             found += self.readers(user) if seen_through else [user]
         return found
 
-    def _straight(self, part: Part) -> None:
+    def _straight(self, nodes: Iterable[Node]) -> None:
         """What is computed outside of the loops."""
-        for node in self.plan.of(part):
-            if part is Part.BETWEEN and not node.stepped:
-                continue  # the loss, which comes after
-            if node not in self.places and node.op != "at_t" and self.kept(node):
-                text = self.text_of(node, 0, True)
-                if node.stepped:
-                    self.put(f"{self.rows(node)} = {text}")
-                else:
-                    multiplied = any(u.op == "matmul" and self.plan.part[u] in LOOPS for u in self.users[node])
-                    fresh = node.op == "concatenate"  # and so in order already
-                    if multiplied and self.with_buffers and node.ndim == 2 and not fresh:
-                        text = f"np.ascontiguousarray({text})"  # T products: BLAS likes rows in order
-                    self.put(f"{self.variable(node)} = {text}")
+        own = {self.step.loss: "loss", self.step.back_outputs: "d_outputs"}
+        for node in nodes:
+            if node in self.places or not self.kept(node):
+                continue
+            text = self.total_text(node) if node.op == "total" else self.text_of(node, 0, True)
+            if node.stepped:
+                self.put(f"{self.rows(node)} = {text}")
+                continue
+            multiplied = any(u.op == "matmul" and self.plan.part[u] in LOOPS for u in self.users[node])
+            if multiplied and self.with_buffers and node.ndim == 2 and node.op != "concatenate":
+                text = f"np.ascontiguousarray({text})"  # T products: BLAS likes rows in order
+            self.taken.discard(own.get(node, ""))
+            name = self.variable(node, own.get(node, ""))
+            self.put(f"{name} = {text}", self.note(node) if node.op == "total" else "")
 
     def _loss(self) -> None:
         """The loss and its cotangents, from the outputs and the last state."""
@@ -253,15 +257,7 @@ class Source:
             given = [self.variable(n) for n in (step.back_outputs, *(s.seed for s in step.states)) if n is not None]
             last = [f"{name}[-1]" for name in arrays]
             self.put(f"loss, {', '.join(given)} = loss_of({', '.join([f'{arrays[0]}[1:]', *last])})")
-        for node in self.plan.of(Part.BETWEEN):
-            if node.stepped or node in self.places:
-                continue
-            wanted = node is step.loss or node is step.back_outputs
-            if wanted or len(self.users[node]) > 1:
-                text = self.text_of(node)
-                name = "loss" if node is step.loss else "d_outputs" if node is step.back_outputs else ""
-                self.taken.discard(name)
-                self.put(f"{self.variable(node, name)} = {text}")
+        self._straight(node for node in self.plan.of(Part.BETWEEN) if not node.stepped)
         for node in self.plan.order:
             if node.op == "at_t":
                 name = self.text_of(node.args[0], ATOM)
@@ -326,18 +322,7 @@ class Source:
     def _gradients(self) -> None:
         """Sums over all steps, and everything that is returned, each in an array of its own."""
         step = self.step
-        for node in self.plan.of(Part.END):
-            if node in self.places:
-                continue
-            named = node in step.gradients.values()
-            if node.op == "total":
-                text = self.total_text(node)
-            elif named or len(self.users[node]) > 1:
-                text = self.text_of(node)
-            else:
-                continue
-            name = self.variable(node)
-            self.put(f"{name} = {text}", self.note(node) if node.op == "total" else "")
+        self._straight(self.plan.of(Part.END))
         given: set[str] = set()
 
         def own(node: Node, text: str) -> str:

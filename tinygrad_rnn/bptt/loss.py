@@ -15,7 +15,7 @@ import numpy as np
 
 from ..scope import recorded
 from ..tensor import Tensor
-from .step import Step, static_key, sweep
+from .step import Step, state_of, static_key, sweep
 from .trace import Node, TFloat, TInt, Trace, TraceError, Tracer, naming
 
 Loss = Callable[..., Any]
@@ -99,8 +99,7 @@ def eager(loss: Loss, nested: bool, extras: Sequence[Any]) -> Callable[..., Any]
     def loss_of(outputs: Any, *last: Any) -> tuple[Any, ...]:
         h = Tensor(outputs, requires_grad=True, name="outputs")
         finals = [Tensor(a, requires_grad=True) for a in last]
-        given = {"outputs": h, "state": tuple(finals) if nested else finals[0]}
-        value = call(loss, given, extras)
+        value = call(loss, {"outputs": h, "state": state_of(finals, nested)}, extras)
         value.backward(retain_graph=False)
         return value.data, *(np.zeros(x.shape, x.dtype) if x.grad is None else x.grad.data for x in (h, *finals))
 
@@ -113,9 +112,8 @@ def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Se
     h = trace.leaf("outputs", outputs, step.states[0].name, needs=True)
     finals = [trace.leaf("last", a, s.name, needs=True) for a, s in zip(last, step.states, strict=True)]
     more = [trace.leaf("extra", a, f"extra_{i}" if i else "target") for i, a in enumerate(extras)]
-    given = {"outputs": h, "state": tuple(finals) if step.nested else finals[0]}
     with recorded(), naming():
-        value = call(loss, given, more)
+        value = call(loss, {"outputs": h, "state": state_of(finals, step.nested)}, more)
     if not isinstance(value, Tracer) or value.size != 1 or value.dtype.kind != "f":
         got = f"{value.dtype} of shape {value.shape}" if isinstance(value, (Tracer, Tensor)) else type(value).__name__
         raise TraceError(f"the loss must be one number that depends on the outputs or the last state, not {got}")

@@ -24,7 +24,7 @@ from .html import highlighted
 from .loss import Loss, call, eager, leave_out, resized, trace_loss
 from .passes import REWRITES, STEP_REWRITES
 from .rewrites import share, simplify
-from .step import Step, derive_step, title, trace_step
+from .step import Step, arrays_of, derive_step, state_of, title, trace_step
 
 MOST_CHECKED = 8
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}  # of the largest element; rounding over a few steps stays far below
@@ -131,7 +131,7 @@ class Program:
                 f"inputs of {len(x)} step(s): the loss was derived for {self._steps} step(s) only; {remedy}"
             )
         _fits(x[0], step.x, "each step of the inputs")
-        states = list(state) if isinstance(state, (tuple, list)) else [state]
+        states = arrays_of(state)
         if len(states) != len(step.states):
             raise ValueError(f"the state is made of {len(step.states)} array(s), not {len(states)}")
         if params.keys() != step.parameters.keys():
@@ -222,18 +222,18 @@ def derive_bptt(
         raise ValueError("example is (inputs, state): arrays of the shapes and dtypes that the program is for")
     inputs, state, *extras = example
     nested = isinstance(state, (tuple, list))
-    x, states = np.asarray(raw(inputs)), [np.asarray(raw(s)) for s in (state if nested else [state])]
+    x, states = np.asarray(raw(inputs)), [np.asarray(raw(s)) for s in arrays_of(state)]
     if x.ndim < 1 or not len(x):
         raise ValueError(f"inputs of shape {x.shape}: a sequence has shape (T, B, I) or (T, I), with at least one step")
     needs = isinstance(inputs, Tensor) and inputs.requires_grad
-    step, trace = trace_step(cell, cell.parameters(), x, tuple(states) if nested else states[0], needs)
+    step, trace = trace_step(cell, cell.parameters(), x, state_of(states, nested), needs)
     with no_grad():
-        outputs, last = unroll(_twin(cell), Tensor(x), _tensors(states, nested, False))
+        outputs, last = unroll(_twin(cell), Tensor(x), state_of([Tensor(s) for s in states], nested))
     free, by_steps = True, False
     if loss is None:
         leave_out(step, raw(outputs))
     else:
-        finals = [raw(s) for s in (last if nested else [last])]
+        finals = [raw(s) for s in arrays_of(last)]
         nodes, free, by_steps = trace_loss(step, loss, raw(outputs), finals, [np.asarray(raw(e)) for e in extras])
         step.traced += nodes
     derive_step(step, trace)
@@ -258,11 +258,6 @@ def _twin(cell: CellLike) -> CellLike:
     return copy.deepcopy(cell, {id(p): p for p in cell.parameters().values()})
 
 
-def _tensors(arrays: Sequence[Any], nested: bool, needs: bool) -> Any:
-    tensors = tuple(Tensor(a, requires_grad=needs) for a in arrays)
-    return tensors if nested else tensors[0]
-
-
 def _compare(program: Program, cell: CellLike, loss: Loss | None, example: Any) -> None:
     """Refuse a program that does not do on the example what the engine does."""
     x, states, extras = example
@@ -271,12 +266,12 @@ def _compare(program: Program, cell: CellLike, loss: Loss | None, example: Any) 
         x, states, cell.parameters(), *([] if loss is None else extras), loss=_any_loss if loss is None else None
     )
     with recorded():
-        inputs, first = Tensor(x, requires_grad=needs), _tensors(states, nested, True)
-        outputs, last = unroll(_twin(cell), inputs, first)
+        inputs, first = Tensor(x, requires_grad=needs), [Tensor(s, requires_grad=True) for s in states]
+        outputs, last = unroll(_twin(cell), inputs, state_of(first, nested))
         value = call(loss or _any_loss, {"outputs": outputs, "state": last}, extras)
     wanted = {name: (p, got_gradients[name]) for name, p in cell.parameters().items() if p.requires_grad}
     wanted |= {"the inputs": (inputs, got_gradients["inputs"])} if needs else {}
-    pairs = zip(first, got_gradients["state"], strict=True) if nested else [(first, got_gradients["state"])]
+    pairs = zip(first, arrays_of(got_gradients["state"]), strict=True)
     wanted |= {f"state {i}": pair for i, pair in enumerate(pairs)}
     expected = grad(value, [tensor for tensor, _ in wanted.values()], allow_unused=True)
     found = {"the loss": (np.asarray(got, value.dtype), value.data)}
@@ -292,7 +287,7 @@ def _compare(program: Program, cell: CellLike, loss: Loss | None, example: Any) 
 
 
 def _any_loss(outputs: Any, state: Any) -> Any:
-    return sum(outputs) + sum(state[-1] if isinstance(state, tuple) else state)
+    return sum(outputs) + sum(arrays_of(state)[-1])
 
 
 def _close(got: Any, want: Any, scale: float) -> bool:

@@ -33,8 +33,11 @@ def rebuild(step: Step, rule: Rule, instead: Mapping[Node, Node] = MappingProxyT
         if node in instead:
             made = new[instead[node]]
         else:
-            args = tuple([new[a] for a in node.args])
-            made = rule(node if args == node.args else _with(node, args), node, new)
+            args, fresh = tuple([new[a] for a in node.args]), node
+            if args != node.args:
+                fresh = Node(node.op, args, node.static, value=node.value, name=node.name, keywords=node.keywords)
+                fresh.line, fresh.origins = node.line, node.origins
+            made = rule(fresh, node, new)
         if node.name and not made.name and made.args:
             made.name = node.name
         made.line = made.line or node.line
@@ -46,13 +49,6 @@ def rebuild(step: Step, rule: Rule, instead: Mapping[Node, Node] = MappingProxyT
 def replace(step: Step, instead: Mapping[Node, Node]) -> None:
     """Replace some nodes, everywhere: also among the operands of what stands instead of others."""
     rebuild(step, lambda node, old, new: node, instead)
-
-
-def _with(node: Node, args: tuple[Node, ...]) -> Node:
-    static, line = node.static, node.line
-    copy = Node(node.op, args, static, value=node.value, name=node.name, line=line, keywords=node.keywords)
-    copy.origins = node.origins
-    return copy
 
 
 def _transposed(x: Node) -> Node:
@@ -240,17 +236,14 @@ def share(step: Step) -> None:
     rebuild(step, rule)
 
 
-def _picked(node: Node, index: tuple[object, ...]) -> Node:
-    return computed("getitem", (node,), {"index": index}) if index else node
-
-
 def only_last(step: Step) -> None:
     """A loss of the last output alone is a loss of the last state: no array of cotangents that are zero but for one."""
 
     def last_one(node: Node, old: Node, new: dict[Node, Node]) -> Node:
         if node.op != "getitem" or node.args[0] is not step.outputs or not of_last(node):
             return node
-        return _picked(step.last[0], node.static["index"][1:])
+        rest, last = node.static["index"][1:], step.last[0]
+        return computed("getitem", (last,), {"index": rest}) if rest else last
 
     def without(node: Node, old: Node, new: dict[Node, Node]) -> Node:
         kept = [a for a in node.args if a.op != "at_t"]

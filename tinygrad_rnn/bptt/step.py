@@ -12,10 +12,10 @@ import copy
 import inspect
 import os
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,9 @@ from ..tensor import OPS, Tensor
 from .text import identifier
 from .trace import Node, Trace, Tracer, naming
 
-UNARY = {name for name, op in OPS.items() if not op.nary and len(op.rules) == 1}
 ACTIVATIONS = {"tanh", "sigmoid", "relu", "leaky_relu", "softplus"}
-NOT_A_FUNCTION = {"getitem", "reshape", "transpose", "broadcast_to", "cast", "negative", "scatter", "square"}
+FUNCTIONS = {name for name, op in OPS.items() if not op.nary and len(op.rules) == 1}
+FUNCTIONS -= {"getitem", "reshape", "transpose", "broadcast_to", "cast", "negative", "scatter", "square"}
 
 
 @dataclass
@@ -105,6 +105,16 @@ def topological(roots: Iterable[Node], instead: Mapping[Node, Node] = MappingPro
     return list(order)
 
 
+def arrays_of(state: Any) -> list[Any]:
+    """What a state is made of."""
+    return list(state) if isinstance(state, (tuple, list)) else [state]
+
+
+def state_of(arrays: Sequence[Any], nested: bool) -> Any:
+    """The state that is made of them: a tuple, or the only one."""
+    return tuple(arrays) if nested else arrays[0]
+
+
 def title(cell: Any) -> str:
     """The cell as it calls itself, on one line, or its class."""
     text = " ".join(repr(cell).split()).replace("\\", "/").replace('"', "'")
@@ -135,14 +145,13 @@ def trace_step(
     except Exception as error:
         trace.refuse(f"the cell cannot be copied ({type(error).__name__}: {error}), so that tracing could change it")
     before, drawn, segments = _contents(twin), _randomness(), []
-    nested = isinstance(state, (tuple, list))
-    arrays = list(state) if nested else [state]
+    nested, arrays = isinstance(state, (tuple, list)), arrays_of(state)
     for t in (1, 2):
         start = len(trace.nodes)
         given = trace.leaf("input", x[min(t, len(x)) - 1], "x", inputs_need)
         old = [trace.leaf("state", a, needs=True) for a in arrays]
         with recorded(), naming(), scope(f"t={t}"):
-            new = twin(given, tuple(old) if nested else old[0])
+            new = twin(given, state_of(old, nested))
         news = list(new) if isinstance(new, tuple) else [new]
         if len(news) != len(old) or nested != isinstance(new, tuple):
             what = f"a tuple of {len(old)}" if nested else "one array"
@@ -180,23 +189,23 @@ def _randomness() -> tuple[Any, ...]:
 
 
 def _contents(value: Any, path: str = "", seen: dict[int, Any] | None = None) -> dict[str, Any]:
-    """What a cell holds, by path, in a form that can be compared; tensors and tracers count as fixed."""
+    """What a cell holds, by path, in a form that can be compared; tensors, tracers and None do not count."""
     seen = {} if seen is None else seen
-    if isinstance(value, (Tensor, Tracer)) or id(value) in seen:
+    if isinstance(value, (int, float, str, bool, bytes, np.ndarray)):
+        return {path: static_key(value)}
+    if value is None or isinstance(value, (Tensor, Tracer)) or id(value) in seen:
         return {}
     seen[id(value)] = value
-    if isinstance(value, np.ndarray):
-        return {path: (value.shape, value.dtype.str, value.tobytes())}
     if isinstance(value, np.random.Generator):
         return {path: repr(value.bit_generator.state)}
     if isinstance(value, Mapping):
         parts: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
-    elif hasattr(value, "__dict__") and not callable(getattr(value, "__wrapped__", None)) and not _is_code(value):
+    elif hasattr(value, "__dict__") and not _is_code(value):
         parts = vars(value).items()
     else:
-        return {path: value if isinstance(value, (int, float, str, bool, bytes, type(None))) else id(value)}
+        return {path: id(value)}
     found: dict[str, Any] = {}
     for key, part in parts:
         found |= _contents(part, f"{path}.{key}".strip("."), seen)
@@ -212,7 +221,7 @@ def _line_with(attribute: str, cell: Any) -> str:
 
 
 def _is_code(value: Any) -> bool:
-    return isinstance(value, type) or hasattr(value, "__code__") or type(value).__name__ == "module"
+    return isinstance(value, (type, ModuleType)) or hasattr(value, "__code__") or hasattr(value, "__wrapped__")
 
 
 def static_key(value: Any) -> Any:
@@ -271,8 +280,8 @@ def _give_names(step: Step, nodes: list[Node]) -> None:
         if node.name and node not in named:
             node.name = unused(taken, node.name)
     for node in nodes:
-        if node.op in UNARY - NOT_A_FUNCTION:
-            (arg,) = node.args[:1]
+        if node.op in FUNCTIONS:
+            arg = node.args[0]
             if arg.op in OPS and not arg.name and (node.name or node.op in ACTIVATIONS):
                 arg.name = unused(taken, f"z_{node.name}" if node.name not in ("", step.states[0].name) else "z")
             if not node.name and arg.name and arg.op in OPS:
@@ -307,7 +316,7 @@ def sweep(trace: Trace, forward: list[Node], contributions: dict[Node, list[Trac
         if not node.needs or node.op not in OPS or node not in contributions:
             continue
         g, trace.line = settle(node), node.line
-        for i, arg in enumerate(node.args[: len(node.args) - len(node.keywords)]):
+        for i, arg in enumerate(node.operands):
             if arg.needs:
                 part = _contribution(trace, g, node, i)
                 if node.stepped and not arg.stepped:
@@ -322,11 +331,10 @@ def sweep(trace: Trace, forward: list[Node], contributions: dict[Node, list[Trac
 
 def _contribution(trace: Trace, g: Tracer, node: Node, i: int) -> Tracer:
     """What rule i of a node's primitive sends back to its operand, with broadcasting and casts undone."""
-    count = len(node.args) - len(node.keywords)
-    operands = [a.value if a.op == "number" else Tracer(trace, a) for a in node.args]
-    static = node.static | dict(zip(node.keywords, operands[count:], strict=True))
+    operands = [a.value if a.op == "number" else Tracer(trace, a) for a in node.operands]
+    static = node.static | {key: Tracer(trace, a) for key, a in node.traced.items()}
     try:
-        result: Any = OPS[node.op].rules[i](g, Tracer(trace, node), *operands[:count], **static)
+        result: Any = OPS[node.op].rules[i](g, Tracer(trace, node), *operands, **static)
         result = Tracer(trace, trace.node_of(result))
     except Exception as error:
         error.add_note(f"in the derivative of {node.op} with respect to operand {i}, at {node.line}")

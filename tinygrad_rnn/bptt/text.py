@@ -172,11 +172,8 @@ def step_text(node: Node, write: Write) -> tuple[str, int]:
         rest = [value_text(v, write) for v in static.values()]
         return f"np.{op}({', '.join([*(write(x, 0) for x in args), *rest])})", ATOM
     options = [f"{k}={value_text(v, write)}" for k, v in static.items()]
-    options += [
-        f"{k}={write(x, 0)}" for k, x in zip(node.keywords, args[len(args) - len(node.keywords) :], strict=True)
-    ]
-    plain = args[: len(args) - len(node.keywords)]
-    return f"{identifier(op)}({', '.join([*(write(x, 0) for x in plain), *options])})", ATOM
+    options += [f"{k}={write(x, 0)}" for k, x in node.traced.items()]
+    return f"{identifier(op)}({', '.join([*(write(x, 0) for x in node.operands), *options])})", ATOM
 
 
 def _squared(text: str) -> str:

@@ -122,6 +122,16 @@ class Node:
         return len(self.shape)
 
     @property
+    def operands(self) -> tuple[Node, ...]:
+        """Its arguments without those that are static parameters."""
+        return self.args[: len(self.args) - len(self.keywords)]
+
+    @property
+    def traced(self) -> dict[str, Node]:
+        """Static parameters that are traced themselves."""
+        return dict(zip(self.keywords, self.args[len(self.operands) :], strict=True))
+
+    @property
     def form(self) -> tuple[Any, ...]:
         """Shape and dtype."""
         return self.shape, self.dtype
