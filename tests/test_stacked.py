@@ -225,6 +225,21 @@ def test_padded_sequences_and_dropout_between_the_layers(level):
         assert len(arrange(graph).edges) == sum(not edge.internal for edge in graph.edges)
 
 
+def test_states_run_straight_through_steps_with_and_without_padding():
+    outputs, _ = LSTM(3, 4, num_layers=2, rng=0)(np.ones((4, 3, 3)), lengths=[4, 2, 3])
+    scene = arrange(View("step", fold=None).of([tg.gradient_graph(tg.sum(outputs))])[0])
+    states = [p.curve for p in scene.edges if p.edge.tensor is not None]
+    rows = {layer: [p.rect for p in scene.nodes if p.node.scope.startswith(layer)] for layer in ("layer 0", "layer 1")}
+    for rects in rows.values():
+        sides = {r.right for r in rects}, {r.left for r in rects}
+        along = [
+            c
+            for c in states
+            if c[0][0] in sides[0] and c[-1][0] in sides[1] and rects[0].bottom < c[0][1] < rects[0].top
+        ]
+        assert len(along) == 2 * 3 and all(c[0][1] == c[-1][1] for c in along)
+
+
 def test_a_stack_is_not_wrapped():
     with pytest.raises(ValueError, match="without wrap="):
         draw(stack("rnn", 3), wrap=2)

@@ -45,14 +45,18 @@ def shown(graph: GradientGraph, also: Collection[int] | None = None) -> list[Nod
 def tensor_rank(edge: Edge, nodes: tuple[Node, ...]) -> int:
     """Which of the source's tensors flows along this edge: 0, unless the graph was collapsed.
 
-    Counted within the tensor's time step, so that folded steps hand on the same tensors as a single one.
+    States come first, in the order in which the box names them, so that all steps hand them on at the same height
+    whatever else they compute; then the others, counted within the tensor's time step, so that folded steps hand on the
+    same tensors as a single one.
     """
-    members = nodes[edge.source].members
+    members, states = nodes[edge.source].members, (nodes[edge.source].name or "").split(", ")
     if edge.tensor is None or not members:
         return 0
     step = edge.tensor.step
     same = [member for member in members if member.step == step] if members[0].step != members[-1].step else members
-    rank = next((k for k, member in enumerate(same) if member is edge.tensor), 0)
+    place = next((k for k, member in enumerate(same) if member is edge.tensor), 0)
+    named = edge.tensor.name in states and all(member.name != edge.tensor.name for member in same[place + 1 :])
+    rank = states.index(edge.tensor.name or "") if named else len(states) + place
     return rank if members[-1].step == step else len(members) + members.index(edge.tensor)
 
 
