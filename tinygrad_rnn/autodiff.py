@@ -146,7 +146,8 @@ def _on_path(order: list[Tensor], keep: set[Tensor]) -> set[Tensor | None]:
 def _fit(contribution: Any, array: Any) -> Any:
     """Undo what the forward pass did silently: broadcasting, and mixing dtypes."""
     if contribution.shape != array.shape:
-        contribution = unbroadcast(contribution, array.shape)
+        only_ones = contribution.size == array.size  # that were put in front, say: nothing was repeated
+        contribution = contribution.reshape(array.shape) if only_ones else unbroadcast(contribution, array.shape)
     if contribution.dtype is not array.dtype:
         contribution = ops.cast(contribution, dtype=array.dtype)
     return contribution

@@ -14,9 +14,9 @@ from operator import itemgetter
 from typing import Any, cast
 
 import numpy as np
-from numpy import ndarray
 
-from .tensor import NO_STATIC, OPS, SCALARS, Primitive, Tensor, as_array, current, new_node
+from .scope import current
+from .tensor import NO_STATIC, OPS, SCALARS, Primitive, Tensor, as_array, new_node
 
 Rule = Callable[..., Any]
 
@@ -183,6 +183,8 @@ def _unary(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]
 def _binary(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]:
     def call(a: Any, b: Any) -> Any:
         if type(a) is not Tensor or type(b) is not Tensor:
+            if type(a) is np.ndarray is type(b):  # as in a rule that the sweep runs
+                return forward(a, b)
             return _record(call, forward, (a, b), NO_STATIC)
         left, right = a._data, b._data
         try:
@@ -206,11 +208,8 @@ def _any_number(forward: Callable[..., Any], arity: int | None) -> Callable[...,
 
 def _record(op: Any, forward: Callable[..., Any], operands: tuple[Any, ...], static: dict[str, Any]) -> Any:
     """Compute, and remember the call where an operand needs a gradient."""
-    for x in operands:
-        if type(x) is not ndarray:
-            break
-    else:  # arrays only, as in a rule that the sweep runs
-        return forward(*operands, **static)
+    if operands and type(operands[0]) is np.ndarray and {*map(type, operands)} == {np.ndarray}:
+        return forward(*operands, **static)  # as in a rule that the sweep runs
     arrays, needs, bare = [], False, 0
     for x in operands:
         if type(x) is Tensor:

@@ -15,6 +15,8 @@ from typing import Any
 # What to go back to is part of it, so that a scope object has no state of its own and may be shared by threads.
 CONTEXT: ContextVar[tuple[str, bool, Any]] = ContextVar("tinygrad_rnn", default=("", True, None))
 
+current, enter = CONTEXT.get, CONTEXT.set
+
 
 class _Inside(ContextDecorator):
     """Leaves the context that it entered, also after an exception.
@@ -24,8 +26,8 @@ class _Inside(ContextDecorator):
 
     __slots__ = ()
 
-    def __exit__(self, *exception: object) -> None:
-        CONTEXT.set(CONTEXT.get()[2])
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        enter(current()[2])
 
 
 class scope(_Inside):
@@ -50,8 +52,8 @@ class scope(_Inside):
         self.name = name
 
     def __enter__(self) -> None:
-        outer = CONTEXT.get()
-        CONTEXT.set((f"{outer[0]}/{self.name}" if outer[0] else self.name, outer[1], outer))
+        outer = current()
+        enter((f"{outer[0]}/{self.name}" if outer[0] else self.name, outer[1], outer))
 
 
 class no_grad(_Inside):
@@ -70,8 +72,8 @@ class no_grad(_Inside):
     recording = False
 
     def __enter__(self) -> None:
-        outer = CONTEXT.get()
-        CONTEXT.set((outer[0], self.recording, outer))
+        outer = current()
+        enter((outer[0], self.recording, outer))
 
 
 class recorded(no_grad):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import ArrayLike, NDArray
 
-from .scope import CONTEXT
+from .scope import CONTEXT, current
 
 Array = NDArray[Any]
 
@@ -31,7 +31,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 NUMPY: dict[Any, Callable[..., Any]] = {}
 """What a NumPy function or ufunc does when it meets a Tensor, registered by the floors above."""
 
-current = CONTEXT.get
 next_serial = count().__next__
 new_tensor = object.__new__
 NO_STATIC: dict[str, Any] = {}  # shared, so that the many nodes without static parameters keep no dict each
