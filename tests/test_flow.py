@@ -161,6 +161,11 @@ def test_p9_forget_bias_one():
 # --- verdicts ---
 
 
+def loud(cell):
+    """Inputs that nobody standardised."""
+    return cell, 100 * np.random.default_rng(5).normal(size=(50, 8, 3))
+
+
 @pytest.mark.parametrize(
     "model, word, cause",
     [
@@ -168,6 +173,8 @@ def test_p9_forget_bias_one():
         (lambda: simple("tanh", "orth", 0.4, 2, size=(32, 4, 60), batch=3), "vanishing", "recurrent weights"),
         (lambda: simple("relu", "orth", 2.5, 3, size=(40, 4, 60), batch=3), "exploding", "recurrent weights"),
         (lambda: simple("identity", "orth", 1.0, 4, size=(16, 4, 60), batch=3), "healthy", ""),
+        (lambda: loud(tg.RNNCell(3, 16, rng=0)), "vanishing", "input weights"),
+        (lambda: loud(tg.LSTMCell(3, 16, forget_bias=3, rng=0)), "vanishing", "input weights"),
     ],
 )
 def test_verdicts_of_built_diseases(model, word, cause):

@@ -18,7 +18,7 @@ from .chain import Array, Chain, in_float64
 
 CHANGES = {
     "weight_scale": "recurrent weights × {:.3g}",
-    "input_scale": "input weights × {:.3g}",
+    "input_scale": "inputs, or their weights, × {:.3g}",
     "nonlinearity": "{} instead",
     "forget_bias": "forget bias {:.3g}",
     "input_bias": "input bias {:.3g}",
