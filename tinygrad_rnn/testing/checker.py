@@ -179,8 +179,8 @@ class _Check:
             outputs = [np.asarray(y) for y in self.call(arrays)]
         else:
             xs = [Tensor(a.astype(float, copy=False), requires_grad=True) for a in arrays]
-            # No graph is made of a gradient whose values are all that is needed: quicker, and a gradient that is another
-            # one where a graph is made shows.
+            # Of a gradient no graph is made, since its values are all that is needed: quicker, and a rule that differs
+            # where a graph is made shows.
             outputs = [y.numpy() for y in (self.call(xs, create_graph=False) if self.order > 1 else self.call(xs))]
         return np.concatenate([np.zeros(0), *(y.reshape(-1) for y in outputs)])
 
