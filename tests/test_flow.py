@@ -173,6 +173,7 @@ def loud(cell):
         (lambda: simple("tanh", "orth", 0.4, 2, size=(32, 4, 60), batch=3), "vanishing", "recurrent weights"),
         (lambda: simple("relu", "orth", 2.5, 3, size=(40, 4, 60), batch=3), "exploding", "recurrent weights"),
         (lambda: simple("identity", "orth", 1.0, 4, size=(16, 4, 60), batch=3), "healthy", ""),
+        (lambda: simple("tanh", "orth", 0.0, 5, size=(16, 4, 60), batch=3), "vanishing", "recurrent weights"),
         (lambda: loud(tg.RNNCell(3, 16, rng=0)), "vanishing", "input weights"),
         (lambda: loud(tg.LSTMCell(3, 16, forget_bias=3, rng=0)), "vanishing", "input weights"),
     ],

@@ -12,12 +12,13 @@ import numpy as np
 
 from ..autodiff import history
 from ..nn.cells import NONLINEARITIES, GRUCell, LSTMCell, RNNCell
-from ..nn.init import chrono
+from ..nn.init import chrono, identity
 from ..tensor import Tensor
 from .chain import Array, Chain, in_float64
 
 CHANGES = {
     "weight_scale": "recurrent weights × {:.3g}",
+    "weight_identity": "recurrent weights set to {:.3g} × the identity",
     "input_scale": "inputs, or their weights, × {:.3g}",
     "nonlinearity": "{} instead",
     "forget_bias": "forget bias {:.3g}",
@@ -58,6 +59,9 @@ def changed(model: Any, chain: Chain, name: str, value: Any) -> Any:
     cells = list(getattr(twin, "_cells", {}).values()) or [twin]
     if name == "weight_scale":
         _scale(recurrent_weights(twin, chain), float(value), "recurrent weights")
+    elif name == "weight_identity":
+        for tensor in recurrent_weights(twin, chain).values():
+            tensor.data = identity(float(value))(np.random.default_rng(0), tensor.shape)
     elif name == "input_scale":
         own = twin.parameters()
         first = {n: p for n, p in own.items() if n in ("weight_ih", "weight_ih_l0")}

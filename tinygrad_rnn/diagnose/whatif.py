@@ -102,9 +102,10 @@ def what_if(flow: GradientFlow, **change: Any) -> Comparison:
     flow : GradientFlow
         Of a cell or a stack in one direction.
     **change
-        Exactly one of ``weight_scale=``, ``input_scale=`` (factors), ``nonlinearity=``, ``forget_bias=``,
-        ``input_bias=``, ``update_bias=``, ``bias=``, ``chrono=`` (T_max), ``revive=True`` (dead units), ``steps=`` (the
-        first of the series, repeated where it is too short), ``clip=`` (norm of the whole gradient).
+        Exactly one of ``weight_scale=``, ``input_scale=``, ``weight_identity=`` (factors), ``nonlinearity=``,
+        ``forget_bias=``, ``input_bias=``, ``update_bias=``, ``bias=``, ``chrono=`` (T_max), ``revive=True`` (dead
+        units), ``steps=`` (the first of the series, repeated where it is too short), ``clip=`` (norm of the whole
+        gradient).
 
     Returns
     -------
@@ -230,6 +231,8 @@ def _scales(flow: GradientFlow, cell: Any, lost: float) -> Iterator[tuple[str, s
     weights: Mapping[str, Tensor] = recurrent_weights(flow.model, flow.chain)
     radii = [_radius(np.asarray(w.data, np.float64)) for w in weights.values()]
     radius = max(radii, default=0.0)
+    if radii and radius == 0.0:  # nothing to scale
+        yield "recurrent weights", "weight_identity", 1.0
     neutral = 10.0**-flow.slope if math.isfinite(flow.slope) else 1.0
     limit = GAIN.get(getattr(cell, "nonlinearity", ""), math.inf) / radius if radius > 0 else 1.0
     factor = min(neutral, max(limit, 1.0)) if neutral > 1 else neutral
