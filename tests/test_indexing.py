@@ -79,6 +79,8 @@ def test_gradient_is_what_arrives_at_each_element(index, uses):
         [(0,), (..., slice(0, 6))],
         [(..., np.array([0, 0, 1])), (..., slice(3, 6))],
         [(), (..., slice(0, 0)), (..., slice(0, 6))],
+        [(..., slice(None, 2)), (..., slice(2, None))],
+        [(..., slice(0, 5)), (..., slice(5, 3)), (..., slice(3, 6))],  # an overlap beside a slice of nothing
     ],
 )
 def test_getitem_joins_slices_that_tile_an_axis_and_no_others(indices):
@@ -104,3 +106,5 @@ def test_getitem_knows_gates_to_be_tiles(parts):
         assert tg.ops._are_tiles(cuts[::-1], np.zeros((2, 2, 6))) == (lead is ...)
         assert not tg.ops._are_tiles(cuts[::-1], np.zeros((2, 7)))
         assert parts == 1 or not tg.ops._are_tiles(cuts, np.zeros((2, 6)))
+    assert tg.ops._are_tiles([(..., slice(4, None)), (..., slice(4, 4)), (..., slice(None, 4))], np.zeros((2, 6)))
+    assert not tg.ops._are_tiles([(...,)], np.zeros(()))

@@ -126,16 +126,16 @@ def _in_place(uses: Any) -> Any:
 
 def _are_tiles(indices: list[Any], x: Any) -> bool:
     """Whether the indices, from last to first, cut the last axis into parts, as the gates of a cell do."""
-    n = end = x.shape[-1] if x.ndim else 0
-    for index in indices:
-        if len(index) != 2 or type(index[1]) is not slice:
-            return False
-        lead, part = index
-        start, stop = part.start or 0, n if part.stop is None else part.stop
-        whole = lead is Ellipsis or (x.ndim == 2 and lead == slice(None))
-        if not whole or stop != end or start > stop or part.step is not None:
-            return False
-        end = start
+    try:
+        n = end = x.shape[-1]
+        for lead, part in indices:
+            start, stop = part.start or 0, n if part.stop is None else part.stop
+            whole = lead is Ellipsis or (x.ndim == 2 and lead == slice(None))
+            if not whole or stop != end or start > stop or part.step is not None:
+                return False
+            end = start
+    except (AttributeError, IndexError, TypeError, ValueError):  # no axis, no pair, no slice, or arrays in it
+        return False
     return bool(end == 0)
 
 

@@ -52,8 +52,8 @@ class scope(_Inside):
         self.name = name
 
     def __enter__(self) -> None:
-        outer = current()
-        enter((f"{outer[0]}/{self.name}" if outer[0] else self.name, outer[1], outer))
+        path, recording, _ = outer = current()
+        enter((f"{path}/{self.name}" if path else self.name, recording, outer))
 
 
 class no_grad(_Inside):
