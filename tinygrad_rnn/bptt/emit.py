@@ -19,7 +19,7 @@ from .loops import LOOPS, Loop
 from .names import hint
 from .notes import Notes
 from .plan import Place, Plan
-from .step import Step, cotangent_name, unused
+from .step import Step, cotangent_name, unused, users_of
 from .text import (
     ATOM,
     OURS,
@@ -56,7 +56,7 @@ class Source:
     def __init__(self, step: Step, rewrites: Collection[str], title: str) -> None:
         self.step, self.plan, self.title = step, Plan(step, rewrites), title
         self.rewrites, self.with_buffers = rewrites, "buffers" in rewrites
-        self.users = self.plan.users()
+        self.users = users_of(self.plan.order)
         self.places: dict[Node, Place] = {}
         self.taken = {identifier(n.op) for n in self.plan.order if n.op in OPS and n.op not in UFUNCS}
         self.taken |= {"np", "T", "t", "loss", "gradients", "loss_of", "OPS", *OURS, *keyword.kwlist}

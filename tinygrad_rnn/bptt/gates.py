@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ops import is_basic
 from .rewrites import beside, joined, read_once, rebuild, remember, replace, terms_of, whole_sums
-from .step import Step, static_key, topological
+from .step import Step, static_key, topological, users_of
 from .text import is_elementwise
 from .trace import Node, Part, computed
 
@@ -101,13 +101,11 @@ def _merge_once(step: Step) -> bool:
     """Merge all runs of adjacent slices that there are; false if there is none."""
     found: dict[object, list[Span]] = {}
     forward = set(topological(s.root for s in step.states))  # elsewhere a call is made once, not T times
-    once = {n for n in forward if n.known is Part.ONCE}
     for node in (n for n in step.order() if n in forward and is_elementwise(n) and not n.keywords):
-        cuts = [_slice(a) for a in node.args]
-        spans = {cut[1:] for cut in cuts if cut}
-        if len(spans) == 1 and all(_goes_along(a, cut, node, once) for a, cut in zip(node.args, cuts, strict=True)):
-            arrays = [id(cut[0]) if cut else _identity(a, once) for a, cut in zip(node.args, cuts, strict=True)]
-            found.setdefault((node.op, static_key(node.static), *arrays), []).append((*spans.pop(), node))
+        spans = {cut[1:] for a in node.args if (cut := _slice(a))}
+        key = [_in_common(a, node) for a in node.args]
+        if len(spans) == 1 and None not in key:
+            found.setdefault((node.op, static_key(node.static), *key), []).append((*spans.pop(), node))
     new: dict[Node, Node] = {}
     for same in found.values():
         for run in _runs(sorted(same, key=lambda span: span[:2])):
@@ -127,18 +125,15 @@ def _merge_once(step: Step) -> bool:
     return bool(new)
 
 
-def _goes_along(arg: Node, cut: tuple[Node, int, int] | None, node: Node, once: set[Node]) -> bool:
-    """Whether an operand is a slice, the same for every slice, or a vector such as a bias."""
-    if cut is not None:
-        return cut[0].ndim == node.ndim
-    return arg.shape[-1:] in ((), (1,)) or (arg in once and arg.shape == node.shape[-1:])
-
-
-def _identity(node: Node, once: set[Node]) -> object:
-    """What must be equal for functions of slices to be merged; vectors are joined."""
-    if node.op == "number":
-        return static_key(node.value)
-    return "vector" if node in once and node.ndim == 1 and node.shape != (1,) else id(node)
+def _in_common(arg: Node, node: Node) -> object:
+    """What functions of slices that can be merged have in common of an operand; None if it stands in the way."""
+    if (cut := _slice(arg)) is not None:
+        return id(cut[0]) if cut[0].ndim == node.ndim else None
+    if arg.op == "number":
+        return static_key(arg.value)
+    if arg.shape[-1:] in ((), (1,)):
+        return id(arg)
+    return "a vector of its own" if arg.known is Part.ONCE and arg.shape == node.shape[-1:] else None
 
 
 def _runs(spans: list[Span]) -> list[list[Span]]:
@@ -168,10 +163,7 @@ def one_tanh(step: Step) -> None:
     In the lower tail of σ this keeps absolute precision only, that of the sums that it enters.
     """
     order = step.order()
-    readers: dict[Node, list[Node]] = {}
-    for node in order:
-        for arg in node.args:
-            readers.setdefault(arg, []).append(node)
+    readers = users_of(order)
     new: dict[Node, Node] = {}
     for z in order:
         gates = _gates(z, readers)
@@ -185,10 +177,10 @@ def one_tanh(step: Step) -> None:
 
 def _gates(z: Node, readers: dict[Node, list[Node]]) -> list[Span]:
     """The gates made of a sum z, in order; none unless they are all that is made of it, and tile it."""
-    cuts = [(_slice(part), part) for part in readers.get(z, [])]
+    cuts = [(_slice(part), part) for part in readers[z]]
     if z.op not in ("add", "matmul") or not cuts or any(cut is None for cut, _ in cuts):
         return []
-    gates = [(*cut[1:], gate) for cut, part in cuts if cut for gate in readers.get(part, [])]
+    gates = [(*cut[1:], gate) for cut, part in cuts if cut for gate in readers[part]]
     gates.sort(key=lambda gate: gate[:2])
     functions = {gate.op for _, _, gate in gates}
     ends = [0, *(stop for _, stop, _ in gates)]

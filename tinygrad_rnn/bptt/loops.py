@@ -238,12 +238,9 @@ class Loop:
     def _tile(self, node: Node, rows: bool) -> None:
         """Let the parts of a joined array be computed in their places in it."""
         source = self.source
-        if rows:
-            source.put(f"{source.rows(node)} = {array_text('empty', node, 'T')}")
-        else:
-            name = source.fresh(hint(source, node))
-            source.put(f"{name} = {array_text('empty', node)}")
-            source.places[node] = Place(name)
+        name = source.rows(node) if rows else source.variable(node)
+        source.put(f"{name} = {array_text('empty', node, 'T' * rows)}")
+        if not rows:
             self.buffers[name] = self.holds[name] = node
             self.last[node] = len(self.nodes)
         self.pieces[node] = []

@@ -70,14 +70,6 @@ class Plan:
         self.part[node] = part
         return part is Part.AFTER and (carried or not at_once)
 
-    def users(self) -> dict[Node, list[Node]]:
-        """Who needs each node."""
-        found: dict[Node, list[Node]] = {node: [] for node in self.order}
-        for node in self.order:
-            for arg in node.args:
-                found[arg].append(node)
-        return found
-
     def of(self, part: Part) -> list[Node]:
         """The nodes that are computed in a part, in order."""
         return [node for node in self.order if self.part[node] is part and node.args]

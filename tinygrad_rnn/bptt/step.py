@@ -105,6 +105,15 @@ def topological(roots: Iterable[Node], instead: Mapping[Node, Node] = MappingPro
     return list(order)
 
 
+def users_of(order: list[Node]) -> dict[Node, list[Node]]:
+    """Who needs each node."""
+    found: dict[Node, list[Node]] = {node: [] for node in order}
+    for node in order:
+        for arg in node.args:
+            found[arg].append(node)
+    return found
+
+
 def arrays_of(state: Any) -> list[Any]:
     """What a state is made of."""
     return list(state) if isinstance(state, (tuple, list)) else [state]

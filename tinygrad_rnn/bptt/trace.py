@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from traceback import walk_stack
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -398,7 +399,7 @@ def naming() -> Iterator[None]:
             return
         if frame is None or frame.f_code.co_filename.startswith(_NOT_A_CELL) or frame.f_code.co_name[0] == "<":
             return
-        depth = len(list(_outwards(frame)))
+        depth = len(list(walk_stack(frame)))
         for name, value in frame.f_locals.items():
             if isinstance(value, Tracer) and name.isidentifier() and depth < found.get(value.node, (sys.maxsize,))[0]:
                 found[value.node] = depth, name
@@ -413,10 +414,3 @@ def naming() -> Iterator[None]:
         sys.setprofile(None)
         for node, (_, name) in found.items():
             node.name = node.name or name
-
-
-def _outwards(frame: Any) -> Iterator[Any]:
-    """A frame, its caller, the caller's caller, ..."""
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
