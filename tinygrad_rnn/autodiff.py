@@ -85,28 +85,31 @@ def pullback(
     on_path: set[Tensor | None] = set(order) if wanted is None else _on_path(order, keep)
     gather = through is None and not create_graph
     cotangents: dict[Any, Any] = dict(seeds)
-    # Uses whose contributions are not computed yet, by primitive and receivers; and which of them a receiver waits for.
-    gathered: dict[Any, dict[Any, Uses]] = defaultdict(dict)
-    awaited: dict[Any, list[Any]] = defaultdict(list)
+    # How each primitive is treated, and its uses whose contributions are not computed yet, by who receives them.
+    plans: dict[Any, tuple[Any, Any, Any, dict[Any, Uses]]] = {}
+    awaited: dict[Any, list[Any]] = defaultdict(list)  # the gathered uses that a receiver waits for
     while order:  # newest first; popped, so that memory falls as the sweep goes
         node = order.pop()
-        for op, receivers, operands in awaited.pop(node, ()):
-            if receivers in gathered[op]:
-                _settle(gathered[op].pop(receivers), op, operands, on_path, cotangents)
+        if node in awaited:
+            for gathered, receivers, op, operands in awaited.pop(node):
+                if receivers in gathered:
+                    _settle(gathered.pop(receivers), op, operands, on_path, cotangents)
         op = node._op
         if op is None or node not in on_path:
             continue
+        if op not in plans:
+            plans[op] = op.rules, *(op.gathering if gather else op.computing), {}
+        rules, each, receivers_of, gathered = plans[op]
         operands, arrays, static = node._operands, node._arrays, node._static
-        rules, (each, receivers_of) = op.rules, op.gathering if gather else op.computing
         g = cotangents[node] if node in keep else cotangents.pop(node)
         inputs = (g, node, *_as_recorded(node)) if create_graph else (g, node._data) + arrays  # noqa: RUF005, faster
         if receivers_of is not None:
             receivers = receivers_of(operands)
-            uses = gathered[op].get(receivers)
+            uses = gathered.get(receivers)
             if uses is None:
-                uses = gathered[op][receivers] = Uses()
+                uses = gathered[receivers] = Uses()
                 for i in op.gathers:
-                    awaited[operands[i]].append((op, receivers, operands))
+                    awaited[operands[i]].append((gathered, receivers, op, operands))
             uses.append((inputs, static))
             many = len(uses) * g.size
             if many > MOST_GATHERED and many > max([arrays[i].size for i in op.gathers]):
@@ -161,7 +164,8 @@ def _settle(uses: Uses, op: Any, operands: Any, on_path: set[Tensor | None], cot
             contribution = _fit(op.rules[i].total(uses), operand._data)
             known = cotangents.get(operand)
             cotangents[operand] = contribution if known is None else known + contribution
-    uses.forget()
+    del uses[:]
+    vars(uses).clear()
 
 
 def _as_recorded(node: Tensor) -> tuple[Any, ...]:

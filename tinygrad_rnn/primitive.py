@@ -73,11 +73,6 @@ class Uses(list[Any]):
             together[k] = np.concatenate(rows) if len(rows) > 1 else rows[0]
         return together[k]
 
-    def forget(self) -> None:
-        """Be as new, once the totals are computed."""
-        del self[:]
-        vars(self).clear()
-
 
 def as_rows(x: Any) -> Any:
     """All leading axes as one: a matrix with one row per element of the batch."""
@@ -216,7 +211,6 @@ def _record(op: Any, forward: Callable[..., Any], operands: tuple[Any, ...], sta
             arrays.append(x._data)
             needs = needs or x._requires_grad
         else:
-            arrays.append(x)
             bare += 1
     tensors: tuple[Tensor | None, ...] = operands
     if bare:
