@@ -109,15 +109,8 @@ def _merge_once(step: Step) -> bool:
     new: dict[Node, Node] = {}
     for same in found.values():
         for run in _runs(sorted(same, key=lambda span: span[:2])):
-            start, stop, first = run[0][0], run[-1][1], run[0][2]
-            args = [
-                take(cut[0], start, stop)
-                if (cut := _slice(a))
-                else a
-                if a.shape[-1:] in ((), (1,))
-                else beside([node.args[k] for _, _, node in run], 0)
-                for k, a in enumerate(first.args)
-            ]
+            start, _, first = run[0]
+            args = [_of_all(run, k) for k in range(len(first.args))]
             whole = _named_after(computed(first.op, tuple(args), first.static), run)
             new |= {node: take(whole, a - start, b - start) for a, b, node in run}
     if new:
@@ -134,6 +127,15 @@ def _in_common(arg: Node, node: Node) -> object:
     if arg.shape[-1:] in ((), (1,)):
         return id(arg)
     return "a vector of its own" if arg.known is Part.ONCE and arg.shape == node.shape[-1:] else None
+
+
+def _of_all(run: list[Span], k: int) -> Node:
+    """Operand k of functions of adjacent slices, for all of them."""
+    (start, _, first), (_, stop, _) = run[0], run[-1]
+    if (cut := _slice(first.args[k])) is not None:
+        return take(cut[0], start, stop)
+    alone = first.args[k].shape[-1:] in ((), (1,))
+    return first.args[k] if alone else beside([node.args[k] for _, _, node in run], 0)
 
 
 def _runs(spans: list[Span]) -> list[list[Span]]:

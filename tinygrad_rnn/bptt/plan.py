@@ -1,4 +1,4 @@
-"""The plan: in which part of the program each equation is computed.
+"""The plan: in which part of the program each equation is computed, and where its value stands.
 
 After this file the reader knows the seven parts of a program for backpropagation through time: what is computed once,
 what needs only the inputs and is computed before the loop for all steps at once, the loop forwards, what needs only
