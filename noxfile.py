@@ -8,9 +8,9 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests, on the built and installed package."""
+    """All tests but whole experiments, on the built and installed package."""
     session.install(".[test]")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", "-m", "not full", *session.posargs)
 
 
 @nox.session

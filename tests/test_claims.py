@@ -11,6 +11,7 @@ from tinygrad_rnn.diagnose.claims import CLAIMS, WORDS, check_claims, page, tall
 from tinygrad_rnn.train import Adding, Copying, TemporalOrder
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import tinygrad_rnn as tg
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
+QUICK = {"check_my_rule", "cliff", "draw_lstm", "exploding", "rnn_beside_lstm", "torch_weights"}
 
 
 def texts(path):
@@ -55,7 +56,9 @@ def test_what_examples_say_is_read_from_examples():
     assert set(SAYS) <= {path.stem for path in EXAMPLES}
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=() if p.stem in QUICK else pytest.mark.slow) for p in EXAMPLES]
+)
 def test_example_runs_and_leaves_a_picture(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")

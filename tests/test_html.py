@@ -267,6 +267,7 @@ def test_browser_shows_the_view_of_the_address(browse):
     assert {e for e, c in enumerate(classes) if " off" in c} == {e for e, x in enumerate(node["edges"]) if x[4] < 2}
 
 
+@pytest.mark.slow
 def test_browser_zooms_pans_and_fits(browse):
     drive = """
     const out = [view()], r = $("#stage").getBoundingClientRect(), stage = $("#stage");
@@ -291,6 +292,7 @@ def test_browser_zooms_pans_and_fits(browse):
     assert closer[2] == pytest.approx(fit[2] / 1.25) and back == pytest.approx(fit)
 
 
+@pytest.mark.slow
 def test_browser_switches_levels_theme_and_time(browse):
     drive = """
     const seen = (s) => getComputedStyle(s).display !== "none";
@@ -311,6 +313,7 @@ def test_browser_switches_levels_theme_and_time(browse):
     assert none == 0 and most > 30 and last == 0 and sign == "▶" and name == "t = 1"
 
 
+@pytest.mark.slow
 def test_browser_shows_tooltips_and_the_way_of_a_clicked_node(browse):
     drive = """
     key("0");
@@ -328,6 +331,7 @@ def test_browser_shows_tooltips_and_the_way_of_a_clicked_node(browse):
     assert lit > 0 and "between it and the loss" in status and active and unlit == 0
 
 
+@pytest.mark.slow
 def test_browser_can_be_used_by_keyboard(browse):
     drive = """
     const out = [], focused = () => document.activeElement.id, roles = $$("svg:not([hidden]) .n");
@@ -356,6 +360,7 @@ def test_browser_executes_nothing_of_a_name(browse, policy):
     assert 'aria-pressed="true"' in dom  # the viewer itself did run
 
 
+@pytest.mark.slow
 def test_browser_shows_hostile_names_as_text_in_every_place(browse):
     drive = """
     const out = [];
@@ -374,7 +379,9 @@ def test_browser_shows_hostile_names_as_text_in_every_place(browse):
     assert named and images == children == 0 and title == "T"
 
 
-@pytest.mark.parametrize("steps", [300, pytest.param(1000, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "steps", [pytest.param(300, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.full)]
+)
 def test_browser_opens_hundreds_of_steps(browse, steps, monkeypatch):
     monkeypatch.setattr(html, "MAX_EDGES", 6 * steps)  # as much is folded of them all as of a thousand
     text = page(unrolled("rnn", steps))
@@ -389,6 +396,7 @@ def test_browser_opens_hundreds_of_steps(browse, steps, monkeypatch):
     assert opened < 5000 and moved < 1000
 
 
+@pytest.mark.slow
 def test_browser_narrow_window_scrolls_nowhere(browse, tmp_path):
     drive = "found([document.documentElement.scrollWidth <= innerWidth, $('#stage').clientHeight > 200]);"
     assert answer(browse(page(unrolled("lstm", 3)), "", "--window-size=500,844", drive=drive)) == [True, True]

@@ -53,6 +53,7 @@ def examine(tmp_path, monkeypatch, capsys):
     return examine
 
 
+@pytest.mark.slow
 def test_a_blind_suite_is_exposed(examine):
     code, out = examine(BLIND, "tanh.0: factor", "tanh.0: sign", "tanh.0: zero", "tanh.0: cotangent ignored")
     assert code == 1
@@ -60,6 +61,7 @@ def test_a_blind_suite_is_exposed(examine):
     assert "SURVIVED: tanh.0: sign\n" in out
 
 
+@pytest.mark.slow
 def test_a_suite_that_sees_is_trusted(examine):
     code, out = examine(SIGHTED, "tanh.0: factor", "tanh.0: sign", "tanh.0: zero", "tanh.0: cotangent ignored")
     assert code == 0
@@ -67,18 +69,21 @@ def test_a_suite_that_sees_is_trusted(examine):
     assert "test_gradient[tanh]" in out
 
 
+@pytest.mark.slow
 def test_what_fails_without_a_mutant_kills_none(examine):
     code, out = examine(BROKEN, "tanh.0: sign")
     assert code == 1
     assert "SURVIVED: tanh.0: sign" in out and "BROKEN" in out
 
 
+@pytest.mark.slow
 def test_a_crash_is_noticed_and_survived(examine):
     code, out = examine(CRASHING, "tanh.0: sign", "tanh.0: zero")
     assert code == 1
     assert "killed     tanh.0: sign  by a crash" in out and "SURVIVED: tanh.0: zero" in out
 
 
+@pytest.mark.slow
 def test_what_cannot_be_collected_is_no_proof(examine):
     assert examine("import nothing_of_that_name", "tanh.0: sign")[0] == 2
 

@@ -155,6 +155,7 @@ nn.save("weights.npz", model.state_dict())
 """
 
 
+@pytest.mark.slow
 def test_killed_process(tmp_path):
     """Killed again and again, between any two instructions, a checkpoint written after every step."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
