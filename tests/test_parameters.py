@@ -85,7 +85,7 @@ def test_steps_are_those_without_parameters(kind, loss, level, steps):
 @pytest.mark.parametrize("kind", ["rnn", "lstm"])
 @pytest.mark.parametrize("loss", ["last", "all"])
 @pytest.mark.parametrize("level", ["op", "gate"])
-@pytest.mark.parametrize("steps", [3, 5])
+@pytest.mark.parametrize("steps", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_nothing_touches(kind, loss, level, steps):
     scene, _ = scenes(unrolled(kind, steps, loss), level=level)
     check_clear(scene)

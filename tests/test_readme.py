@@ -28,7 +28,13 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(CHECKOUT).as_posix())
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.relative_to(CHECKOUT).as_posix(), marks=() if path == README else pytest.mark.slow)
+        for path in DOCUMENTS
+    ],
+)
 def test_code_in_documents_runs(path, elsewhere):
     try:
         run(path.read_text(encoding="utf-8"), str(path), elsewhere)
