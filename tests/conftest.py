@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 
 import tinygrad_rnn as tg  # noqa: E402
 
+EXAMPLES = 25  # as many as the mutation run has, in which every mutant dies
 # The same examples on every run, none remembered, so that a build is a function of the commit.
-settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True, database=None, print_blob=True)
-settings.register_profile("dev", max_examples=25, deadline=None)
+settings.register_profile("ci", max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("dev", max_examples=EXAMPLES, deadline=None)
 # For another NumPy or Python: whether everything runs there, not once more whether it is right.
 settings.register_profile("smoke", max_examples=3, deadline=None, derandomize=True, database=None, print_blob=True)
 settings.register_profile(
@@ -22,7 +23,7 @@ settings.register_profile(
 # Whether a mutant dies is all that counts: shrinking what killed it, or looking for more, would only take time.
 settings.register_profile(
     "mutation",
-    max_examples=25,
+    max_examples=EXAMPLES,
     derandomize=True,
     database=None,
     deadline=None,
