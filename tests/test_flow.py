@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.diagnose import compare, gradient_flow
+from tinygrad_rnn.diagnose import compare, gradient_flow, what_if
 from tinygrad_rnn.nn import init
 
 D = 64, 8, 100  # n, m, T of the default setting
@@ -208,3 +208,26 @@ def test_report_shows_itself(tmp_path):
         tmp_path / "b.svg"
     )
     assert (tmp_path / "b.svg").stat().st_size > 1000
+
+
+class Leaky:
+    """A cell without weights of the state or of the inputs."""
+
+    def __init__(self):
+        self.bias = tg.Tensor(np.ones(3), requires_grad=True)
+
+    def parameters(self):
+        return {"bias": self.bias}
+
+    def initial_state(self, batch):
+        return tg.Tensor(np.zeros((batch, 3)))
+
+    def __call__(self, x, h):
+        return 0.5 * h + x + self.bias
+
+
+@pytest.mark.parametrize("change", ["weight_scale", "weight_identity", "input_scale"])
+def test_what_is_not_there_is_not_changed(change):
+    flow = gradient_flow(Leaky(), np.ones((30, 2, 3)))
+    with pytest.raises(ValueError, match=r"no (recurrent|input) weights .*to change were found"):
+        what_if(flow, **{change: 2.0})

@@ -60,12 +60,11 @@ def changed(model: Any, chain: Chain, name: str, value: Any) -> Any:
     if name == "weight_scale":
         _scale(recurrent_weights(twin, chain), float(value), "recurrent weights")
     elif name == "weight_identity":
-        for tensor in recurrent_weights(twin, chain).values():
+        weights = _found(recurrent_weights(twin, chain), "recurrent weights")
+        for tensor in weights.values():
             tensor.data = identity(float(value))(np.random.default_rng(0), tensor.shape)
     elif name == "input_scale":
-        own = twin.parameters()
-        first = {n: p for n, p in own.items() if n in ("weight_ih", "weight_ih_l0")}
-        _scale(first, float(value), "input weights by the name of weight_ih")
+        _scale(input_weights(twin), float(value), "input weights by the name of weight_ih")
     elif name == "nonlinearity":
         _of_kind(cells, RNNCell, name)
         if value not in NONLINEARITIES:
@@ -106,10 +105,19 @@ def _of_kind(cells: list[Any], kind: type, name: str) -> None:
 
 
 def _scale(parameters: Mapping[str, Tensor], factor: float, what: str) -> None:
-    if not parameters:
-        raise ValueError(f"no {what} to scale were found")
-    for tensor in parameters.values():
+    for tensor in _found(parameters, what).values():
         tensor.data = tensor.data * factor
+
+
+def _found(parameters: Mapping[str, Tensor], what: str) -> Mapping[str, Tensor]:
+    if not parameters:
+        raise ValueError(f"no {what} to change were found")
+    return parameters
+
+
+def input_weights(model: Any) -> dict[str, Tensor]:
+    """What the inputs are multiplied with, by name: of a stack, in its first layer."""
+    return {name: p for name, p in model.parameters().items() if name in ("weight_ih", "weight_ih_l0")}
 
 
 def recurrent_weights(model: Any, chain: Chain | None = None) -> dict[str, Tensor]:

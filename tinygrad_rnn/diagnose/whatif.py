@@ -16,7 +16,7 @@ import numpy as np
 from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..tensor import GradientError, Tensor
 from .chain import Array, Chain
-from .changes import changed, describe, recurrent_weights
+from .changes import changed, describe, input_weights, recurrent_weights
 from .compare import Comparison
 from .measure import Lane, Measured, measure
 from .report import GradientFlow, Setting
@@ -249,8 +249,7 @@ def _scales(flow: GradientFlow, cell: Any, lost: float) -> Iterator[tuple[str, s
 
 def _quiet(flow: GradientFlow) -> float:
     """The factor with which the inputs move the first pre-activations by 0.3, where tanh′ is 0.9; at most 1/10."""
-    own = flow.model.parameters()
-    weight = next((own[name] for name in ("weight_ih", "weight_ih_l0") if name in own), None)
+    weight = next(iter(input_weights(flow.model).values()), None)
     if weight is None:
         return 0.1
     drive = flow.inputs.astype(np.float64) @ np.asarray(weight.data, np.float64).T
