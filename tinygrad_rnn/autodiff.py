@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import attrgetter
+from functools import reduce
+from operator import add, attrgetter, is_
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import ops
-from .primitive import MOST_GATHERED, Uses, explain
+from .primitive import MOST_GATHERED, Gathered, Uses, explain
 from .scope import CONTEXT, recorded
 from .tensor import FUNCTIONS, GradientError, Tensor, as_array, constant
 
@@ -69,7 +70,8 @@ def pullback(
         Whose cotangents to return, leaves or not; only paths to them are walked. Default: every leaf.
     through : callable, optional
         ``through(node, operand_index, contribution) -> contribution``, called for each edge, after broadcasting and
-        the cast have been undone. It watches an edge (returns the argument), or cuts it (returns zeros).
+        the cast have been undone. It watches an edge (returns the argument), or cuts it (returns zeros). The edges of
+        an operand that is used often come in blocks, after the other edges of the same nodes.
     create_graph : bool
         Compute with Tensors, so that the results can be differentiated again.
     retain_graph : bool
@@ -83,7 +85,6 @@ def pullback(
     order = history(seeds)
     keep: Any = () if wanted is None else set(wanted)
     on_path: set[Tensor | None] = set(order) if wanted is None else _on_path(order, keep)
-    gather = through is None and not create_graph
     cotangents: dict[Any, Any] = dict(seeds)
     # How each primitive is treated, and its uses whose contributions are not computed yet, by who receives them.
     plans: dict[Any, tuple[Any, Any, Any, dict[Any, Uses]]] = {}
@@ -91,29 +92,29 @@ def pullback(
     while order:  # newest first; popped, so that memory falls as the sweep goes
         node = order.pop()
         if node in awaited:
-            for gathered, receivers, op, operands in awaited.pop(node):
-                if receivers in gathered:
-                    _settle(gathered.pop(receivers), op, operands, on_path, cotangents)
+            for gathered, key, op, operands in awaited.pop(node):
+                _settle(gathered.pop(key, Uses()), op, operands, on_path, cotangents, through)
         op = node._op
         if op is None or node not in on_path:
             continue
         if op not in plans:
-            plans[op] = op.rules, *(op.gathering if gather else op.computing), {}
+            plan = op.computing if create_graph else op.gathering if through is None else op.watching
+            plans[op] = op.rules, *plan, {}
         rules, each, receivers_of, gathered = plans[op]
         operands, arrays, static = node._operands, node._arrays, node._static
         g = cotangents[node] if node in keep else cotangents.pop(node)
         inputs = (g, node, *_as_recorded(node)) if create_graph else (g, node._data) + arrays  # noqa: RUF005, faster
         if receivers_of is not None:
-            receivers = receivers_of(operands)
-            uses = gathered.get(receivers)
+            key = receivers_of(operands) if through is None else (receivers_of(operands), g.shape)
+            uses = gathered.get(key)
             if uses is None:
-                uses = gathered[receivers] = Uses()
+                uses = gathered[key] = Uses()
                 for i in op.gathers:
-                    awaited[operands[i]].append((gathered, receivers, op, operands))
-            uses.append((inputs, static))
+                    awaited[operands[i]].append((gathered, key, op, operands))
+            uses.append((inputs, static, node))
             many = len(uses) * g.size
             if many > MOST_GATHERED and many > max([arrays[i].size for i in op.gathers]):
-                _settle(uses, op, operands, on_path, cotangents)
+                _settle(uses, op, operands, on_path, cotangents, through)
         for i in range(len(arrays)) if each is None else each:
             operand = operands[i]
             if operand not in on_path:
@@ -156,16 +157,31 @@ def _fit(contribution: Any, array: Any) -> Any:
     return contribution
 
 
-def _settle(uses: Uses, op: Any, operands: Any, on_path: set[Tensor | None], cotangents: dict[Any, Any]) -> None:
+def _settle(uses: Uses, op: Any, operands: Any, on_path: set[Any], cotangents: dict[Any, Any], through: Any) -> None:
     """Compute the contributions of uses that were only gathered, if any, and add them."""
     for i in op.gathers if uses else ():
-        operand = operands[i]
+        operand, rule = operands[i], op.rules[i]
         if operand in on_path:
-            contribution = _fit(op.rules[i].total(uses), operand._data)
+            array = operand._data
+            contribution = _fit(rule.total(uses), array) if through is None else _watched(uses, i, rule, array, through)
             known = cotangents.get(operand)
             cotangents[operand] = contribution if known is None else known + contribution
     del uses[:]
     vars(uses).clear()
+
+
+def _watched(uses: Uses, i: int, rule: Gathered, array: Any, through: Through) -> Any:
+    """The sum of the contributions of uses to operand i, each of which is shown to `through`."""
+    most = max(1, 8 * MOST_GATHERED // max(1, array.size))
+    if len(uses) > most:  # in blocks, since each contribution is as large as the operand
+        blocks = (Uses(uses[k : k + most]) for k in range(0, len(uses), most))
+        return reduce(add, (_watched(block, i, rule, array, through) for block in blocks))
+    stack = cast(Any, rule).each(uses)
+    if stack.shape[1:] != array.shape or stack.dtype is not array.dtype:
+        stack = np.array([_fit(contribution, array) for contribution in stack])
+    shown = list(stack)
+    passed = [through(use[2], i, contribution) for use, contribution in zip(uses, shown, strict=True)]
+    return stack.sum(axis=0) if all(map(is_, shown, passed)) else np.sum(passed, axis=0)
 
 
 def _as_recorded(node: Tensor) -> tuple[Any, ...]:
@@ -269,9 +285,8 @@ def grad(
     found = pullback({output: _seed(output, grad_output, create_graph)}, tensors, create_graph=create_graph)
     for i, x in enumerate(tensors):
         if x not in found and not allow_unused:
-            raise GradientError(
-                f"the output does not depend on input {i} {x.name or x.shape}: pass allow_unused=True for zeros"
-            )
+            place = f"input {i} {x.name or x.shape}"
+            raise GradientError(f"the output does not depend on {place}: pass allow_unused=True for zeros")
     result = tuple([_owned(found[x] if x in found else np.zeros(x.shape, x.dtype)) for x in tensors])
     return result[0] if isinstance(inputs, Tensor) else result
 
@@ -281,13 +296,10 @@ def _fresh(primals: Sequence[Any]) -> tuple[tuple[Tensor, ...], bool]:
 
     Two primals may be the same tensor, and a function may use one from outside: an alias keeps them apart.
     """
-    outer = CONTEXT.get()[1] and any(isinstance(x, Tensor) and x._requires_grad for x in primals)
-    fresh = [
-        ops.cast(x, dtype=x.dtype)
-        if isinstance(x, Tensor) and x._requires_grad and outer
-        else Tensor(x, requires_grad=True)
-        for x in primals
-    ]
+    needs = [isinstance(x, Tensor) and x._requires_grad for x in primals]
+    outer = CONTEXT.get()[1] and any(needs)
+    pairs = zip(primals, needs, strict=True)
+    fresh = [ops.cast(x, dtype=x.dtype) if outer and need else Tensor(x, requires_grad=True) for x, need in pairs]
     return tuple(fresh), outer
 
 
@@ -295,9 +307,7 @@ def _fresh(primals: Sequence[Any]) -> tuple[tuple[Tensor, ...], bool]:
 def _call(f: Function, primals: tuple[Tensor, ...]) -> Tensor:
     y = f(*primals)
     if not isinstance(y, Tensor):
-        raise TypeError(
-            f"the function must return a Tensor, not {type(y).__name__}: compose it of functions of Tensors"
-        )
+        raise TypeError(f"the function must return a Tensor, not {type(y).__name__}: build it of functions of Tensors")
     return y
 
 
@@ -365,10 +375,7 @@ def _tangents(xs: tuple[Tensor, ...], tangents: Sequence[Any]) -> list[Any]:
 
 @recorded()
 def _inner(gradients: Sequence[Tensor], directions: Sequence[Any]) -> Tensor:
-    total: Any = 0.0
-    for g, v in zip(gradients, directions, strict=True):
-        total = total + np.sum(g * v)
-    return cast(Tensor, total)
+    return cast(Tensor, sum([np.sum(g * v) for g, v in zip(gradients, directions, strict=True)], 0.0))
 
 
 def jacobian(f: Function, x: Any) -> Tensor:
@@ -386,11 +393,8 @@ def jacobian(f: Function, x: Any) -> Tensor:
     """
     (x,), outer = _fresh((x,))
     y = _call(f, (x,))
-    rows = []
-    for i in range(y.size):
-        unit = np.zeros(y.size, y.dtype)
-        unit[i] = 1
-        rows.append(_pull(y, unit.reshape(y.shape), (x,), outer)[0])
+    units = np.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
+    rows = [_pull(y, unit, (x,), outer)[0] for unit in units]
     if not rows:
         return constant(np.zeros(y.shape + x.shape, x.dtype))
     return cast(Tensor, ops.reshape(ops.stack(*rows, axis=0), shape=y.shape + x.shape))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .primitive import Gathered, as_rows, primitive
+from .primitive import Gathered, as_rows, by_rows, primitive
 from .tensor import Tensor, raw
 
 # As arrays without axes: beside one, NumPy needs a third of the time that it needs beside a number of Python's. Of the
@@ -106,16 +106,16 @@ def _affine_forward(x: Any, W: Any, b: Any, h: Any, U: Any, d: Any) -> Any:
 
 def _outer(g: Any, x: Any) -> Any:
     """Σ gᵀ x over the rows: the gradient of a weight W in x Wᵀ."""
-    return matmul(as_rows(g).T, as_rows(x))
+    return matmul(_swap_last(g), x)
 
 
 def _in_place(uses: Any) -> Any:
     """Each cotangent added at its index, among zeros: the gradient of what was indexed."""
     x = uses[0][0][2]
-    if _are_tiles([static["index"] for _, static in uses], x):
-        return np.concatenate([inputs[0] for inputs, _ in uses[::-1]], axis=-1)
+    if _are_tiles([static["index"] for _, static, _ in uses], x):
+        return np.concatenate([inputs[0] for inputs, _, _ in uses[::-1]], axis=-1)
     out = np.zeros(x.shape, x.dtype)
-    for (g, *_), static in uses:
+    for (g, *_), static, _ in uses:
         index = static["index"]
         if is_basic(index):
             out[index] += g
@@ -277,15 +277,15 @@ einsum   = primitive("einsum",   lambda *xs, subscripts: np.einsum(subscripts, *
 # What a recurrent cell computes is one node: x Wᵀ + b, and x Wᵀ + b + h Uᵀ + d.
 linear   = primitive("linear",   _linear_forward,
     lambda g, y, x, W, b: matmul(g, W),
-    Gathered(lambda g, y, x, W, b: _outer(g, x), lambda uses: _outer(uses.rows(0), uses.rows(2))),
-    Gathered(lambda g, y, x, W, b: g, lambda uses: uses.rows(0)))
+    by_rows(lambda g, y, x, W, b: _outer(as_rows(g), as_rows(x)), lambda rows: _outer(rows(0), rows(2))),
+    by_rows(lambda g, y, x, W, b: g, lambda rows: np.sum(rows(0), axis=-2)))
 affine   = primitive("affine",   _affine_forward,
     lambda g, y, x, W, b, h, U, d: matmul(g, W),
-    Gathered(lambda g, y, x, W, b, h, U, d: _outer(g, x), lambda uses: _outer(uses.rows(0), uses.rows(2))),
-    Gathered(lambda g, y, x, W, b, h, U, d: g, lambda uses: uses.rows(0)),
+    by_rows(lambda g, y, x, W, b, h, U, d: _outer(as_rows(g), as_rows(x)), lambda rows: _outer(rows(0), rows(2))),
+    by_rows(lambda g, y, x, W, b, h, U, d: g, lambda rows: np.sum(rows(0), axis=-2)),
     lambda g, y, x, W, b, h, U, d: matmul(g, U),
-    Gathered(lambda g, y, x, W, b, h, U, d: _outer(g, h), lambda uses: _outer(uses.rows(0), uses.rows(5))),
-    Gathered(lambda g, y, x, W, b, h, U, d: g, lambda uses: uses.rows(0)))
+    by_rows(lambda g, y, x, W, b, h, U, d: _outer(as_rows(g), as_rows(h)), lambda rows: _outer(rows(0), rows(5))),
+    by_rows(lambda g, y, x, W, b, h, U, d: g, lambda rows: np.sum(rows(0), axis=-2)))
 # fmt: on
 
 Tensor.__add__, Tensor.__sub__, Tensor.__mul__, Tensor.__truediv__ = add, subtract, multiply, divide

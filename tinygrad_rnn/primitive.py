@@ -32,24 +32,27 @@ class EachOperand:
 
 
 class Gathered:
-    """A rule whose contributions over many uses of one operand are cheaper to add up than to compute one by one.
+    """A rule whose contributions are cheaper to compute for many uses of one operand together than one by one.
 
     The gradient of a weight that is used at every step is Σ gₜᵀ xₜ: one product of two long matrices instead of T
-    small ones. While nobody watches the edges, the sweep keeps the uses and asks for their total once.
+    small ones. The sweep keeps the uses, and asks for their total, or for a stack if somebody watches the edges.
 
     Parameters
     ----------
     rule : callable
         The rule for one use, as any other.
     total : callable
-        ``total(uses) -> contribution`` for a list of `Uses`.
+        ``total(uses) -> contribution`` for `Uses`.
+    each : callable, optional
+        ``each(uses) -> contributions``, stacked, for uses whose results have one shape. Without it nothing is gathered
+        while somebody watches.
     """
 
-    __slots__ = ("__wrapped__", "total")
+    __slots__ = ("__wrapped__", "each", "total")
 
-    def __init__(self, rule: Rule, total: Callable[[Uses], Any]) -> None:
+    def __init__(self, rule: Rule, total: Callable[[Uses], Any], each: Callable[[Uses], Any] | None = None) -> None:
         self.__wrapped__ = rule  # so that its signature is the rule's
-        self.total = total
+        self.total, self.each = total, each
 
     def __call__(self, *inputs: Any, **static: Any) -> Any:
         """The contribution of one use."""
@@ -63,15 +66,23 @@ More make a matrix product no faster and keep memory."""
 
 
 class Uses(list[Any]):
-    """Calls of one primitive on the same weights, each ``((g, y, *operands), static)``, not yet differentiated."""
+    """Calls of one primitive on the same weights, not yet differentiated: each ``(g, y, *operands), static, node``."""
 
-    def rows(self, k: int) -> Any:
-        """All rows of one of (g, y, *operands), put together once for all weights."""
+    def rows(self, k: int, apart: bool = False) -> Any:
+        """All rows of one of (g, y, *operands), or a stack of each use's; put together once for all weights."""
         together: dict[Any, Any] = vars(self)
-        if k not in together:
-            rows = [as_rows(inputs[k]) for inputs, _ in self]
-            together[k] = np.concatenate(rows) if len(rows) > 1 else rows[0]
-        return together[k]
+        if (k, apart) not in together:
+            rows = [as_rows(inputs[k]) for inputs, _, _ in self]
+            together[k, apart] = np.array(rows) if apart else np.concatenate(rows) if len(rows) > 1 else rows[0]
+        return together[k, apart]
+
+
+def by_rows(rule: Rule, of_rows: Callable[[Callable[[int], Any]], Any]) -> Gathered:
+    """A rule for a weight, which adds up over rows, so that it is the same for those of many uses.
+
+    ``of_rows(rows)`` asks ``rows(k)`` for the rows of one of (g, y, *operands): of all uses, or a stack of each use's.
+    """
+    return Gathered(rule, lambda uses: of_rows(uses.rows), lambda uses: of_rows(lambda k: uses.rows(k, apart=True)))
 
 
 def as_rows(x: Any) -> Any:
@@ -123,7 +134,7 @@ def primitive(
         raise ValueError(f"a primitive named {name!r} exists already")
     if not rules or (nary and len(rules) > 1):
         raise ValueError(f"{name}: one rule per operand, and exactly one where nary=True")
-    plain = not nary  # operands only, no static parameters
+    n, plain = len(rules), not nary  # plain: operands only, no static parameters
     for rule in rules:
         parameters = inspect.signature(rule).parameters.values()
         positional = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
@@ -131,20 +142,18 @@ def primitive(
         plain = plain and not any(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
         if nary and not (variadic and any(p.name == "which" for p in parameters)):
             raise ValueError(f"{name}: the rule of an n-ary primitive takes (g, y, *operands, which, ...)")
-        if not nary and not variadic and positional != 2 + len(rules):
-            raise ValueError(
-                f"{name}: {len(rules)} rules mean {len(rules)} operands, so a rule takes (g, y) and {len(rules)} more"
-            )
-    make = {1: _unary, 2: _binary}.get(len(rules) * plain, _any_number)
-    op = cast(Primitive, make(forward, None if nary else len(rules)))
+        if not nary and not variadic and positional != 2 + n:
+            raise ValueError(f"{name}: {n} rules mean {n} operands, so a rule takes (g, y) and {n} more")
+    make = {1: _unary, 2: _binary}.get(n * plain, _any_number)
+    op = cast(Primitive, make(forward, None if nary else n))
     op.name = op.__name__ = op.__qualname__ = name
     op.symbol, op.phrase, op.nary = symbol or name, phrase, nary
     op.forward, op.rules = forward, EachOperand(rules[0]) if nary else rules
     op.gathers = [i for i, rule in enumerate(rules) if type(rule) is Gathered]
-    each = None if nary else list(range(len(rules)))
-    op.computing = op.gathering = each, None
-    if each and op.gathers:
-        op.gathering = [i for i in each if i not in op.gathers], itemgetter(*op.gathers)
+    op.computing = op.gathering = op.watching = None if nary else list(range(n)), None
+    if op.gathers and not nary:
+        op.gathering = [i for i in range(n) if i not in op.gathers], itemgetter(*op.gathers)
+        op.watching = op.gathering if all(cast(Any, rules[i]).each for i in op.gathers) else op.computing
     op.__doc__ = f"{_first_line(forward) or name} One of the primitives: differentiable in its positional parameters."
     OPS[name] = op
     return op

@@ -208,12 +208,8 @@ class Tensor:
 
     # Comparisons are answers about values, not part of a graph: boolean arrays. Identity is what `is` and hashing see.
 
-    __eq__ = _comparison(operator.eq)
-    __ne__ = _comparison(operator.ne)
-    __lt__ = _comparison(operator.lt)
-    __le__ = _comparison(operator.le)
-    __gt__ = _comparison(operator.gt)
-    __ge__ = _comparison(operator.ge)
+    __eq__, __ne__, __lt__ = map(_comparison, (operator.eq, operator.ne, operator.lt))
+    __le__, __gt__, __ge__ = map(_comparison, (operator.le, operator.gt, operator.ge))
 
     __hash__ = object.__hash__
 
@@ -321,6 +317,7 @@ class Primitive(Protocol):
     gathers: list[int]  # for which operands the sweep may gather uses
     computing: tuple[Any, Any]  # for the sweep: whose contributions to compute at once (None: all operands'),
     gathering: tuple[Any, Any]  # and who receives what is gathered (None: nobody)
+    watching: tuple[Any, Any]  # the same where `through` is shown each contribution
     __name__: str
     __qualname__: str
 

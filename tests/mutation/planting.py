@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, cast
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ def code_of(module: ast.Module, function: FunctionType) -> CodeType:
 
 def from_tree(function: FunctionType, tree: ast.FunctionDef | ast.Lambda) -> Callable[[], Any]:
     """Plant another body. The code is exchanged, not the name: whoever imported the function meets the fault too."""
+    function = cast(FunctionType, inspect.unwrap(function))  # not what a decorator put around it
     if isinstance(tree, ast.Lambda):
         statement: ast.stmt = ast.Assign([ast.Name("mutant", ast.Store())], tree)
     else:

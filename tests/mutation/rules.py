@@ -113,6 +113,7 @@ def faulty(rule: Any, fault: Callable[[Any, Any], Any], operand: int) -> Any:
         return Gathered(
             faulty(rule.__wrapped__, fault, operand),
             lambda uses: fault(rule.total(uses), uses[0][0][2 + operand]),
+            rule.each and (lambda uses: np.array([fault(g, uses[0][0][2 + operand]) for g in rule.each(uses)])),
         )
     return lambda g, y, *xs, **static: fault(rule(g, y, *xs, **static), xs[operand])
 
@@ -121,17 +122,16 @@ def heedless(rule: Any, operand: int) -> Any:
     """The rule, with a cotangent of ones whatever arrives."""
     ones = lambda g: np.ones(g.shape, g.dtype)  # noqa: E731
     if isinstance(rule, Gathered):
-        return Gathered(
-            heedless(rule.__wrapped__, operand),
-            lambda uses: rule.total(Uses([((ones(g), *xs), static) for (g, *xs), static in uses])),
-        )
+        alike = lambda uses: Uses([((ones(g), *xs), static, node) for (g, *xs), static, node in uses])  # noqa: E731
+        each = rule.each and (lambda uses: rule.each(alike(uses)))
+        return Gathered(heedless(rule.__wrapped__, operand), lambda uses: rule.total(alike(uses)), each)
     return lambda g, *xs, **static: rule(ones(g), *xs, **static)
 
 
 def constant_cotangent(rule: Any, operand: int) -> Any:
     """The rule, through whose cotangent nobody can differentiate again."""
-    if isinstance(rule, Gathered):  # its total is only asked for where nobody differentiates again
-        return Gathered(constant_cotangent(rule.__wrapped__, operand), rule.total)
+    if isinstance(rule, Gathered):  # nothing is gathered where somebody differentiates again
+        return Gathered(constant_cotangent(rule.__wrapped__, operand), rule.total, rule.each)
     return lambda g, *xs, **static: rule(raw(g), *xs, **static)
 
 
@@ -178,7 +178,12 @@ def of_results() -> Iterator[Mutant]:
 def _live(op: Any) -> list[Any]:
     """The functions of the rules, in the order in which the table writes them."""
     rules = [op.rules.rule] if isinstance(op.rules, EachOperand) else list(op.rules)
-    return [(rule.__wrapped__, rule.total) if isinstance(rule, Gathered) else (rule,) for rule in rules]
+    return [(rule.__wrapped__, of_uses(rule)) if isinstance(rule, Gathered) else (rule,) for rule in rules]
+
+
+def of_uses(rule: Gathered) -> Any:
+    """What the table says that a gathered rule makes of many uses: of their rows, if it was made by `by_rows`."""
+    return inspect.getclosurevars(rule.total).nonlocals.get("of_rows", rule.total)
 
 
 def _page() -> tuple[dict[str, list[Any]], dict[str, ast.FunctionDef]]:
@@ -198,7 +203,7 @@ def of_syntax() -> Iterator[Mutant]:
     """Every fault in the syntax of a rule that the table spells out."""
     for name, written in _page()[0].items():
         for i, (tree, functions) in enumerate(zip(written, _live(OPS[name]), strict=True)):
-            trees = tree.args if isinstance(tree, ast.Call) else [tree]  # Gathered(rule, total)
+            trees = tree.args if isinstance(tree, ast.Call) else [tree]  # Gathered(rule, total), by_rows(rule, of_rows)
             for part, function in zip(trees, functions, strict=True):
                 if isinstance(part, ast.Lambda):
                     positional = frozenset(a.arg for a in part.args.args[1:])

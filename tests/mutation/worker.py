@@ -53,6 +53,9 @@ class Session:
         if session.testsfailed or not session.items:
             raise pytest.UsageError("the tests could not be collected")
         mutants = every_mutant()
+        for mutant in mutants.values():  # one that cannot be planted would end the process, and count as killed
+            with mutant.planted():
+                pass
         self.report(ready=[[m.name, list(m.ops)] for m in mutants.values()])
         for line in self.requests:
             request = json.loads(line)

@@ -1,0 +1,108 @@
+"""The sweep that a hook watches, beside the one that gathers only totals."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import autodiff
+from tinygrad_rnn.autodiff import pullback
+from tinygrad_rnn.primitive import Gathered
+
+
+def leaf(*shape, seed=0, dtype=np.float64):
+    return tg.Tensor(np.random.default_rng(seed).normal(size=shape).astype(dtype), requires_grad=True)
+
+
+def test_a_hook_watches_or_cuts_an_edge():
+    x = tg.Tensor(3.0, requires_grad=True)
+    y = x * x
+    seen = []
+    full = pullback({y: np.ones(())}, [x], lambda node, i, c: seen.append((i, float(c))) or c)
+    assert seen == [(0, 3.0), (1, 3.0)] and float(full[x]) == 6.0
+    cut = pullback({y: np.ones(())}, [x], lambda node, i, c: c * 0 if i == 1 else c)
+    assert float(cut[x]) == 3.0
+
+
+@pytest.mark.parametrize("most", [0, 4, autodiff.MOST_GATHERED])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_hook_is_shown_each_use_of_a_weight(dtype, most, monkeypatch):
+    """Contributions are computed for many uses together: each is what its rule says, and may be cut."""
+    monkeypatch.setattr(autodiff, "MOST_GATHERED", most)
+    W, b, U, d = (leaf(*shape, seed=i, dtype=dtype) for i, shape in enumerate([(4, 3), (4,), (4, 4), (4,)]))
+    loss, h = tg.Tensor(0.0), tg.Tensor(np.zeros((2, 4), dtype))
+    for t in range(7):
+        x = tg.Tensor(np.random.default_rng(t).normal(size=(2, 3)))  # float64 also beside float32
+        h = tg.tanh(tg.affine(x, W, b, h, U, d))
+        loss = loss + tg.sum(tg.square(tg.linear(x, W, b))) + tg.sum(tg.square(h))
+    cotangents, seen, weights = {}, {}, {W, b, U, d}
+
+    def watch(node, operand, contribution):
+        source = node._operands[operand]
+        cotangents[source] = cotangents.get(source, 0) + contribution
+        if source in weights:
+            seen[node, operand] = contribution
+        return contribution
+
+    total = pullback({loss: np.ones(())}, through=watch)
+    assert len(seen) == 7 * (4 + 2)
+    for (node, i), contribution in seen.items():
+        alone = node._op.rules[i](cotangents[node], node._data, *node._arrays)
+        assert contribution.dtype == np.dtype(dtype) and contribution.shape == node._arrays[i].shape
+        alone = alone.sum(axis=0) if alone.shape != contribution.shape else alone
+        np.testing.assert_allclose(contribution, alone, 1e-12 if dtype == "float64" else 1e-4, 1e-6)
+    chosen = {edge: k % 3 > 0 for k, edge in enumerate(seen)}
+    cut = pullback({loss: np.ones(())}, through=lambda node, i, g: g if chosen.get((node, i), True) else g * 0)
+    for weight in weights:
+        edges = [edge for edge in seen if edge[0]._operands[edge[1]] is weight]
+        assert len({chosen[edge] for edge in edges}) == 2
+        np.testing.assert_allclose(cut[weight], sum(seen[edge] for edge in edges if chosen[edge]), 1e-4, 1e-6)
+        np.testing.assert_allclose(total[weight], sum(seen[edge] for edge in edges), 1e-4, 1e-6)
+
+
+def test_a_gathered_rule_of_your_own_leaves_broadcasting_to_the_sweep():
+    of_each = lambda uses: [inputs[0] for inputs, *_ in uses]  # noqa: E731
+    op = tg.primitive(
+        "shifted",
+        lambda x, b: x + b,
+        lambda g, y, x, b: g,
+        Gathered(lambda g, y, x, b: g, lambda uses: sum(of_each(uses)), lambda uses: np.array(of_each(uses))),
+    )
+    try:
+        b = leaf(1, 3)
+        loss = tg.sum(tg.square(op(np.ones((4, 3)), b))) + tg.sum(op(np.ones((4, 3)), b))
+        shapes = []
+        watched = pullback({loss: np.ones(())}, [b], lambda node, i, g: shapes.append(g.shape) or g)
+        assert shapes.count((1, 3)) == 2
+        np.testing.assert_allclose(watched[b], np.sum(2 * (1 + b.numpy()) + np.ones((4, 3)), axis=0, keepdims=True))
+        np.testing.assert_allclose(pullback({loss: np.ones(())})[b], watched[b])
+    finally:
+        del tg.OPS["shifted"]
+
+
+def test_watching_takes_the_memory_of_some_contributions():
+    """Not that of all: each is as large as the weight."""
+    W, h = leaf(300, 300), leaf(1, 300, seed=1)
+    for _ in range(40):
+        h = tg.tanh(tg.linear(h, W, np.zeros(300)))
+    tracemalloc.start()
+    pullback({h: np.ones((1, 300))}, [W], lambda node, i, contribution: contribution)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 2 * W.data.nbytes < most < 10 * W.data.nbytes
+
+
+@pytest.mark.parametrize("dtype, rtol", [("float64", 1e-12), ("float32", 1e-4)])
+def test_gathered_contributions_equal_the_watched_ones(dtype, rtol):
+    cell = tg.LSTMCell(3, 4, dtype=dtype, rng=0)
+    inputs = leaf(150, 2, 3, seed=1, dtype=dtype)  # longer than the sweep gathers at once
+    outputs, _ = tg.unroll(cell, inputs)
+    loss = tg.sum(outputs * outputs)
+    seed = {loss: np.ones((), dtype)}
+    leaves = [*cell.parameters().values(), inputs]
+    fast = pullback(seed, leaves)
+    watched = pullback(seed, leaves, lambda node, i, c: c)
+    for tensor in leaves:
+        assert fast[tensor].dtype == watched[tensor].dtype == dtype
+        np.testing.assert_allclose(fast[tensor], watched[tensor], rtol, 0.01 * rtol)
