@@ -93,7 +93,7 @@ def pullback(
         node = order.pop()
         if node in awaited:
             for gathered, key, op, operands in awaited.pop(node):
-                _settle(gathered.pop(key, Uses()), op, operands, on_path, cotangents, through)
+                _settle(gathered.pop(key, ()), op, operands, on_path, cotangents, through)
         op = node._op
         if op is None or node not in on_path:
             continue
@@ -114,7 +114,7 @@ def pullback(
             uses.append((inputs, static, node))
             many = len(uses) * g.size
             if many > MOST_GATHERED and many > max([arrays[i].size for i in op.gathers]):
-                _settle(uses, op, operands, on_path, cotangents, through)
+                _settle(gathered.pop(key), op, operands, on_path, cotangents, through)
         for i in range(len(arrays)) if each is None else each:
             operand = operands[i]
             if operand not in on_path:
@@ -157,7 +157,7 @@ def _fit(contribution: Any, array: Any) -> Any:
     return contribution
 
 
-def _settle(uses: Uses, op: Any, operands: Any, on_path: set[Any], cotangents: dict[Any, Any], through: Any) -> None:
+def _settle(uses: Any, op: Any, operands: Any, on_path: set[Any], cotangents: dict[Any, Any], through: Any) -> None:
     """Compute the contributions of uses that were only gathered, if any, and add them."""
     for i in op.gathers if uses else ():
         operand, rule = operands[i], op.rules[i]
@@ -166,8 +166,6 @@ def _settle(uses: Uses, op: Any, operands: Any, on_path: set[Any], cotangents: d
             contribution = _fit(rule.total(uses), array) if through is None else _watched(uses, i, rule, array, through)
             known = cotangents.get(operand)
             cotangents[operand] = contribution if known is None else known + contribution
-    del uses[:]
-    vars(uses).clear()
 
 
 def _watched(uses: Uses, i: int, rule: Gathered, array: Any, through: Through) -> Any:

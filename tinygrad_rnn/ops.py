@@ -106,7 +106,12 @@ def _affine_forward(x: Any, W: Any, b: Any, h: Any, U: Any, d: Any) -> Any:
 
 def _outer(g: Any, x: Any) -> Any:
     """Σ gᵀ x over the rows: the gradient of a weight W in x Wᵀ."""
-    return matmul(_swap_last(g), x)
+    return matmul(as_rows(g).T, as_rows(x))
+
+
+def _outers(rows: Any, k: int) -> Any:
+    """The same for the rows of many uses, or for a stack with the rows of each."""
+    return rows(0).swapaxes(-1, -2) @ rows(k)
 
 
 def _in_place(uses: Any) -> Any:
@@ -277,15 +282,15 @@ einsum   = primitive("einsum",   lambda *xs, subscripts: np.einsum(subscripts, *
 # What a recurrent cell computes is one node: x Wᵀ + b, and x Wᵀ + b + h Uᵀ + d.
 linear   = primitive("linear",   _linear_forward,
     lambda g, y, x, W, b: matmul(g, W),
-    by_rows(lambda g, y, x, W, b: _outer(as_rows(g), as_rows(x)), lambda rows: _outer(rows(0), rows(2))),
-    by_rows(lambda g, y, x, W, b: g, lambda rows: np.sum(rows(0), axis=-2)))
+    by_rows(lambda g, y, x, W, b: _outer(g, x), lambda rows: _outers(rows, 2)),
+    by_rows(lambda g, y, x, W, b: g, lambda rows: rows(0).sum(axis=-2)))
 affine   = primitive("affine",   _affine_forward,
     lambda g, y, x, W, b, h, U, d: matmul(g, W),
-    by_rows(lambda g, y, x, W, b, h, U, d: _outer(as_rows(g), as_rows(x)), lambda rows: _outer(rows(0), rows(2))),
-    by_rows(lambda g, y, x, W, b, h, U, d: g, lambda rows: np.sum(rows(0), axis=-2)),
+    by_rows(lambda g, y, x, W, b, h, U, d: _outer(g, x), lambda rows: _outers(rows, 2)),
+    by_rows(lambda g, y, x, W, b, h, U, d: g, lambda rows: rows(0).sum(axis=-2)),
     lambda g, y, x, W, b, h, U, d: matmul(g, U),
-    by_rows(lambda g, y, x, W, b, h, U, d: _outer(as_rows(g), as_rows(h)), lambda rows: _outer(rows(0), rows(5))),
-    by_rows(lambda g, y, x, W, b, h, U, d: g, lambda rows: np.sum(rows(0), axis=-2)))
+    by_rows(lambda g, y, x, W, b, h, U, d: _outer(g, h), lambda rows: _outers(rows, 5)),
+    by_rows(lambda g, y, x, W, b, h, U, d: g, lambda rows: rows(0).sum(axis=-2)))
 # fmt: on
 
 Tensor.__add__, Tensor.__sub__, Tensor.__mul__, Tensor.__truediv__ = add, subtract, multiply, divide
