@@ -113,7 +113,7 @@ def pullback(
                     awaited[operands[i]].append((gathered, key, op, operands))
             uses.append((inputs, static, node))
             many = len(uses) * g.size
-            if many > MOST_GATHERED and many > max([arrays[i].size for i in op.gathers]):
+            if many >= MOST_GATHERED and many >= max([arrays[i].size for i in op.gathers]):
                 _settle(gathered.pop(key), op, operands, on_path, cotangents, through)
         for i in range(len(arrays)) if each is None else each:
             operand = operands[i]
