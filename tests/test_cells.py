@@ -1,5 +1,8 @@
 """The cells against backpropagation through time derived by hand; `unroll`; parameters in and out."""
 
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -217,3 +220,97 @@ def test_a_cell_of_ones_own_is_a_full_citizen():
     outputs, _ = tg.unroll(Leaky(), np.ones((4, 1, 2)))
     graph = tg.gradient_graph(tg.sum(outputs))
     assert outputs.shape == (4, 1, 3) and sum(node.op == "tanh" for node in graph.nodes) == 4
+
+
+class Peeping(tg.RNNCell):
+    """Uses its new state within the step, and returns what it computes with it."""
+
+    def __call__(self, x, state):
+        h = super().__call__(x, state[0])
+        return h, tg.tanh(h * h + state[1])
+
+    def initial_state(self, batch):
+        return super().initial_state(batch), super().initial_state(batch)
+
+
+class Resting(tg.RNNCell):
+    """Returns the state that it was given, at first a leaf."""
+
+    def __call__(self, x, h):
+        return super().__call__(x, h) if x.numpy().sum() > 0 else h
+
+
+class Widening(tg.RNNCell):
+    """float32 at first, float64 from the second step on."""
+
+    def __call__(self, x, h):
+        h = super().__call__(x, h)
+        return h if h.dtype == np.float64 else h + np.zeros(h.shape, "f8") if self.began() else h
+
+    calls = 0
+
+    def began(self):
+        self.calls += 1
+        return self.calls > 1
+
+
+CELLS = [tg.RNNCell, tg.LSTMCell, tg.GRUCell, Peeping, Resting, Widening]
+
+
+@pytest.mark.parametrize("shape", [(T, B, INPUT), (T, INPUT), (1, B, INPUT)])
+@pytest.mark.parametrize("make", CELLS)
+def test_large_outputs_are_those_of_small_ones(make, shape, monkeypatch):
+    """From a certain size on they are kept in one array as they come: the same numbers, to the second derivative."""
+
+    def run(large):
+        monkeypatch.setattr(sys.modules[tg.unroll.__module__], "LARGE", large)
+        dtype = np.float32 if make is Widening else np.float64
+        cell = make(INPUT, HIDDEN, rng=3, dtype=dtype)
+        x = tg.Tensor(data()[0].reshape(-1)[: np.prod(shape)].reshape(shape).astype(dtype), requires_grad=True)
+        state = cell.initial_state(B if len(shape) == 3 else None)
+        first = state[0] if isinstance(state, tuple) else state
+        leaf = tg.Tensor(first, requires_grad=True)
+        before = leaf.data
+        outputs, state = tg.unroll(cell, x, (leaf, *state[1:]) if isinstance(state, tuple) else leaf)
+        parts = state if isinstance(state, tuple) else (state,)
+        assert np.shares_memory(leaf.data, before)
+        assert make is Resting or not np.shares_memory(parts[0].data, outputs.data)
+        loss = tg.sum(outputs * outputs) + sum(tg.sum(tg.sin(part)) for part in parts)
+        leaves = [*cell.parameters().values(), x, leaf]
+        g = tg.grad(loss, leaves, create_graph=True, allow_unused=True)
+        second = tg.grad(sum(tg.sum(part * part) for part in g if part.requires_grad), leaves, allow_unused=True)
+        graph = tg.gradient_graph(loss)
+        values = [node.value for node in graph.nodes] + [edge.contribution for edge in graph.edges]
+        return outputs, [outputs, *parts, *g, *second, *[v for v in values if v is not None]]
+
+    (kept, one), (apart, other) = run(0), run(2**60)
+    assert kept.dtype == apart.dtype and len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(np.asarray(tg.Tensor(a).detach()), np.asarray(tg.Tensor(b).detach()))
+
+
+@pytest.mark.parametrize("large", [0, 2**60])
+@pytest.mark.parametrize("change", [lambda h: tg.concatenate([h, h]), lambda h: h[:-1]])
+def test_outputs_of_several_shapes_are_refused(change, large, monkeypatch):
+    """One row would fit several too, stretched."""
+    monkeypatch.setattr(sys.modules[tg.unroll.__module__], "LARGE", large)
+
+    class Changing(tg.RNNCell):
+        def __call__(self, x, h):
+            return change(h)
+
+    with pytest.raises(ValueError, match="shape"):
+        tg.unroll(Changing(INPUT, HIDDEN, rng=0), data()[0][:2])
+
+
+def test_outputs_take_no_memory_beside_the_states():
+    """A step of a simple network holds what came in, z and h; the outputs hold h, not a copy."""
+    cell, x = tg.RNNCell(INPUT, 64, rng=0), np.ones((50, 32, INPUT))
+    with tg.no_grad():
+        tg.unroll(cell, x)
+    tracemalloc.start()
+    outputs, h = tg.unroll(cell, x)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held < 1.15 * (x.nbytes + 2 * outputs.data.nbytes)
+    assert h.data.base is not None and h.data.base.nbytes < outputs.data.nbytes  # nor does the last state hold them

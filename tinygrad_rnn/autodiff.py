@@ -185,7 +185,7 @@ def _watched(uses: Uses, i: int, rule: Gathered, array: Any, through: Through) -
 def _as_recorded(node: Tensor) -> tuple[Any, ...]:
     """The operands as Tensors, for a rule that must itself be differentiable."""
     for operand, array in zip(node._operands, node._arrays, strict=True):
-        if operand is not None and operand._data is not array:
+        if operand is not None and operand._op is None and operand._data is not array:
             remedy = "a second derivative would mix old and new values: run the forward pass again"
             raise GradientError(f"operand {operand.name or ''} was rebound after the forward pass, so {remedy}")
     return tuple([a if x is None else x for x, a in zip(node._operands, node._arrays, strict=True)])

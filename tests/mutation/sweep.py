@@ -121,7 +121,12 @@ FAULTS = [
     (autodiff.history, "unordered", 'found.sort(key=attrgetter("_serial"))', "pass"),
     (autodiff.history, "newest first", '"_serial"))', '"_serial"), reverse=True)'),
     (autodiff.history, "first operand only", "in node._operands", "in tuple(node._operands)[:1]"),
-    (autodiff._as_recorded, "rebound leaf not seen", "operand is not None and operand._data is not array", "False"),
+    (
+        autodiff._as_recorded,
+        "rebound leaf not seen",
+        "operand is not None and operand._op is None and operand._data is not array",
+        "False",
+    ),
     (autodiff._as_recorded, "operands in another order", "strict=True)])", "strict=True)][::-1])"),
     (autodiff._seed, "seed of zeros", "np.ones(output.shape", "np.zeros(output.shape"),
     (autodiff._seed, "seed of another dtype", "array.astype(output.dtype, copy=False)", "array"),

@@ -13,12 +13,15 @@ import numpy as np
 
 from ..functions import stack
 from ..scope import scope
-from ..tensor import Tensor, as_array, constant
+from ..tensor import OPS, Array, Tensor, as_array, constant, new_node
 
 # An unrolled graph is thousands of arrays that live and die together. glibc gives their memory back to the system each
 # time, and the next forward pass pays for every page again: a third of the time at H = 128. Freeing one large block,
 # never touched, tells it to keep up to 64 MB (mallopt(3), M_MMAP_THRESHOLD); other allocators take no notice.
 np.empty(2**25 - 2**16, np.uint8)
+
+LARGE = 2**12
+"""From how many bytes on an output is kept in the stack of all of them, not beside it. For less, a copy costs less."""
 
 State = Any  # a Tensor, or a tuple of Tensors with h first
 
@@ -95,7 +98,7 @@ def unroll(cell: CellLike, inputs: Any, state: State = None, window: int | None 
         )
     if state is None:
         state = cell.initial_state(inputs.shape[1] if inputs.ndim == 3 else None)
-    outputs, starts = [], window_starts(len(inputs), window)
+    outputs, rows, starts = [], None, window_starts(len(inputs), window)
     for t in range(len(inputs)):
         if t in starts:
             state = cut(state)
@@ -103,5 +106,25 @@ def unroll(cell: CellLike, inputs: Any, state: State = None, window: int | None 
             x = inputs[t] if inputs.requires_grad else constant(inputs._data[t])
             x.name = "x"
             state = cell(x, state)
-        outputs.append(state[0] if isinstance(state, tuple) else state)
-    return stack(outputs), state
+        h = state[0] if isinstance(state, tuple) else state
+        outputs.append(h)
+        if t == 0 and isinstance(h, Tensor) and h._data.nbytes >= LARGE:
+            rows = np.empty((len(inputs), *h.shape), h.dtype)
+        if rows is not None:
+            rows = _moved(h, t, rows)
+    if rows is None:
+        return stack(outputs), state
+    arrays, needs = tuple([h._data for h in outputs]), any([h._requires_grad for h in outputs])
+    return new_node(OPS["stack"], rows, tuple(outputs), arrays, {"axis": 0}, needs), state
+
+
+def _moved(h: Any, t: int, rows: Array) -> Array | None:
+    """The outputs with h in their row t, where h now has its array too; None if it does not fit."""
+    row = rows[t]
+    if not isinstance(h, Tensor) or h.shape != row.shape or h.dtype != row.dtype:
+        return None
+    row[...] = h._data
+    # A leaf may be rebound. The last one stays outside: whoever carries on with it does not keep all outputs.
+    if h._op is not None and t + 1 < len(rows):
+        h._data = row
+    return rows
