@@ -1,5 +1,7 @@
 """The public kit, used as newcomers use it: what it says about wrong rules and cells, and that right ones pass."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -383,3 +385,14 @@ def test_rules_that_cannot_be_differentiated_again_are_checked_to_first_order(pl
     assert set(caught.value.failed) == {"order 2", "adjoint"}
     report = check_primitive(op, order=1)
     assert "adjoint" not in report.passed and "first order" in report.passed
+
+
+def test_a_long_battery_says_how_far_it_is_in_a_terminal_only(monkeypatch, capsys):
+    """A terminal is a standard error that says so; the clock is advanced, not waited for."""
+    clock = iter(range(0, 10_000, 5))
+    monkeypatch.setattr("tqdm.std.time", lambda: float(next(clock)))
+    check_primitive("sin", shapes=[(3,)])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    check_primitive("sin", shapes=[(3,)])
+    assert "sin:" in (shown := capsys.readouterr().err) and "/9" in shown and "check" in shown

@@ -92,10 +92,13 @@ def run_all(
     """
     if unknown := set(skip) - set(checks):
         raise ValueError(f"no check is named {', '.join(sorted(unknown))}: there are {', '.join(checks)}")
+    from tqdm import tqdm
+
     failed: dict[str, Exception] = {}
     passed: list[str] = []
     compared = 0
-    for check, run in checks.items():
+    # Only in a terminal, and only for a battery that takes long.
+    for check, run in tqdm(checks.items(), desc=name, unit="check", delay=1, leave=False, disable=None):
         if check in skip:
             continue
         try:
