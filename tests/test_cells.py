@@ -182,6 +182,7 @@ def test_state_dict_that_does_not_fit_changes_nothing():
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((4, 1, 5))), "not aligned"),
         (lambda: tg.RNNCell(2, 3)(np.ones((4, 2)), tg.Tensor(np.zeros((1, 3)))), "same leading axes"),
         (lambda: tg.affine(*[tg.Tensor(np.ones(3))] * 6), "needs the shapes"),
+        (lambda: tg.affine(*[tg.Tensor(np.ones(s)) for s in [(), (3, 3), 3, 3, (3, 3), 3]]), "needs the shapes"),
         # A weight without rows: what it gives would be stretched to the right shape.
         (lambda: tg.affine(*[tg.Tensor(np.ones(s)) for s in [(2, 3), (4, 3), 4, (2, 5), 5, 4]]), "needs the shapes"),
         (lambda: tg.affine(*[tg.Tensor(np.ones(s)) for s in [(2, 3), 3, 4, (2, 5), (4, 5), 4]]), "needs the shapes"),

@@ -61,6 +61,50 @@ def test_a_hook_is_shown_each_use_of_a_weight(dtype, most, monkeypatch):
         np.testing.assert_allclose(total[weight], sum(seen[edge] for edge in edges), 1e-4, 1e-6)
 
 
+def steps(count=4, **bias):
+    """A weight used at several steps, and the loss."""
+    W, h = leaf(3, 3), tg.Tensor(np.ones((2, 3)))
+    for _ in range(count):
+        h = tg.tanh(tg.affine(np.ones((2, 3)), W, np.zeros(3), h, W, bias.get("d", np.zeros(3))))
+    return W, tg.sum(h)
+
+
+@pytest.mark.parametrize("none", [0.0, np.float64(0), np.zeros(()), np.zeros((1, 1))])
+def test_what_a_hook_returns_need_not_have_the_shape_of_what_it_saw(none):
+    """It is added up as any contribution: a number cuts an edge among others."""
+    W, loss = steps()
+    seen = []
+
+    def cut(node, i, contribution):
+        if i not in (1, 4):
+            return contribution
+        seen.append(contribution)
+        return contribution if len(seen) % 3 else none
+
+    found = pullback({loss: np.ones(())}, [W], cut)[W]
+    assert len(seen) == 8
+    np.testing.assert_allclose(found, sum(g for k, g in enumerate(seen, 1) if k % 3), 1e-12)
+
+
+def test_a_hook_is_shown_nodes_that_are_not_freed_yet():
+    W, loss = steps()
+    full, seen = tg.grad(loss, W), []
+    watch = lambda node, i, g: seen.append(node._operands[i]) or g  # noqa: E731
+    found = pullback({loss: np.ones(())}, [W], watch, retain_graph=False)
+    assert sum(operand is W for operand in seen) == 8
+    np.testing.assert_allclose(found[W], full.numpy(), 1e-12)
+    with pytest.raises(tg.GradientError, match="freed"):
+        tg.grad(loss, W)
+
+
+@pytest.mark.parametrize("most", [1, autodiff.MOST_GATHERED])
+def test_a_number_may_stand_for_a_bias(most, monkeypatch):
+    """However much is gathered: it has no size of its own."""
+    monkeypatch.setattr(autodiff, "MOST_GATHERED", most)
+    (W, loss), (V, other) = steps(), steps(d=0.0)
+    np.testing.assert_allclose(tg.grad(other, V).numpy(), tg.grad(loss, W).numpy(), 1e-12)
+
+
 def test_a_gathered_rule_of_your_own_leaves_broadcasting_to_the_sweep():
     of_each = lambda uses: [inputs[0] for inputs, *_ in uses]  # noqa: E731
     op = tg.primitive(

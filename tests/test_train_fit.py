@@ -25,6 +25,7 @@ from tinygrad_rnn.train import (
     fit,
     loss_chart,
 )
+from tinygrad_rnn.train.origin import origin
 
 QUIET = {"progress": False}
 
@@ -212,6 +213,20 @@ def test_origin_of_a_gradient_that_is_infinite_though_the_loss_is_not():
     with pytest.raises(Diverged, match=r"step 1: the gradient became (infinity|NaN) in the derivative of sqrt") as told:
         short(3, Cliff(5))
     assert told.value.op == "sqrt" and told.value.scope == "t=5/cliff"
+
+
+def test_origin_of_a_gradient_is_the_edge_nearest_to_the_loss():
+    """The sweep shows the edges of weights later, in blocks: h's gradient becomes infinite three steps further back."""
+    W, U, b = (
+        tg.Tensor(np.full(s, v, np.float32), requires_grad=True) for s, v in [((1, 1), 0), ((1, 1), 1e10), (1, 0)]
+    )
+    h = tg.Tensor(np.zeros((1, 1), np.float32), requires_grad=True)
+    for t in range(8):
+        with tg.scope(f"t={t + 1}"):
+            h = tg.affine(np.full((1, 1), 1e30, np.float32), W, b, h, U, b)
+    with np.errstate(all="ignore"):
+        told = origin(1, tg.sum(h), {"W": W, "U": U, "b": b})
+    assert told.scope == "t=7" and "infinity in the derivative of affine, operand 1" in str(told)
 
 
 def test_origin_in_a_parameter_or_an_input():

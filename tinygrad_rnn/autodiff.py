@@ -70,8 +70,9 @@ def pullback(
         Whose cotangents to return, leaves or not; only paths to them are walked. Default: every leaf.
     through : callable, optional
         ``through(node, operand_index, contribution) -> contribution``, called for each edge, after broadcasting and
-        the cast have been undone. It watches an edge (returns the argument), or cuts it (returns zeros). The edges of
-        an operand that is used often come in blocks, after the other edges of the same nodes.
+        the cast have been undone. It watches an edge (returns the argument), or cuts it (returns zeros). While the
+        graph is retained, the edges of the weights of `linear` and `affine` come in blocks, later than the other
+        edges of the same nodes.
     create_graph : bool
         Compute with Tensors, so that the results can be differentiated again.
     retain_graph : bool
@@ -98,8 +99,8 @@ def pullback(
         if op is None or node not in on_path:
             continue
         if op not in plans:
-            plan = op.computing if create_graph else op.gathering if through is None else op.watching
-            plans[op] = op.rules, *plan, {}
+            plan = op.gathering if through is None else op.watching if retain_graph else op.computing
+            plans[op] = op.rules, *(op.computing if create_graph else plan), {}
         rules, each, receivers_of, gathered = plans[op]
         operands, arrays, static = node._operands, node._arrays, node._static
         g = cotangents[node] if node in keep else cotangents.pop(node)
@@ -113,7 +114,7 @@ def pullback(
                     awaited[operands[i]].append((gathered, key, op, operands))
             uses.append((inputs, static, node))
             many = len(uses) * g.size
-            if many >= MOST_GATHERED and many >= max([arrays[i].size for i in op.gathers]):
+            if many >= MOST_GATHERED and many >= max([np.size(arrays[i]) for i in op.gathers]):
                 _settle(gathered.pop(key), op, operands, on_path, cotangents, through)
         for i in range(len(arrays)) if each is None else each:
             operand = operands[i]
@@ -179,11 +180,12 @@ def _watched(uses: Uses, i: int, rule: Gathered, array: Any, through: Through) -
         stack = np.array([_fit(contribution, array) for contribution in stack])
     shown = list(stack)
     passed = [through(use[2], i, contribution) for use, contribution in zip(uses, shown, strict=True)]
-    return stack.sum(axis=0) if all(map(is_, shown, passed)) else np.sum(passed, axis=0)
+    return stack.sum(axis=0) if all(map(is_, shown, passed)) else reduce(add, passed)
 
 
 def _as_recorded(node: Tensor) -> tuple[Any, ...]:
     """The operands as Tensors, for a rule that must itself be differentiable."""
+    # Only a leaf can be rebound. What was computed may have been moved since, by `unroll`: the numbers are the same.
     for operand, array in zip(node._operands, node._arrays, strict=True):
         if operand is not None and operand._op is None and operand._data is not array:
             remedy = "a second derivative would mix old and new values: run the forward pass again"

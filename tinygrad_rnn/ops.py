@@ -95,7 +95,7 @@ def _linear_forward(x: Any, W: Any, b: Any) -> Any:
 
 def _affine_forward(x: Any, W: Any, b: Any, h: Any, U: Any, d: Any) -> Any:
     bias = b + d
-    if not bias.ndim == W.ndim - 1 == U.ndim - 1 == 1 or x.shape[:-1] != h.shape[:-1]:
+    if not bias.ndim == W.ndim - 1 == U.ndim - 1 == 1 <= x.ndim == h.ndim or x.shape[:-1] != h.shape[:-1]:
         shapes = "(..., I), (O, I), (O,), (..., H), (O, H), (O,)"
         raise ValueError(f"x Wᵀ + b + h Uᵀ + d needs the shapes {shapes}, with the same leading axes for x and h")
     if x.ndim > 2:

@@ -62,6 +62,8 @@ FAULTS = [
         "op.gathering if through is None else op.watching",
         "op.gathering",
     ),
+    (autodiff.pullback, "freed nodes watched", " if retain_graph else op.computing", ""),
+    (autodiff.pullback, "number without a size", "np.size(arrays[i])", "arrays[i].size"),
     (autodiff.pullback, "gathered although differentiable", "op.computing if create_graph else ", ""),
     (
         autodiff.pullback,
@@ -103,6 +105,7 @@ FAULTS = [
     (autodiff._watched, "hook told another node", "use[2]", "uses[0][2]"),
     (autodiff._watched, "hook told another operand", "use[2], i", "use[2], 0"),
     (autodiff._watched, "hook not heeded", "if all(map(is_, shown, passed))", "if True"),
+    (autodiff._watched, "one shape for all", "reduce(add, passed)", "np.sum(passed, axis=0)"),
     (autodiff._watched, "hook told the first", "in zip(uses, shown", "in zip(uses, shown[:1] * len(shown)"),
     (Uses.rows, "cotangents for all", "inputs[k]", "inputs[0]"),
     (autodiff._fit, "broadcasting not undone", "unbroadcast(contribution, array.shape)", "contribution"),

@@ -79,18 +79,19 @@ def _forward_origin(step: int, loss: Tensor, parameters: Mapping[str, Tensor]) -
 
 
 def _backward_origin(step: int, loss: Tensor) -> Diverged:
-    """At an edge of the sweep."""
-    found: list[tuple[Tensor, int, Any]] = []
+    """At an edge of the sweep: the first operand's of the newest tensor's, in whichever order they are shown."""
+    found: dict[tuple[int, int], tuple[Tensor, str]] = {}
 
     def through(node: Tensor, i: int, contribution: Any) -> Any:
-        if not found and not _finite(contribution):
-            found.append((node, i, contribution))
+        if not _finite(contribution):
+            found[node._serial, -i] = node, _what(contribution)
         return contribution
 
     pullback({loss: np.ones_like(loss._data)}, through=through)
     if not found:
         return Diverged(step, "the gradients add up to more than there are numbers for", remedy="use float64")
-    node, i, contribution = found[0]
+    edge = max(found)
+    node, what = found[edge]
     op = node._op.name if node._op is not None else ""
-    place = f"the gradient became {_what(contribution)} in the derivative of {op}, operand {i}{_at(node.scope)}"
+    place = f"the gradient became {what} in the derivative of {op}, operand {-edge[1]}{_at(node.scope)}"
     return Diverged(step, place, op, node.scope, "a smaller learning rate, other initial weights, or float64")
