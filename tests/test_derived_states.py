@@ -104,3 +104,31 @@ def test_a_state_that_is_a_list_is_refused():
     cell = Cell(lambda cell, x, h, c: [h, c])
     with pytest.raises(tg.bptt.TraceError, match="goes in as a tuple of 2 and comes out in another form"):
         tg.derive_bptt(cell, LOSSES["outputs"], (np.ones((3, 2, 3)), cell.initial_state(2)))
+
+
+def test_a_state_may_be_made_of_tuples():
+    flat = Cell(lambda cell, x, h, c, m: (tg.tanh(h @ cell.W + x) * m, c * 0.5 + h, tg.sigmoid(c + m)), 3)
+
+    class Grouped(Cell):
+        def __call__(self, x, state):
+            h, (c, m) = state
+            h, c, m = self.step(self, x, h, c, m)
+            return h, (c, m)
+
+    def grouped(state):
+        h, c, m = state
+        return h, (c, m)
+
+    grouped_cell, rng = Grouped(flat.step), np.random.default_rng(0)
+    x, first = rng.normal(size=(5, 2, 3)), tuple(rng.normal(size=(2, 3)) for _ in range(3))
+    of_flat = tg.derive_bptt(flat, lambda state: tg.sum(state[0] * state[1]), (x, first))
+    program = tg.derive_bptt(grouped_cell, lambda state: tg.sum(state[0] * state[1][0]), (x, grouped(first)))
+    loss, gradients, last = program(x, grouped(first), grouped_cell.parameters(), return_state=True)
+    want, expected, flat_last = of_flat(x, first, flat.parameters(), return_state=True)
+    expected["state"] = grouped(expected["state"])
+    np.testing.assert_equal((loss, dict(gradients), last), (want, dict(expected), grouped(flat_last)))
+    given_later = tg.derive_bptt(grouped_cell, None, (x, grouped(first)))
+    loss, gradients = given_later(
+        x, grouped(first), grouped_cell.parameters(), loss=lambda state: tg.sum(state[0] * state[1][0])
+    )
+    np.testing.assert_allclose(gradients["state"][1][1], expected["state"][1][1])

@@ -8,6 +8,7 @@ import pytest
 from derived_cells import LOSSES, assert_equal, by_engine
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.bptt import passes, rewrites
 
 
 def cross_entropy(outputs):
@@ -22,7 +23,7 @@ class Cell:
         self.step, self.hidden, self.states, self.dtype = step, hidden, states, np.dtype(dtype)
         for name, letters in shapes.items():
             shape = [
-                {"I": inputs, "H": hidden, "2": 2 * hidden, "4": 4 * hidden, "J": inputs + hidden}[x] for x in letters
+                {"I": inputs, "H": hidden, "J": inputs + hidden, "K": 2}.get(x) or int(x) * hidden for x in letters
             ]
             setattr(self, name, tg.Tensor(rng.normal(size=shape).astype(dtype) / 2, requires_grad=True))
 
@@ -88,6 +89,18 @@ def einsums(cell, x, h):
     return tg.tanh(both + tg.einsum("...i,ji,...j->...j", x, cell.W, h))
 
 
+def quasi(cell, x, _, c):
+    f, o, z = tg.split(x @ cell.W.T, 3, axis=-1)
+    c = tg.sigmoid(f) * c + (1 - tg.sigmoid(f)) * tg.tanh(z)
+    return tg.sigmoid(o) * c, c
+
+
+def indexed(cell, x, h):
+    for k in range(2):
+        h = h + tg.tanh(normed(h @ cell.R[k].T + (0 if k else x @ cell.W.T) + cell.b[k]))
+    return h
+
+
 def three(cell, x, h, c, m):
     keep = tg.sigmoid(cell.decay)
     c = keep * c + (1 - keep) * h
@@ -105,6 +118,13 @@ STRANGERS = {
     "einsum": (einsums, {"W": "HI", "U": "HH"}, 1),
     "three states": (three, {"W": "HI", "U": "HH", "decay": "H"}, 3),
     "scalars": (lambda c, x, h: c.a * tg.sin(h) + c.b * (x @ c.W.T), {"a": "", "b": "", "W": "HI"}, 1),
+    "quasi": (quasi, {"W": "3I"}, 2),
+    "indexed": (indexed, {"W": "HI", "R": "KHH", "b": "KH"}, 1),
+    "letters": (
+        lambda c, x, h: tg.tanh(x @ c.T.T + (3 + tg.sin(h @ c.t)) ** -1 * c.x),
+        {"T": "HI", "t": "HH", "x": "H"},
+        1,
+    ),
     "skip": (lambda c, x, h: h + 0.1 * tg.tanh(h @ c.U + x @ c.W.T), {"W": "HI", "U": "HH"}, 1),
     "powers": (lambda c, x, h: h / (1 + abs(h)) ** 1.5 + (x @ c.W) ** 3, {"W": "IH"}, 1),
 }
@@ -190,6 +210,74 @@ def test_no_cell_needs_a_name_that_says_nothing():
         assigned = re.findall(r"^    (\w+) = ", program.source, re.M)
         assert not {n for n in assigned if re.fullmatch(r"(a|tmp)(_\d+)?|t\d+|\w*__\w*", n)}, program.source
         assert " object at 0x" not in program.source
+
+
+FUNCTIONS = set("tanh relu sqrt exp mean max sum where einsum logsumexp sigmoid sin cos abs maximum isfinite".split())
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_comments_speak_of_what_the_program_computes(name):
+    _, program = derived(name, lambda outputs, target=None: tg.mean(outputs**2))
+    lines = [line.partition("# ")[::2] for line in program.source.splitlines()]
+    known = set(re.findall("[A-Za-z_][A-Za-z_0-9]*", "\n".join(code for code, _ in lines))) | FUNCTIONS
+    equations = [e for _, comment in lines for e in comment.split("; ") if " = " in e and "σ(z) =" not in e]
+    known |= {equation.partition(" = ")[0] for equation in equations}
+    for equation in equations:
+        words = re.findall("[A-Za-z_][A-Za-z_0-9]*", equation.partition(" = ")[2].replace("dL/dh", ""))
+        assert known.issuperset(words), equation
+    assert equations and max(len(line) for line in program.source.splitlines()) <= 120, program.source
+
+
+def test_no_cotangent_is_carried_of_a_state_that_no_step_reads():
+    for loss in (lambda outputs: tg.mean(outputs**2), lambda outputs: tg.sum(outputs[-1] ** 2)):
+        cell, program = derived("quasi", loss)
+        assert [line.strip() for line in parts(program)[1][1:] if line.strip()] == [
+            "np.add(dc_next, dc_part[t], out=dc[t])",
+            "np.multiply(dc[t], sigmoid_f[t], out=dc_next)",
+        ]
+        x, state = np.random.default_rng(3).normal(size=(4, 2, 3)), (np.ones((2, 4)), np.ones((2, 4)))
+        assert_equal(program(x, state, cell.parameters()), by_engine(cell, loss, x, state), "f8")
+
+
+def test_names_are_no_arguments_of_helpers_nor_underscores_nor_T():
+    source = derived("quasi", LOSSES["all outputs"])[1].source
+    assert "def bptt(x, h0, c0, W):" in source and not re.search(r"\b_+\b", source)
+    source = derived("layer norm", LOSSES["all outputs"])[1].source
+    assert not re.search(r"\bd?v(_\d)?\b", source), source
+    source = derived("letters", LOSSES["all outputs"])[1].source
+    assert "def bptt(x, h0, T_2, t_2, x_2):" in source and "# z = x @ T_2ᵀ + (3 + sin(h @ t_2)) ^ (−1) × x_2" in source
+
+
+def test_every_gradient_is_an_array():
+    cell, program = derived("scalars", LOSSES["all outputs"])
+    gradients = program(np.ones((2, 2, 3)), np.ones((2, 4)), cell.parameters())[1]
+    for gradient in gradients.values():
+        assert type(gradient) is np.ndarray
+        gradient *= 2
+
+
+def test_a_parameter_may_not_be_called_as_another_gradient_is():
+    cell = Cell(lambda cell, x, h: tg.tanh(x @ cell.state + h), {"state": "IH"})
+    with pytest.raises(ValueError, match="a parameter is called 'state', as is a gradient of another kind"):
+        tg.derive_bptt(cell, LOSSES["all outputs"], (np.ones((3, 2, 3)), np.zeros((2, 4))))
+
+
+def test_a_chaotic_cell_is_no_wrong_one(monkeypatch):
+    """Where a change by one rounding grows a thousandfold in a few steps, no two programs agree to rounding."""
+    cell = Cell(lambda cell, x, h: tg.sin(40 * tg.sigmoid(h @ cell.U + x @ cell.W)), {"U": "HH", "W": "IH"}, dtype="f4")
+    x = np.random.default_rng(0).normal(size=(8, 2, 3)).astype("f4")
+    example = x, np.zeros((2, 4), "f4")
+    loss = LOSSES["all outputs"]
+    program = tg.derive_bptt(cell, loss, example)
+    got, want = program(*example, cell.parameters())[1]["U"], by_engine(cell, loss, *example)[1]["U"]
+    assert np.abs(got - want).max() > 1e-2 * np.abs(want).max()
+
+    def fault(step):
+        rewrites.rebuild(step, lambda node, old, new: node.args[0] if node.op == "cos" else node)
+
+    monkeypatch.setitem(passes.STEP_REWRITES, "share", fault)
+    with pytest.raises(tg.GradientError, match="does not agree with the engine on U"):
+        tg.derive_bptt(cell, loss, example)
 
 
 def test_minus_signs_meet_in_differences():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Collection, Iterable
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from .loops import LOOPS, Loop
 from .names import hint
 from .notes import Notes
 from .plan import Place, Plan
-from .step import Step, cotangent_name, unused, users_of
+from .step import Step, cotangent_name, state_of, unused, users_of
 from .text import (
     ATOM,
     OURS,
@@ -39,6 +40,7 @@ from .text import (
 from .trace import Node, Part
 
 WIDTH = 100
+_INDENTED: Any = {"initial_indent": "    ", "subsequent_indent": "    "}
 
 
 class Source:
@@ -145,6 +147,8 @@ class Source:
         self.arguments = [self.variable(step.x, "x")]
         self.firsts = [self.fresh(f"{s.name}{'_' * s.name[-1].isdigit()}0") for s in step.states]
         names = [self.variable(leaf, name.replace(".", "_")) for name, leaf in step.parameters.items()]
+        for leaf, name in zip(step.parameters.values(), names, strict=True):  # T, say, is T_2, in comments as well
+            leaf.name = name
         self.arguments += [*self.firsts, *names, *(self.variable(e) for e in step.extras)]
         self.arguments += ["loss_of"] if step.loss is None else []
         self.places[step.x] = Place("x", "x[t]")
@@ -188,7 +192,7 @@ class Source:
         lines += ["", ""]
         signature = f"def bptt({', '.join(self.arguments)}):"
         if len(signature) > WIDTH:
-            signature = "def bptt(\n    " + ", ".join(self.arguments) + ",\n):"
+            signature = "def bptt(\n" + fill(", ".join(self.arguments) + ",", WIDTH, **_INDENTED) + "\n):"
         return [*lines, signature, f'    """{self.title}"""']
 
     def _states(self) -> None:
@@ -210,15 +214,16 @@ class Source:
         if node in self.results or (node is self.step.back_x and part in LOOPS):
             return True
         if part is Part.END or (part is Part.BETWEEN and not node.stepped):
-            return node in self.named or len(self.users[node]) > 1
+            return node in self.named or len(self.users[node]) > 1 or (part is Part.END and bool(node.name))
         in_loops = any(self.plan.part[u] in LOOPS for u in users)
         if is_view(node):
-            return part not in LOOPS and in_loops and (part is Part.ONCE or self.with_buffers)
+            read = in_loops or bool(node.name)
+            return part not in LOOPS and read and (part is Part.ONCE or self.with_buffers)
         if self.buffered(node) or (node.op == "concatenate" and self.with_buffers and (in_loops or part is Part.ONCE)):
             return True
         if part in LOOPS:
             return len(users) > 1 or bool(node.name) or self.outlives(node)
-        return not users or len(users) > 1 or in_loops
+        return not users or len(users) > 1 or in_loops or bool(node.name)
 
     def readers(self, node: Node) -> list[Node]:
         """Who needs a node, itself or as a view of it that is written where it is used."""
@@ -228,13 +233,26 @@ class Source:
             found += self.readers(user) if seen_through else [user]
         return found
 
-    def _straight(self, nodes: Iterable[Node]) -> None:
+    def _longest_within(self, node: Node) -> Node | None:
+        """The nameless value that takes most of a line, if there is one to give a line of its own."""
+        within = []
+        for arg in node.args[0].args if node.op == "total" else node.args:
+            while arg not in self.places and (is_view(arg) or arg.op in RESHAPES):
+                (arg,) = arg.args
+            within += [arg] if arg.args and arg not in self.places else []
+        return max(within, key=lambda a: len(self.text_of(a, 0, True)), default=None)
+
+    def _straight(self, nodes: Iterable[Node], always: bool = False) -> None:
         """What is computed outside of the loops."""
         own = {self.step.loss: "loss", self.step.back_outputs: "d_outputs"}
         for node in nodes:
-            if node in self.places or not self.kept(node):
+            if node in self.places or not (always or self.kept(node)):
                 continue
             text = self.total_text(node) if node.op == "total" else self.text_of(node, 0, True)
+            if len(text) > WIDTH and (inner := self._longest_within(node)) is not None:
+                self._straight([inner], True)
+                self._straight([node], True)
+                continue
             if node.stepped:
                 self.put(f"{self.rows(node)} = {text}")
                 continue
@@ -268,7 +286,14 @@ class Source:
         for state in self.step.states:
             if state.back is None and not self.users.get(state.carry):
                 continue
-            name = self.fresh(cotangent_name(state.name))
+            name = cotangent_name(state.name)
+            if any(n.name == name and n is not state.back and self._in_rows(n) for n in self.plan.order):
+                back = [] if state.back is None else [state.back, *state.back.origins]
+                for node in (state.carry, *back):  # what comes from the step after, beside dh at every step
+                    node.name = f"{name}_next" if node.name == name else node.name
+                name = f"{name}_next"
+                self.notes.names.add(name)
+            name = self.fresh(name)
             self.places[state.carry] = Place(name)
             if state.seed is None:
                 self.put(f"{name} = {array_text('zeros', state.leaf)}")
@@ -285,6 +310,10 @@ class Source:
         if self.plan.part[part] is not Part.BACKWARD:
             return False
         return "batch_weights" not in self.rewrites or not for_all_steps(part)
+
+    def _in_rows(self, node: Node) -> bool:
+        """Whether a value of the loop backwards has an array with one row per step."""
+        return self.plan.part[node] is Part.BACKWARD and bool(node.args) and self.kept(node) and self.outlives(node)
 
     def outlives(self, node: Node) -> bool:
         """Whether a value of a loop is needed after it."""
@@ -326,7 +355,7 @@ class Source:
         given: set[str] = set()
 
         def own(node: Node, text: str) -> str:
-            borrowed = not node.args or node.op in ("at_t", *VIEWS, *RESHAPES)
+            borrowed = not node.args or not node.ndim or node.op in ("at_t", *VIEWS, *RESHAPES)
             fresh = text.isidentifier() and text not in given and not borrowed
             given.add(text)
             return text if fresh else f"np.array({text})"
@@ -342,14 +371,14 @@ class Source:
         states = [
             own(s.back, self.places[s.carry].name) if s.back else array_text("zeros", s.leaf) for s in step.states
         ]
-        entries.append(("state", _tuple(states) if step.nested else states[0]))
+        entries.append(("state", _tuple(state_of(states, step.form))))
         last = [f"np.array({s.array}[-1])" for s in step.states]
         self.put("gradients = {")
         self.lines += [f'        "{name}": {text},' for name, text in entries]
         self.put("}")
-        returned = _tuple(last) if step.nested else last[0]
+        returned = _tuple(state_of(last, step.form))
         self.put(f"return loss, gradients, {returned}")
 
 
-def _tuple(texts: list[str]) -> str:
-    return f"({', '.join(texts)}{',' * (len(texts) == 1)})"
+def _tuple(texts: Any) -> str:
+    return texts if isinstance(texts, str) else f"({', '.join(map(_tuple, texts))}{',' * (len(texts) == 1)})"

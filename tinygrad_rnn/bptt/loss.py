@@ -93,13 +93,13 @@ def leave_out(step: Step, outputs: Any) -> None:
         state.seed = Node("given", value=state.leaf.value, name=f"d_{state.name}")
 
 
-def eager(loss: Loss, nested: bool, extras: Sequence[Any]) -> Callable[..., Any]:
+def eager(loss: Loss, form: Any, extras: Sequence[Any]) -> Callable[..., Any]:
     """What a program derived without a loss calls between its loops: the engine differentiates the loss."""
 
     def loss_of(outputs: Any, *last: Any) -> tuple[Any, ...]:
         h = Tensor(outputs, requires_grad=True, name="outputs")
         finals = [Tensor(a, requires_grad=True) for a in last]
-        value = call(loss, {"outputs": h, "state": state_of(finals, nested)}, extras)
+        value = call(loss, {"outputs": h, "state": state_of(finals, form)}, extras)
         value.backward(retain_graph=False)
         return value.data, *(np.zeros(x.shape, x.dtype) if x.grad is None else x.grad.data for x in (h, *finals))
 
@@ -113,7 +113,7 @@ def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Se
     finals = [trace.leaf("last", a, s.name, needs=True) for a, s in zip(last, step.states, strict=True)]
     more = [trace.leaf("extra", a, f"extra_{i}" if i else "target") for i, a in enumerate(extras)]
     with recorded(), naming():
-        value = call(loss, {"outputs": h, "state": state_of(finals, step.nested)}, more)
+        value = call(loss, {"outputs": h, "state": state_of(finals, step.form)}, more)
     if not isinstance(value, Tracer) or value.size != 1 or value.dtype.kind != "f":
         got = f"{value.dtype} of shape {value.shape}" if isinstance(value, (Tracer, Tensor)) else type(value).__name__
         raise TraceError(f"the loss must be one number that depends on the outputs or the last state, not {got}")

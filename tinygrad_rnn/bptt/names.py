@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from .step import topological
 from .trace import QUESTIONS, Node, Part
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def hint(source: Source, node: Node) -> str:
     reader = _named_reader(source, node)
     if node.op == "transpose" and names:
         return f"{names[0]}_T"
+    if node.op == "getitem" and node.origins and node.origins[0].op == "matmul":  # a part of a product of several
+        return _described(source, node.origins[0])
     if node.op == "multiply" and names[-1:] == ["scale"]:
         return f"{hint(source, node.args[0]).removesuffix('_T')}_scaled"
     if node.op == "getitem" and names:
@@ -41,10 +44,14 @@ def hint(source: Source, node: Node) -> str:
         alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
         stem = "".join(letters[0] for letters in alike).strip("_")
         if source.plan.part[node] in (Part.BACKWARD, Part.AFTER):
-            return "delta" if stem in ("", "d") else stem
+            return "delta" if stem in ("", "d", *names) else stem
         return (stem or "joined") + _multiplied(source, node)
+    if node.op == "total" and reader:
+        return f"{reader}_part"
     part = source.plan.part[node]
     if part is Part.BETWEEN and node.stepped and reader.startswith("d"):
+        if any(n.op == "at_t" for n in topological([node])):
+            return f"{reader}_part"  # what the loss sends
         of = reader.removeprefix("d").removeprefix("_").removeprefix("z").removeprefix("_")
         return ("mask" if node.dtype == bool else "slope") + (of and f"_{of}")
     if part is Part.BEFORE and reader:
@@ -58,7 +65,7 @@ def _described(source: Source, node: Node) -> str:
     if op in QUESTIONS.values():
         return "mask"
     words = [_word(source, a) for a in node.args]
-    if all(words) and op in ("multiply", "matmul") and len("".join(words)) < 5 and "".join(words).isalpha():
+    if all(words) and op in ("multiply", "matmul") and len("".join(words)) < 5 + (op == "matmul"):
         text = "".join(words)
     elif all(words) and len(words) == 2 and op in SIGNS:
         text = f"{words[0]}_{SIGNS[op]}_{words[1]}"
@@ -93,7 +100,8 @@ def _called(source: Source, node: Node) -> str:
 
 def _named_reader(source: Source, node: Node) -> str:
     """The name of what a nameless value goes into, by way of nameless ones."""
-    while len(source.users[node]) == 1 and node.op != "total":
+    first = node
+    while len(source.users[node]) == 1 and (node is first or node.op != "total"):
         (node,) = source.users[node]
         if node.name:
             return node.name

@@ -24,7 +24,7 @@ from .html import highlighted
 from .loss import Loss, call, eager, leave_out, resized, trace_loss
 from .passes import REWRITES, STEP_REWRITES
 from .rewrites import share, simplify
-from .step import Step, arrays_of, derive_step, state_of, title, trace_step
+from .step import Step, arrays_of, derive_step, form_of, state_of, title, trace_step
 
 MOST_CHECKED = 8
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}  # of the largest element; rounding over a few steps stays far below
@@ -109,7 +109,7 @@ class Program:
         if self._step.loss is None:
             if loss is None:
                 raise ValueError("the program was derived without a loss: pass loss=..., or derive with one")
-            arrays.append(eager(loss, self._step.nested, extras))
+            arrays.append(eager(loss, self._step.form, extras))
         else:
             if loss is not None:
                 raise ValueError("the program was derived with a loss of its own: derive with loss=None to pass one")
@@ -220,15 +220,18 @@ def derive_bptt(
         raise ValueError(f"no rewrite is called {', '.join(unknown)}: there are {', '.join(REWRITES)}")
     if len(example) < 2:
         raise ValueError("example is (inputs, state): arrays of the shapes and dtypes that the program is for")
+    taken = sorted({"inputs", "state"} & cell.parameters().keys())
+    if taken:
+        raise ValueError(f"a parameter is called {taken[0]!r}, as is a gradient of another kind: rename it")
     inputs, state, *extras = example
-    nested = isinstance(state, (tuple, list))
+    form = form_of(state)
     x, states = np.asarray(raw(inputs)), [np.asarray(raw(s)) for s in arrays_of(state)]
     if x.ndim < 1 or not len(x):
         raise ValueError(f"inputs of shape {x.shape}: a sequence has shape (T, B, I) or (T, I), with at least one step")
     needs = isinstance(inputs, Tensor) and inputs.requires_grad
-    step, trace = trace_step(cell, cell.parameters(), x, state_of(states, nested), needs)
+    step, trace = trace_step(cell, cell.parameters(), x, state_of(states, form), needs)
     with no_grad():
-        outputs, last = unroll(_twin(cell), Tensor(x), state_of([Tensor(s) for s in states], nested))
+        outputs, last = unroll(_twin(cell), Tensor(x), state_of([Tensor(s) for s in states], form))
     free, by_steps = True, False
     if loss is None:
         leave_out(step, raw(outputs))
@@ -261,24 +264,31 @@ def _twin(cell: CellLike) -> CellLike:
 def _compare(program: Program, cell: CellLike, loss: Loss | None, example: Any) -> None:
     """Refuse a program that does not do on the example what the engine does."""
     x, states, extras = example
-    nested, needs = program._step.nested, program._step.x.needs
+    form, needs = program._step.form, program._step.x.needs
     got, got_gradients = program(
         x, states, cell.parameters(), *([] if loss is None else extras), loss=_any_loss if loss is None else None
     )
-    with recorded():
-        inputs, first = Tensor(x, requires_grad=needs), [Tensor(s, requires_grad=True) for s in states]
-        outputs, last = unroll(_twin(cell), inputs, state_of(first, nested))
-        value = call(loss or _any_loss, {"outputs": outputs, "state": last}, extras)
-    wanted = {name: (p, got_gradients[name]) for name, p in cell.parameters().items() if p.requires_grad}
-    wanted |= {"the inputs": (inputs, got_gradients["inputs"])} if needs else {}
-    pairs = zip(first, arrays_of(got_gradients["state"]), strict=True)
-    wanted |= {f"state {i}": pair for i, pair in enumerate(pairs)}
-    expected = grad(value, [tensor for tensor, _ in wanted.values()], allow_unused=True)
-    found = {"the loss": (np.asarray(got, value.dtype), value.data)}
-    found |= {f"the gradient of {k}": (wanted[k][1], e.data) for k, e in zip(wanted, expected, strict=True)}
+    found = {"the loss": np.asarray(got)} | {k: g for k, g in got_gradients.items() if k != "state"}
+    found |= {f"state {i}": g for i, g in enumerate(arrays_of(got_gradients["state"]))}
+
+    def by_engine(states: Any) -> dict[str, Any]:
+        with recorded():
+            inputs, first = Tensor(x, requires_grad=needs), [Tensor(s, requires_grad=True) for s in states]
+            outputs, last = unroll(_twin(cell), inputs, state_of(first, form))
+            value = call(loss or _any_loss, {"outputs": outputs, "state": last}, extras)
+        known = cell.parameters() | {"inputs": inputs} | {f"state {i}": s for i, s in enumerate(first)}
+        wanted = [name for name in found if name != "the loss"]
+        gradients = grad(value, [known[name] for name in wanted], allow_unused=True)
+        return {"the loss": value.data} | {name: g.data for name, g in zip(wanted, gradients, strict=True)}
+
+    expected = by_engine(states)
     # Of the largest of all: a gradient that is zero but for rounding agrees with any other rounding.
-    scale = max(np.abs(b[np.isfinite(b)]).max(initial=0.0) for _, b in found.values()) + np.finfo(value.dtype).tiny
-    wrong = [name for name, (a, b) in found.items() if not _close(a, b, scale)]
+    largest = [np.abs(b[np.isfinite(b)]).max(initial=0.0) for b in expected.values()]
+    scale = max(largest) + np.finfo(expected["the loss"].dtype).tiny
+    wrong = [name for name, b in expected.items() if not _close(found[name], b, scale)]
+    if wrong:  # or chaotic: then the engine itself answers otherwise to a state that differs by one rounding
+        other = by_engine([s + np.finfo(s.dtype).eps for s in states])
+        wrong = [name for name in wrong if not _close(found[name], expected[name], scale, expected[name] - other[name])]
     if wrong:
         raise GradientError(
             f"the program derived of {title(cell)} does not agree with the engine on {', '.join(wrong)}, so "
@@ -290,8 +300,9 @@ def _any_loss(outputs: Any, state: Any) -> Any:
     return sum(outputs) + sum(arrays_of(state)[-1])
 
 
-def _close(got: Any, want: Any, scale: float) -> bool:
-    """Equal up to rounding, and not finite in the same places."""
+def _close(got: Any, want: Any, scale: float, one_rounding: Any = 0.0) -> bool:
+    """Equal up to rounding, or up to a hundred times what `one_rounding` changes, and not finite in the same places."""
     with np.errstate(invalid="ignore", over="ignore"):
-        close = np.isclose(got, want, rtol=0, atol=TOLERANCE[want.dtype.name] * scale, equal_nan=True)
+        slack = 100 * np.abs(one_rounding)[np.isfinite(one_rounding)].max(initial=0.0)
+        close = np.isclose(got, want, rtol=0, atol=TOLERANCE[want.dtype.name] * scale + slack, equal_nan=True)
     return got.shape == want.shape and bool(close.all())

@@ -255,7 +255,7 @@ def only_last(step: Step) -> None:
 
     rebuild(step, last_one)
     g, first = step.back_outputs, step.states[0]
-    if g is not None and g.op == "scatter" and of_last(g):
+    if g is not None and g.op == "scatter" and of_last(g) and first.carry in topological(step.roots()):
         (part,) = g.args
         rest = g.static["index"][1:]
         part = computed("scatter", (part,), {"index": rest, "shape": first.leaf.shape}) if rest else part

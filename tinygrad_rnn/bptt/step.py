@@ -12,7 +12,7 @@ import copy
 import inspect
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from types import MappingProxyType, ModuleType
@@ -23,7 +23,7 @@ import numpy as np
 from ..autodiff import unbroadcast
 from ..scope import recorded, scope
 from ..tensor import OPS, Tensor
-from .text import identifier
+from .text import REDUCTIONS, identifier
 from .trace import Node, Trace, Tracer, naming
 
 ACTIVATIONS = {"tanh", "sigmoid", "relu", "leaky_relu", "softplus"}
@@ -55,7 +55,7 @@ class Step:
     x: Node
     states: list[State]
     parameters: dict[str, Node]
-    nested: bool  # whether the state is a tuple
+    form: Any  # of the state, as `form_of` gives it
     gradients: dict[str, Node | None] = field(default_factory=dict)
     back_x: Node | None = None
     outputs: Node | None = None  # h at all steps, as the loss sees it
@@ -116,12 +116,22 @@ def users_of(order: list[Node]) -> dict[Node, list[Node]]:
 
 def arrays_of(state: Any) -> list[Any]:
     """What a state is made of."""
-    return list(state) if isinstance(state, (tuple, list)) else [state]
+    return [a for part in state for a in arrays_of(part)] if isinstance(state, (tuple, list)) else [state]
 
 
-def state_of(arrays: Sequence[Any], nested: bool) -> Any:
-    """The state that is made of them: a tuple, or the only one."""
-    return tuple(arrays) if nested else arrays[0]
+def form_of(state: Any) -> Any:
+    """Tuples of a state, which may be made of tuples, without what they hold."""
+    return tuple(map(form_of, state)) if isinstance(state, (tuple, list)) else None
+
+
+def state_of(arrays: Iterable[Any], form: Any) -> Any:
+    """The state of that form that is made of arrays."""
+    rest = iter(arrays)
+
+    def made(form: Any) -> Any:
+        return next(rest) if form is None else tuple(map(made, form))
+
+    return made(form)
 
 
 def title(cell: Any) -> str:
@@ -154,16 +164,16 @@ def trace_step(
     except Exception as error:
         trace.refuse(f"the cell cannot be copied ({type(error).__name__}: {error}), so that tracing could change it")
     before, drawn, segments = _contents(twin), _randomness(), []
-    nested, arrays = isinstance(state, (tuple, list)), arrays_of(state)
+    form, arrays = form_of(state), arrays_of(state)
     for t in (1, 2):
         start = len(trace.nodes)
         given = trace.leaf("input", x[min(t, len(x)) - 1], "x", inputs_need)
         old = [trace.leaf("state", a, needs=True) for a in arrays]
         with recorded(), naming(), scope(f"t={t}"):
-            new = twin(given, state_of(old, nested))
-        news = list(new) if isinstance(new, tuple) else [new]
-        if len(news) != len(old) or nested != isinstance(new, tuple):
-            what = f"a tuple of {len(old)}" if nested else "one array"
+            new = twin(given, state_of(old, form))
+        news = arrays_of(new)
+        if form_of(new) != form or isinstance(new, list):
+            what = "one array" if form is None else f"a tuple of {len(form)}"
             trace.refuse(f"the state goes in as {what} and comes out in another form: {new!r}")
         roots = [trace.node_of(v) for v in news]
         for before_it, root in zip(old, roots, strict=True):
@@ -187,7 +197,7 @@ def trace_step(
     first, nodes, roots = segments[0]
     trace.nodes = nodes
     states = [State("", leaf, root, leaf) for leaf, root in zip(first[1:], roots, strict=True)]
-    step = Step(first[0], states, {name: leaf.node for name, leaf in leaves.items()}, nested)
+    step = Step(first[0], states, {name: leaf.node for name, leaf in leaves.items()}, form)
     _give_names(step, nodes)
     return step, trace
 
@@ -288,10 +298,14 @@ def _give_names(step: Step, nodes: list[Node]) -> None:
     for node in nodes:
         if node.name and node not in named:
             node.name = unused(taken, node.name)
+    readers = users_of(topological(nodes))
     for node in nodes:
+        if node.op == "matmul" and not node.name and len(readers[node]) > 1:  # h @ W_hhᵀ is hW_hh
+            a, W = (arg.args[0] if arg.op == "transpose" else arg for arg in node.args)
+            node.name = unused(taken, a.name + W.name) if a.name and W.name and len(a.name + W.name) < 9 else ""
         if node.op in FUNCTIONS:
             arg = node.args[0]
-            if arg.op in OPS and not arg.name and (node.name or node.op in ACTIVATIONS):
+            if arg.op in OPS and not arg.name and (node.name or node.op in ACTIVATIONS) and node.op not in REDUCTIONS:
                 arg.name = unused(taken, f"z_{node.name}" if node.name not in ("", step.states[0].name) else "z")
             if not node.name and arg.name and arg.op in OPS:
                 node.name = unused(taken, f"{node.op}_{arg.name}")
@@ -359,13 +373,18 @@ def derive_step(step: Step, trace: Trace) -> None:
     """Append the way back through the step, and say which equation is which gradient."""
     forward = list(trace.nodes)
     seeds: dict[Node, list[Tracer]] = {}
+    read = set(topological(s.root for s in step.states))
     for i, state in enumerate(step.states):
         ones = np.ones(state.leaf.shape, state.leaf.dtype)
         carry: Any = trace.leaf("carry", ones, cotangent_name(state.name))
         state.carry = carry.node
+        zero = state.seed is None and state.leaf not in read  # from no later step, and none at the end
         if i == 0 and step.back_outputs is not None:
-            carry = carry + trace.mark("at_t", step.back_outputs, ones)
-            carry.name = cotangent_name(state.name)
+            of_loss = trace.mark("at_t", step.back_outputs, ones)
+            carry = of_loss if zero else carry + of_loss
+            carry.name = "d_outputs" if zero else cotangent_name(state.name)
+        elif zero:
+            continue
         if state.root.needs:
             g = carry if state.root.stepped else trace.mark("total", carry.node)
             seeds.setdefault(state.root, []).append(g)

@@ -391,17 +391,22 @@ def naming() -> Iterator[None]:
     Of several functions the outermost decides: what a helper calls ``x`` is a gate to the cell that called it.
     """
     found: dict[Node, tuple[int, str]] = {}  # with how deep the function was
+    given: dict[int, dict[str, Any]] = {}  # to each function that runs: what a helper calls its argument is no name
 
     def on_event(frame: Any, event: str, _: Any) -> None:
         if event == "call":  # such as that of an operation: what the caller holds now it may forget later
-            frame = frame.f_back
+            given[id(frame)], frame = dict(frame.f_locals), frame.f_back
         elif event != "return":
             return
         if frame is None or frame.f_code.co_filename.startswith(_NOT_A_CELL) or frame.f_code.co_name[0] == "<":
             return
         depth = len(list(walk_stack(frame)))
+        arguments = given.get(id(frame), {})
         for name, value in frame.f_locals.items():
-            if isinstance(value, Tracer) and name.isidentifier() and depth < found.get(value.node, (sys.maxsize,))[0]:
+            if not isinstance(value, Tracer) or not name.isidentifier() or not name.strip("_"):
+                continue
+            passed = value.node.args and arguments.get(name) is value
+            if not passed and depth < found.get(value.node, (sys.maxsize,))[0]:
                 found[value.node] = depth, name
 
     if sys.getprofile() is not None:  # somebody profiles this: C profilers cannot be put back, so values go unnamed
