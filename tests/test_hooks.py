@@ -61,6 +61,17 @@ def test_a_hook_is_shown_each_use_of_a_weight(dtype, most, monkeypatch):
         np.testing.assert_allclose(total[weight], sum(seen[edge] for edge in edges), 1e-4, 1e-6)
 
 
+def test_the_last_block_may_be_shorter(monkeypatch):
+    """Seven contributions of 16 numbers, of which three are computed together."""
+    monkeypatch.setattr(autodiff, "MOST_GATHERED", 6)
+    W, seen, blocks, each = leaf(2, 8), [], [], tg.OPS["linear"].rules[1].each
+    monkeypatch.setattr(tg.OPS["linear"].rules[1], "each", lambda uses: blocks.append(len(uses)) or each(uses))
+    loss = sum(tg.sum(tg.square(tg.linear(np.full((1, 8), k), W, np.zeros(2)))) for k in range(7))
+    found = pullback({loss: np.ones(())}, through=lambda node, i, g: seen.append(node._operands[i] is W) or g)
+    assert blocks == [3, 3, 1] and sum(seen) == 7
+    np.testing.assert_allclose(found[W], np.outer(2 * W.numpy().sum(axis=1), np.ones(8)) * sum(k * k for k in range(7)))
+
+
 def steps(count=4, **bias):
     """A weight used at several steps, and the loss."""
     W, h = leaf(3, 3), tg.Tensor(np.ones((2, 3)))

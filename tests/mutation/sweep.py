@@ -53,7 +53,7 @@ FAULTS = [
         "_settle(gathered.pop(key, ()), op, operands, on_path, cotangents, through)",
         "gathered.pop(key, None)",
     ),
-    (autodiff.pullback, "gathered by receivers only", "*plan, {}", "*plan, plans.setdefault(None, {})"),
+    (autodiff.pullback, "gathered by receivers only", "plan), {}", "plan), plans.setdefault(None, {})"),
     (autodiff.pullback, "shapes gathered together", "(receivers_of(operands), g.shape)", "receivers_of(operands)"),
     (autodiff.pullback, "only the last use gathered", "uses.append(", "uses[:] = [None]; uses[0] = ("),
     (
