@@ -161,12 +161,15 @@ def _fit(contribution: Any, array: Any) -> Any:
 def _settle(uses: Any, op: Any, operands: Any, on_path: set[Any], cotangents: dict[Any, Any], through: Any) -> None:
     """Compute the contributions of uses that were only gathered, if any, and add them."""
     for i in op.gathers if uses else ():
-        operand, rule = operands[i], op.rules[i]
+        operand, rule, array = operands[i], op.rules[i], uses[0][0][2 + i]
         if operand in on_path:
-            array = operand._data
-            contribution = _fit(rule.total(uses), array) if through is None else _watched(uses, i, rule, array, through)
+            try:
+                total = _fit(rule.total(uses), array) if through is None else _watched(uses, i, rule, array, through)
+            except Exception as error:
+                error.add_note(f"in the derivative of {op.name} with respect to operand {i}, uses: {len(uses)}")
+                raise
             known = cotangents.get(operand)
-            cotangents[operand] = contribution if known is None else known + contribution
+            cotangents[operand] = total if known is None else known + total
 
 
 def _watched(uses: Uses, i: int, rule: Gathered, array: Any, through: Through) -> Any:
@@ -285,8 +288,7 @@ def grad(
     found = pullback({output: _seed(output, grad_output, create_graph)}, tensors, create_graph=create_graph)
     for i, x in enumerate(tensors):
         if x not in found and not allow_unused:
-            place = f"input {i} {x.name or x.shape}"
-            raise GradientError(f"the output does not depend on {place}: pass allow_unused=True for zeros")
+            raise GradientError(f"the output does not depend on input {i} {x.name or x.shape}: pass allow_unused=True")
     result = tuple([_owned(found[x] if x in found else np.zeros(x.shape, x.dtype)) for x in tensors])
     return result[0] if isinstance(inputs, Tensor) else result
 

@@ -87,8 +87,8 @@ FAULTS = [
         "            if operand is None:",
     ),
     (autodiff._on_path, "only direct consumers", "on_path.add(node)", "pass"),
-    (autodiff._settle, "totals overwrite", "contribution if known is None else known + contribution", "contribution"),
-    (autodiff._settle, "totals added in place", "known + contribution", IN_PLACE),
+    (autodiff._settle, "totals overwrite", "total if known is None else known + total", "total"),
+    (autodiff._settle, "totals added in place", "known + total", IN_PLACE.replace("contribution", "total")),
     (
         autodiff._settle,
         "totals not fitted",
