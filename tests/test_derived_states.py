@@ -77,6 +77,7 @@ CELLS = {
         lambda cell, x, h, c: (tg.tanh(x @ tg.softmax(cell.W, axis=0)), tg.maximum(c, h @ (cell.W * cell.mask)))
     ),
     "attention": Cell(attention),
+    "input times input": Cell(lambda cell, x, h, c: (tg.tanh((x @ x[0])[:, None] * (h @ cell.W)), c + x[1] * h)),
     "nested": Nested(),
 }
 LOSSES = {

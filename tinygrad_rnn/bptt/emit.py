@@ -330,11 +330,16 @@ class Source:
     def total_text(self, node: Node) -> str:
         """A sum over all steps of what is known for all of them."""
         (part,) = node.args
-        if part.op == "matmul" and part not in self.places and part.args[0].ndim == part.args[1].ndim == 2:
+        if part.op == "matmul" and part not in self.places and part.args[0].ndim == 2 > part.args[1].ndim - 1:
             left, right = part.args
             if left.op == "transpose" and left not in self.places:
                 a = self._flat(left.args[0], left.shape[0])
-                return f"{a}.T @ {self._flat(right, right.shape[1])}"
+                b = (
+                    self._flat(right, right.shape[1])
+                    if right.ndim == 2
+                    else f"{self.text_of(right, ATOM, True)}.reshape(-1)"
+                )
+                return f"{a}.T @ {b}"
         if part.op == "sum" and part not in self.places and not part.static["keepdims"]:
             axes = tuple(sorted({-1, *part.static["axis"]}))
             rest = f", axis={tuple(a + 1 for a in axes)}" if len(axes) <= part.args[0].ndim else ""

@@ -43,6 +43,9 @@ def tiles(step: Step) -> None:
         terms = [new[t] for t in terms_of(old, "add", once)]
         if any(t.op != "scatter" for t in terms):
             return node
+        rows = {t.static["index"][0]: t.args[0] for t in terms if [*map(type, t.static["index"])] == [int]}
+        if len(rows) == len(terms) and sorted(rows) == [*range(len(node.value))]:  # W[0], W[1] ...: no slices, but rows
+            return computed("stack", tuple([rows[k] for k in sorted(rows)]), {"axis": 0})
         parts: dict[tuple[int, int, int], Node] = {}
         for term in terms:
             where = cut_of(term.static["index"], term.static["shape"])

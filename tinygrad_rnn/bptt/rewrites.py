@@ -116,6 +116,10 @@ def simplest(node: Node) -> Node:
         return simplest(computed("reshape", first.args, static))
     if op == "broadcast_to" and first.op == "reshape" and first.args[0].shape == ():
         return computed("broadcast_to", first.args, static)
+    if op == "getitem" and first.op == "matmul" and first.args[1].op == "reshape" and static["index"] == (..., 0):
+        a, (column,) = first.args[0], first.args[1].args
+        if a.ndim == 2 and (*column.shape, 1) == first.args[1].shape:  # a vector that was made a column
+            return joined("matmul", a, column)
     if op == "transpose":
         if static["axes"] == tuple(range(node.ndim)):
             return first

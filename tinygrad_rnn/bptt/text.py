@@ -73,8 +73,8 @@ def for_all_steps(node: Node) -> bool:
     if node.op == "matmul":
         a, b = node.args
         if a.stepped and b.stepped:
-            return a.ndim == b.ndim == 2
-        return a.ndim in (1, 2) and b.ndim == 2 if a.stepped else a.ndim == 2 and b.ndim == 1
+            return a.ndim == 2 >= b.ndim
+        return max(a.ndim, b.ndim) < 3 if a.stepped else a.ndim == 2 and b.ndim == 1
     return False
 
 
@@ -217,11 +217,13 @@ def all_text(node: Node, write: Write) -> tuple[str, int]:
         return step_text(node, lambda x, level: rank(x, node.ndim, level))
     if op == "matmul":
         a, b = args
-        if a.stepped and not b.stepped and a.ndim == 2:
+        if a.stepped and not b.stepped and a.ndim == b.ndim == 2:
             rows = f"{write(a, ATOM)}.reshape(-1, {a.shape[-1]}) @ {write(b, SIGN)}"
             return f"({rows}).reshape({value_text((_T, *node.shape))[1:-1]})", ATOM
         if not a.stepped:
             return f"{write(b, PRODUCT)} @ {write(a, ATOM)}.T", PRODUCT
+        if b.stepped and b.ndim == 1:
+            return f"({write(a, PRODUCT)} @ {write(b, ATOM)}[..., None])[..., 0]", ATOM
         return step_text(node, write)
     if op == "broadcast_to":
         return f"np.broadcast_to({rank(args[0], node.ndim, 0)}, {value_text((_T, *node.shape))})", ATOM
