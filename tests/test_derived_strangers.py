@@ -237,13 +237,14 @@ def test_comments_speak_of_what_the_program_computes(name):
     assert equations and max(len(line) for line in program.source.splitlines()) <= 120, program.source
 
 
-def test_no_cotangent_is_carried_of_a_state_that_no_step_reads():
+def test_a_state_that_no_step_reads_is_in_no_loop():
     for loss in (lambda outputs: tg.mean(outputs**2), lambda outputs: tg.sum(outputs[-1] ** 2)):
         cell, program = derived("quasi", loss)
         assert [line.strip() for line in parts(program)[1][1:] if line.strip()] == [
             "np.add(dc_next, dc_part[t], out=dc[t])",
             "np.multiply(dc[t], sigmoid_f[t], out=dc_next)",
         ]
+        assert "\n    h[1:] = sigmoid_o * c[1:]  # h' = sigmoid_o × c'\n" in program.source
         x, state = np.random.default_rng(3).normal(size=(4, 2, 3)), (np.ones((2, 4)), np.ones((2, 4)))
         assert_equal(program(x, state, cell.parameters()), by_engine(cell, loss, x, state), "f8")
 

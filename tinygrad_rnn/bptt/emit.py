@@ -20,7 +20,7 @@ from .loops import LOOPS, Loop
 from .names import hint
 from .notes import Notes
 from .plan import Place, Plan
-from .step import Step, cotangent_name, state_of, unused, users_of
+from .step import Step, cotangent_name, state_of, topological, unused, users_of
 from .text import (
     ATOM,
     OURS,
@@ -159,6 +159,7 @@ class Source:
         self._states()
         self._straight(self.plan.of(Part.BEFORE))
         Loop(self, Part.FORWARD).write()
+        self._outputs()
         self._heading("Loss")
         self._loss()
         self._heading("Backward")
@@ -203,6 +204,15 @@ class Source:
             self.put(f"{name}[0] = {first}")
             self.places[state.leaf] = Place(name, f"{name}[t]", f"{name}[:-1]")
             state.array = name
+
+    def _outputs(self) -> None:
+        """States that no step reads, for all steps at once."""
+        for state in self.step.states:
+            if self.plan.part[state.root] is Part.BETWEEN:
+                before = topological([state.root])[:-1]
+                self._straight(n for n in before if self.plan.part[n] is Part.BETWEEN)
+                self.put(f"{state.array}[1:] = {self.text_of(state.root, 0, True)}", self.note(state.root))
+                self.places[state.root] = Place(state.array, f"{state.array}[t + 1]", f"{state.array}[1:]")
 
     def kept(self, node: Node) -> bool:
         """Whether a node gets a place of its own rather than being written where it is used."""

@@ -271,6 +271,8 @@ class Loop:
         if self.part is Part.FORWARD:
             for state in self.step.states:
                 place = source.places.get(state.root)
+                if source.plan.part[state.root] is Part.BETWEEN:
+                    continue
                 if state.root is state.leaf or place is None or place.step != f"{state.array}[t + 1]":
                     source.put(f"{state.array}[t + 1] = {source.text_of(state.root)}")
             return

@@ -43,6 +43,10 @@ class Plan:
         self.order = step.order()
         self.rewrites = rewrites
         self.forward = set(topological(s.root for s in step.states))
+        loop = set(topological(s.root for s in step.states if s.leaf in self.forward))
+        outputs = [n for n in self.forward - loop if n.args and n.stepped]  # which no step reads
+        if loop and "hoist_slopes" in rewrites and all(map(for_all_steps, outputs)):
+            self.forward = loop
         self.backward = set(topological(s.back for s in step.states if s.back is not None))
         while True:
             self.part: dict[Node, Part] = {}
