@@ -264,7 +264,7 @@ def test_large_outputs_are_those_of_small_ones(make, shape, monkeypatch):
     """From a certain size on they are kept in one array as they come: the same numbers, to the second derivative."""
 
     def run(large):
-        monkeypatch.setattr(sys.modules[tg.unroll.__module__], "LARGE", large)
+        monkeypatch.setattr(sys.modules[tg.unroll.__module__], "LARGE_OUTPUT", large)
         dtype = np.float32 if make is Widening else np.float64
         cell = make(INPUT, HIDDEN, rng=3, dtype=dtype)
         x = tg.Tensor(data()[0].reshape(-1)[: np.prod(shape)].reshape(shape).astype(dtype), requires_grad=True)
@@ -294,7 +294,7 @@ def test_large_outputs_are_those_of_small_ones(make, shape, monkeypatch):
 @pytest.mark.parametrize("change", [lambda h: tg.concatenate([h, h]), lambda h: h[:-1]])
 def test_outputs_of_several_shapes_are_refused(change, large, monkeypatch):
     """One row would fit several too, stretched."""
-    monkeypatch.setattr(sys.modules[tg.unroll.__module__], "LARGE", large)
+    monkeypatch.setattr(sys.modules[tg.unroll.__module__], "LARGE_OUTPUT", large)
 
     class Changing(tg.RNNCell):
         def __call__(self, x, h):

@@ -20,7 +20,7 @@ from ..tensor import OPS, Array, Tensor, as_array, constant, new_node
 # never touched, tells it to keep up to 64 MB (mallopt(3), M_MMAP_THRESHOLD); other allocators take no notice.
 np.empty(2**25 - 2**16, np.uint8)
 
-LARGE = 2**12
+LARGE_OUTPUT = 2**12
 """From how many bytes on an output is kept in the stack of all of them, not beside it. For less, a copy costs less."""
 
 State = Any  # a Tensor, or a tuple of Tensors with h first
@@ -108,7 +108,7 @@ def unroll(cell: CellLike, inputs: Any, state: State = None, window: int | None 
             state = cell(x, state)
         h = state[0] if isinstance(state, tuple) else state
         outputs.append(h)
-        if t == 0 and isinstance(h, Tensor) and h._data.nbytes >= LARGE:
+        if t == 0 and isinstance(h, Tensor) and h._data.nbytes >= LARGE_OUTPUT:
             rows = np.empty((len(inputs), *h.shape), h.dtype)
         if rows is not None:
             rows = _moved(h, t, rows)
