@@ -57,6 +57,12 @@ def attention(cell, x, h, M):
     return 0.1 * h + tg.softmax(tg.sum(M * k, axis=-1, keepdims=True), axis=0) * M, M
 
 
+def reshaped(cell, x, h, c):
+    u = tg.reshape(h + x, (3, 2))
+    w = tg.reshape(c - x, (3, 2))
+    return tg.reshape(u + 2.0 * w, (2, 3)), tg.tanh(c @ cell.W)
+
+
 CELLS = {
     "delayed input": Cell(lambda cell, x, h, c: (tg.tanh((h + c) @ cell.W + x), x)),
     "input reversed": Cell(lambda cell, x, h, c: (tg.tanh(h @ cell.W + c[:, ::-1]), x[:, ::-1])),
@@ -78,6 +84,7 @@ CELLS = {
     ),
     "attention": Cell(attention),
     "input times input": Cell(lambda cell, x, h, c: (tg.tanh((x @ x[0])[:, None] * (h @ cell.W)), c + x[1] * h)),
+    "reshaped": Cell(reshaped),
     "nested": Nested(),
 }
 LOSSES = {

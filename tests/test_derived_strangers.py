@@ -106,6 +106,11 @@ def halting(cell, x, h):
     return gate * tg.tanh(x @ cell.W.T + h @ cell.U.T) + (1 - gate) * h
 
 
+def swish(cell, x, h):
+    s = (x @ cell.W.T + h @ cell.U.T)[..., : cell.hidden]
+    return tg.sigmoid(s) * tg.tanh(s) + 0.5 * h
+
+
 def three(cell, x, h, c, m):
     keep = tg.sigmoid(cell.decay)
     c = keep * c + (1 - keep) * h
@@ -125,6 +130,7 @@ STRANGERS = {
     "scalars": (lambda c, x, h: c.a * tg.sin(h) + c.b * (x @ c.W.T), {"a": "", "b": "", "W": "HI"}, 1),
     "quasi": (quasi, {"W": "3I"}, 2),
     "halting": (halting, {"W": "HI", "U": "HH", "w": "I", "v": "H"}, 1),
+    "swish": (swish, {"W": "2I", "U": "2H"}, 1),
     "indexed": (indexed, {"W": "HI", "R": "KHH", "b": "KH"}, 1),
     "letters": (
         lambda c, x, h: tg.tanh(x @ c.T.T + (3 + tg.sin(h @ c.t)) ** -1 * c.x),
@@ -185,7 +191,7 @@ def parts(program):
         ("update gate", (1, 1), {"g", "tanh_c", "slope_c"}),
         ("einsum", (1, 1), {"z", "slope", "U_T"}),
         ("halting", (2, 1), {"gate", "z_x", "dz"}),
-        ("indexed", (2, 2), {"dR_part", "stack"}),
+        ("indexed", (2, 2), {"dR_part", "stack", "R_0", "R_1_T"}),
         ("skip", (1, 1), {"z", "tanh_z", "dz", "slope"}),
     ],
 )

@@ -34,6 +34,8 @@ def hint(source: Source, node: Node) -> str:
         return _described(source, node.origins[0])
     if node.op == "multiply" and names[-1:] == ["scale"]:
         return f"{hint(source, node.args[0]).removesuffix('_T')}_scaled"
+    if node.op == "getitem" and names and [*map(type, node.static["index"])] == [int]:
+        return f"{names[0]}_{node.static['index'][0]}".replace("-", "last_")
     if node.op == "getitem" and names:
         name = f"{names[0]}_{reader.removeprefix('z_')}"
         return name if reader and name != reader else f"{names[0]}_part"
