@@ -111,6 +111,12 @@ def swish(cell, x, h):
     return tg.sigmoid(s) * tg.tanh(s) + 0.5 * h
 
 
+def mixture(cell, x, h):
+    z = x @ cell.W.T + h @ cell.U.T
+    p = tg.softmax(tg.reshape(z, (*z.shape[:-1], 3, cell.hidden)), axis=-2)
+    return p[..., 0, :] * h + p[..., -1, :] * tg.tanh(x @ cell.V.T) + p[..., 1, :] * tg.maximum(h, 0)
+
+
 def three(cell, x, h, c, m):
     keep = tg.sigmoid(cell.decay)
     c = keep * c + (1 - keep) * h
@@ -131,6 +137,7 @@ STRANGERS = {
     "quasi": (quasi, {"W": "3I"}, 2),
     "halting": (halting, {"W": "HI", "U": "HH", "w": "I", "v": "H"}, 1),
     "swish": (swish, {"W": "2I", "U": "2H"}, 1),
+    "mixture": (mixture, {"W": "3I", "U": "3H", "V": "HI"}, 1),
     "indexed": (indexed, {"W": "HI", "R": "KHH", "b": "KH"}, 1),
     "letters": (
         lambda c, x, h: tg.tanh(x @ c.T.T + (3 + tg.sin(h @ c.t)) ** -1 * c.x),
@@ -192,6 +199,7 @@ def parts(program):
         ("einsum", (1, 1), {"z", "slope", "U_T"}),
         ("halting", (2, 1), {"gate", "z_x", "dz"}),
         ("indexed", (2, 2), {"dR_part", "stack", "R_0", "R_1_T"}),
+        ("mixture", (1, 1), {"p", "dp", "stack"}),
         ("skip", (1, 1), {"z", "tanh_z", "dz", "slope"}),
     ],
 )

@@ -32,6 +32,17 @@ def cut_of(index: tuple[object, ...], shape: tuple[int, ...]) -> tuple[int, int,
     return (cut[0], start, stop) if stride == 1 and stop > start else None
 
 
+def row_of(index: tuple[object, ...], shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """(axis, k) of an index that takes number k of one axis, and all of the others."""
+    taken = [
+        i for i, item in enumerate(index) if not (isinstance(item, slice) and item == slice(None)) and item is not ...
+    ]
+    if len(taken) != 1 or type(k := index[taken[0]]) is not int:
+        return None
+    axis = taken[0] + (len(shape) - len(index)) * (... in index[: taken[0]])
+    return axis, k % shape[axis]
+
+
 def tiles(step: Step) -> None:
     """Cotangents of slices that tile one array (gates) are joined, not each put among zeros and added."""
     once = read_once(step)
@@ -43,9 +54,10 @@ def tiles(step: Step) -> None:
         terms = [new[t] for t in terms_of(old, "add", once)]
         if any(t.op != "scatter" for t in terms):
             return node
-        rows = {t.static["index"][0]: t.args[0] for t in terms if [*map(type, t.static["index"])] == [int]}
-        if len(rows) == len(terms) and sorted(rows) == [*range(len(node.value))]:  # W[0], W[1] ...: no slices, but rows
-            return computed("stack", tuple([rows[k] for k in sorted(rows)]), {"axis": 0})
+        rows = {row: t.args[0] for t in terms if (row := row_of(t.static["index"], node.shape))}
+        axes = {axis for axis, _ in rows}  # W[0], W[1] ... are no slices, but all that there is of one axis
+        if len(rows) == len(terms) and len(axes) == 1 and len(rows) == node.shape[min(axes)]:
+            return computed("stack", tuple([rows[row] for row in sorted(rows)]), {"axis": min(axes)})
         parts: dict[tuple[int, int, int], Node] = {}
         for term in terms:
             where = cut_of(term.static["index"], term.static["shape"])
