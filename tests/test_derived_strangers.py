@@ -84,6 +84,11 @@ def attention(cell, x, h):
     return tg.tanh(q + weights @ cell.V)
 
 
+def memory(cell, x, h):
+    query = h @ cell.Q.T
+    return tg.tanh(x @ cell.W.T + h @ cell.U.T + tg.softmax(query @ cell.M.T) @ cell.M)
+
+
 def einsums(cell, x, h):
     both = tg.einsum("...i,hi->...h", x, cell.W) + tg.einsum("...j,jh->...h", h, cell.U)
     return tg.tanh(both + tg.einsum("...i,ji,...j->...j", x, cell.W, h))
@@ -107,7 +112,7 @@ def halting(cell, x, h):
 
 
 def swish(cell, x, h):
-    s = (x @ cell.W.T + h @ cell.U.T)[..., : cell.hidden]
+    s = (x @ cell.W.T + h @ cell.U.T + cell.b)[..., : cell.hidden]
     return tg.sigmoid(s) * tg.tanh(s) + 0.5 * h
 
 
@@ -136,7 +141,8 @@ STRANGERS = {
     "scalars": (lambda c, x, h: c.a * tg.sin(h) + c.b * (x @ c.W.T), {"a": "", "b": "", "W": "HI"}, 1),
     "quasi": (quasi, {"W": "3I"}, 2),
     "halting": (halting, {"W": "HI", "U": "HH", "w": "I", "v": "H"}, 1),
-    "swish": (swish, {"W": "2I", "U": "2H"}, 1),
+    "swish": (swish, {"W": "2I", "U": "2H", "b": "2"}, 1),
+    "memory": (memory, {"W": "HI", "U": "HH", "Q": "HH", "M": "JH"}, 1),
     "mixture": (mixture, {"W": "3I", "U": "3H", "V": "HI"}, 1),
     "indexed": (indexed, {"W": "HI", "R": "KHH", "b": "KH"}, 1),
     "letters": (
@@ -218,6 +224,12 @@ def test_equations_have_the_brackets_that_they_need():
     source = derived("GRU", lambda outputs: tg.sum(outputs[-1]))[1].source
     for equation in ("z_n = x @ W_nᵀ + (r × h) @ U_nᵀ", "dz_r = (dz_n @ U_n) × h × r × (1 − r)", "Σₜ dz_nᵀ @ (r × h)"):
         assert equation in source
+
+
+def test_a_difference_within_a_difference_keeps_its_brackets():
+    cell = Cell(lambda cell, x, h: tg.tanh(h @ cell.U - (x @ cell.W - cell.b)), {"W": "IH", "U": "HH", "b": "H"})
+    program = tg.derive_bptt(cell, LOSSES["all outputs"], (np.ones((3, 2, 3)), cell.initial_state(2)))
+    assert "# z = h @ U − (x @ W − b)\n" in program.source and "z = h[t] @ U" not in program.source
 
 
 def test_what_the_loss_sends_to_every_output_alike_is_no_array_of_all_steps():

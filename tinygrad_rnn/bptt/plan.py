@@ -69,7 +69,7 @@ class Plan:
         if part is Part.BETWEEN and not (at_once and "hoist_slopes" in self.rewrites):
             part = Part.BACKWARD
         carried = any(seen_through(a).op == "carry" for a in node.args)  # of which nothing is left after its step
-        if part is Part.BACKWARD and node not in self.backward and "batch_weights" in self.rewrites and not carried:
+        if part is Part.BACKWARD and node not in self.backward and "batch_weights" in self.rewrites:
             part = Part.AFTER
         self.part[node] = part
         return part is Part.AFTER and (carried or not at_once)
