@@ -111,7 +111,7 @@ def _outer(g: Any, x: Any) -> Any:
 
 def _outers(rows: Any, k: int) -> Any:
     """The same for the rows of many uses, or for a stack with the rows of each."""
-    return rows(0).swapaxes(-1, -2) @ rows(k)
+    return _matmul(rows(0).swapaxes(-1, -2), rows(k))
 
 
 def _in_place(uses: Any) -> Any:
