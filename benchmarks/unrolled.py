@@ -54,16 +54,20 @@ def check(problem: Problem, runs: Mapping[str, Run]) -> None:
 
 
 def measure(runs: Mapping[str, Run], seconds: float, clock: Callable[[], float] = perf_counter) -> Times:
-    """Seconds per run of every program: they take turns until the time is up, each at least five times."""
+    """Seconds per run of every program: they take turns until the time is up, each at least five times.
+
+    In a new order each round: what ran before leaves the caches to its liking, and nobody is to follow the same always.
+    """
     times: Times = {name: [] for name in runs}
+    rng = np.random.default_rng(0)
     end = perf_counter() + seconds
     gc.collect()
     gc.disable()  # as timeit does: one program must not pay for the garbage of another
     try:
         while perf_counter() < end or min(map(len, times.values())) < 5:
-            for name, run in runs.items():
+            for name in rng.permutation(list(runs)):
                 start = clock()
-                run()
+                runs[name]()
                 times[name].append(clock() - start)
             if len(times[BASELINE]) % 100 == 0:
                 gc.collect()
