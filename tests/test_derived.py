@@ -277,6 +277,7 @@ def rewritten(kind, names):
     return derived(cell, LOSSES["both"], *example(cell, 3, 2), rewrites=names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REWRITES)
 def test_each_rewrite_alone_and_all_the_others(name):
     """A rewrite needs no other; that the program agrees with the engine is checked when it is derived."""

@@ -239,6 +239,7 @@ def test_what_the_loss_sends_to_every_output_alike_is_no_array_of_all_steps():
         assert "np.ones(" not in program.source and "np.full(" not in program.source
 
 
+@pytest.mark.slow
 def test_no_cell_needs_a_name_that_says_nothing():
     for name in STRANGERS:
         _, program = derived(name, cross_entropy)
@@ -250,6 +251,7 @@ def test_no_cell_needs_a_name_that_says_nothing():
 FUNCTIONS = set("tanh relu sqrt exp mean max sum where einsum logsumexp sigmoid sin cos abs maximum isfinite".split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRANGERS)
 def test_comments_speak_of_what_the_program_computes(name):
     _, program = derived(name, lambda outputs, target=None: tg.mean(outputs**2))
@@ -335,6 +337,7 @@ LOSSES_OF_T = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOSSES_OF_T)
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_no_length_of_the_example_makes_a_wrong_function_of_the_length(steps, kind):

@@ -179,6 +179,7 @@ def test_the_report_of_a_factor_of_elements_says_so(plant):
 # How little is seen: goals that single elements, or random directions alone, do not reach
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [np.array(0.7), ROW, X, LARGE[:20, :21], LARGE], ids=lambda x: str(x.shape))
 @pytest.mark.parametrize("f, rule", [(np.tanh, slope), (np.exp, lambda g, y, x: g * y)])
 def test_a_global_factor_of_one_in_a_billion_is_caught(plant, x, f, rule):
@@ -191,6 +192,7 @@ def test_a_global_factor_of_one_in_a_billion_is_caught(plant, x, f, rule):
             assert error.cause == "factor" and "in the sum of all elements" in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed, element", [(0, (0, 0)), (1, (37, 81)), (2, (99, 99))])
 def test_one_element_of_ten_thousand_off_by_a_ten_thousandth_is_caught_and_found(plant, seed, element):
     def rule(g, y, x):
@@ -261,6 +263,7 @@ STATIC = {
 SHAPES = {"einsum": [((2, 3), (3, 2)), ((2, 2), (2, 2))]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tanh", "log", "abs", "power", "matmul", "linear", *STATIC])
 def test_primitives_of_the_package_pass(name):
     report = check_primitive(name, static=STATIC.get(name), shapes=SHAPES.get(name))

@@ -70,6 +70,7 @@ TANH_FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["element", "direction", "auto"])
 @pytest.mark.parametrize("fault", TANH_FAULTS)
 @pytest.mark.parametrize("x", [X, LARGE], ids=["small", "large"])

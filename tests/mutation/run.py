@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
 # In this order after the tests of the op itself: what is cheap and sees much comes first.
 SUITE = """
-    test_kinks test_adjoint test_range test_indexing test_tensor test_cells test_graph test_hooks test_engine
+    test_hooks test_kinks test_adjoint test_range test_indexing test_tensor test_cells test_graph test_engine
     test_programs test_higher_order test_properties test_state_machine test_against_torch test_shapes_against_torch
     test_cells_against_torch test_ops
 """.split()
