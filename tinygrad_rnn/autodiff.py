@@ -92,9 +92,8 @@ def pullback(
     awaited: dict[Any, list[Any]] = defaultdict(list)  # the gathered uses that a receiver waits for
     while order:  # newest first; popped, so that memory falls as the sweep goes
         node = order.pop()
-        if node in awaited:
-            for gathered, key, op, operands in awaited.pop(node):
-                _settle(gathered.pop(key, ()), op, operands, on_path, cotangents, through)
+        for gathered, key, op, operands in awaited.pop(node, ()):
+            _settle(gathered.pop(key, ()), op, operands, on_path, cotangents, through)
         op = node._op
         if op is None or node not in on_path:
             continue
@@ -117,10 +116,9 @@ def pullback(
             if many >= MOST_GATHERED and many >= max([np.size(arrays[i]) for i in op.gathers]):
                 _settle(gathered.pop(key), op, operands, on_path, cotangents, through)
         for i in range(len(arrays)) if each is None else each:
-            operand = operands[i]
+            operand, rule, array = operands[i], rules[i], arrays[i]
             if operand not in on_path:
                 continue
-            rule, array = rules[i], arrays[i]
             try:
                 contribution = rule(*inputs, **static) if static else rule(*inputs)
                 if contribution.shape != array.shape or contribution.dtype is not array.dtype:
