@@ -53,7 +53,7 @@ def unplaced(graph: GradientGraph) -> str:
 
 def svg(graph: GradientGraph) -> str:
     """From the gradient graph to SVG."""
-    return draw(graph, level="gate", fold=None, wrap=None).svg()
+    return draw(graph, level="gate", fold=None).svg()
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -57,8 +57,8 @@ def _zeros(problem: Problem) -> tuple[Array, ...]:
     return tuple(np.zeros_like(problem.v) for _ in range(2 if problem.kind == "lstm" else 1))
 
 
-def tinygrad_rnn(problem: Problem) -> Run:
-    """This package: its own cells, unrolled, scopes on."""
+def tinygrad_rnn(problem: Problem, every: bool = False) -> Run:
+    """This package: its own cells, unrolled, scopes on; the loss reads the last output, or every one."""
     import tinygrad_rnn as tg
 
     cells: dict[str, Any] = {"rnn": tg.RNNCell, "lstm": tg.LSTMCell}
@@ -68,11 +68,11 @@ def tinygrad_rnn(problem: Problem) -> Run:
     parameters = list(cell.parameters().values())
 
     def run() -> Sequence[Array]:
-        _, state = tg.unroll(cell, problem.x)
+        outputs, state = tg.unroll(cell, problem.x)
         h = state[0] if isinstance(state, tuple) else state
         for parameter in parameters:
             parameter.grad = None
-        (h * problem.v).sum().backward()
+        ((outputs if every else h) * problem.v).sum().backward()
         return [parameter.grad.data for parameter in parameters]
 
     return run
@@ -88,8 +88,8 @@ def expert_numpy(problem: Problem) -> Run:
     return lambda: program(problem.x, *problem.weights, problem.v)[1]
 
 
-def gemm_floor(problem: Problem) -> Run:
-    """The matrix products alone, each as large as it may be: what no program on this BLAS can be faster than."""
+def blas_products(problem: Problem) -> Run:
+    """The matrix products alone, by BLAS and from Python, each as large as it may be, and no floor."""
     x, (W, U, _, _), v = problem.x, problem.weights, problem.v
     steps, (batch, n) = len(x), v.shape
     rows, z = x.reshape(steps * batch, -1), np.ones((steps * batch, len(W)), "f4")
@@ -175,8 +175,8 @@ def torch_cells(problem: Problem) -> Run:
     return run
 
 
-def torch_fused(problem: Problem) -> Run:
-    """PyTorch's nn.LSTM or nn.RNN: all steps in one call of compiled code."""
+def torch_nn(problem: Problem) -> Run:
+    """PyTorch's nn.LSTM or nn.RNN: one call, which is a fused kernel for the LSTM in float32 only."""
     import torch
 
     torch.set_num_threads(1)
@@ -259,16 +259,16 @@ def hips_autograd(problem: Problem) -> Run:
 
 
 BASELINE = "plain NumPy"
-FLOOR = "GEMM floor"  # computes no gradients, so there is nothing to check
+FLOOR = "BLAS products"  # computes no gradients, so there is nothing to check
 PROGRAMS: dict[str, Callable[[Problem], Run]] = {
     "tinygrad_rnn": tinygrad_rnn,
     "derived BPTT": derived,
     BASELINE: plain_numpy,
     "expert NumPy": expert_numpy,
-    FLOOR: gemm_floor,
+    FLOOR: blas_products,
     "torch ops": torch_ops,
     "torch cells": torch_cells,
-    "torch fused": torch_fused,
+    "torch nn": torch_nn,
     "jax.jit(scan)": jax_scan,
     "MyGrad": mygrad,
     "HIPS autograd": hips_autograd,

@@ -1,9 +1,9 @@
 """Time and memory of one training step against the number of steps T and the size H, as slopes.
 
-``python -m benchmarks.scaling``: forward and backward of an RNN and of an LSTM, by the engine and by the program that
-`derive_bptt` writes. A slope is that of the straight line through the logarithms: 1 means proportional. Below it, the
-peak of memory on the six workloads of `benchmarks.unrolled`, beside the bytes of the distinct arrays that the graph
-consists of: below that no engine that keeps its graph can go.
+``python -m benchmarks.scaling``: forward and backward of an RNN and of an LSTM, by the engine, with a loss on the last
+output and on all of them, and by the program that `derive_bptt` writes. A slope is that of the straight line through
+the logarithms: 1 means proportional. Below it, the peak of memory on the six workloads of `benchmarks.unrolled`, beside
+the bytes of the distinct arrays that the graph consists of: below that no engine that keeps its graph can go.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ from __future__ import annotations
 import argparse
 import gc
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import process_time
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from benchmarks.peers import PROGRAMS, Problem, Run
+from benchmarks.peers import PROGRAMS, Problem, Run, tinygrad_rnn
 from benchmarks.unrolled import SIZES, WORKLOADS
 from tinygrad_rnn.autodiff import history
 
-MEASURED = {"tinygrad_rnn": "engine", "derived BPTT": "derived"}
+MEASURED: dict[str, Callable[[Problem], Run]] = {
+    "engine": PROGRAMS["tinygrad_rnn"],
+    "all outputs": partial(tinygrad_rnn, every=True),
+    "derived": PROGRAMS["derived BPTT"],
+}
 
 
 def seconds(run: Run, repeats: int) -> float:
@@ -58,7 +63,7 @@ def distinct(problem: Problem) -> tuple[int, int]:
     nodes = history([tg.sum((state[0] if problem.kind == "lstm" else state) * problem.v)])
     blocks = {}
     for node in nodes:
-        array = node._data
+        array = node._value
         while isinstance(array.base, np.ndarray):  # a gate is a view of what all gates have in common
             array = array.base
         blocks[id(array)] = array.nbytes
@@ -68,13 +73,13 @@ def distinct(problem: Problem) -> tuple[int, int]:
 def against(what: str, values: Sequence[int], sizes: Sequence[tuple[int, int, int, int]]) -> None:
     """One table: a row for each size, and slopes over the last three, where constant costs no longer count."""
     columns = [(kind, name) for kind in ("rnn", "lstm") for name in MEASURED]
-    print(f"\n| {what} | {' | '.join(f'{kind}, {MEASURED[name]}: ms | MB' for kind, name in columns)} |")
+    print(f"\n| {what} | {' | '.join(f'{kind}, {name}: ms | MB' for kind, name in columns)} |")
     print(f"|{'---|' * (1 + 2 * len(columns))}")
     rows: list[list[float]] = []
     for value, size in zip(values, sizes, strict=True):
         row = []
         for kind, name in columns:
-            run = PROGRAMS[name](Problem.random(kind, *size))
+            run = MEASURED[name](Problem.random(kind, *size))
             row += [seconds(run, 1 if size[0] > 10_000 else 3) * 1e3, peak(run) / 1e6]
         rows.append(row)
         print(f"| {value:,} | {' | '.join(f'{number:,.2f}' for number in row)} |", flush=True)

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +25,7 @@ extensions = [
     "numpydoc",
     "sphinx_design",
     "run_python",
+    "live",
     "gallery",
     "reference",
 ]
@@ -40,6 +42,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 autodoc_typehints = "none"
+autodoc_mock_imports = ["torch"]  # the page of what needs PyTorch is built without it
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 
@@ -47,8 +50,19 @@ html_theme = "furo"
 html_title = "tinygrad_rnn"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = [("live.js", {"defer": "defer"})]
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
+# Addresses stand in one place; there are none yet.
+urls = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+if "Repository" in urls:
+    html_theme_options |= {
+        "source_repository": urls["Repository"],
+        "source_branch": "main",
+        "source_directory": "docs/",
+    }
+if "Documentation" in urls:
+    html_baseurl = urls["Documentation"]
 html_show_sphinx = False
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"

@@ -5,8 +5,7 @@ gradient keeps its size at g = 1, with a strong one it still vanishes there. `sw
 keeps the table (run it again: nothing is measured twice); the dashed line is an estimate by mean field, no fit.
 """
 
-from tinygrad_rnn.diagnose import boundaries, draw_atlas, grid, sweep
-from tinygrad_rnn.diagnose.networks import slope_of
+from tinygrad_rnn.atlas import boundaries, draw_atlas, grid, slope_of, sweep
 
 settings = grid(
     nonlinearity="tanh",
@@ -17,9 +16,14 @@ settings = grid(
     seed=range(3),
 )
 table = sweep(settings, slope_of, path="atlas.jsonl")
-draw_atlas(table, "atlas.png", y="input_scale", title="Whether a tanh network vanishes, its input decides too")
+title = "Whether a tanh network vanishes, its input decides too"
+draw_atlas(table, "atlas.png", y="input_scale", title=title)
 
 for row in table.summary("slope", by=["input_scale", "scale"]).where(scale=1.5):
-    (theory,) = boundaries({"nonlinearity": "tanh", "input_scale": row["input_scale"]})
-    told = f"theory puts the boundary at g = {theory.scale:.2f}"
-    print(f"input × {row['input_scale']:<4g}: {row['median']:+.3f} decades per step at g = 1.5; {told}")
+    network = {"nonlinearity": "tanh", "input_scale": row["input_scale"]}
+    (theory,) = boundaries(network)
+    print(
+        f"input × {row['input_scale']:<4g}: {row['median']:+.3f} decades per step",
+        end=" ",
+    )
+    print(f"at g = 1.5; theory puts the boundary at g = {theory.scale:.2f}")

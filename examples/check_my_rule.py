@@ -24,13 +24,14 @@ def product_rule_forgotten(g, y, x):
 
 
 def right(g, y, x):
-    """d(x t) = t dx + x dt with t = tanh(softplus(x)), and dt = (1 - t²) σ(x) dx."""
+    """d(x t) = t dx + x dt, t = tanh(softplus(x)), dt = (1 - t²) σ(x) dx."""
     t = np.tanh(tg.softplus(x))
     return g * (t + x * (1 - t * t) * tg.sigmoid(x))
 
 
 losses = {}
-for name, rule in {"mish, product rule forgotten": product_rule_forgotten, "mish": right}.items():
+rules = {"mish, product rule forgotten": product_rule_forgotten, "mish": right}
+for name, rule in rules.items():
     op = tg.primitive(name, mish, rule)
     try:
         print(check_primitive(op))
@@ -38,7 +39,9 @@ for name, rule in {"mish, product rule forgotten": product_rule_forgotten, "mish
         print(error)
     x = tg.Tensor([-1.0, 0.5, 2.0], requires_grad=True, name="x")
     losses[name] = tg.sum(tg.square(op(x)))
-    print(f"gradient at x = [-1, 0.5, 2]: {tg.grad(losses[name], x).numpy().round(4)}\n")
+    gradient = tg.grad(losses[name], x).numpy()
+    print(f"gradient at x = [-1, 0.5, 2]: {gradient.round(4)}\n")
 
-tg.draw(losses, "check_my_rule.svg", level="op", title="The same function with two rules")
+title = "The same function with two rules"
+tg.draw(losses, "check_my_rule.svg", level="op", title=title)
 print("wrote check_my_rule.svg")

@@ -5,7 +5,6 @@ import time
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.files import write_whole
 
 # Which of two numbers in a noisy sequence was larger? The last output must say it.
 rng = np.random.default_rng(0)
@@ -35,11 +34,15 @@ print(program.source)
 value, gradients = program(x, state, cell.parameters(), target)
 outputs, _ = tg.unroll(cell, x, state)
 loss(outputs, target).backward()
-worst = max(np.abs(gradients[name] - p.grad.data).max() for name, p in cell.parameters().items())
+pairs = [(gradients[name], p.grad.data) for name, p in cell.parameters().items()]
+worst = max(np.abs(ours - theirs).max() for ours, theirs in pairs)
 print(f"largest difference from the engine's gradients: {worst:.1e}")
-tg.draw(loss(outputs, target), "derived_bptt.svg", level="step", fold=2, title="What the program computes")
+title = "What the program computes"
+tg.draw(
+    loss(outputs, target), "derived_bptt.svg", level="step", fold=2, title=title
+)
 
-# Plain gradient descent with momentum; the program takes the parameters as they are now.
+# Gradient descent with momentum; the program takes the parameters as they are now.
 velocity = {name: np.zeros(p.shape) for name, p in cell.parameters().items()}
 losses, start = [], time.perf_counter()
 for _step in range(400):
@@ -49,6 +52,5 @@ for _step in range(400):
     for name, p in cell.parameters().items():
         velocity[name] = 0.9 * velocity[name] - 0.1 * gradients[name]
         p.data = p.data + velocity[name]
-print(f"loss from {np.mean(losses[:50]):.2f} to {np.mean(losses[-50:]):.2f}, {time.perf_counter() - start:.1f} s")
-
-write_whole("derived_bptt.html", program._repr_html_().encode())
+first, last, took = losses[:50], losses[-50:], time.perf_counter() - start
+print(f"loss from {np.mean(first):.2f} to {np.mean(last):.2f}, {took:.1f} s")

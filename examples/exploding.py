@@ -20,14 +20,17 @@ for gain in (1.0, 2.0):
     cell.weight_hh.data = gain * orthogonal
     _, h = tg.unroll(cell, inputs)
     graphs[f"W_hh = {gain:g} Q"] = graph = tg.gradient_graph(tg.sum(h * direction))
-    steps = [np.linalg.norm(node.gradient) for node in graph.nodes if node.name == "h"]
-    per_step = (steps[0] / steps[-1]) ** (1 / (T - 1))
-    print(f"gain {gain:g}: |dL/dh| at t={T} is {steps[-1]:.2g}, at t=1 {steps[0]:.2g}: × {per_step:.2f} per step back")
+    states = [node.gradient for node in graph.nodes if node.name == "h"]
+    first, last = np.linalg.norm(states[0]), np.linalg.norm(states[-1])
+    per_step = (first / last) ** (1 / (T - 1))
+    print(
+        f"gain {gain:g}: |dL/dh| at t={T} is {last:.2g}, at t=1 {first:.2g}:",
+        end=" ",
+    )
+    print(f"× {per_step:.2f} per step back")
 
-tg.draw(
-    graphs,
-    "exploding.svg",
-    level="step",
-    title="A ReLU network explodes by its recurrent weights",
-    subtitle=f"H = {HIDDEN}, normal inputs, loss at the last step, seed {SEED}; Q is orthogonal",
+about = (
+    f"H = {HIDDEN}, normal inputs, loss at the last step, seed {SEED}; Q orthogonal"
 )
+title = "A ReLU network explodes by its recurrent weights"
+tg.draw(graphs, "exploding.svg", level="step", title=title, subtitle=about)

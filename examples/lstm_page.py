@@ -16,10 +16,16 @@ for forget_bias in (None, 1.0, 3.0):
     outputs, (h, c) = tg.unroll(cell, series[:, None, :])
     direction = np.random.default_rng(0).normal(size=8)
     name = "default" if forget_bias is None else f"forget bias {forget_bias:g}"
-    graphs[name] = tg.gradient_graph(tg.sum(h * (direction / np.linalg.norm(direction))))
+    loss = tg.sum(h * (direction / np.linalg.norm(direction)))
+    graphs[name] = tg.gradient_graph(loss)
 
-tg.draw(graphs["default"], "lstm_page.html", title="LSTM at its default initialisation", subtitle=description)
-tg.draw_side_by_side(*graphs.values(), titles=list(graphs), path="lstm_page.svg", level="step")
+title = "LSTM at its default initialisation"
+tg.draw(graphs["default"], "lstm_page.html", title=title, subtitle=description)
+tg.draw(graphs, "lstm_page.svg", level="step")
 
 for decay in tg.gradient_through_time(graphs).decays:
-    print(f"{decay.network:14} {decay.state}: {decay.slope:+.3f} decades a step, halves in {decay.half_life:.1f} steps")
+    print(
+        f"{decay.network:14} {decay.state}: {decay.slope:+.3f} decades a step,",
+        end=" ",
+    )
+    print(f"halves in {decay.half_life:.1f} steps")

@@ -14,26 +14,26 @@ series, _ = load(steps=T)  # annual flow of the Nile, standardised, shape (T, 1)
 direction = np.random.default_rng(SEED).normal(size=HIDDEN)
 direction /= np.linalg.norm(direction)
 
+biases = {"forget_bias": 5.0, "input_bias": -3.0}
 cells = {
     "tanh RNN": tg.RNNCell(1, HIDDEN, rng=SEED),
     "LSTM": tg.LSTMCell(1, HIDDEN, rng=SEED),
-    "LSTM, gates opened": tg.LSTMCell(1, HIDDEN, forget_bias=5.0, input_bias=-3.0, rng=SEED),
+    "LSTM, gates opened": tg.LSTMCell(1, HIDDEN, **biases, rng=SEED),
 }
 graphs = {}
 for name, cell in cells.items():
     _, state = tg.unroll(cell, series[:, None, :])
     h = state[0] if isinstance(state, tuple) else state
-    graphs[name] = tg.gradient_graph(tg.sum(h * direction))  # the loss looks at the last step only
+    last_step_only = tg.sum(h * direction)
+    graphs[name] = tg.gradient_graph(last_step_only)
 
-tg.draw(
-    graphs,
-    "rnn_beside_lstm.svg",
-    level="step",
-    fold=1,
-    title="How much gradient arrives at an earlier step?",
-    subtitle=f"flow of the Nile, H = {HIDDEN}, seed {SEED}, weights U(−1/√H, 1/√H); opened: forget bias 5, input −3",
-)
+title = "How much gradient arrives at an earlier step?"
+about = f"flow of the Nile, H = {HIDDEN}, seed {SEED}, weights U(−1/√H, 1/√H)"
+about += "; opened: forget bias 5, input −3"
+words = {"title": title, "subtitle": about}
+tg.draw(graphs, "rnn_beside_lstm.svg", level="step", fold=1, **words)
 
 for name, graph in graphs.items():
-    first, last = (next(n for n in graph.nodes if n.name == "h" and n.scope == f"t={t}").gradient for t in (1, T))
-    print(f"{name:20}|dL/dh| at t={T}: {np.linalg.norm(last):.2g}, at t=1: {np.linalg.norm(first):.2g}")
+    states = [node.gradient for node in graph.nodes if node.name == "h"]
+    first, last = np.linalg.norm(states[0]), np.linalg.norm(states[-1])
+    print(f"{name:20}|dL/dh| at t={T}: {last:.2g}, at t=1: {first:.2g}")

@@ -16,32 +16,34 @@ from tinygrad_rnn.train import Adam, SequenceModel, TemporalOrder, fit, loss_cha
 T, HIDDEN, STEPS, SEED = 30, 32, 150, 0
 task = TemporalOrder(T)
 inputs, targets = task.batch(np.random.default_rng(SEED), 16)
+single, W = {"dtype": "float32", "rng": SEED}, init.orthogonal()
 CELLS = {
-    "LSTM, PyTorch's": tg.LSTMCell(task.inputs, HIDDEN, dtype="float32", rng=SEED),
-    "LSTM, chrono": tg.LSTMCell(task.inputs, HIDDEN, init="chrono", t_max=T, dtype="float32", rng=SEED),
-    "RNN, orthogonal": tg.RNNCell(task.inputs, HIDDEN, init={"weight_hh": init.orthogonal()}, rng=SEED),
+    "LSTM, PyTorch's": tg.LSTMCell(task.inputs, HIDDEN, **single),
+    "LSTM, chrono": tg.LSTMCell(
+        task.inputs, HIDDEN, init="chrono", t_max=T, **single
+    ),
+    "RNN, orthogonal": tg.RNNCell(
+        task.inputs, HIDDEN, init={"weight_hh": W}, rng=SEED
+    ),
 }
+how = {"clip_norm": 1.0, "evaluate_every": 25, "until_solved": True}
+quick = {"derived": True, "progress": False}
 
 histories, graphs = {}, {}
 for name, cell in CELLS.items():
     model = SequenceModel(cell, task, rng=SEED)
-    graphs[name] = tg.gradient_graph(task.loss(model(inputs)[0], targets))  # before any training
-    first, *_, last = (np.linalg.norm(node.gradient) for node in graphs[name].nodes if node.name == "h")
-    print(f"{name}: before training, |dL/dh| at t=1 is {first / last:.1e} of that at t={T}")
+    outputs, _ = model(inputs)
+    graphs[name] = graph = tg.gradient_graph(task.loss(outputs, targets))
+    states = [node.gradient for node in graph.nodes if node.name == "h"]
+    left = np.linalg.norm(states[0]) / np.linalg.norm(states[-1])
+    print(f"{name}: before training, |dL/dh| at t=1 is {left:.1e} of that at t={T}")
     if name.startswith("LSTM"):
-        histories[name] = history = fit(
-            model,
-            task,
-            Adam(model, lr=0.01),
-            STEPS,
-            clip_norm=1.0,
-            evaluate_every=25,
-            until_solved=True,
-            derived=True,
-            progress=False,
-        )
-        solved = f"solved after {history.solved_at} steps" if history.solved_at else f"not solved in {STEPS} steps"
-        print(f"{name}: {solved}, wrong in {history.metrics[-1][1]:.0%} of 500 cases")
+        history = fit(model, task, Adam(model, lr=0.01), STEPS, **how, **quick)
+        histories[name], solved = history, f"not solved in {STEPS} steps"
+        if history.solved_at:
+            solved = f"solved after {history.solved_at} steps"
+        wrong = history.metrics[-1][1]
+        print(f"{name}: {solved}, wrong in {wrong:.0%} of 500 cases")
 
 tg.draw(
     graphs,

@@ -18,35 +18,32 @@ task = Adding(T, minimal_lag=True)
 inputs, targets = task.batch(np.random.default_rng(SEED), 16)
 print(f"{task!r}: always answering 1 has the loss {task.baseline:.3f}")
 
+how = {
+    "batch_size": 16,
+    "clip_norm": 1.0,
+    "evaluate_every": 25,
+    "until_solved": True,
+}
+quick = {"derived": True, "progress": False}
 histories, graphs = {}, {}
-for forget in (1.0, 5.0):
-    for entry in (0.0, -3.0):
-        name = f"forget bias {forget:g}, input bias {entry:g}"
-        cell = tg.LSTMCell(2, HIDDEN, forget_bias=forget, input_bias=entry, dtype="float32", rng=SEED)
-        model = SequenceModel(cell, task, rng=SEED)
-        histories[name] = history = fit(
-            model,
-            task,
-            Adam(model, lr=0.03),
-            STEPS,
-            batch_size=16,
-            clip_norm=1.0,
-            evaluate_every=25,
-            until_solved=True,
-            derived=True,
-            progress=False,
-        )
-        solved = f"solved after {history.solved_at} steps" if history.solved_at else f"not solved in {STEPS} steps"
-        print(f"{name}: {solved}, MSE {history.metrics[-1][1]:.4f}")
-        if (forget > 1) == (entry < 0):  # the two ends of the story
-            graphs[name] = tg.gradient_graph(tg.sum(model(inputs)[0]))
+for forget, entry in (1.0, 0.0), (1.0, -3.0), (5.0, 0.0), (5.0, -3.0):
+    name = f"forget bias {forget:g}, input bias {entry:g}"
+    biases = {"forget_bias": forget, "input_bias": entry}
+    cell = tg.LSTMCell(2, HIDDEN, **biases, dtype="float32", rng=SEED)
+    model = SequenceModel(cell, task, rng=SEED)
+    history = fit(model, task, Adam(model, lr=0.03), STEPS, **how, **quick)
+    histories[name], solved = history, f"not solved in {STEPS} steps"
+    if history.solved_at:
+        solved = f"solved after {history.solved_at} steps"
+    print(f"{name}: {solved}, MSE {history.metrics[-1][1]:.4f}")
+    if (forget > 1) == (entry < 0):  # the two ends of the story
+        graphs[name] = tg.gradient_graph(tg.sum(model(inputs)[0]))
 
-tg.draw(
-    graphs,
-    "two_biases.svg",
-    level="step",
-    title="What the answer's gradient still is at the first numbers, after training",
-    subtitle=f"{task!r}, 16 sequences, seed {SEED}",
+title = (
+    "How much of the answer's gradient reaches the first numbers, after training"
 )
+about = f"{task!r}, 16 sequences, seed {SEED}"
+tg.draw(graphs, "two_biases.svg", level="step", title=title, subtitle=about)
 if find_spec("matplotlib"):
-    loss_chart(histories, "two_biases.png", f"{task!r}: where the two gate biases begin")
+    title = f"{task!r}: where the two gate biases begin"
+    loss_chart(histories, "two_biases.png", title)

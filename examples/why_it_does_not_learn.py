@@ -5,7 +5,9 @@ import numpy as np
 import tinygrad_rnn as tg
 from tinygrad_rnn.diagnose import compare
 
-inputs = np.random.default_rng(0).standard_normal((100, 8, 8))  # 100 steps, 8 sequences, 8 values a step
+inputs = np.random.default_rng(0).standard_normal(
+    (100, 8, 8)
+)  # 100 steps, 8 sequences, 8 values a step
 networks = {
     "simple RNN": tg.RNNCell(8, 32, rng=0),
     "LSTM, forget bias 0": tg.LSTMCell(8, 32, forget_bias=0.0, rng=0),
@@ -16,6 +18,9 @@ compared = compare(networks, inputs)
 print(compared)
 for name, flow in compared.flows.items():
     verdict = flow.verdict
-    print(f"\n{name}: {verdict.word} {verdict.when}, {verdict.reason}")
-    print(f"  cause: {verdict.cause or 'none to look for'}; try {verdict.remedy}")
+    print(f"\n{name}: {verdict.word}, {verdict.reason}")
+    print(f"  within two decades up to lag {verdict.healthy_up_to}")
+    print(f"  cause: {verdict.cause or 'nothing to explain'}")
+    for trial in verdict.trials[:2]:
+        print(f"  {trial}")
 compared.save("why_it_does_not_learn.png")

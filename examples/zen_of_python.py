@@ -14,12 +14,8 @@ from tinygrad_rnn.train import Adagrad, SequenceModel, Text, every, fit
 HIDDEN, STEPS, SEED = 100, 400, 0
 task = Text(length=25)
 small, zero = init.gaussian(0.01), init.constant(0.0)
-cell = tg.RNNCell(
-    task.inputs,
-    HIDDEN,
-    rng=SEED,
-    init={"weight_ih": small, "weight_hh": small, "bias_ih": zero, "bias_hh": zero},
-)
+start = {"weight_ih": small, "weight_hh": small, "bias_ih": zero, "bias_hh": zero}
+cell = tg.RNNCell(task.inputs, HIDDEN, init=start, rng=SEED)
 model = SequenceModel(cell, task, rng=SEED)
 model.head.weight.data = small(np.random.default_rng(SEED), model.head.weight.shape)
 model.head.bias.data = np.zeros(task.outputs)
@@ -39,22 +35,13 @@ def watch(run=None):
 
 
 graphs = {"before": last_character()}
-print(f"{task!r}: baseline {task.baseline:.2f} = {task.baseline_means.partition(': ')[2]}; at the start", watch())
-history = fit(
-    model,
-    task,
-    Adagrad(model, lr=0.1),
-    STEPS,
-    batch_size=1,
-    clip_value=5.0,
-    evaluate_every=100,
-    callbacks=[every(100, watch)],
-    derived=True,
-    progress=False,
-)
+means = task.baseline_means.partition(": ")[2]
+print(f"{task!r}: baseline {task.baseline:.2f} = {means}; at the start", watch())
+how = {"batch_size": 1, "clip_value": 5.0, "evaluate_every": 100}
+how |= {"callbacks": [every(100, watch)], "derived": True, "progress": False}
+history = fit(model, task, Adagrad(model, lr=0.1), STEPS, **how)
 graphs["after"] = last_character()
 print(history.table())
 print("It writes:", task.sample(model, 80, SEED))
-tg.draw(
-    graphs, "zen_of_python.svg", level="step", title=f"The last character's gradient, before and after {STEPS} steps"
-)
+title = f"The last character's gradient, before and after {STEPS} steps"
+tg.draw(graphs, "zen_of_python.svg", level="step", title=title)

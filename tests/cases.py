@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from strategies import Case, away_from_zero, axes, broadcastable, distinct, grid, indices, leading, shapes
+from strategies import Case, axes, broadcastable, cotangents, distinct, grid, indices, leading, shapes
 
 import tinygrad_rnn as tg
 
 # What takes functions or whole graphs rather than arrays has tests of its own.
-NOT_ON_THE_PAGE = {"grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "unroll", "primitive"}
+NOT_ON_THE_PAGE = {"grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "unroll", "detach", "primitive"}
 NOT_ON_THE_PAGE |= {"gradient_graph", "draw", "draw_side_by_side", "gradient_through_time"}
 NOT_ON_THE_PAGE |= {"from_torch", "from_state_dict", "derive_bptt"}
 
@@ -42,7 +42,7 @@ CASES: dict[str, Spec] = {}
 
 def check(name: str, reference: Any, cases: Any, call: Any = None, complex_step: bool = True) -> None:
     assert name not in CASES
-    CASES[name] = Spec(call or getattr(tg, name), reference, cases, complex_step)
+    CASES[name] = Spec(call or getattr(tg, name, None) or tg.OPS[name], reference, cases, complex_step)
 
 
 # Element by element
@@ -108,7 +108,7 @@ check(
 check("add", np.add, binary())
 check("subtract", np.subtract, binary())
 check("multiply", np.multiply, binary())
-check("divide", np.divide, binary(right=away_from_zero))
+check("divide", np.divide, binary(right=cotangents))
 check("power", np.power, binary(left=positive))
 check("maximum", np.maximum, broadcastable().flatmap(lambda s: distinct(*s)).map(Case), complex_step=False)
 check("minimum", np.minimum, broadcastable().flatmap(lambda s: distinct(*s)).map(Case), complex_step=False)
@@ -119,6 +119,33 @@ check(
     chosen(),
     lambda a, b, condition: tg.where(condition, a, b),
 )
+
+# NumPy's further functions with a rule of their own
+
+
+@st.composite
+def divided(draw: Any) -> Case:
+    """Operands of a remainder, away from its jumps."""
+    a, b = draw(broadcastable())
+    y = draw(cotangents(b))
+    whole = draw(hnp.arrays(int, np.broadcast_shapes(a, b), elements=st.integers(-3, 3), fill=st.nothing()))
+    return Case(((whole + 0.5) * y, y))
+
+
+check("tan", np.tan, unary(low=-1.25, high=1.25))
+check("sinh", np.sinh, unary())
+check("cosh", np.cosh, unary())
+check("arcsin", np.arcsin, unary(low=-0.875, high=0.875))
+check("arccos", np.arccos, unary(low=-0.875, high=0.875))
+check("arctan", np.arctan, unary())
+check("arcsinh", np.arcsinh, unary())
+check("arccosh", np.arccosh, unary(low=1.25, high=3.0))
+check("arctanh", np.arctanh, unary(low=-0.875, high=0.875))
+check("log2", lambda x: np.log(x) / np.log(2).astype(x.dtype), unary(low=0.25))
+check("log10", np.log10, unary(low=0.25))
+check("logaddexp", lambda a, b: np.log(np.exp(a) + np.exp(b)), binary(), complex_step=False)
+check("arctan2", np.arctan2, binary(right=cotangents), complex_step=False)
+check("remainder", lambda a, b: a - b * np.floor(a / b), divided(), complex_step=False)
 
 # Reductions
 
@@ -144,6 +171,19 @@ def normalised(draw: Any) -> Case:
     return Case((draw(grid(shape)),), {} if axis is None else {"axis": axis})
 
 
+@st.composite
+def normed(draw: Any) -> Case:
+    """Norms of all elements, of vectors and of matrices."""
+    shape = draw(shapes(min_dims=1, empty=False))
+    one = st.tuples(st.sampled_from([None, 1, 2, 2.5, np.inf, -np.inf]), st.integers(-len(shape), len(shape) - 1))
+    pairs = st.permutations(range(len(shape))).map(lambda order: tuple(order[:2]))
+    two = st.tuples(st.sampled_from(["fro", 1, -1, np.inf, -np.inf]), pairs)
+    ord, axis = draw(st.one_of(st.just((None, None)), one, two) if len(shape) > 1 else one)
+    (x,) = draw(distinct(shape))
+    x = x + 1 / 16 + x * x / 7  # neither two of the same size nor two sums
+    return Case((x,), {"ord": ord, "axis": axis, "keepdims": draw(st.booleans())})
+
+
 def _logsumexp(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> Any:
     return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
 
@@ -157,6 +197,8 @@ check("mean", np.mean, _small_reduced())
 check("max", np.max, _small_reduced(values=distinct), complex_step=False)
 check("min", np.min, _small_reduced(values=distinct), complex_step=False)
 check("var", np.var, _small_reduced())
+check("std", np.std, _small_reduced(values=distinct))
+check("norm", np.linalg.norm, normed(), complex_step=False)
 check("prod", np.prod, reduced())
 check("cumsum", np.cumsum, reduced(one=True, keepdims=False))
 check("logsumexp", _logsumexp, _small_reduced(), complex_step=False)
@@ -347,6 +389,12 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> Any:
 
 
 check("matmul", np.matmul, multiplied())
+check("dot", np.dot, multiplied().filter(lambda case: max(x.ndim for x in case.arrays) < 3))
+check(
+    "outer",
+    np.outer,
+    st.builds(lambda a, b: Case((a, b)), shapes(max_dims=2).flatmap(grid), shapes(max_dims=2).flatmap(grid)),
+)
 check(
     "einsum",
     lambda *xs, subscripts: np.einsum(subscripts, *xs),
@@ -355,5 +403,5 @@ check(
 )
 check("linear", _linear, affine())
 check("affine", lambda x, W, b, h, U, d: _linear(x, W, b) + _linear(h, U, d), affine(recurrent=True))
-check("mse_loss", lambda p, t: np.mean((p - t) ** 2), compared())
+check("mse_loss", lambda p, t: np.mean((p - t) ** 2), compared(), complex_step=False)
 check("cross_entropy", _cross_entropy, classified(), complex_step=False)

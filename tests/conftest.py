@@ -1,10 +1,16 @@
 """How long the property tests look. HYPOTHESIS_PROFILE: dev, ci (where CI is set), thorough, smoke, mutation."""
 
 import os
+import signal
+from pathlib import Path
 
 # Before NumPy is imported: on small matrices more BLAS threads only cost time, and sums in another order differ.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# A shell without job control has its background commands ignore Ctrl-C, and what they start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, Phase, settings  # noqa: E402
@@ -57,3 +63,18 @@ def plant():
     yield build
     for name in planted:
         tg.OPS.pop(name, None)
+
+
+def pytest_report_header(config):
+    """Which package is tested: a copy that was installed earlier passes whatever the checkout says."""
+    tested, checkout = Path(tg.__file__).resolve().parent, config.rootpath / "tinygrad_rnn"
+    return f"tinygrad_rnn: {tested} ({'the checkout itself' if tested == checkout else 'an installed copy'})"
+
+
+@pytest.fixture
+def declared():
+    """Declares primitives that are gone afterwards."""
+    before = set(tg.OPS)
+    yield tg.primitive
+    for name in set(tg.OPS) - before:
+        del tg.OPS[name]

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from tinygrad_rnn.diagnose import rng_of
+from tinygrad_rnn.atlas import rng_of
 
 
 def noisy(configuration):
@@ -20,6 +20,14 @@ def logged(configuration, folder, seconds=0.0):
         file.write(f"{configuration['x']}\n")
     time.sleep(seconds)
     return noisy(configuration)
+
+
+def held(configuration, folder):
+    """As `logged`, but from x = 10 on it does not end before the folder has a file `go`: so it can be killed."""
+    found = logged(configuration, folder)
+    while configuration["x"] >= 10 and not (Path(folder) / "go").exists():
+        time.sleep(0.01)
+    return found
 
 
 def calls(folder):

@@ -7,12 +7,11 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
+from tinygrad_rnn.atlas import Table, grid, read_table, sweep
+from tinygrad_rnn.atlas.map import HALVING, boundaries, draw_atlas, mean_field_slope, plot_atlas
+from tinygrad_rnn.atlas.networks import network, slope_of
 from tinygrad_rnn.cli import main
-from tinygrad_rnn.cli.options import finite
-from tinygrad_rnn.cli.sweep import several
-from tinygrad_rnn.diagnose import Table, grid, read_table, sweep
-from tinygrad_rnn.diagnose.atlas import HALVING, boundaries, draw_atlas, mean_field_slope, plot_atlas
-from tinygrad_rnn.diagnose.networks import network, slope_of
+from tinygrad_rnn.cli.options import finite, several
 
 SMALL = {"hidden": 32, "steps": 60}
 
@@ -48,7 +47,11 @@ def test_decades_are_slope_times_steps():
 
 @pytest.mark.parametrize(
     "settings, reason",
-    [({"gain": 1}, "gain: no setting"), ({"cell": "esn"}, "none of rnn, lstm, gru"), ({"weights": "zero"}, "none of")],
+    [
+        ({"gain": 1}, "gain: no setting"),
+        ({"cell": "esn"}, "one of 'rnn', 'lstm', 'gru'"),
+        ({"weights": "zero"}, "one of"),
+    ],
 )
 def test_unknown_settings(settings, reason):
     with pytest.raises(ValueError, match=reason):
@@ -189,7 +192,7 @@ def test_command_writes_table_and_map_and_goes_on(capsys, tmp_path, monkeypatch)
     assert "wrote a/b/table.jsonl, a/b/table.csv, a/b/map.svg" in said.replace("\\", "/")
     assert said.count("\n") == 6
     first = read_table(tmp_path / "a" / "b" / "table.jsonl")
-    monkeypatch.setattr("tinygrad_rnn.diagnose.networks.network", None)  # measuring anything again would fail
+    monkeypatch.setattr("tinygrad_rnn.atlas.networks.network", None)  # measuring anything again would fail
     assert run(capsys, *options, "--scale", "0.5,2").out == said
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
@@ -217,7 +220,7 @@ def test_failures_end_with_1(capsys, tmp_path):
     pytest.importorskip("matplotlib", reason="the extra [plot] is not installed")
     options = ("--seeds", "1", "--hidden", "4", "--steps", "2000", "--out", str(tmp_path))
     said = run(capsys, "--nonlinearity", "identity", "--scale", "1,3", *options, code=1)
-    assert "1 of 2 failed, the first with GradientError" in said.out
+    assert "1 of 2 failed, the first with Overflow" in said.out
 
 
 @pytest.mark.parametrize(

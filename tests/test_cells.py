@@ -175,8 +175,8 @@ def test_state_dict_that_does_not_fit_changes_nothing():
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        (lambda: tg.RNNCell(2, 3, "softmax"), "none of tanh, relu, sigmoid, identity"),
-        (lambda: tg.RNNCell(0, 3), "must be positive"),
+        (lambda: tg.RNNCell(2, 3, "softmax"), "one of 'tanh', 'relu', 'sigmoid', 'identity'"),
+        (lambda: tg.RNNCell(0, 3), "input_size=0: give a whole number, at least 1"),
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones(5)), r"\(T, B, I\)"),
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((0, 1, 2))), "at least one step"),
         (lambda: tg.unroll(tg.RNNCell(2, 3), np.ones((4, 1, 5))), "not aligned"),

@@ -341,3 +341,42 @@ def test_grad_of_inner_tensors_and_unused_inputs() -> None:
     assert got[2].shape == (2, 2) and not got[2].data.any()
     with pytest.raises(tg.GradientError, match="allow_unused"):
         tg.grad(y, [x, unused])
+
+
+@pytest.mark.slow  # to import torch.func alone takes seconds
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", ["vjp", "jvp", "jacobian", "hessian", "mixed"])
+def test_closures_as_torch_func_sees_them(name):
+    from torch import func
+
+    def ours(w, x):
+        f = lambda z: tg.tanh(w * z) * z[::-1]  # noqa: E731
+        s = lambda z: tg.sum(tg.square(f(z)))  # noqa: E731
+        return {
+            "vjp": lambda: tg.vjp(f, x)[1](w * w)[0],
+            "jvp": lambda: tg.jvp(f, (x,), (w * x,))[1],
+            "jacobian": lambda: tg.jacobian(f, x),
+            "hessian": lambda: tg.hessian(s, x),
+            "mixed": lambda: tg.jacobian(lambda p: tg.jacobian(lambda q: tg.sin(p * q * w), x), w),
+        }[name]()
+
+    def theirs(w, x):
+        f = lambda z: torch.tanh(w * z) * z.flip(0)  # noqa: E731
+        s = lambda z: f(z).square().sum()  # noqa: E731
+        return {
+            "vjp": lambda: func.vjp(f, x)[1](w * w)[0],
+            "jvp": lambda: func.jvp(f, (x,), (w * x,))[1],
+            "jacobian": lambda: func.jacrev(f)(x),
+            "hessian": lambda: func.hessian(s)(x),
+            "mixed": lambda: func.jacrev(lambda p: func.jacrev(lambda q: torch.sin(p * q * w))(x))(w),
+        }[name]()
+
+    w0, x0 = np.array([1.5, 0.7, -0.4]), np.array([0.5, -1.0, 2.0])
+    w, x = tg.Tensor(w0, requires_grad=True), tg.Tensor(x0, requires_grad=True)
+    tw, tx = torch.tensor(w0, requires_grad=True), torch.tensor(x0, requires_grad=True)
+    y, ty = ours(w, x), theirs(tw, tx)
+    np.testing.assert_allclose(y.data, ty.detach().numpy(), 1e-12, 1e-12)
+    weights = np.cos(np.arange(y.size)).reshape(y.shape)
+    expected = torch.autograd.grad((ty * torch.tensor(weights)).sum(), (tw, tx))
+    for g, t in zip(tg.grad(y, (w, x), weights), expected, strict=True):
+        np.testing.assert_allclose(g.data, t.numpy(), 1e-11, 1e-11)

@@ -2,16 +2,25 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn import nn
 from tinygrad_rnn.cli import main
+from tinygrad_rnn.cli.draw import left_of
 from tinygrad_rnn.data import load
+from tinygrad_rnn.draw.chart import Decay
+
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "rnn_beside_lstm.svg"
+EXPECTED_CELLS = ["tanh RNN", "LSTM", "LSTM, gates opened"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +61,7 @@ def test_default_picture(cell, capsys, elsewhere):
     assert f"wrote   {cell}.svg" in said
 
 
-@pytest.mark.parametrize("suffix, start", [("svg", b"<?xml"), ("png", b"\x89PNG"), ("dot", b""), ("gv", b"")])
+@pytest.mark.parametrize("suffix, start", [("svg", b"<svg"), ("png", b"\x89PNG"), ("dot", b""), ("gv", b"")])
 def test_formats(suffix, start, capsys, elsewhere):
     ran(capsys, "rnn", "--steps", "2", "--hidden", "2", "--out", f"x.{suffix}")
     assert (elsewhere / f"x.{suffix}").read_bytes().startswith(start)
@@ -73,7 +82,7 @@ def expected(cell, steps, last):
     direction = np.random.default_rng([3, 1]).standard_normal(cell.hidden_size)
     v = direction / np.linalg.norm(direction)
     h = (state[0] if isinstance(state, tuple) else state) if last else outputs
-    return tg.mean(tg.matmul(h, v))
+    return tg.mean(tg.matmul(h, v)) * (1.0 if last else steps)
 
 
 @pytest.mark.parametrize("last", [True, False])
@@ -108,11 +117,102 @@ def test_numbers_are_those_of_the_experiment_it_describes(options, cell, last, c
     assert [node["scope"] for node in nodes if node["name"] == "h"] == [f"t={t}" for t in range(1, 7)]
     if last:
         assert gradients[-1] == "t=6: 1"
+    assert ("no rate to tell" in said) != last
+
+
+# --- what it found, and the next command ---
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["rnn", "lstm --steps 20", "gru --steps 3", "rnn --init keras --nonlinearity identity --noise 3 --steps 9"],
+)
+def test_sentence_is_that_of_the_state_that_keeps_most(options, capsys):
+    said = ran(capsys, *options.split(), "--out", "x.dot", "--json", "x.json")
+    nodes = json.loads(Path("x.json").read_text(encoding="utf-8"))["nodes"]
+    shares = {}
+    for name in ("h", "c"):
+        sizes = [node["gradient"]["norm"] for node in nodes if node["name"] == name and node["scope"].startswith("t=")]
+        if sizes:
+            shares[name] = sizes[0] / sizes[-1], len(sizes) - 1
+    name, (share, lag) = max(shares.items(), key=lambda item: item[1])
+    sentence = next(line for line in said.splitlines() if line.startswith("found   "))
+    found = re.fullmatch(
+        r"found   ∂L/∂(.) at t=1 is (\S+) (% of|times) that at t=(\d+), on average × (\S+) a step", sentence
+    )
+    assert (found[1], int(found[4])) == (name, lag + 1)
+    assert float(found[2]) / (100 if found[3] == "% of" else 1) == pytest.approx(share, rel=0.06)
+    assert float(found[5]) ** lag == pytest.approx(share, rel=0.01 * lag)
+
+
+@pytest.mark.parametrize(
+    ("norms", "said"),
+    [
+        ([1.0, 0.5], "∂L/∂h at t=1 is 50 % of that at t=2, on average × 0.5 a step"),
+        ([1.0, 0.9999], "∂L/∂h at t=1 is 100 % of that at t=2, on average × 1 a step"),
+        ([1.0, 3.0], "∂L/∂h at t=1 is 300 % of that at t=2, on average × 3 a step"),
+        ([1.0, 10.0], "∂L/∂h at t=1 is 1e+01 times that at t=2, on average × 10 a step"),
+        ([1e-3, 1e-2, 1e2], "∂L/∂h at t=1 is 1e+05 times that at t=3, on average × 316 a step"),
+        ([1.0, 1e-13], "∂L/∂h at t=1 is 1e-13 times that at t=2, on average × 1e-13 a step"),
+        ([1.0, 0.0], "∂L/∂h at t=1 is 0 times that at t=2"),
+        ([1.0, np.inf], "∂L/∂h at t=1 is inf times that at t=2"),
+        ([1.0, np.nan], "∂L/∂h at t=1 is nan times that at t=2"),
+        ([0.0, 0.0], "∂L/∂h at t=1 is 0 times that at t=2"),
+    ],
+)
+def test_sentence_at_the_edges(norms, said):
+    table = tuple((len(norms) - lag, lag, size) for lag, size in enumerate(norms))
+    assert left_of([Decay("", "h", table, 0.0, 0.0)]) == said
+
+
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [
+        ("lstm --hidden 3 --forget-bias -2 --steps 4", ["forget bias set to -2", "seed 0"]),
+        ("rnn --noise 2 --seed 5 --steps 3 --dtype float32", ["standard normal noise", "seed 5"]),
+        ("--cell gru --data 'my data.csv' --column b --column a --no-standardise", ["my data.csv", "(b, a), as in"]),
+        ("rnn --windows 3", ["3 windows of 5 steps"]),
+        ("lstm --windows 8 --steps 20 --data x.csv --column a", ["8 windows of 20 steps that overlap"]),
+        ("rnn --data three.npy --lengths lengths.npy --no-batch-first", ["read as (T, N, F), padded after 7 or more"]),
+        ("--weights w.npz --data x.csv --column a --standardise", ["weights of w.npz", "(a), standardised"]),
+    ],
+)
+def test_next_command_asks_about_the_same_network_and_data(options, same, capsys, elsewhere):
+    rows = "".join(f"{x:.3f},{y:.3f}\n" for x, y in np.random.default_rng(0).normal(3.0, 2.0, size=(60, 2)))
+    for name in ("x.csv", "my data.csv"):
+        (elsewhere / name).write_text("a,b\n" + rows, encoding="utf-8")
+    nn.save(elsewhere / "w.npz", tg.LSTM(1, 3, rng=1).state_dict())
+    np.save(elsewhere / "three.npy", np.random.default_rng(0).normal(size=(9, 2, 1)))
+    np.save(elsewhere / "lengths.npy", [9, 7])
+    said = ran(capsys, *shlex.split(options), "--out", "x.dot")
+    program, *words = shlex.split(said.splitlines()[-1].removeprefix("next    "))
+    assert (program, words[0]) == ("tinygrad-rnn", "flow")
+    assert main(words) == 0
+    flow = capsys.readouterr().out
+    for text in same:
+        assert text in said and text in flow
+
+
+def test_demo_draws_the_picture_of_the_readme_and_opens_nothing(capsys, elsewhere, monkeypatch):
+    monkeypatch.setattr("webbrowser.open", lambda *a: pytest.fail("a browser was opened"))
+    assert main(["demo"]) == 0
+    said = capsys.readouterr().out
+    assert [file.name for file in elsewhere.iterdir()] == ["demo.svg"]
+    texts = [
+        [element.text for element in ElementTree.parse(file).iter() if element.tag.endswith("text")]
+        for file in (elsewhere / "demo.svg", PICTURE)
+    ]
+    assert texts[0] == texts[1]
+    assert [line[:18].strip() for line in said.splitlines()] == [*EXPECTED_CELLS, "wrote", "next"]
 
 
 def test_biases_are_said(capsys):
     said = ran(capsys, "lstm", "--steps", "1", "--forget-bias", "2.5", "--input-bias", "-1", "--out", "x.dot")
     assert "forget bias set to 2.5, input bias set to -1" in said
+    keras = ("lstm", "--steps", "1", "--init", "keras", "--out", "x.dot")
+    assert "biases zero (Keras's default) but forget bias 1, seed 0" in ran(capsys, *keras)
+    said = ran(capsys, *keras, "--forget-bias", "2")
+    assert "biases zero (Keras's default), seed 0, forget bias set to 2" in said and "but" not in said
 
 
 def test_title_and_theme(capsys, elsewhere):
@@ -186,6 +286,7 @@ MISUSE = {
     "huge": (["draw", "rnn", "--hidden", "9" * 5000], "--hidden"),
     "seed": (["draw", "rnn", "--seed=-1"], "--seed"),
     "bias": (["draw", "lstm", "--forget-bias", "nan"], "--forget-bias: expected a finite number, found 'nan'"),
+    "underscore": (["draw", "lstm", "--forget-bias", "1_0"], "--forget-bias: expected a finite number, found '1_0'"),
     "bias of an rnn": (["draw", "rnn", "--forget-bias", "1"], "--forget-bias belongs to lstm, and the cell is rnn"),
     "nonlinearity of an lstm": (
         ["draw", "lstm", "--nonlinearity", "relu"],
@@ -194,13 +295,13 @@ MISUSE = {
     "chrono rnn": (["draw", "rnn", "--init", "chrono"], "an rnn has none"),
     "too few": (["draw", "rnn", "--steps", "101"], "101 steps asked for, but there are only 100"),
     "no data": (["draw", "rnn", "--data", "missing.npy"], "missing.npy: "),
-    "other data": (["draw", "rnn", "--data", "x.xlsx"], "x.xlsx: expected a .csv, .npy or .txt file"),
+    "other data": (["draw", "rnn", "--data", "x.xlsx"], "x.xlsx: expected a .csv, .tsv, .txt or .npy file"),
     "no column": (["draw", "rnn", "--column", "flow"], "has no column 'flow', only 'year', 'volume'"),
     "format": (["draw", "rnn", "--out", "x.jpg"], "x.jpg: expected a name that ends in .svg, .png, .pdf"),
     "no suffix": (["draw", "rnn", "--out", "x"], "x: expected a name that ends in"),
     "no folder": (["draw", "rnn", "--out", "no/x.svg"], "x.svg: cannot be written: "),
     "no folder for numbers": (["draw", "rnn", "--json", "no/x.json"], "x.json: cannot be written: "),
-    "one name twice": (["draw", "rnn", "--json", "./rnn.svg"], "rnn.svg: cannot be both the picture and --json"),
+    "one name twice": (["draw", "rnn", "--json", "./rnn.svg"], "rnn.svg: cannot be both --out and --json"),
 }
 
 
@@ -211,7 +312,7 @@ def test_misuse(arguments, reason, capsys):
 
 def test_a_folder_is_no_file(capsys, elsewhere):
     (elsewhere / "x.svg").mkdir()
-    assert "x.svg: is a folder" in refused(capsys, "draw", "rnn", "--out", "x.svg")
+    assert "x.svg: cannot be written: Is a directory" in refused(capsys, "draw", "rnn", "--out", "x.svg")
 
 
 def test_bad_files_leave_an_old_picture_alone(capsys, elsewhere):
@@ -224,10 +325,16 @@ def test_bad_files_leave_an_old_picture_alone(capsys, elsewhere):
 
 def test_no_engine_names_the_remedy(capsys, monkeypatch, elsewhere):
     monkeypatch.setenv("TINYGRAD_RNN_DOT", "no-such-program")
-    assert main(["draw", "rnn", "--steps", "1"]) == 2
+    assert main(["draw", "rnn", "--steps", "1", "--out", "rnn.png"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("tinygrad-rnn: error: ") and said.count("\n") == 1 and "no-such-program" in said
-    assert not (elsewhere / "rnn.svg").exists()
+    assert not list(elsewhere.glob("*.svg"))
+
+
+def test_demo_finds_out_first_whether_it_can_write(capsys, elsewhere, monkeypatch):
+    (elsewhere / "demo.svg").mkdir()
+    monkeypatch.setattr("tinygrad_rnn.unroll", None)
+    assert "demo.svg: cannot be written: " in refused(capsys, "demo")
 
 
 def test_out_of_memory_is_said(capsys, monkeypatch):

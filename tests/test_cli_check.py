@@ -1,12 +1,15 @@
 """``tinygrad-rnn check``: what it finds in a file, what it says, and its exit codes."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.cli import main
+from tinygrad_rnn.extras import how_to_install
 
 HEAD = "import numpy as np\nimport tinygrad_rnn as tg\n"
 RIGHT = (
@@ -51,7 +54,7 @@ def check(tmp_path, monkeypatch, capsys):
 def test_a_right_primitive(check):
     code, out, err = check(RIGHT)
     assert (code, err) == (0, "")
-    assert out == "ok      swish: 9 checks on 9 examples, 144 derivatives compared\n"
+    assert out == "ok      swish: 10 checks on 10 examples, 368 derivatives compared\n"
 
 
 def test_one_line_for_each_object_and_the_report_of_what_failed(check):
@@ -59,7 +62,7 @@ def test_one_line_for_each_object_and_the_report_of_what_failed(check):
     assert (code, err) == (1, "")
     lines = [line for line in out.splitlines() if not line.startswith(" ")]
     assert [line.split(":")[0] for line in lines] == ["ok      swish", "FAILED  cube", "ok      Leaky"]
-    assert "likely cause: off by a constant factor of 0.6666666667 = 2/3 (for shapes (3,))" in out
+    assert "likely cause: off by a constant factor of 0.666667 = 2/3 (for 3 elements n / (n - 1)" in out
 
 
 def test_the_same_file_can_be_checked_again(check):
@@ -70,8 +73,8 @@ def test_a_wrong_cell(check):
     step = "tg.tanh(x @ self.W.T) + h.detach()"
     code, out, _ = check(CELL.format(default="=0.3", step=step))
     assert code == 1 and out.startswith("FAILED  Leaky: ")
-    assert "no gradient arrives: the input is detached" in out and "the gradient of the first state (shape" in out
-    assert "no gradient passes operand 1 of add, a copy of the first state" in out
+    assert "the gradient of the first state (shape" in out and "something left the graph here: mine.py:" in out
+    assert "return tg.tanh(x @ self.W.T) + h.detach()" in out
 
 
 def test_a_cell_is_taken_from_the_file_or_made_without_arguments(check):
@@ -143,4 +146,35 @@ def test_without_hypothesis_the_battery_runs_and_strategies_say_what_to_install(
     assert run("mine.py").returncode == 0
     done = run("theirs.py")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.endswith('ImportError: strategies need Hypothesis: pip install "tinygrad-rnn[test]"\n')
+    assert done.stderr.endswith(f"ImportError: strategies need Hypothesis: {how_to_install('test')}\n")
+
+
+def test_a_folder_order_seed_and_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules").mkdir()
+    arrays_only = 'bend = tg.primitive("bend", np.arctan, lambda g, y, x: np.asarray(g) / np.hypot(1, x) ** 2)\n'
+    (tmp_path / "rules" / "a.py").write_text(HEAD + arrays_only, encoding="utf-8")
+    (tmp_path / "rules" / "b.py").write_text(HEAD + WRONG, encoding="utf-8")
+    assert main(["check", "rules", "--seed", "1", "--json", "-"]) == 1
+    ended = json.loads(capsys.readouterr().out)
+    assert [(Path(e["file"]).name, e["name"], e["verdict"]) for e in ended] == [
+        ("a.py", "bend", "unsure"),
+        ("b.py", "cube", "failed"),
+    ]
+    assert main(["check", "rules/a.py", "--order", "1", "--json", "out.json"]) == 0
+    assert json.loads((tmp_path / "out.json").read_text())[0]["verdict"] == "ok"
+    assert capsys.readouterr().out.startswith("ok      bend: 8 checks")
+    (tmp_path / "empty").mkdir()
+    assert main(["check", "empty"]) == 2 and "no Python file in it" in capsys.readouterr().err
+
+
+def test_a_notebook(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cells = [
+        {"cell_type": "markdown", "source": ["# My rules"]},
+        {"cell_type": "code", "source": ["%matplotlib inline\n", HEAD]},
+        {"cell_type": "code", "source": [WRONG]},
+    ]
+    (tmp_path / "mine.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    assert main(["check", "mine.ipynb"]) == 1 and capsys.readouterr().out.startswith("FAILED  cube: ")
+    assert "cube" not in tg.OPS

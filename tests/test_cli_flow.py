@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
+import tinygrad_rnn as tg
 from tinygrad_rnn.cli import main
+from tinygrad_rnn.nn import load, save
 
 
 def run(capsys, *arguments):
@@ -19,6 +22,61 @@ def test_flow_prints_verdict_and_writes_files(tmp_path, capsys):
     code, out, err = run(capsys, "--cell", "lstm", "--forget-bias", 1, "--steps", 40, "--out", chart, "--json", numbers)
     assert (code, err) == (0, "") and "at initialisation" in out and "cause" in out
     assert chart.stat().st_size > 1000 and json.loads(numbers.read_text("utf-8"))["setting"]["steps"] == 40
+
+
+def test_what_the_task_needs_can_be_asked_for(capsys):
+    told = [run(capsys, "--cell", "rnn", "--steps", 60, *more)[1] for more in ((), ("--lag", 3), ("--read", 20))]
+    assert ["lag 59 is", "lag 3 is", "lag 19 is"] == [
+        text.split("; ")[1][: len("lag 59 is")].strip(" a") for text in told
+    ]
+    assert "VANISHING" in told[0] and "HEALTHY" in told[1]
+
+
+def test_one_page_and_a_table(tmp_path, capsys):
+    for name in ("flow.html", "flow.csv"):
+        assert run(capsys, "--cell", "rnn", "--steps", 20, "--out", tmp_path / name)[0] == 0
+    assert "lag,log10" in (tmp_path / "flow.csv").read_text() and "verdict" in (tmp_path / "flow.html").read_text(
+        "utf-8"
+    )
+    pytest.importorskip("matplotlib")
+    assert "<svg" in (tmp_path / "flow.html").read_text("utf-8")
+
+
+def test_a_task_tells_which_changes_learn(capsys):
+    cell = ("--cell", "lstm", "--hidden", 4, "--steps", 30, "--updates", 3)
+    code, out, _ = run(capsys, *cell, "--cure", "adding-minimal-lag")
+    assert code == 0 and "16 sequences of the task adding, minimal lag" in out and out.count("does not learn") >= 3
+    for wrong in (("--noise", 2), ("--data", "x.csv"), ("--weights", "a.npz")):
+        code, _, err = run(capsys, *cell, "--cure", "adding", *wrong)
+        assert code == 2 and f"{wrong[0]} is not asked with --cure" in err
+    assert "--updates belongs to --cure" in run(capsys, "--cell", "rnn", "--updates", 3)[2]
+
+
+def test_several_weights_are_compared(tmp_path, capsys):
+    for name, init in (("a", "pytorch"), ("b", "chrono")):
+        save(tmp_path / f"{name}.npz", tg.LSTM(1, 4, rng=0, init=init, t_max=60).state_dict())
+    files = [word for name in "ab" for word in ("--weights", tmp_path / f"{name}.npz")]
+    code, out, _ = run(capsys, *files, "--steps", 60, "--fail-on", "vanishing", "--json", tmp_path / "both.json")
+    assert code == 1 and "a.npz" in out and "b.npz" in out and "spread" in out
+    both = json.loads((tmp_path / "both.json").read_text("utf-8"))
+    assert both["a.npz"]["verdict"]["word"] != both["b.npz"]["verdict"]["word"]
+    assert both["a.npz"]["measured"]["file"].endswith("a.npz")
+    assert "two files are called a.npz" in run(capsys, *files[:2], *files[:2])[2]
+
+
+def test_a_network_that_is_lost_has_a_code_of_its_own(tmp_path, capsys):
+    state = tg.LSTM(1, 4, rng=0).state_dict()
+    state["weight_hh_l0"][0, 0] = np.nan
+    save(tmp_path / "lost.npz", state)
+    code, out, _ = run(capsys, "--weights", tmp_path / "lost.npz", "--steps", 20)
+    assert code == 3 and "NO NETWORK: weight_hh_l0 holds 1 of 64 numbers that are not finite" in out
+
+
+@pytest.mark.parametrize(
+    "bound, code", [("D>6", 1), ("D>600", 0), ("reach<50", 1), ("reach < 2", 0), ("D<-2, reach>1", 1)]
+)
+def test_a_bound_of_its_own(capsys, bound, code):
+    assert run(capsys, "--cell", "rnn", "--steps", 60, "--fail-on", bound)[0] == code
 
 
 def test_fail_on_ends_with_one(capsys):
@@ -41,10 +99,31 @@ def test_mistakes_are_named(capsys, arguments, said):
     assert code == 2 and said in err
 
 
-def test_weights_are_after_training(tmp_path, capsys):
-    import tinygrad_rnn as tg
-    from tinygrad_rnn.nn import save
-
+def test_a_file_says_what_is_known_of_its_weights(tmp_path, capsys):
     save(tmp_path / "a.npz", tg.LSTM(1, 4, rng=0).state_dict())
     code, out, _ = run(capsys, "--weights", tmp_path / "a.npz", "--steps", 30)
-    assert code == 0 and "after training" in out
+    assert code == 0 and "as loaded" in out and "does your task need more than" in out and "change " not in out
+    assert (
+        main([*"train lstm --task adding --hidden 4 --length 9 --updates 3 --out".split(), str(tmp_path / "run")]) == 0
+    )
+    checkpoint = tmp_path / "run" / "checkpoint.npz"
+    code, out, _ = run(capsys, "--weights", checkpoint, "--noise", 2, "--steps", 60)
+    assert code == 0 and "after 3 updates" in out and "does your task need more than" in out
+    arrays = load(checkpoint)
+    save(tmp_path / "first.npz", arrays | {"history/losses": np.zeros(0)})
+    code, out, _ = run(capsys, "--weights", tmp_path / "first.npz", "--noise", 2, "--steps", 60)
+    assert code == 0 and "after 0 updates" in out and "change    " in out and "does your task" not in out
+
+
+def test_every_sign_in_the_report_is_explained_there(capsys):
+    """A reader who meets D, φ′, "carried" or "beyond 5" finds in the same report what it means."""
+    assert main(["flow", "lstm", "--steps", "30"]) == 0
+    said = capsys.readouterr().out
+    explained = {
+        " D ": " D (decades lost) ",
+        "φ′ mean": "\nφ′: ",
+        "carried in": "\ncarried: ",
+        "beyond 5": "\nbeyond k: ",
+    }
+    for sign, words in explained.items():
+        assert sign in said and words in said, sign

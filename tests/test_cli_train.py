@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,10 @@ import pytest
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.cli import main
+from tinygrad_rnn.files import alone
 from tinygrad_rnn.train import Adam, Adding, SequenceModel, fit
 
-SMALL = ("--length", "8", "--hidden", "4", "--batch", "4", "--steps", "12", "--evaluate-every", "5")
+SMALL = ("--length", "8", "--hidden", "4", "--batch", "4", "--updates", "12", "--evaluate-every", "5")
 FILES = {"checkpoint.npz", "history.json", "weights.npz"}
 
 
@@ -32,7 +32,7 @@ def train(*arguments):
 
 
 def left(folder="run"):
-    return {path.name for path in Path(folder).iterdir()} - {"loss.svg"}
+    return {path.name for path in Path(folder).iterdir() if not path.name.startswith(".")} - {"loss.svg"}
 
 
 def contents(folder):
@@ -87,20 +87,21 @@ def test_chart_where_matplotlib_is_installed(monkeypatch):
 def test_resumed_is_the_same(capsys):
     options = ("--task", "adding", "--cell", "gru", *SMALL)
     assert train(*options, "--out", "whole") == 0
-    assert train(*options, "--steps", "7", "--out", "part") == 0
+    assert train(*options, "--updates", "7", "--out", "part") == 0
     assert train(*options, "--out", "part", "--resume") == 0
     assert contents("part") == contents("whole")
     assert train(*options, "--out", "new", "--resume") == 0  # nothing there yet: it begins
     assert contents("new") == contents("whole")
 
 
-def test_a_repaired_network_is_trained(capsys):
-    lstm = nn.LSTM(2, 3, num_layers=2, rng=0)
-    nn.save("model.npz", {f"encoder.{name}": array for name, array in lstm.state_dict().items()})
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_a_repaired_network_is_trained(kind, capsys):
+    network = kind(2, 3, num_layers=2, rng=0)
+    nn.save("model.npz", {f"encoder.{name}": array for name, array in network.state_dict().items()})
     assert train("--task", "adding", *SMALL[:2], *SMALL[4:], "--weights", "model.npz", "--lr", "1e-12") == 0
     assert "weights of model.npz, encoder" in capsys.readouterr().out
     for name, array in nn.load("run/weights.npz", "network").items():
-        np.testing.assert_allclose(array, lstm.state_dict()[name], atol=1e-10)
+        np.testing.assert_allclose(array, network.state_dict()[name], atol=1e-10)
     assert main(["draw", "--weights", "run/weights.npz"]) == 2
     assert "takes 2 values a step" in capsys.readouterr().err
 
@@ -120,11 +121,11 @@ def refused(capsys, *arguments):
 MISUSE = {
     "no task": ((), "--task"),
     "unknown task": (("--task", "chess"), "'chess'"),
-    "short": (("--task", "adding", "--length", "3"), "adding needs length >= 4, not 3"),
+    "short": (("--task", "adding", "--length", "3"), "--length 3: give a whole number, at least 4"),
     "data": (("--task", "adding", "--data", "x.csv"), "--data belongs to the tasks text and series"),
     "column": (("--task", "text", "--column", "x"), "--column belongs to the task series"),
     "missing": (("--task", "text", "--data", "no.txt"), "no.txt"),
-    "kind": (("--task", "series", "--data", "no.xlsx"), "expected a .csv, .npy or .txt file"),
+    "kind": (("--task", "series", "--data", "no.xlsx"), "expected a .csv, .tsv, .txt or .npy file"),
     "rate": (("--task", "adding", "--lr", "0"), "--lr: expected a positive number"),
     "clip": (("--task", "adding", "--clip-norm", "-1"), "--clip-norm"),
     "chrono": (("--task", "adding", "--cell", "rnn", "--init", "chrono"), "an rnn has none"),
@@ -136,6 +137,26 @@ MISUSE = {
 @pytest.mark.parametrize(("arguments", "reason"), MISUSE.values(), ids=MISUSE)
 def test_misuse(arguments, reason, capsys):
     assert reason in refused(capsys, *arguments)
+
+
+def test_what_a_kill_leaves_is_nobodys_file(capsys):
+    Path("run").mkdir()
+    Path("run/.checkpoint.npz.0123.tmp").touch()
+    assert train("--task", "adding", *SMALL) == 0
+    Path("other").mkdir()
+    Path("other/notes.").touch()
+    assert "has other files" in refused(capsys, "--task", "adding", *SMALL, "--out", "other")
+
+
+def test_one_run_at_a_time_writes_a_folder(capsys):
+    options = ("--task", "adding", *SMALL)
+    assert train(*options) == 0
+    before = contents("run")
+    with alone("run/checkpoint.npz"):
+        assert train(*options, "--updates", "20", "--resume") == 2
+    assert "run/checkpoint.npz: another process is writing it" in capsys.readouterr().err.replace(os.sep, "/")
+    assert contents("run") == before
+    assert train(*options, "--updates", "20", "--resume") == 0 and contents("run") != before
 
 
 def test_a_foreign_folder_is_left_alone(capsys):
@@ -167,29 +188,39 @@ def test_divergence_is_one_line_and_leaves_the_history(capsys):
 
 # --- killed, interrupted ---
 
-LONG = ("--task", "adding", *SMALL, "--steps", "50", "--checkpoint-every", "1")
+LONG = ("--task", "adding", *SMALL, "--updates", "50", "--checkpoint-every", "1")
 
 
-def start(*arguments):
-    command = [sys.executable, "-P", "-m", "tinygrad_rnn", "train", *LONG, *arguments]
+HELD = """
+import sys
+from tinygrad_rnn.cli import main
+from tinygrad_rnn.train.run import Run
+step = Run.train_step
+def held(self, *arguments):
+    if self.step == 20:
+        print("here", flush=True)
+        sys.stdin.readline()
+    step(self, *arguments)
+Run.train_step = held
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def halfway(*arguments):
+    """A process that trains, and has stopped after 20 of 50 updates until it reads a line."""
+    command = [sys.executable, "-P", "-c", HELD, "train", *LONG, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", env=environment
-    )
-
-
-def wait_for(path, process):
-    while not path.exists() and process.poll() is None:
-        time.sleep(0.002)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(command, encoding="utf-8", env=environment, **pipes)
+    assert "here\n" in iter(process.stdout.readline, ""), process.communicate()
+    return process
 
 
 def test_killed_and_resumed(capsys):
-    process = start("--out", "killed")
-    wait_for(Path("killed/checkpoint.npz"), process)
-    time.sleep(0.1)
+    process = halfway("--out", "killed")
     process.kill()
-    process.stderr.close()
-    assert process.wait() != 0 and "weights.npz" not in left("killed")
+    process.communicate()
+    assert process.returncode != 0 and left("killed") == {"checkpoint.npz"}
     assert train(*LONG, "--out", "killed", "--resume") == 0
     assert train(*LONG, "--out", "whole") == 0
     assert contents("killed") == contents("whole")
@@ -215,9 +246,7 @@ def test_ctrl_c_leaves_a_checkpoint(capsys, monkeypatch):
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C goes to the whole console there")
 def test_ctrl_c_of_a_process():
-    process = start()
-    wait_for(Path("run/checkpoint.npz"), process)
-    time.sleep(0.05)
+    process = halfway()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
+    _, said = process.communicate("\n")
     assert process.returncode == 130 and "--resume" in said and "Traceback" not in said

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import draw
-from tinygrad_rnn.graph import norm_of
 from tinygrad_rnn.graph.collapse import collapse
 from tinygrad_rnn.graph.steps import states
+from tinygrad_rnn.norms import norm_of
 from tinygrad_rnn.testing.strategies import programs
 
 LEVELS = ["op", "gate", "step", 1, 2, 3]
@@ -79,7 +79,8 @@ def assert_edges_are_sums(graph, seen):
             continue
         scale = sum(np.abs(part).max(initial=0.0) for part in parts)
         np.testing.assert_allclose(found[key].contribution, sum(parts), rtol=1e-12, atol=1e-12 * scale)
-        assert found[key].norm == norm_of(found[key].contribution)
+        for norm in ("l2", "rms", "max"):
+            np.testing.assert_allclose(found[key].size(norm), norm_of(found[key].contribution, norm), rtol=1e-13)
 
 
 @given(programs(most=12), SCOPES, st.sampled_from(LEVELS))
@@ -215,6 +216,7 @@ def assert_alike(found, expected, where="$"):
         assert found == expected, where
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(("kind", "level"), [("rnn", "op"), ("lstm", "gate"), ("lstm", "step")])
 def test_golden_json(kind, level):
     path = GOLDEN / f"{kind}_{level}.json"

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.data import DataError, load
+from tinygrad_rnn.data import DataError, load, one_hot, read, read_text
 
 
 def write(folder, name, content):
@@ -62,75 +64,76 @@ def test_numbers_are_standardised_over_the_whole_series():
     assert np.array_equal(load(steps=7)[0], whole[:7])
 
 
-# --- CSV ---
-
-CSV = {
-    "header": ("a,b\n1,10\n2,20\n", [[1, 10], [2, 20]], " (a, b)"),
-    "no header": ("1,10\n2,20\n", [[1, 10], [2, 20]], ""),
-    "one column": ("flow\n1\n2\n", [[1], [2]], " (flow)"),
-    "semicolon": ("a;b\n1;10\n2;20\n", [[1, 10], [2, 20]], " (a, b)"),
-    "tab": ("a\tb\n1\t10\n2\t20\n", [[1, 10], [2, 20]], " (a, b)"),
-    "dates are no feature": ("date,b\n2020-01-01,10\n2020-01-02,20\n", [[10], [20]], " (b; not numeric: date)"),
-    "quoted": ('"x, y",b\n"1","-2e3"\n', [[1, -2000]], " (x, y, b)"),
-    "Windows line ends, byte order mark": ("\ufeffa,b\r\n1,10\r\n", [[1, 10]], " (a, b)"),
-    "blank lines": ("a\n\n1\n\n2\n\n", [[1], [2]], " (a)"),
-    "spaces": ("a, b\n 1, 10 \n", [[1, 10]], " (a, b)"),
-    "no newline at the end": ("a\n1\n2", [[1], [2]], " (a)"),
-}
+# --- several sequences ---
 
 
-@pytest.mark.parametrize("content, expected, described", CSV.values(), ids=CSV)
-def test_csv(tmp_path, content, expected, described):
-    values, description = load(write(tmp_path, "x.csv", content), standardise=False)
-    assert values.tolist() == expected and values.dtype == np.float64
-    assert description == f"x.csv{described}"
+def test_three_axes_are_sequences_of_steps_unless_said_otherwise(tmp_path):
+    array = np.random.default_rng(0).normal(size=(4, 6, 3))
+    path = write(tmp_path, "x.npy", npy(array))
+    data = read(path, standardise=False)
+    assert np.array_equal(data.values, array.transpose(1, 0, 2))
+    assert data.description == "x.npy, 4 sequences of 6 steps, read as (N, T, F)" and data.axes == "(N, T, F)"
+    other = read(path, standardise=False, batch_first=False)
+    assert np.array_equal(other.values, array) and other.description.endswith(
+        "6 sequences of 4 steps, read as (T, N, F)"
+    )
+    scaled = read(path, steps=2)
+    assert np.allclose(scaled.values, (array[:, :2] - array.mean((0, 1))).transpose(1, 0, 2) / array.std((0, 1)))
+    assert np.array_equal(load(path)[0], read(path).values)
+    assert "7 steps asked for, but there are only 6, in the shortest of its 4 sequences" in refused(path, steps=7)
+    assert len(read(path, most=9).values) == 6 and len(read(path, most=2).values) == 2
 
 
-@pytest.mark.parametrize(
-    "columns, expected", [(["b"], [[10, 10]]), (["b", "a"], [[10, 1]]), (["2"], [[10, 10]]), (["2", "a"], [[10, 1]])]
-)
-def test_csv_columns_by_name_and_number(tmp_path, columns, expected):
-    values, _ = load(write(tmp_path, "x.csv", "a,b\n1,10\n"), columns=columns, standardise=False)
-    assert values.tolist() == [expected[0][: len(columns)]]
+def test_padding_is_not_looked_at(tmp_path):
+    array, lengths = np.random.default_rng(0).normal(size=(3, 6, 2)), np.array([6, 3, 4])
+    padded = array.copy()
+    for n, length in enumerate(lengths):
+        padded[n, length:] = (np.nan, 1e9)[n % 2]
+    path = write(tmp_path, "x.npy", npy(padded))
+    assert "sequence 2, row 4, column 0: expected a finite number, found nan: fill the gap, or, if" in refused(path)
+    data = read(path, lengths=lengths)
+    assert data.name == f"x.npy, 3 sequences of 6 steps, read as (N, T, F), padded after {min(lengths)} or more"
+    seen = np.concatenate([array[n, :length] for n, length in enumerate(lengths)])
+    assert np.allclose(data.values, ((array[:, :3] - seen.mean(0)) / seen.std(0)).transpose(1, 0, 2))
+    assert "4 steps asked for, but there are only 3" in refused(path, lengths=lengths, steps=4)
+    for wrong in ([6, 3], [[6], [3, 4]], [6, 3, 7], [6, 3, 0], [6.0, 3.0, 4.0]):
+        assert "lengths are 3 whole numbers from 1 to 6" in refused(path, lengths=wrong)
+    assert "lengths are those of padded" in refused(write(tmp_path, "y.npy", npy(np.ones(3))), lengths=[3])
 
 
-@given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1))
-def test_csv_round_trip_is_exact(tmp_path_factory, rows):
-    content = "\n".join(",".join(map(repr, row)) for row in rows)
-    values, _ = load(write(tmp_path_factory.mktemp("csv"), "x.csv", content), standardise=False)
-    assert np.array_equal(values, np.array(rows))
+def test_windows_are_spread_over_the_whole_file(tmp_path):
+    path = write(tmp_path, "x.csv", "a\n" + "".join(f"{k * k}\n" for k in range(20)))
+    data = read(path, steps=5, windows=4, standardise=False)
+    assert data.values[:, :, 0].T.tolist() == [[(s + k) ** 2 for k in range(5)] for s in (0, 5, 10, 15)]
+    assert data.description == "x.csv (a; a has whole numbers that only rise: an index?), 4 windows of 5 steps"
+    many = read(path, steps=5, windows=16)
+    assert many.values.shape == (5, 16, 1) and "16 windows of 5 steps that overlap, standardised" in many.description
+    assert "17 different windows of 5 steps asked for, but 20 hold 16" in refused(path, steps=5, windows=17)
+    prose = write(tmp_path, "x.txt", "abcabcd")
+    assert np.array_equal(read(prose, steps=3, windows=2).values, one_hot(np.array([[0, 1], [1, 2], [2, 3]]), 4))
+    several = write(tmp_path, "x.npy", npy(np.ones((2, 3, 1))))
+    assert "windows are cut from one sequence, and there are 2" in refused(several, steps=2, windows=2)
 
 
-BAD_CSV = {
-    "empty": ("", "holds no data"),
-    "only a header": ("a,b\n", "holds no data"),
-    "only blank lines": ("\n\n \n", "holds no data"),
-    "no number": ("a\nx\ny\n", "has no numeric column"),
-    "one bad cell": ("a,b\n1,2\n3,x\n", "line 3, column 'b': expected a finite number, found 'x'"),
-    "missing": ("a,b\n1,2\n3,\n", "line 3, column 'b': expected a finite number, found nothing"),
-    "missing first": ("a,b\n1,NA\n3,4\n", "line 2, column 'b': expected a finite number, found 'NA'"),
-    "nan": ("a\n1\nnan\n", "line 3, column 'a': expected a finite number, found 'nan'"),
-    "too large": ("a\n1\n1e400\n", "line 3, column 'a': expected a finite number, found '1e400'"),
-    "ragged": ("a,b\n1,2\n3\n", "line 3: 1 fields where the first line has 2"),
-    "decimal comma": ("a;b\n1,5;2,5\n", "has no numeric column"),
-    "not UTF-8": (b"a\n\xff\xfe1\n", "is not UTF-8 text"),
-    "NUL": (b"a\n1\x002\n", "has no numeric column"),
-    "endless field": ("a\n" + "1" * 200_000, "field larger than field limit"),
-}
+def test_the_numbers_of_the_scale_are_told(tmp_path):
+    path = write(tmp_path, "x.csv", "a,b\n1.5,7\n2.5,7\n6.5,7\n")
+    assert read(path).scale() == "a: mean 3.5, standard deviation 2.16025; b: constant 7"
+    assert read(path, standardise=False).scale() == "a from 1.5 to 6.5; b from 7 to 7"
+    assert read(write(tmp_path, "x.txt", "ab")).scale() == ""
+    many = read(write(tmp_path, "x.npy", npy(np.arange(30.0).reshape(3, 10))))
+    assert many.scale().endswith("column 5: mean 15, standard deviation 8.16497; and 4 more")
 
 
-@pytest.mark.parametrize("content, reason", BAD_CSV.values(), ids=BAD_CSV)
-def test_bad_csv(tmp_path, content, reason):
-    assert reason in refused(write(tmp_path, "x.csv", content))
+def test_every_end_of_a_line_is_one_newline(tmp_path):
+    path = write(tmp_path, "x.txt", b"a\r\nb\rc\nd\r\n\n")
+    assert read_text(path) == "a\nb\nc\nd\n\n" and read(path).alphabet == 5 and len(read(path).values) == 9
 
 
-def test_bad_columns(tmp_path):
-    path = write(tmp_path, "x.csv", "a,b,b\n1,2,x\n")
-    assert "has no column 'c', only 'a', 'b'" in refused(path, columns=["c"])
-    assert "has no column '4'" in refused(path, columns=["4"])
-    assert "2 columns named 'b'" in refused(path, columns=["b"])
-    assert "column 'b': expected a finite number, found 'x'" in refused(path, columns=["3"])
-    assert "only a .csv file has named columns" in refused(write(tmp_path, "x.txt", "ab"), columns=["a"])
+def test_a_large_alphabet_is_one_hot_only_where_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinygrad_rnn.data.LARGEST", 10**6)
+    path = write(tmp_path, "x.txt", "".join(map(chr, range(0x4E00, 0x4E00 + 2000))))
+    assert read(path, steps=3).values.shape == (3, 1, 2000)
+    assert "2000 characters one-hot, 2000 different ones, take 3.2e+07 bytes: read fewer steps" in refused(path)
 
 
 # --- NPY ---
@@ -171,8 +174,8 @@ BAD_NPY = {
     "complex": (npy(np.ones(3, complex)), "holds complex128, not real numbers"),
     "times": (npy(np.zeros(3, "M8[D]")), "not real numbers"),
     "structured": (npy(np.zeros(3, [("a", float)])), "not real numbers"),
-    "0-D": (npy(np.array(1.0)), "expected shape (T,) or (T, I), found ()"),
-    "3-D": (npy(np.ones((2, 3, 4))), "expected shape (T,) or (T, I), found (2, 3, 4)"),
+    "0-D": (npy(np.array(1.0)), "expected shape (T,), (T, F) or (N, T, F), found ()"),
+    "4-D": (npy(np.ones((2, 3, 4, 1))), "expected shape (T,), (T, F) or (N, T, F), found (2, 3, 4, 1)"),
     "no element": (npy(np.ones((3, 0))), "holds no data"),
     "no row": (npy(np.ones(0)), "holds no data"),
     "nan": (npy(np.array([[1.0, 2.0], [3.0, np.nan]])), "row 1, column 1: expected a finite number, found nan"),
@@ -194,8 +197,8 @@ def test_npz_is_refused(tmp_path):
 # --- text ---
 
 
-# All of Unicode but surrogates; to ask Hypothesis for what UTF-8 can say takes it seconds.
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufeff"), min_size=1))
+# All of Unicode but surrogates and digits; to ask Hypothesis for what UTF-8 can say takes it seconds.
+@given(st.text(st.characters(exclude_categories=["Cs", "Nd", "Nl", "No"], exclude_characters="\r\0\ufeff"), min_size=1))
 def test_text_is_one_hot_and_nothing_is_lost(tmp_path_factory, text):
     values, description = load(write(tmp_path_factory.mktemp("text"), "x.txt", text))
     alphabet = np.array(sorted(set(text)), dtype=object)
@@ -212,7 +215,8 @@ def test_alphabet_is_that_of_the_whole_text(tmp_path):
 
 def test_bad_text(tmp_path):
     assert "holds no data" in refused(write(tmp_path, "x.txt", ""))
-    assert "is not UTF-8 text" in refused(write(tmp_path, "x.txt", b"\xff\xfe\x00"))
+    assert "is not UTF-8 text" in refused(write(tmp_path, "x.txt", b"a\xff\xfe\x00"))
+    assert np.array_equal(load(write(tmp_path, "x.txt", "\xe9\n".encode("utf-16")))[0], [[0, 1], [1, 0]])
 
 
 # --- all kinds ---
@@ -226,17 +230,48 @@ def test_steps(tmp_path, name, content):
 
 
 def test_packaged_series_has_a_hundred_steps():
-    with pytest.raises(DataError, match=r"^101 steps asked for, but there are only 100$"):
+    with pytest.raises(DataError, match=r"^the packaged series: 101 steps asked for, but there are only 100$"):
         load(steps=101)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({name: value} for name in ("steps", "most", "windows") for value in (0, -1, True, 2.5, "3", [3])),
+        *({name: value} for name in ("standardise", "batch_first") for value in (0, "no", [], np.ones(2))),
+        *({"columns": value} for value in ("volume", [1], [None])),
+        *({"dialect": value} for value in (";", {"sep": ";"})),
+    ],
+    ids=repr,
+)
+def test_an_option_is_checked_where_it_is_given(given):
+    """A negative number of steps used to leave off so many, "no" was yes, and the letters of a name were columns."""
+    with pytest.raises(ValueError, match=f"{next(iter(given))}.*: give "):
+        read(**given)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_pipe_is_read_as_text_and_no_array(tmp_path):
+    for name in ("x.csv", "x.npy"):
+        getattr(os, "mkfifo")(tmp_path / name)  # noqa: B009
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit((tmp_path / "x.csv").write_text, "a\n1.5\n2.5\n4.5\n")
+        assert np.array_equal(read(tmp_path / "x.csv", standardise=False).values[:, 0], [[1.5], [2.5], [4.5]])
+    assert "is no file: an array is not read from a pipe" in refused(tmp_path / "x.npy")
+
+
 def test_unreadable(tmp_path):
-    assert "expected a .csv, .npy or .txt file" in refused(write(tmp_path, "x.xlsx", "1"))
+    assert "expected a .csv, .tsv, .txt or .npy file" in refused(write(tmp_path, "x.xlsx", "1"))
     for suffix in (".csv", ".npy", ".txt"):
         refused(tmp_path / f"missing{suffix}")
         folder = tmp_path / f"folder{suffix}"
         folder.mkdir()
         refused(folder)
+
+
+def test_a_column_of_zeros_and_one_of_every_size_are_standardised_too(tmp_path):
+    values = read(write(tmp_path, "x.npy", npy(np.array([[0.0, 1e-300], [0.0, 1e300], [0.0, -1.0]])))).values[:, 0]
+    assert (values[:, 0] == 0).all() and np.allclose(values[:, 1], [-(0.5**0.5), 2**0.5, -(0.5**0.5)])
 
 
 @pytest.mark.parametrize("scale", [1e-320, 1e-200, 1.0, 1e200, 1e307])

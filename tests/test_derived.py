@@ -138,7 +138,7 @@ def chosen(cell, x, h):
 
 
 def unknown(cell, x, h):
-    return np.arctan(h)  # HERE
+    return np.sinc(h)  # HERE
 
 
 def remembers(cell, x, h):
@@ -178,16 +178,16 @@ def prints(cell, x, h):
     "step, why",
     [
         (branch, "condition"),
-        (masks, "its step draws random numbers"),
+        (masks, "the cell draws random numbers"),
         (counts_by_data, "int()"),
         (asks_all, "no attribute 'all'"),
-        (prints, "the format '.3f'"),
+        (prints, "a format asks for the numbers"),
         (scaled, "float()"),
         (clipped, "item()"),
         (plain, "plain array"),
         (weight_decides, "condition"),
         (chosen, "argmax"),
-        (unknown, "arctan"),
+        (unknown, "sinc"),
         (remembers, "kept and is used again"),
         (widens, "form"),
         (noisy, "not its first over again"),
@@ -343,7 +343,7 @@ def test_a_loss_that_holds_a_target_is_for_its_number_of_steps_only():
     target, (inputs, state) = np.ones((5, 4)), example(cell, 5, None)
     program = derived(cell, lambda outputs: tg.mse_loss(outputs, target), inputs, state)
     program(inputs, state, cell.parameters())
-    with pytest.raises(ValueError, match=r"the loss was derived for 5 step\(s\) only"):
+    with pytest.raises(ValueError, match=r"the loss was derived for 5 step\(s\)"):
         program(inputs[:4], state, cell.parameters())
 
 
@@ -398,7 +398,7 @@ def test_source_is_what_runs_and_shows_itself():
     x, U = np.ones((4, 3)), np.eye(3) / 2
     loss = namespace["bptt"](x, np.zeros(3), U)[0]
     assert loss == program(x, np.zeros(3), {"U": U})[0]
-    assert "<pre><code>" in program._repr_html_() and "Program(" in repr(program)
+    assert program._repr_markdown_() == f"```python\n{program.source}```" and "Program(" in repr(program)
 
 
 def test_deriving_can_be_profiled():

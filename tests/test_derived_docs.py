@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pages import FENCE
 
 import tinygrad_rnn as tg
@@ -31,6 +32,7 @@ def with_sources(text):
     return FENCE.sub(shown, text)
 
 
+@pytest.mark.golden
 def test_page_shows_the_source_that_is_derived():
     text = PAGE.read_text(encoding="utf-8")
     new = with_sources(text)

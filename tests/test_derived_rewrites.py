@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from tinygrad_rnn.bptt.rewrites import simplest
-from tinygrad_rnn.bptt.trace import Node, computed
+from tinygrad_rnn.bptt.identities import simplest
+from tinygrad_rnn.symbolic.trace import Node, computed
 
 X, Y = np.random.default_rng(0).uniform(0.5, 1.5, (2, 2, 3, 4))
 

@@ -101,6 +101,44 @@ def test_what_goes_out_is_read_only():
         np.array(x.detach(), copy=False)[0] = 100.0
 
 
+def test_what_goes_out_cannot_be_made_writeable():
+    x, c = leaf(2, 3), np.arange(6.0).reshape(2, 3)
+    for tensor in (
+        x,
+        x.detach(),
+        x * c,
+        (x * c).T,
+        x[::-1, 1:],
+        x[0, 0],
+        x[:0],
+        tg.broadcast_to(x, (4, 2, 3)),
+        tg.Tensor(c > 1),
+    ):
+        loss = tg.sum(tensor * x[0, 0])
+        loss.backward()
+        graph = tg.gradient_graph(loss)
+        for array in (tensor.data, tensor.numpy(), x.grad.data, *(node.value for node in graph.nodes)):
+            before = array.copy()
+            views = [
+                array,
+                array.view(),
+                array[...],
+                array.T,
+                np.asarray(array),
+                np.lib.stride_tricks.as_strided(array),
+            ]
+            for view in [*views, *(base for v in views if isinstance(base := v.base, np.ndarray))]:
+                with pytest.raises(ValueError, match="WRITEABLE"):
+                    view.flags.writeable = True
+                with pytest.raises(ValueError, match="WRITEABLE"):
+                    view.setflags(write=True)
+                with pytest.raises(ValueError, match="read-only"):
+                    view[...] = 9
+            with pytest.raises(TypeError, match="read-only"):
+                memoryview(array)[...] = array
+            np.testing.assert_array_equal(array, before)
+
+
 def test_rebinding_a_leaf_leaves_pending_gradients_alone():
     w = tg.Tensor(3.0, requires_grad=True, name="w")
     loss = w * w * w
@@ -125,7 +163,7 @@ def test_rebinding_keeps_shape_and_dtype():
 def test_gradients_alias_neither_each_other_nor_the_seed():
     a, b, seed = leaf(3), leaf(3), np.ones(3)
     (a + b).backward(seed)
-    arrays = [a.grad._data, b.grad._data, seed, a._data, b._data]
+    arrays = [a.grad._value, b.grad._value, seed, a._value, b._value]
     assert not any(np.shares_memory(p, q) for i, p in enumerate(arrays) for q in arrays[:i])
 
 
@@ -235,8 +273,8 @@ def test_misuse_of_gradients_names_the_remedy(ask, remedy):
 @pytest.mark.parametrize(
     ("ask", "remedy"),
     [
-        (lambda x: np.linalg.norm(x), r"^np\.linalg\.norm has no derivative rule.*\.numpy\(\)"),
-        (lambda x: np.floor(x), r"floor has no derivative rule"),
+        (lambda x: np.linalg.qr(x), r"^np\.linalg\.qr has no derivative rule.*a primitive of your own"),
+        (lambda x: np.fft.fft(x), r"^np\.fft\.fft has no derivative: there are no complex numbers"),
         (lambda x: np.add(x, 1.0, out=np.zeros(3)), r"out="),
         (lambda x: np.add(x, 1.0, where=[True, False, True]), r"where="),
         (lambda x: np.sum(x, dtype=np.float32), r"dtype="),
@@ -267,7 +305,7 @@ def test_errors_keep_numpys_words_and_say_where():
     assert caught.value.__notes__ == ["in add (2,) + (3,)"]
     with pytest.raises(IndexError, match="out of bounds") as caught, tg.scope("t=1"):
         leaf(2)[5]
-    assert caught.value.__notes__ == ["in getitem (2,) at t=1"]
+    assert caught.value.__notes__ == ["in getitem x (2,) at t=1"]
     with pytest.raises(ValueError, match="axis 2 is out of bounds") as caught, tg.scope("t=1"):
         tg.sum(leaf(2), axis=2)
     assert caught.value.__notes__ == ["for shape (2,) at t=1"]
@@ -280,7 +318,7 @@ def test_an_error_inside_a_rule_says_where_the_forward_pass_was():
             loss = tg.sum(broken(leaf(3)))
         with pytest.raises(ValueError) as caught:
             loss.backward()
-        assert caught.value.__notes__[-2:] == ["in the derivative with respect to operand 0", "in broken (3,) at t=2"]
+        assert caught.value.__notes__[-2:] == ["in the derivative with respect to operand 0", "in broken x (3,) at t=2"]
     finally:
         del tg.OPS["broken"]
 
@@ -446,3 +484,5 @@ def test_tangents_are_checked():
         tg.jvp(tg.sum, (np.ones(2),), ())
     with pytest.raises(ValueError, match=r"of its shape: of shapes \[\(2,\)\], not \[\(3,\)\]"):
         tg.jvp(tg.sum, (np.ones(2),), (np.ones(3),))
+    with pytest.raises(ValueError, match="one tangent for each primal, of its shape: there is no primal"):
+        tg.jvp(lambda: tg.Tensor(1.0), (), ())

@@ -1,20 +1,21 @@
 """The textbook's small experiments, as the literature has their numbers."""
 
+import doctest
+
+import blog_post_experiments
 import numpy as np
 import pytest
+from blog_post_experiments import first_lag, hump, latch, sigmoid_chain
+from cliff import cliff, cliff_plane, descend
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.diagnose.experiments import (
-    cliff,
-    cliff_plane,
-    descend,
-    first_lag,
-    hump,
-    latch,
-    sigmoid_chain,
-)
+
+
+def test_what_their_docstrings_say():
+    done = doctest.testmod(blog_post_experiments)
+    assert (done.failed, done.attempted > 4) == (0, True)
 
 
 @pytest.mark.parametrize("weight, multiplier", [(1.5, 0.394), (2.0, 0.166), (3.0, 0.0305), (5.0, 0.00091)])
@@ -57,6 +58,14 @@ def test_over_the_cliff_and_held_back():
     )
     assert held.losses[-10:].mean() == pytest.approx(0.0015, abs=2e-4)
     assert np.linalg.norm(np.diff(held.points, axis=0), axis=1).max() <= 0.05 + 1e-12
+
+
+def test_a_walk_over_a_sequence_of_any_length():
+    assert descend(steps=50).losses[0] == descend().losses[0]
+    for steps in (10, 30):
+        walk = descend(steps=steps, updates=1)
+        losses, norms = cliff_plane(4.5, -2.303, steps)
+        assert (walk.losses[0], walk.norms[0]) == pytest.approx((float(losses), float(norms)), rel=1e-12)
 
 
 def test_the_plane_is_the_loss_at_each_of_its_points_and_higher_walls_take_longer():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.graph import norm_of
+from tinygrad_rnn.graph.dot import digraph
+from tinygrad_rnn.norms import norm_of
 
 
 def graph_of(f, *arrays):
@@ -75,6 +76,13 @@ def test_nodes_are_ranked_and_described():
         graph.node_of(tg.Tensor(1.0))
 
 
+def test_a_graph_is_one_line_in_a_notebook():
+    _, h = tg.unroll(tg.LSTMCell(2, 16, rng=0), np.ones((50, 1, 2)))
+    graph = tg.gradient_graph(tg.mean(h[0]))
+    assert repr(graph) == f"GradientGraph({len(graph.nodes)} nodes, {len(graph.edges)} edges, loss: mean)"
+    assert len(repr(graph.collapse("step"))) < 200
+
+
 def test_a_cotangent_scales_every_edge():
     x = tg.Tensor(np.ones(3), requires_grad=True)
     y = tg.tanh(x) * x
@@ -136,7 +144,7 @@ def test_what_a_graph_holds_is_its_own():
     graph = tg.gradient_graph(y, np.ones(2))
     held = [e.contribution for e in graph.edges] + [n.gradient for n in graph.nodes]
     assert len(held) == 4
-    assert not any(np.shares_memory(a, b) for i, a in enumerate([*held, x._data]) for b in held[:i])
+    assert not any(np.shares_memory(a, b) for i, a in enumerate([*held, x._value]) for b in held[:i])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +180,7 @@ def test_norms_neither_underflow_nor_overflow(array, norm, size):
         (tg.exp, ["g × y"]),
         (tg.relu, ["g where x > 0, else 0"]),
         (tg.abs, ["g where x > 0, else −g where x < 0, else 0"]),
-        (tg.softplus, ["g × sigmoid(x)"]),
+        (tg.softplus, ["g × σ(x)"]),
         (lambda x: x**2, ["g × 2 × a ^ 1", ""]),
         (lambda x: x / np.ones((5, 2, 3)), ["g / b, Σ over (0,)", ""]),
         (lambda x: x @ np.ones((3, 4)), ["g @ bᵀ", ""]),
@@ -239,7 +247,22 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_table_reads_in_the_direction_of_the_gradient():
     graph, _ = graph_of(tg.tanh, [0.0])
     assert graph.table().splitlines() == [
-        "from  to    operand  norm  state   formula",
-        "tanh  sum   0        1     finite  g spread over axis (0,)",
-        "x0    tanh  0        1     finite  g × (1 − y²)",
+        "from  to    operand  gradient  state   formula",
+        "tanh  sum   0        1         finite  g spread over axis (0,)",
+        "x0    tanh  0        1         finite  g × (1 − y²)",
     ]
+
+
+def test_the_simplest_picture_has_the_gradient_on_every_edge():
+    """`graph.dot` is for whoever writes a picture of their own: as short as it is, its numbers are the engine's."""
+    _, h = tg.unroll(tg.RNNCell(2, 3, rng=0), np.ones((2, 1, 2)))
+    for graph in (tg.gradient_graph(tg.sum(h)), tg.gradient_graph(tg.sum(h)).collapse("step")):
+        rows = [row.strip() for row in digraph(graph).body if "->" in row]
+        drawn = [edge for edge in graph.edges if not edge.internal]
+        assert len(rows) == len(drawn)
+        for row, edge in zip(rows, drawn, strict=True):
+            assert row.startswith(f"{edge.source} -> {edge.target} ["), row
+            if edge.norm is None:
+                assert 'label="" dir=forward' in row
+            else:
+                assert "dir=back" in row and f"{edge.norm if edge.signed is None else edge.signed:.2g}" in row

@@ -8,6 +8,8 @@ from hypothesis.extra import numpy as hnp
 from strategies import grid
 
 import tinygrad_rnn as tg
+from tinygrad_rnn import autodiff
+from tinygrad_rnn.autodiff import history
 from tinygrad_rnn.testing import gradcheck
 from tinygrad_rnn.testing.strategies import programs
 
@@ -153,3 +155,146 @@ def test_tangents_and_cotangents_may_be_differentiated_too():
                 moved.append(tg.hvp(energy, values[:2], (values[2], w))[1].numpy().sum())
             np.testing.assert_allclose(g.numpy()[k], (moved[0] - moved[1]) / (2 * h), rtol=1e-7, atol=1e-7)
         assert g.shape == at.shape
+
+
+# -- What a function takes from outside --------------------------------------------------------------------------------
+
+x0, w0 = np.array([0.5, -1.0, 2.0]), np.array([1.5, 0.7, -0.4])
+SCALARS = {"hvp", "hessian"}
+TRANSFORMS = {
+    "vjp's value": lambda f, x: tg.vjp(f, x)[0],
+    "vjp": lambda f, x: (lambda y, pull: pull(np.linspace(-1, 2, y.size).reshape(y.shape))[0])(*tg.vjp(f, x)),
+    "jvp's value": lambda f, x: tg.jvp(f, (x,), (np.ones(np.shape(x)),))[0],
+    "jvp": lambda f, x: tg.jvp(f, (x,), (np.linspace(-1, 2, np.size(x)).reshape(np.shape(x)),))[1],
+    "jacobian": tg.jacobian,
+    "hvp": lambda f, x: tg.hvp(f, (x,), (np.linspace(-1, 2, np.size(x)).reshape(np.shape(x)),))[0],
+    "hessian": tg.hessian,
+}
+
+
+def transformed(name, f, x):
+    """A transform of f at x, of the sum of its squares where it needs a scalar."""
+    return TRANSFORMS[name]((lambda z: tg.sum(tg.square(f(z)))) if name in SCALARS else f, x)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@settings(max_examples=max(4, settings().max_examples // 5))
+@given(programs(most=3), SEEDS)
+def test_what_is_closed_over_is_differentiated(name, program, seed):
+    """By any transform of a random program, with respect to what it takes from outside, beside differences."""
+    gradcheck(
+        lambda *xs: transformed(name, lambda z: program(z, *xs), program.leaves[0]), *program.leaves[1:], rng=seed
+    )
+
+
+@pytest.mark.parametrize("inner", TRANSFORMS)
+@pytest.mark.parametrize("outer", TRANSFORMS)
+@pytest.mark.parametrize("closed", ["leaf", "in the middle", "primal too"])
+def test_transforms_in_transforms_see_everything(outer, inner, closed):
+    """f(p, q) = sin(w p) sin(q) + p: a transform in q inside of one in p, differentiated in w; beside differences."""
+
+    def whole(w):
+        near = {"leaf": w, "in the middle": tg.sin(w) * w, "primal too": w}[closed]
+
+        def of_p(p):
+            f = lambda q: tg.sin(near * p) * tg.sin(q) * q + p  # noqa: E731
+            return transformed(inner, f, near if closed == "primal too" else x0[:2])
+
+        return tg.sum(transformed(outer, of_p, w0[:2]))
+
+    at = w0[1:] + 0.3
+    found = tg.grad(whole(w := tg.Tensor(at, requires_grad=True)), w, allow_unused=True).data
+    steps = 1e-3 * np.eye(2)
+    with tg.no_grad():
+        value = lambda v: whole(tg.Tensor(v)).item()  # noqa: E731
+        expected = [
+            (8 * (value(at + s) - value(at - s)) - value(at + 2 * s) + value(at - 2 * s)) / 12e-3 for s in steps
+        ]
+    np.testing.assert_allclose(found, expected, 2e-7, 2e-7 * np.abs(expected).max())
+
+
+def test_mixed_partials_and_gradient_penalties():
+    mixed = tg.jacobian(lambda p: tg.jacobian(lambda q: tg.sin(tg.sin(p) + tg.sin(q)), 0.5), 0.7)
+    assert mixed.item() == pytest.approx(-np.sin(np.sin(0.7) + np.sin(0.5)) * np.cos(0.7) * np.cos(0.5), rel=1e-14)
+    W = tg.Tensor(np.arange(6.0).reshape(2, 3) / 7 - 0.3, requires_grad=True)
+    penalty = lambda W: tg.sum(tg.square(tg.jacobian(lambda x: tg.tanh(W @ x), x0)))  # noqa: E731
+    slope = 1 - np.tanh(W.data @ x0) ** 2
+    back = -2 * np.tanh(W.data @ x0) * slope
+    expected = 2 * slope[:, None] ** 2 * W.data
+    expected += np.outer(2 * slope * back * np.square(W.data).sum(axis=1), x0)
+    close(tg.grad(penalty(W), W).data, expected)
+    gradcheck(penalty, W.data)
+
+
+def test_a_tangent_and_a_cotangent_may_need_a_gradient_where_nothing_else_does():
+    v = tg.Tensor(w0, requires_grad=True)
+    f = lambda z: tg.sin(z) * z[::-1]  # noqa: E731
+    J = tg.jacobian(f, x0).data
+    y, dy = tg.jvp(f, (x0,), (v,))
+    assert not y.requires_grad
+    close(tg.grad(dy, v, w0).data, J.T @ w0)
+    y, pull = tg.vjp(f, x0)
+    assert not y.requires_grad
+    close(tg.grad(pull(v * 1.0)[0], v, w0).data, J @ w0)
+    energy = lambda z: tg.sum(f(z) * z)  # noqa: E731
+    (product,) = tg.hvp(energy, (x0,), (v,))
+    close(tg.grad(product, v, w0).data, tg.hessian(energy, x0).data @ w0)
+    twice = tg.jvp(lambda t: tg.jvp(f, (x0,), (t,))[1], (w0,), (x0,))[1]  # linear in its tangent
+    close(twice.data, J @ x0)
+    second = tg.jvp(lambda z: tg.jvp(f, (z,), (w0,))[1], (x0,), (w0,))[1]
+    close(second.data, np.einsum("ijk,j,k->i", tg.jacobian(lambda z: tg.jacobian(f, z), x0).data, w0, w0))
+
+
+def test_results_are_differentiable_exactly_where_somebody_outside_can_differentiate_them():
+    w = tg.Tensor(3.0, requires_grad=True)
+    made = []
+
+    def lazily(y):
+        made.append(tg.Tensor(5.0, requires_grad=True))  # as a layer that is built at its first call
+        return made[-1] * y
+
+    def results(f):
+        y, pull = tg.vjp(f, 2.0)
+        value, dy = tg.jvp(f, (2.0,), (1.0,))
+        return [y, pull(1.0)[0], value, dy, tg.jacobian(f, 2.0), tg.hvp(f, (2.0,), (1.0,))[0], tg.hessian(f, 2.0)]
+
+    expected = {
+        "nothing from outside": (lambda y: y * y * y, [False] * 7),
+        "its square": (lambda y: w * w.detach() * y * y * y, [True] * 7),
+        "its derivative does not": (lambda y: w + y * y * y, [True, False, True, False, False, False, False]),
+        "made inside": (lazily, [True, True, True, True, True, False, False]),
+        "what is closed over": (lambda y: w, [True, False, True, False, False, False, False]),
+        "what is given": (lambda y: y, [False] * 7),
+        "a constant": (lambda y: tg.Tensor(1.0), [False] * 7),
+    }
+    for name, (f, wanted) in expected.items():
+        assert [r.requires_grad for r in results(f)] == wanted, name
+        with tg.no_grad():
+            unrecorded = results(f)
+        assert not any(r.requires_grad for r in unrecorded), name
+        for a, b in zip(unrecorded, results(f), strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+    assert tg.vjp(lambda y: w, 2.0)[0] is w
+    assert tg.grad(tg.vjp(lazily, 2.0)[1](1.0)[0], made[-1]).item() == 1.0
+    y, pull = tg.vjp(lambda y: w * y, w)  # a primal and closed over
+    assert tg.grad(pull(1.0)[0], w).item() == 1.0 and tg.grad(y, w).item() == 6.0
+    with tg.no_grad():
+        assert not pull(1.0)[0].requires_grad and not pull(w)[0].requires_grad
+        assert tg.jacobian(lambda y: y * y, w).item() == 6.0
+
+
+def test_a_transform_walks_no_further_than_to_what_is_closed_over(monkeypatch):
+    w = tg.Tensor(0.5, requires_grad=True)
+    h = w
+    for _ in range(50):
+        h = tg.sin(h)
+    walked = []
+    monkeypatch.setattr(autodiff, "history", lambda *given: walked.append(len(history(*given))) or history(*given))
+    (g,) = tg.vjp(lambda y: h * y * y, 2.0)[1](1.0)
+    assert max(walked) < 5 and g.item() == pytest.approx(4 * h.item())
+    slope = tg.grad(h, w).item()
+    assert tg.grad(g, w).item() == pytest.approx(4 * slope)
+    h.backward(retain_graph=False)
+    assert tg.jacobian(lambda y: h * y, 2.0).item() == h.item(), "whose graph was freed"
+    with pytest.raises(tg.GradientError, match="freed"):
+        tg.grad(tg.jacobian(lambda y: h * y, 2.0), w)

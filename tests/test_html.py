@@ -17,7 +17,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.draw import html
 from tinygrad_rnn.draw.style import THEMES, Options, Scale
 from tinygrad_rnn.draw.view import View
-from tinygrad_rnn.graph.model import norm_of
+from tinygrad_rnn.norms import norm_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "input", "br"}
@@ -218,7 +218,7 @@ def browse(tmp_path_factory):
         path.write_text(text, encoding="utf-8")
         flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'user'}", "--dump-dom"]
         flags += ["--virtual-time-budget=6000", "--window-size=1280,720", *options, f"{path.as_uri()}{fragment}"]
-        done = subprocess.run([program, *flags], capture_output=True, timeout=120)
+        done = subprocess.run([program, *flags], capture_output=True, timeout=1200)
         out = done.stdout.decode("utf-8")
         if "<html" not in out:
             pytest.skip(f"{program} does not start here: {done.stderr.decode(errors='replace')[-300:]}")

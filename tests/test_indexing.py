@@ -1,11 +1,32 @@
 """Indexing, kind by kind, against counting: an element's gradient is the sum of the cotangents where it went."""
 
+from array import array
+from collections import deque, namedtuple
+from enum import IntEnum
+
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
 
 SHAPE = (4, 3, 5)
+At, Pair = namedtuple("At", "row column depth", defaults=(slice(1, 4),)), namedtuple("Pair", "first second")
+Level = IntEnum("Level", "ONE TWO")
+
+
+class Row(list):
+    pass
+
+
+class Picks(np.ndarray):
+    pass
+
+
+class Counted:
+    def __index__(self):
+        return 2
+
+
 ROWS, COLUMNS = np.array([3, 0, 3, -1]), np.array([[0, 4], [4, -1]])
 MASK = np.arange(60).reshape(SHAPE) % 7 < 3
 INDICES = {
@@ -44,6 +65,24 @@ INDICES = {
     "integer of NumPy's": (np.int64(2), np.int8(-1)),
     "mask of none": np.zeros(SHAPE, bool),
     "empty list": [],
+    "named tuple": At(0, 1),
+    "named tuple of arrays": At(ROWS, np.array([1, 1, 1, 2])),
+    "named tuple of lists": At([0, 2, 0], [1, 1, 1], 3),
+    "named tuple in a tuple": (Pair(0, 2), 1),
+    "named tuple without items": namedtuple("Nothing", "")(),
+    "subclass of list": Row([0, 2, 2]),
+    "subclass of int": (Level.TWO, Level.ONE),
+    "objects that count": (Counted(), ..., Counted()),
+    "slice of what counts": slice(np.int8(1), Counted()),
+    "range": (range(3), range(3)),
+    "deque": deque([3, 3]),
+    "array of Python's": array("i", [0, 2]),
+    "narrow and unsigned": (np.array([3, 3], np.uint8), np.array([-1, 2], np.int8)),
+    "uint64": np.array([3, 0], np.uint64),
+    "subclass of an array": np.array([1, 1]).view(Picks),
+    "read-only": np.broadcast_to(1, (2,)),
+    "array without axes, of booleans": np.array(True),
+    "empty lists": ([[]], 1),
 }
 
 
@@ -60,6 +99,49 @@ def test_gradient_is_what_arrives_at_each_element(index, uses):
     np.testing.assert_allclose(tg.grad(loss, x).numpy(), expected, rtol=1e-14)
     (edge,) = (e for e in tg.gradient_graph(tg.sum(x[index] * g)).edges if e.operand == 0 and e.target == 1)
     np.testing.assert_allclose(edge.contribution, expected / uses, rtol=1e-15)
+
+
+def test_constant_tensors_are_indices_as_their_arrays_are():
+    x = tg.Tensor(np.random.default_rng(0).normal(size=SHAPE), requires_grad=True)
+    for index in (ROWS, COLUMNS % 3, MASK, np.array(1), np.array([], int)):
+        np.testing.assert_array_equal(x[tg.Tensor(index)].numpy(), x.numpy()[index])
+    pairs = (tg.Tensor(ROWS), tg.Tensor(1), slice(tg.Tensor(1), None))
+    np.testing.assert_array_equal(x[pairs].numpy(), x.numpy()[ROWS, 1, 1:])
+    np.testing.assert_array_equal(x[[tg.Tensor(2), tg.Tensor(0)]].numpy(), x.numpy()[[2, 0]])
+    rows = tg.Tensor([0, 1])
+    y = x[rows]
+    rows.data = [2, 3]  # what was computed stays computed
+    np.testing.assert_array_equal(np.nonzero(tg.grad(tg.sum(y), x).numpy().any((1, 2)))[0], [0, 1])
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        *[
+            1.0,
+            np.float64(1),
+            np.array([0.0, 1.0]),
+            np.array([]),
+            [0.5],
+            "a",
+            b"a",
+            1j,
+            {},
+            {0},
+            (..., ...),
+            [slice(1)],
+        ],
+        *[tg.Tensor([0.0, 1.0]), tg.Tensor(1.0, requires_grad=True), (0, 0, 0, 0), 4, [0, 4], [[0], [0, 1]], {}],
+        *[np.array([0, 1], object), [None], np.array([True, False]), slice(0.0, 1.0), np.ma.array([0, 1], mask=[0, 1])],
+    ],
+    ids=lambda index: str(index).partition(" at 0x")[0],  # the same on every run
+)
+def test_what_is_no_index_is_refused(index):
+    x = tg.Tensor(np.ones(SHAPE), requires_grad=True)
+    with pytest.raises((IndexError, TypeError, ValueError)):
+        x[index]
+    with pytest.raises((IndexError, TypeError, ValueError)):
+        tg.getitem(x.numpy(), index)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from kit_mistakes import MISTAKES
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.primitive import Gathered
@@ -14,7 +15,7 @@ from tinygrad_rnn.testing import (
     check_primitive,
     gradcheck,
 )
-from tinygrad_rnn.testing.diagnosis import CAUSES
+from tinygrad_rnn.testing.outcome import CAUSES
 
 RNG = np.random.default_rng(11)
 X, A, B = (RNG.uniform(0.5, 1.5, (3, 3)) * RNG.choice([-1, 1], (3, 3)) for _ in range(3))
@@ -69,6 +70,23 @@ def normalised(x):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
 
 
+def centred(x):
+    return x - x.mean(-1, keepdims=True)
+
+
+def turn(x):
+    return np.swapaxes(x, -1, -2)
+
+
+KEPT = {}
+STACK = RNG.normal(size=(3, 3, 3))
+
+
+def kept(x):
+    KEPT["y"] = np.tanh(x)
+    return KEPT["y"]
+
+
 def norm(x):
     return np.sqrt((x * x).sum(-1, keepdims=True))
 
@@ -95,7 +113,7 @@ PLANTED = [
     ("sign", "subtract", (np.subtract, lambda g, y, a, b: g, lambda g, y, a, b: g), [X, A]),
     ("sign", "x abs x", (lambda x: x * np.abs(x), lambda g, y, x: 2 * g * x), [X]),
     ("sign", "of some", (np.sin, lambda g, y, x: g * np.where(x * A > 0, np.cos(x), -np.cos(x))), [X]),
-    ("factor", "logsumexp by exp x", (logsumexp, lambda g, y, x: g[..., None] * np.exp(x)), [ROW]),
+    ("missing factor", "logsumexp by exp x", (logsumexp, lambda g, y, x: g[..., None] * np.exp(x)), [ROW]),
     ("factor", "square without its 2", (np.square, lambda g, y, x: g * x), [X]),
     ("factor", "1 + 1e-5", (np.tanh, lambda g, y, x: (1 + 1e-5) * slope(g, y, x)), [X]),
     ("factor", "1 + 1e-9", (np.tanh, lambda g, y, x: (1 + 1e-9) * slope(g, y, x)), [X]),
@@ -144,6 +162,26 @@ PLANTED = [
     ("kink", "max at a tie", (lambda x: x.max(-1), largest_gets_all), [np.array([[1.0, 1.0, 0.5]])]),
     ("not finite", "0 / 0", (lambda x: x * x, lambda g, y, x: g * 2 * y / x), [np.array([0.0, 1.0])]),
     ("shape", "wrong rank", (lambda x: x @ ROW, lambda g, y, x: g * ROW[:2]), [M[:2]]),
+    ("factor", "ddof", (lambda x: x.var(-1, ddof=1), lambda g, y, x: 2 * spread(g, x) * centred(x) / 3), [M]),
+    ("broadcast", "softmax along the other axis", (softmax, lambda g, y, x: y * (g - (g * y).sum(0))), [X]),
+    ("broadcast", "log softmax along the other axis",
+     (lambda x: np.log(softmax(x)), lambda g, y, x: g - np.exp(y) * g.sum(0)), [X]),
+    ("transposed", "solve", (np.linalg.solve, lambda g, y, a, b: -np.linalg.solve(a.T, g) @ y.T,
+                             lambda g, y, a, b: np.linalg.solve(a, g)), [X, A]),
+    ("transposed", "solve, the matrix", (np.linalg.solve, lambda g, y, a, b: -np.linalg.solve(a, g) @ y.T,
+                                         lambda g, y, a, b: np.linalg.solve(a.T, g)), [X, A]),
+    ("transposed", "inverse", (np.linalg.inv, lambda g, y, x: -y @ g @ y), [X]),
+    ("transposed", "matmul of stacks", pair(right=lambda g, y, a, b: a.T @ g, left=lambda g, y, a, b: g @ turn(b)),
+     [STACK, STACK[::-1]]),
+    ("factor", "matmul of stacks, a half", pair(lambda g, y, a, b: g @ turn(b), lambda g, y, a, b: turn(a) @ g / 2),
+     [STACK, STACK[::-1]]),
+    ("permuted", "convolution", (lambda x, w: np.convolve(x, w), lambda g, y, x, w: np.convolve(g, w, "valid"),
+                                 lambda g, y, x, w: np.correlate(g, x, "valid")), [ROW, BIAS[:2]]),
+    ("stale", "buffer", (lambda x: kept(x), lambda g, y, x: g * (1 - KEPT["y"] ** 2)), [X]),
+    ("few elements", "a branch", (np.square, lambda g, y, x: g * np.where(x == 1, x, 2 * x)), [np.arange(4.0)]),
+    ("tie", "both of two", (lambda x: np.prod(x, -1), lambda g, y, x: g * y / x * (1 + (x[0] == x[1]) * (x == x[0]))),
+     [np.array([2.0, 2.0, 3.0])]),
+    ("unknown", "tanh with 1 - y³", (np.tanh, lambda g, y, x: g * (1 - y**3)), [np.linspace(-1, 1, 5)]),
     ("unknown", "another function", (np.tanh, lambda g, y, x: g * np.cos(3 * x)), [X]),
     ("random", "noise", (lambda x: x + RNG.normal(), lambda g, y, x: g), [X]),
 ]  # fmt: skip
@@ -159,19 +197,35 @@ def test_nineteen_of_twenty_planted_bugs_are_named_rightly(plant):
     named, said = [], []
     for cause, name, definition, inputs, *static in PLANTED:
         error = reported(plant(*definition), inputs, *static)
-        assert isinstance(error, InconclusiveError) == (cause == "kink")
+        assert isinstance(error, InconclusiveError) == (cause == "kink" or name == "forward")
         named.append(error.cause == cause)
         if error.cause != cause:
             said.append(f"{cause} ({name}) is called {error.cause}: {error}")
-    assert len(PLANTED) >= 20 and {cause for cause, *_ in PLANTED} >= set(CAUSES) - {"tie", "unsettled"}
+    assert len(PLANTED) >= 20 and {cause for cause, *_ in PLANTED} >= set(CAUSES) - {"unsettled"}
     assert np.mean(named) >= 0.95, "\n".join(said)
     assert sum(named) == len(PLANTED), said  # what is reached today
+
+
+@pytest.mark.slow
+def test_of_a_hundred_mistakes_one_in_sixty_may_be_misnamed_and_four_have_no_name(plant):
+    """One name that stands for another is "swapped"; where two causes fit, the first counts."""
+    misnamed, unnamed = {}, []
+    for name, true, forward, rules, inputs in MISTAKES:
+        error = reported(plant(forward, *rules), inputs)
+        assert not isinstance(error, InconclusiveError), name
+        if error.cause == "unknown":
+            unnamed.append(name)
+        elif error.cause not in true:
+            misnamed[name] = error.cause
+    assert len(misnamed) <= len(MISTAKES) / 60 and len(unnamed) <= 4 * len(MISTAKES) / 60, (misnamed, unnamed)
+    # What is reached today.
+    assert len(MISTAKES) == 107 and misnamed == {"norm squared rule": "missing term"} and len(unnamed) == 6, unnamed
 
 
 def test_the_report_of_a_factor_of_elements_says_so(plant):
     op = plant(lambda x: x.mean(-1), lambda g, y, x: spread(g, x))
     assert "= 3, a number of elements: a mean for a sum, or a sum for a mean?" in str(reported(op, [M]))
-    assert "likely cause: off by a constant factor of 0.6666666667 = 2/3" in str(
+    assert "likely cause: off by a constant factor of 0.666667 = 2/3" in str(
         reported(plant(lambda x: x**3, lambda g, y, x: 2 * g * x * x), [X])
     )
 
@@ -212,29 +266,21 @@ def test_what_no_difference_can_see_shows_for_a_cotangent_of_zero(plant):
 @pytest.mark.filterwarnings("error")
 def test_where_a_gradient_is_not_finite_the_differences_say_whose_fault_it_is(plant):
     square = plant(lambda x: x * x, lambda g, y, x: 2 * g * y / x)
-    with pytest.raises(GradcheckError, match=r"is nan at element .0,., where the differences give .*: 0 / 0") as caught:
+    with pytest.raises(
+        GradcheckError, match=r"is nan at element .0,. = .*, where the differences give .*: 0 / 0"
+    ) as caught:
         gradcheck(square, np.array([0.0, 1.0]))
     assert caught.value.cause == "not finite" and abs(caught.value.numeric) < 1e-9
-    with pytest.raises(GradcheckError, match=r"is -?inf at element .1,., where the differences do not settle either"):
+    with pytest.raises(InconclusiveError, match="not finite here or nearby"):
         gradcheck(tg.sqrt, np.array([1.0, 0.0]))
-    with pytest.raises(GradcheckError, match=r"is nan at element .0,., and so is the input"):
+    with pytest.raises(InconclusiveError, match="the input is nan there; pass finite numbers"):
         gradcheck(tg.exp, np.array([np.nan, 1.0]))
     with pytest.raises(InconclusiveError, match="not finite here or nearby"):
         gradcheck(tg.log, np.array([-1.0, 1.0]))
     # Finite for every cotangent but that of zero, which is a gradient too.
     zero = plant(np.sin, lambda g, y, x: g * np.cos(x) * (g / g))
-    with pytest.raises(GradcheckError, match=r"is nan at element .0,., where the differences give 0: 0 / 0"):
+    with pytest.raises(GradcheckError, match=r"is nan at element .0,. = .*, where the differences give 0: 0 / 0"):
         gradcheck(zero, ROW)
-
-
-def test_the_complex_step_neither_passes_nor_fails_what_it_cannot_judge(plant):
-    """Im f(x + ih) / h of x |x| is |x|: a right rule would fail and that wrong one pass."""
-    for rule in (lambda g, y, x: 2 * g * np.abs(x), lambda g, y, x: g * np.abs(x)):
-        with pytest.raises(InconclusiveError, match=r"f is not analytic.*use mode='auto'"):
-            gradcheck(plant(lambda x: x * np.abs(x), rule), X, mode="complex")
-    for f, why in [(np.abs, "is not complex"), (np.cbrt, "takes no complex numbers")]:
-        with pytest.raises(InconclusiveError, match=f"{why}.*use mode='auto'"):
-            gradcheck(plant(f, lambda g, y, x: g * np.sign(x)), X, mode="complex")
 
 
 def test_what_is_no_tensor_and_no_float_is_named():
@@ -267,8 +313,8 @@ SHAPES = {"einsum": [((2, 3), (3, 2)), ((2, 2), (2, 2))]}
 @pytest.mark.parametrize("name", ["tanh", "log", "abs", "power", "matmul", "linear", *STATIC])
 def test_primitives_of_the_package_pass(name):
     report = check_primitive(name, static=STATIC.get(name), shapes=SHAPES.get(name))
-    assert report.name == name and report.compared > 50 and len(report.passed) == 9
-    assert str(report).startswith(f"{name}: ok, 9 checks on ")
+    assert report.name == name and report.compared > 50 and len(report.passed) == 10
+    assert str(report).startswith(f"{name}: ok, 10 checks on ")
 
 
 def test_the_battery_is_the_same_every_time(plant):
@@ -336,7 +382,7 @@ def test_each_check_sees_what_it_is_for(plant, check, forward, rules):
     with pytest.raises(CheckError) as caught:
         check_primitive(op)
     assert check in caught.value.failed
-    assert str(caught.value).startswith(f"{op.name}: {len(caught.value.failed)} of 9 checks failed\n  ")
+    assert str(caught.value).startswith(f"{op.name}: {len(caught.value.failed)} of 10 checks failed\n  ")
     if check in ("contributions", "broadcasting", "float32", "order 2"):
         assert set(caught.value.failed) == {check}, "nothing else sees it: that is why the check is there"
     assert str(caught.value).count("order 2:") <= 1, "said once"
@@ -345,17 +391,15 @@ def test_each_check_sees_what_it_is_for(plant, check, forward, rules):
 def test_a_check_is_left_out_on_request(plant):
     op = plant(np.tanh, constant_slope)
     report = check_primitive(op, skip=["order 2", "adjoint"])
-    assert len(report.passed) == 7 and not {"order 2", "adjoint"} & set(report.passed)
+    assert len(report.passed) == 8 and not {"order 2", "adjoint"} & set(report.passed)
 
 
 def test_what_cannot_be_guessed_is_asked_for(plant):
     bell = plant(lambda x, *, s: np.exp(-x * x / s), lambda g, y, x, *, s: -2 * g * y * x / s)
     with pytest.raises(ValueError, match=r"static parameters: pass static=\{'s': ...\}"):
         check_primitive(bell)
-    assert (
-        check_primitive(bell, static=[{"s": 1.0}, {"s": 2.0}]).compared
-        == 2 * check_primitive(bell, static={"s": 1.0}).compared
-    )
+    twice, once = check_primitive(bell, static=[{"s": 1.0}, {"s": 2.0}]), check_primitive(bell, static={"s": 1.0})
+    assert len(twice.examples) == 2 * len(once.examples) and twice.compared > once.compared
     far = plant(lambda x: np.sqrt(x - 100), lambda g, y, x: g / (2 * y))
     with pytest.raises(ValueError, match="not finite anywhere that was tried: pass domain="):
         check_primitive(far)
@@ -398,4 +442,4 @@ def test_a_long_battery_says_how_far_it_is_in_a_terminal_only(monkeypatch, capsy
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     check_primitive("sin", shapes=[(3,)])
-    assert "sin:" in (shown := capsys.readouterr().err) and "/9" in shown and "check" in shown
+    assert "sin:" in (shown := capsys.readouterr().err) and "/10" in shown and "check" in shown

@@ -30,6 +30,28 @@ def test_orthogonal(shape):
     np.testing.assert_allclose(small, 1.5**2 * np.eye(min(shape)), atol=1e-12)
 
 
+def test_each_gate_has_an_orthogonal_matrix_of_its_own():
+    blocks = np.split(init.orthogonal(gain=1.5, each_gate=True)(rng(), (12, 3)), 4)
+    for block in blocks:
+        np.testing.assert_allclose(block.T @ block, 1.5**2 * np.eye(3), atol=1e-12)
+    assert not np.allclose(blocks[0], blocks[1])
+    with pytest.raises(ValueError, match="square matrices, one per gate"):
+        init.orthogonal(each_gate=True)(rng(), (5, 3))
+
+
+def test_an_array_stands_for_itself_and_bias_for_both():
+    matrix = np.arange(12.0).reshape(4, 3)
+    cell = nn.RNNCell(
+        3, 4, init={"weight_ih": matrix, "bias": init.constant(0.0), "bias_hh": [1.0, 2.0, 3.0, 4.0]}, rng=0
+    )
+    np.testing.assert_array_equal(cell.weight_ih.numpy(), matrix)
+    assert not cell.bias_ih.numpy().any() and cell.bias_hh.tolist() == [1.0, 2.0, 3.0, 4.0]
+    matrix[:] = 7.0
+    assert cell.weight_ih.numpy()[0, 1] == 1.0, "copied"
+    with pytest.raises(ValueError, match=r"init\['weight_hh'\].*of shape \(4, 4\)"):
+        nn.RNNCell(3, 4, init={"weight_hh": matrix})
+
+
 def test_orthogonal_prefers_no_direction():
     signs = [np.sign(init.orthogonal()(np.random.default_rng(k), (3, 3))[0, 0]) for k in range(200)]
     assert abs(np.mean(signs)) < 0.25  # QR alone makes it -1 every time
@@ -75,6 +97,65 @@ def test_presets():
     nn.LSTMCell(3, 4, init="keras", bias=False), nn.LSTMCell(3, 4, init="keras", forget_gate=False)
 
 
+@pytest.mark.parametrize(
+    "said", [{}, {"forget_bias": 5.0}, {"input_bias": 3.0}, {"forget_bias": 5.0, "input_bias": 3.0}]
+)
+@pytest.mark.parametrize("preset", ["pytorch", "keras", "chrono"])
+def test_a_bias_that_is_asked_for_wins_over_the_preset(preset, said):
+    cell, usual = (nn.LSTMCell(3, 4, init=preset, rng=0, **options) for options in (said, {}))
+    for k, name in enumerate(("input_bias", "forget_bias")):
+        np.testing.assert_array_equal(gate(cell, k), said.get(name, gate(usual, k)))
+    for k in (2, 3):
+        np.testing.assert_array_equal(gate(cell, k), gate(usual, k))
+    if preset == "chrono":
+        gru = nn.GRUCell(3, 4, init=preset, rng=0, t_max=9)
+        np.testing.assert_array_equal(gate(gru, 1), init.chrono(drawn_past(gru), 4, 9)[0])
+        assert (gate(nn.GRUCell(3, 4, init=preset, rng=0, update_bias=5.0), 1) == 5).all()
+        lstm = nn.LSTMCell(3, 4, init=preset, rng=0, t_max=9)
+        np.testing.assert_array_equal(gate(lstm, 1), init.chrono(drawn_past(lstm), 4, 9)[0])
+
+
+def drawn_past(cell):
+    """A generator that has drawn a cell's parameters, one after another, from U(-1/√H, 1/√H)."""
+    rng, bound = np.random.default_rng(0), 1 / np.sqrt(cell.hidden_size)
+    drawn = {name: rng.uniform(-bound, bound, p.shape) for name, p in cell.parameters().items()}
+    np.testing.assert_array_equal(cell.weight_hh.numpy(), drawn["weight_hh"])
+    return rng
+
+
+def test_an_lstm_without_a_forget_gate_has_three_gates_and_no_bias_of_one():
+    cell = nn.LSTMCell(3, 4, init="keras", forget_gate=False, input_bias=2.0, rng=0)
+    assert cell.bias_ih.shape == (12,)
+    np.testing.assert_array_equal(np.concatenate([gate(cell, k) for k in range(3)]), np.repeat([2, 0, 0], 4))
+
+
+OPTIONS = {
+    nn.RNN: {"nonlinearity": "relu", "init": "keras"},
+    nn.LSTM: {"forget_bias": 3.0, "input_bias": -2.0, "forget_gate": False, "t_max": 7, "init": "chrono"},
+    nn.GRU: {"update_bias": 3.0, "t_max": 7, "init": "chrono"},
+}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_an_option_of_a_stack_is_that_of_its_cells(kind, bias):
+    for option, value in OPTIONS[kind].items():
+        options = {option: value} | ({"init": "chrono"} if option == "t_max" else {})
+        if bias or not (option.endswith("bias") or "chrono" in options.values()):  # else there is no bias to set
+            check_options(kind, bias, options)
+
+
+def check_options(kind, bias, options):
+    cell = {nn.RNN: nn.RNNCell, nn.LSTM: nn.LSTMCell, nn.GRU: nn.GRUCell}[kind]
+    stack, one = kind(3, 4, rng=0, bias=bias, **options), cell(3, 4, rng=0, bias=bias, **options)
+    plain = kind(3, 4, rng=0, bias=bias)
+    for name, p in one.parameters().items():
+        np.testing.assert_array_equal(stack.parameters()[f"{name}_l0"].numpy(), p.numpy())
+    x = rng().normal(size=(5, 2, 3))
+    np.testing.assert_array_equal(stack(x)[0].numpy(), tg.unroll(one, x)[0].numpy())
+    assert not np.array_equal(stack(x)[0].numpy(), plain(x)[0].numpy())
+
+
 def test_initialisers_by_name_in_every_layer():
     irnn = {"weight_hh": init.identity(), "weight_ih": init.gaussian(0.001), "bias_ih": init.constant(0.0)}
     stack = nn.RNN(3, 4, 2, nonlinearity="relu", init=irnn, bidirectional=True, rng=0)
@@ -91,19 +172,44 @@ def test_initialisers_by_name_in_every_layer():
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        (lambda: nn.RNNCell(2, 3, init="he"), "none of pytorch, keras, chrono"),
+        (lambda: nn.RNNCell(2, 3, init="he"), "one of 'pytorch', 'keras', 'chrono'"),
         (lambda: nn.RNNCell(2, 3, init="chrono"), "an RNNCell has none"),
         (lambda: nn.LSTMCell(2, 3, init="chrono", forget_gate=False), "no forget bias"),
         (lambda: nn.LSTMCell(2, 3, init="chrono", t_max=1), "at least 2"),
         (lambda: nn.RNNCell(2, 3, init={"W": init.identity()}), "init names W: a cell has weight_ih"),
         (lambda: nn.RNNCell(2, 3, init={"weight_ih": init.identity()}), "square"),
         (lambda: nn.RNNCell(2, 3, init={"bias_ih": init.xavier()}), "for matrices"),
-        (lambda: nn.RNNCell(2, 3, init={"bias_ih": lambda rng, shape: np.ones(4)}), r"gave shape \(4,\), not \(3,\)"),
+        (
+            lambda: nn.RNNCell(2, 3, init={"bias_ih": lambda rng, shape: np.ones(4)}),
+            r"^init\['bias_ih'\]\(rng, \(3,\)\)=array.*of shape \(3,\)$",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(ask, words):
     with pytest.raises(ValueError, match=words):
         ask()
+
+
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [
+        (init.uniform, "bound"),
+        (init.gaussian, "std"),
+        (init.constant, "value"),
+        (init.xavier, "gain"),
+        (init.orthogonal, "gain"),
+        (init.identity, "scale"),
+        (init.spectral_radius, "radius"),
+    ],
+)
+def test_an_initialiser_names_what_it_cannot_take(make, option):
+    for wrong in ("x", None, np.nan, True):
+        with pytest.raises(ValueError, match=f"^{option}={wrong!r}: give a"):
+            make(wrong)
+    with pytest.raises(ValueError, match=r"^input_size='2': give a whole number, at least 1$"):
+        nn.LSTM("2", 3)
+    with pytest.raises(ValueError, match=r"^strict=2: give True or False$"):
+        nn.Linear(1, 1).load_state_dict({}, strict=2)
 
 
 # --- what the defaults do to a gradient: decades per step, from the end back to the beginning ---

@@ -1,5 +1,7 @@
 """Cells, stacks, layers and modules without PyTorch: against derivatives by hand, and against what defines them."""
 
+import copy
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.nn.stacks import run_sequence
+from tinygrad_rnn.nn.state import parts_of
 from tinygrad_rnn.testing import check_cell
 
 T, B, INPUT, HIDDEN = 6, 3, 2, 4
@@ -189,14 +193,131 @@ def test_dropout_between_layers_only_while_training():
     assert not stack.training and stack.train().training
 
 
-def test_dropout_keeps_the_mean_and_drops_the_share():
-    identity = nn.RNN(1, 1000, num_layers=2, nonlinearity="identity", dropout=0.25, rng=0)
-    state = {name: np.zeros(p.shape) for name, p in identity.parameters().items()}
-    state["bias_ih_l0"][:], state["weight_ih_l1"] = 1.0, np.eye(1000)
-    identity.load_state_dict(state)
-    y = identity(np.zeros((20, 1, 1)))[0].numpy()
-    assert set(np.unique(y.round(12))) == {0.0, round(1 / 0.75, 12)}
-    assert abs((y == 0).mean() - 0.25) < 0.02 and abs(y.mean() - 1) < 0.02
+@pytest.mark.parametrize("window", [1, 3, 5, 6, 9])
+@pytest.mark.parametrize("kind", STACKS)
+def test_the_reverse_direction_is_the_sequence_read_backwards(kind, window):
+    """Windows are counted from where each direction ends."""
+    both = kind(INPUT, HIDDEN, bidirectional=True, rng=0)
+    (_, first), (_, second) = cells_of(both)
+    x = tg.Tensor(draw(8, B, INPUT), requires_grad=True)
+    outputs, _ = both(x, window=window)
+    for half, cell, order in ((outputs[..., :HIDDEN], first, 1), (outputs[..., HIDDEN:], second, -1)):
+        other = tg.Tensor(x.numpy()[::order], requires_grad=True)
+        alone, _ = tg.unroll(cell, other, window=window)
+        np.testing.assert_allclose(half.numpy()[::order], alone.numpy(), rtol=1e-13)
+        v = draw(8, B, HIDDEN)
+        got, want = tg.grad(tg.sum(half[::order] * v), x), tg.grad(tg.sum(alone * v), other)
+        np.testing.assert_allclose(got.numpy()[::order], want.numpy(), rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4, 1.0])
+def test_dropout_in_all_layers_but_the_last_is_a_mask_on_what_they_put_out(dropout):
+    stack = nn.LSTM(INPUT, HIDDEN, 3, dropout=dropout, bidirectional=True, rng=7)
+    masks, x = np.random.default_rng(), draw(T, B, INPUT)
+    masks.bit_generator.state = stack.rng.bit_generator.state
+    outputs = stack(x)[0].numpy()
+    cells = list(cells_of(stack))
+    for k in range(3):
+        parts = [
+            tg.unroll(cell, x[::order])[0].numpy()[::order]
+            for (_, cell), order in zip(cells[2 * k : 2 * k + 2], (1, -1), strict=True)
+        ]
+        x = np.concatenate(parts, axis=-1)
+        if k < 2 and dropout:
+            kept = masks.random((T, B, 2 * HIDDEN)) >= dropout
+            x = np.where(kept, x / (1 - dropout if dropout < 1 else 1), 0.0)
+    np.testing.assert_allclose(outputs, x, rtol=1e-12, atol=1e-14)
+    assert stack.rng.bit_generator.state == masks.bit_generator.state  # without dropout, nothing is drawn
+
+
+def test_the_shortest_inputs():
+    stack = nn.GRU(1, 1, batch_first=True, rng=0)
+    assert stack(np.ones((1, 1)))[0].shape == (1, 1) and stack(np.ones((1, 1, 1)))[0].shape == (1, 1, 1)
+    for shape in ((0, 1), (1, 0, 1), (2, 1, 0), (1,), (1, 1, 1, 1)):
+        with pytest.raises(ValueError, match=r"takes \(B, T, I\) or \(T, I\), with at least one step and I = 1"):
+            stack(np.ones(shape))
+    for make in (nn.Linear, nn.Embedding, nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.RNN, nn.LSTM, nn.GRU):
+        assert make(1, 1, rng=0).state_dict()
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_lengths_are_integers_of_any_kind(kind):
+    stack, x = kind(INPUT, HIDDEN, rng=0), draw(4, 2, INPUT)
+    want = stack(x, lengths=[4, 2])[0].numpy()
+    for lengths in (np.array([4, 2], np.uint8), (4, 2), np.array([4, 2], np.int16)):
+        np.testing.assert_array_equal(stack(x, lengths=lengths)[0].numpy(), want)
+    for wrong in ([True, True], ["4", "2"], [[4, 2]], 4, [4.0, 2.0], [4, 2, 1], [[4], [2, 1]], [0, 4], [5, 1]):
+        with pytest.raises(ValueError, match=r"lengths=.*: give 2 whole numbers from 1 to 4, one for each sequence"):
+            stack(x, lengths=wrong)
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_a_state_is_taken_in_its_own_form_only(kind):
+    stack, x = kind(INPUT, HIDDEN, 2, rng=0), draw(T, B, INPUT)
+    h, c, wrong = draw(2, B, HIDDEN), draw(2, B, HIDDEN, seed=1), draw(1, B, HIDDEN)
+    good = (h, c) if kind is nn.LSTM else h
+    bad = [h, (h,), (h, c, c), (h, wrong), (wrong, c)] if kind is nn.LSTM else [(h,), (h, c), wrong, ((h,),)]
+    y, _ = stack(x, good)
+    graph = tg.gradient_graph(tg.sum(y))
+    names = {node.name for node in graph.nodes if node.name and node.name.endswith("0")}
+    assert names >= ({"h0", "c0"} if kind is nn.LSTM else {"h0"})
+    for state in bad:
+        with pytest.raises(ValueError, match=r"as its state$|takes \(num_layers"):
+            stack(x, state)
+    if kind is nn.LSTM:
+        np.testing.assert_array_equal(stack(x, [h, c])[0].numpy(), y.numpy())
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("kind", STACKS)
+def test_what_a_network_knows_at_the_end(kind, both):
+    """A cell's last h; of a stack the last layer's, each direction's at its own end."""
+    x = draw(T, B, INPUT)
+    stack = kind(INPUT, HIDDEN, 2, bidirectional=both, rng=0)
+    outputs, last, state = run_sequence(stack, x)
+    y, s = stack(x)
+    np.testing.assert_array_equal(outputs.numpy(), y.numpy())
+    ends = [y.numpy()[-1, :, :HIDDEN], *([y.numpy()[0, :, HIDDEN:]] if both else [])]
+    np.testing.assert_array_equal(last.numpy(), np.concatenate(ends, axis=-1))
+    np.testing.assert_array_equal(parts_of(state)[0].numpy(), parts_of(s)[0].numpy())
+    cell = {nn.RNN: nn.RNNCell, nn.LSTM: nn.LSTMCell, nn.GRU: nn.GRUCell}[kind](INPUT, HIDDEN, rng=0)
+    outputs, last, state = run_sequence(cell, x)
+    np.testing.assert_array_equal(last.numpy(), outputs.numpy()[-1])
+    assert isinstance(state, tuple) is (kind is nn.LSTM) and parts_of(state)[0] is last
+
+
+def test_a_list_of_numbers_is_one_part_of_a_state():
+    for numbers in ([1.0, 2], [[1, 2.0], [np.float64(3), np.int8(4)]], [np.float32(1.0)], []):
+        assert parts_of(numbers) == (numbers,)
+        assert parts_of((numbers, [np.ones(2), numbers]))[0] is numbers
+        assert len(parts_of((numbers, [np.ones(2), numbers]))) == 3
+
+
+# --- layers ---
+
+
+def test_linear_is_a_product_and_a_sum_along_the_last_axis():
+    with_bias, without = nn.Linear(INPUT, HIDDEN, rng=0), nn.Linear(INPUT, HIDDEN, bias=False, rng=0)
+    W, b = with_bias.weight.numpy(), with_bias.bias.numpy()
+    np.testing.assert_array_equal(without.weight.numpy(), W)
+    assert without.bias is None and list(without.parameters()) == ["weight"]
+    for shape in ((INPUT,), (B, INPUT), (T, B, INPUT)):
+        x = draw(*shape)
+        np.testing.assert_allclose(with_bias(x).numpy(), x @ W.T + b, rtol=1e-13)
+        np.testing.assert_allclose(without(x).numpy(), x @ W.T, rtol=1e-13)
+    assert [repr(layer) for layer in (nn.Linear(2, 5), nn.Embedding(7, 3))] == ["Linear(2, 5)", "Embedding(7, 3)"]
+    narrow = nn.Linear(2, 3, dtype=np.float32), nn.Embedding(2, 3, dtype=np.float32)
+    assert {p.dtype for layer in narrow for p in layer.parameters().values()} == {np.dtype(np.float32)}
+
+
+def test_embedding_is_a_row_for_each_index():
+    layer = nn.Embedding(4, 3, rng=0)
+    for index in (2, [0, 3], [[0, 1], [1, 1]], np.zeros((2, 0), int), np.array([], np.uint8)):
+        rows = layer(index)
+        np.testing.assert_array_equal(rows.numpy(), layer.weight.numpy()[np.asarray(index)])
+    rows = layer([1, 1, 3])
+    tg.sum(rows * np.array([[1.0], [2.0], [4.0]])).backward()
+    np.testing.assert_array_equal(layer.weight.grad.numpy(), np.outer([0, 3, 0, 4], np.ones(3)))
 
 
 # --- modules ---
@@ -222,6 +343,31 @@ def test_parameters_are_found_by_dotted_names():
     np.testing.assert_array_equal(other.layers[1].weight_hh.numpy(), model.layers[1].weight_hh.numpy() + 1)
     model.eval()
     assert not model.layers[1].training and not model.heads["a"].training
+
+
+def test_a_parameter_of_a_stack_is_an_attribute_by_pytorchs_name():
+    net = nn.LSTM(2, 3, 2, bidirectional=True, rng=0)
+    for name, tensor in net.named_tensors():
+        assert getattr(net, name) is tensor and name not in vars(net)
+    twin, tied = copy.deepcopy(net), tg.Tensor(np.zeros((12, 3)), requires_grad=True)
+    assert (
+        pickle.loads(pickle.dumps(net)).bias_ih_l1_reverse.shape == (12,) and twin.weight_hh_l0 is not net.weight_hh_l0
+    )
+    net.weight_hh_l0 = net.weight_hh_l0_reverse = tied
+    assert net.weight_hh_l0 is tied is net.weight_hh_l0_reverse and "weight_hh_l0_reverse" not in net.parameters()
+    np.testing.assert_array_equal(net.state_dict()["weight_hh_l0"], 0 * twin.state_dict()["weight_hh_l0"])
+    for name in ("weight_hh", "weight_hh_l2", "weight_hh_l0_", "gain", "_absent", "initial_state_l0"):
+        with pytest.raises(AttributeError, match=f"'LSTM' object has no attribute '{name}'"):
+            getattr(net, name)
+    with pytest.raises(AttributeError, match="there is no weight_hh_l7: there are weight_hh_l0, weight_hh_l0_reverse"):
+        net.weight_hh_l7 = tied
+    with pytest.raises(AttributeError):
+        _ = nn.LSTM(2, 3, bias=False, rng=0).bias_ih_l0
+    for wrong in (np.zeros((12, 3)), tg.Tensor(np.zeros((3, 12))), None):
+        with pytest.raises(
+            TypeError, match=r"^weight_hh_l0=.*: give Tensor\(array, requires_grad=True\) of shape \(12, 3\)$"
+        ):
+            net.weight_hh_l0 = wrong
 
 
 def test_state_dict_is_all_or_nothing():
@@ -260,14 +406,14 @@ def test_layers_train_end_to_end():
         (lambda: nn.GRU(2, 3, nonlinearity="tanh"), TypeError, "GRU takes no option nonlinearity="),
         (lambda: nn.GRUCell(2, 3, forget_bias=1), TypeError, "GRUCell takes no option forget_bias="),
         (lambda: nn.Embedding(2, 3, padding_idx=0), TypeError, "padding_idx"),
-        (lambda: nn.RNN(2, 3, 0), ValueError, "num_layers must be positive"),
-        (lambda: nn.RNN(2, 3, 2, dropout=1.5), ValueError, "probability"),
-        (lambda: nn.LSTMCell(2, 3, False), TypeError, "bias is a number"),
+        (lambda: nn.RNN(2, 3, 0), ValueError, "num_layers=0: give a whole number, at least 1"),
+        (lambda: nn.RNN(2, 3, 2, dropout=1.5), ValueError, "dropout=1.5: give a number from 0 to 1"),
+        (lambda: nn.LSTMCell(2, 3, False), TypeError, "forget_bias=False: give a finite number"),
         (lambda: nn.LSTMCell(2, 3, bias=0.5), TypeError, "True or False"),
         (lambda: nn.LSTMCell(2, 3, forget_bias=1.0, bias=False), TypeError, "needs bias=True"),
         (lambda: nn.LSTMCell(2, 3, forget_bias=1.0, forget_gate=False), ValueError, "forget_gate=False"),
-        (lambda: nn.Linear(0, 3), ValueError, "must be positive"),
-        (lambda: nn.Embedding(3, 0), ValueError, "must be positive"),
+        (lambda: nn.Linear(0, 3), ValueError, "in_features=0"),
+        (lambda: nn.Embedding(3, 0), ValueError, "embedding_dim=0"),
         (lambda: nn.Embedding(3, 2)([3]), ValueError, "outside of 0 ... 2"),
         (lambda: nn.Embedding(3, 2)([-1]), ValueError, "outside of 0 ... 2"),
         (lambda: nn.Embedding(3, 2)([0.5]), ValueError, "integers"),
@@ -276,16 +422,50 @@ def test_layers_train_end_to_end():
         (lambda: nn.LSTM(2, 3)(np.ones((4, 1, 2)), np.zeros((1, 1, 3))), ValueError, r"pair \(h, c\)"),
         (lambda: nn.GRU(2, 3)(np.ones((4, 1, 2)), (np.zeros((1, 1, 3)),) * 2), ValueError, "one tensor h"),
         (lambda: nn.GRU(2, 3)(np.ones((4, 2, 2)), np.zeros((1, 1, 3))), ValueError, r"= \(1, 2, 3\)"),
-        (lambda: nn.GRU(2, 3)(np.ones((4, 2, 2)), lengths=[4]), ValueError, "one for each sequence"),
-        (lambda: nn.GRU(2, 3)(np.ones((4, 2, 2)), lengths=[4.0, 1.0]), ValueError, "integers"),
-        (lambda: nn.GRU(2, 3)(np.ones((4, 2, 2)), lengths=[5, 1]), ValueError, "outside of 1 ... 4"),
-        (lambda: nn.GRU(2, 3)(np.ones((4, 2, 2)), lengths=[4, 0]), ValueError, "outside of 1 ... 4"),
-        (lambda: nn.GRU(2, 3)(np.ones((4, 2)), lengths=[4]), ValueError, "each sequence of the batch"),
+        (
+            lambda: nn.GRU(2, 3)(np.ones((4, 2, 2)), lengths=[4]),
+            ValueError,
+            "give 2 whole numbers from 1 to 4, one for each",
+        ),
+        (lambda: nn.GRU(2, 3)(np.ones((4, 2, 2)), lengths=[4.0, 1.0]), ValueError, "give 2 whole numbers"),
+        (lambda: nn.GRU(2, 3)(np.ones((4, 2, 2)), lengths=[5, 1]), ValueError, "whole numbers from 1 to 4"),
+        (lambda: nn.GRU(2, 3)(np.ones((4, 2, 2)), lengths=[4, 0]), ValueError, "whole numbers from 1 to 4"),
+        (lambda: nn.GRU(2, 3)(np.ones((4, 2)), lengths=[4]), ValueError, "an axis of sequences"),
     ],
 )
 def test_what_does_not_fit_is_refused(ask, error, words):
     with pytest.raises(error, match=words):
         ask()
+
+
+def test_linear_and_embedding_begin_as_in_pytorch():
+    layer = nn.Linear(16, 1000, rng=0)
+    for p in layer.parameters().values():
+        assert 0.98 / 4 < np.abs(p.numpy()).max() <= 1 / 4 and abs(p.numpy().std() * np.sqrt(3) - 1 / 4) < 0.01
+    rows = nn.Embedding(100, 200, rng=0).weight.numpy()
+    assert abs(rows.std() - 1) < 0.02 and abs(rows.mean()) < 0.03 and 3 < np.abs(rows).max() < 6
+
+
+def test_a_result_that_a_module_keeps_is_not_loaded_into():
+    layer = nn.Linear(2, 1, rng=0)
+    before = layer.state_dict()
+    layer.kept = layer.weight * 2
+    with pytest.raises(ValueError, match="kept is no parameter here but a result that the module keeps"):
+        layer.load_state_dict({name: array + 1 for name, array in layer.state_dict().items()})
+    for name, array in before.items():
+        np.testing.assert_array_equal(layer.state_dict()[name], array)
+
+
+def test_what_changes_the_numbers_is_told():
+    """Reports print it, and a checkpoint is recognised by it."""
+    assert repr(nn.RNNCell(2, 3)) == "RNNCell(2, 3)"
+    assert repr(nn.RNNCell(2, 3, "relu", bias=False)) == "RNNCell(2, 3, nonlinearity='relu', bias=False)"
+    assert repr(nn.LSTMCell(2, 3, forget_gate=False)) == "LSTMCell(2, 3, forget_gate=False)"
+    stack = nn.RNN(2, 3, 2, dropout=0.25, bidirectional=True, nonlinearity="identity")
+    assert repr(stack) == "RNN(2, 3, num_layers=2, dropout=0.25, bidirectional=True, nonlinearity='identity')"
+    assert repr(nn.GRU(2, 3, bias=False)) == "GRU(2, 3, bias=False)"
+    for module in (stack, nn.LSTM(2, 3, forget_gate=False), nn.GRUCell(2, 3)):
+        assert repr(eval(repr(module), vars(nn))) == repr(module)
 
 
 def test_values_that_ask_for_nothing_pass():

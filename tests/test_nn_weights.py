@@ -63,6 +63,8 @@ def test_module_inside_a_bigger_model(ending, tmp_path):
         same(nn.from_state_dict(nn.load(path), prefix=prefix).state_dict(), lstm.state_dict())
     with pytest.raises(ValueError, match=r"nothing under the prefix 'decoder\.'; there is .*'encoder\.lstm'"):
         nn.load(path, "decoder")
+    with pytest.raises(ValueError, match=r"nothing under the prefix ''; there is nothing$"):
+        nn.from_state_dict({})
     with pytest.raises(ValueError, match=r"under the prefix 'encoder\.lstm'"):
         nn.from_state_dict(nn.load(path))
 
@@ -82,9 +84,15 @@ def test_failed_save_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("state", "said", "words"),
     [
-        (MODULES["RNN"]().state_dict(), {}, "say nonlinearity='tanh' or 'relu'"),
+        (
+            MODULES["RNN"]().state_dict(),
+            {},
+            "of an RNN do not tell its nonlinearity: say nonlinearity='tanh' or 'relu'",
+        ),
+        (MODULES["RNNCell"]().state_dict(), {}, "of an RNNCell do not tell its nonlinearity"),
+        (MODULES["GRUCell"]().state_dict(), {"nonlinearity": "tanh"}, "GRUCell has no nonlinearity to choose"),
         (MODULES["LSTM"]().state_dict(), {"nonlinearity": "tanh"}, "no nonlinearity to choose"),
-        (MODULES["LSTM"]().state_dict(), {"kind": "Transformer"}, "none of RNN, LSTM"),
+        (MODULES["LSTM"]().state_dict(), {"kind": "Transformer"}, "one of 'RNN', 'LSTM'"),
         (MODULES["LSTM"]().state_dict(), {"kind": "GRU"}, "does not fit GRU"),
         (MODULES["LSTM"]().state_dict(), {"kind": "LSTMCell"}, "no parameters of LSTMCell"),
         (MODULES["LSTMCell"]().state_dict(), {"batch_first": True}, "batch_first is for RNN"),
@@ -107,6 +115,14 @@ def test_what_is_said_is_used():
     del incomplete["weight_ih_l1"]
     with pytest.raises(ValueError, match="unexpected weight_ih_l2"):
         nn.from_state_dict(incomplete)
+
+
+def test_weights_of_a_training_that_diverged_are_taken_and_told():
+    state = MODULES["GRUCell"]().state_dict()
+    state["weight_hh"][1, 0], state["bias_ih"][2] = np.nan, np.inf
+    with pytest.warns(UserWarning, match=r"^NaN or infinity in the weights weight_hh, bias_ih: whatever trained them"):
+        cell = nn.from_state_dict(state)
+    same(cell.state_dict(), state)
 
 
 def test_half_precision_is_converted_and_said():
@@ -206,8 +222,30 @@ def test_bfloat16_in_safetensors_is_widened(tmp_path):
         nn.load(path)
 
 
+@pytest.mark.parametrize("ending", [".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".PT"])
+def test_no_pickle_is_ever_opened(ending, tmp_path):
+    path = tmp_path / f"model{ending}"
+    path.write_bytes(pickle.dumps(Evil()))
+    for ask in (nn.load, lambda path: nn.save(path, {"w": np.ones(2)})):
+        with pytest.raises(
+            ValueError, match=r"is a pickle, which can run any code .*\n(.*\n){3}.*model\.safetensors'\)$"
+        ):
+            ask(path)
+    assert path.read_bytes() == pickle.dumps(Evil())
+
+
+def test_what_a_file_may_unfold_to(tmp_path, monkeypatch):
+    """A gigabyte, or a hundred times its own size if that is more."""
+    path, noise = tmp_path / "w.npz", np.random.default_rng(0).random(1000)
+    path.write_bytes(HOSTILE["bomb"])  # a megabyte from a kilobyte: little enough
+    assert nn.load(path)["w"].shape == (2**17,)
+    monkeypatch.setattr("tinygrad_rnn.nn.weights._LIMIT", 100)
+    path.write_bytes(archive(w=npy(noise)))
+    np.testing.assert_array_equal(nn.load(path)["w"], noise)
+
+
 def test_other_files_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"(?s)pickle.*import torch.*save_file\(torch.load\(.*weights_only=True"):
+    with pytest.raises(ValueError, match=r"(?s)pickle.*import torch.*torch\.load\(.*weights_only=True.*save_file\("):
         nn.load("model.pt")
     with pytest.raises(ValueError, match=r"kept in \.npz or \.safetensors"):
         nn.save(tmp_path / "model.h5", {})
@@ -216,5 +254,5 @@ def test_other_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     (tmp_path / "w.safetensors").write_bytes(b"")
-    with pytest.raises(ImportError, match=r"tinygrad-rnn\[torch-weights\]"):
+    with pytest.raises(ImportError, match=r"\[torch-weights\]"):
         nn.load(tmp_path / "w.safetensors")

@@ -6,21 +6,24 @@ Each `check_...` is a plain function of one example, so that what Hypothesis pri
 
 import inspect
 from itertools import cycle
+from math import prod
 
 import numpy as np
 import pytest
 from cases import CASES, NOT_ON_THE_PAGE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import LAYOUTS, laid_out
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.autodiff import history
+from tinygrad_rnn.numpy_names import RULES
 from tinygrad_rnn.testing import gradcheck
+from tinygrad_rnn.testing.battery import LAYOUTS, laid_out
 
 NAMES = sorted(CASES)
 DTYPES = st.sampled_from(["float64"] * 3 + ["float32"])  # which sees less, but has faults of its own
 SEEDS = st.integers(0, 2**16)
+LOSSES = {"cross_entropy", "mse_loss"}  # Tensors, whatever they are of
 # A fault may show for one rank, one dtype, or one kind of index of one operand only: the more kinds, the more examples.
 MANY_KINDS = {"getitem", "scatter", "concatenate", "stack", "split", "einsum", "matmul"}
 
@@ -51,7 +54,49 @@ def random_like(array, rng):
 
 def test_every_function_is_checked():
     public = {n for n, value in vars(tg).items() if callable(value) and not inspect.isclass(value) and n[0] != "_"}
-    assert set(CASES) == set(tg.OPS) | (public - NOT_ON_THE_PAGE)
+    unchecked = set(tg.OPS) | (public - NOT_ON_THE_PAGE)
+    assert set(CASES) == unchecked, "a strategy, and the same in plain NumPy, for each: tests/cases.py"
+
+
+# Element by element
+
+WITH_OPTIONS = {"clip", "leaky_relu", "where"}
+ELEMENTWISE = [name for name, op in tg.OPS.items() if not (op.nary or op.phrase or op.shapes or name in WITH_OPTIONS)]
+SHAPES = {
+    1: [((),), ((3,),), ((2, 2),), ((2, 1, 3),)],
+    2: [((), ()), ((3,), (3,)), ((2, 2), (2, 2)), ((2, 1, 3),) * 2, ((1, 3), (2, 1)), ((3,), (2, 3)), ((2, 3), (3,))],
+}
+SHAPES[2] += [((1, 1), (2, 3)), ((2, 3), (1, 1)), ((2, 3), ()), ((), (2, 3)), ((2, 2), (1, 2)), ((2, 1), (2, 2))]
+
+
+def two_orders(name, arrays, w, vs):
+    """The gradients of Σ w·y, and of Σ v·gradient."""
+    xs = [tg.Tensor(a, requires_grad=True) for a in arrays]
+    firsts = tg.grad(tg.OPS[name](*xs), xs, w, create_graph=True)
+    total = tg.sum(tg.concatenate([tg.reshape(g * v, (-1,)) for g, v in zip(firsts, vs, strict=True)]))
+    seconds = tg.grad(total, xs, allow_unused=True) if total.requires_grad else [0 * g for g in firsts]
+    return [np.asarray(g.numpy()) for g in (*firsts, *seconds)]
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_gradients_element_by_element_are_those_of_each_element_alone(name):
+    """Of whatever rank, stretched or not, in either dtype: the sum over the elements of the result, one at a time."""
+    for shapes in SHAPES[len(tg.OPS[name].rules)]:
+        rng, full = np.random.default_rng(len(shapes)), np.broadcast_shapes(*shapes)
+        arrays = [rng.permutation(np.linspace(0.31, 0.87, prod(s))).reshape(s) + (name == "arccosh") for s in shapes]
+        w, vs = rng.uniform(0.5, 1.5, full), [rng.uniform(0.5, 1.5, s) for s in shapes]
+        expected = [np.zeros(s) for s in shapes * 2]
+        for place in np.ndindex(full):
+            at = [tuple([i * (n > 1) for i, n in zip(place[len(full) - len(s) :], s, strict=True)]) for s in shapes]
+            ones, weights = ([a[i] for a, i in zip(many, at, strict=True)] for many in (arrays, vs))
+            alone = two_orders(name, ones, w[place], weights)
+            for array, i, part in zip(expected, at * 2, alone, strict=True):
+                array[i] += part
+        for dtype, digits in ((np.float64, 1e-11), (np.float32, 2e-4)):
+            found = two_orders(name, [a.astype(dtype) for a in arrays], w.astype(dtype), [v.astype(dtype) for v in vs])
+            for ours, theirs in zip(found, expected, strict=True):
+                assert ours.shape == theirs.shape
+                np.testing.assert_allclose(ours, theirs, rtol=digits, atol=digits, err_msg=f"{shapes} {dtype}")
 
 
 # Values
@@ -67,11 +112,11 @@ def check_value(name, case, dtype):
     bare = listed(spec.call(*case.arrays, **case.options))
     assert len(results) == len(expected) == len(bare)
     for y, plain, want in zip(results, bare, expected, strict=True):
-        assert isinstance(y, tg.Tensor) and not isinstance(plain, tg.Tensor)
+        assert isinstance(y, tg.Tensor) and isinstance(plain, tg.Tensor) == (name in LOSSES)
         assert y.shape == np.shape(plain) == np.shape(want)
         assert y.dtype == plain.dtype == want.dtype
         np.testing.assert_allclose(y.numpy(), want, *((1e-5, 1e-5) if dtype == "float32" else (1e-12, 1e-12)))
-        np.testing.assert_array_equal(y.numpy(), plain)
+        np.testing.assert_array_equal(y.numpy(), np.asarray(plain))
     if name in tg.OPS:
         assert name in {node._op.name for node in history(results) if node._op}
     for array, before in zip(case.arrays, given_arrays, strict=True):
@@ -88,14 +133,26 @@ def check_gradient(name, case, dtype, order, seed):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_equals_differences(name):
-    many = name in MANY_KINDS
+    many, few = name in MANY_KINDS, name in RULES  # which are called by NumPy's names, and checked there too
     orders = st.sampled_from([*[1] * (3 if many else 2), 2])  # the second checks the first as well
-    run(check_gradient, name, 5.0 if many else 2.0, dtype=DTYPES, order=orders, seed=SEEDS)
+    run(check_gradient, name, 5.0 if many else 0.4 if few else 2.0, dtype=DTYPES, order=orders, seed=SEEDS)
 
 
 def check_complex_step(name, case, seed):
     if CASES[name].complex_step:
-        gradcheck(lambda *xs: CASES[name].call(*xs, **case.options), *case.arrays, mode="complex", rng=seed)
+
+        def call(*xs):
+            y = CASES[name].call(*xs, **case.options)
+            return tg.concatenate([tg.reshape(part, (-1,)) for part in y]) if isinstance(y, (list, tuple)) else y
+
+        rng, xs = np.random.default_rng(seed), [tg.Tensor(a, requires_grad=a.dtype.kind == "f") for a in case.arrays]
+        seeds = rng.uniform(0.5, 1.5, (y := call(*xs)).shape) * rng.choice([-1.0, 1.0], y.shape)
+        floats = [i for i, x in enumerate(xs) if x.requires_grad]
+        for i, g in zip(floats, tg.grad(y, [xs[i] for i in floats], seeds, allow_unused=True), strict=True):
+            direction = rng.choice([-1.0, 1.0], g.shape)
+            moved = [a + 1e-20j * direction if k == i else a for k, a in enumerate(case.arrays)]
+            along = float(np.sum(seeds * (np.asarray(call(*moved)).imag / 1e-20)))
+            assert abs(float(np.sum(g.numpy() * direction)) - along) <= 1e-12 * (1 + float(np.abs(g.numpy()).sum()))
 
 
 # The vjp is a linear map, and the jvp its adjoint: no differences, so nearly to the last digit.
@@ -191,7 +248,7 @@ def check_case(name, case, dtype, seed):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_value_layouts_linearity_adjoint_and_complex_step(name):
-    run(check_case, name, dtype=DTYPES, seed=SEEDS)
+    run(check_case, name, 0.4 if name in RULES else 1.0, dtype=DTYPES, seed=SEEDS)
 
 
 def test_cast_brings_the_gradient_back_to_the_operands_dtype():

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.testing import GradcheckError, InconclusiveError, gradcheck
-from tinygrad_rnn.testing.oracles import (
-    complex_derivative,
-    numeric_derivatives,
-    numeric_directional,
-    settled,
-    slope,
-    unit,
-)
+from tinygrad_rnn.testing.oracles import STEPS, Line, unit
 from tinygrad_rnn.testing.strategies import programs
 
 RNG = np.random.default_rng(7)
@@ -84,12 +77,6 @@ def test_wrong_elementwise_rules_are_caught(plant, fault, mode, x):
     assert caught.value.order == 1 and (caught.value.input == 0 or "in place" in str(caught.value))
 
 
-@pytest.mark.parametrize("fault", ["sign", "scale 1e-5", "one element doubled", "transposed", "missing factor"])
-def test_wrong_rules_are_caught_by_the_complex_step(plant, fault):
-    with pytest.raises(GradcheckError, match="is wrong"):
-        gradcheck(plant(np.tanh, TANH_FAULTS[fault]), X, mode="complex")
-
-
 def matmul_with(left=lambda g, y, a, b: g @ b.T, right=lambda g, y, a, b: a.T @ g):
     return np.matmul, left, right
 
@@ -121,12 +108,12 @@ def test_wrong_sums_over_broadcast_axes_are_caught(plant, fault):
 
 
 def test_a_missing_sum_over_broadcast_axes_is_caught(monkeypatch):
-    from tinygrad_rnn import autodiff
+    from tinygrad_rnn import gathering
 
-    monkeypatch.setattr(autodiff, "unbroadcast", lambda g, shape: g)
+    monkeypatch.setattr(gathering, "unbroadcast", lambda g, shape: g)
     with pytest.raises((GradcheckError, ValueError)):  # the engine itself may refuse the shape
         gradcheck(lambda a, b: a + b, X, ROW)
-    monkeypatch.setattr(autodiff, "unbroadcast", lambda g, shape: g[tuple([0] * (g.ndim - len(shape)))])
+    monkeypatch.setattr(gathering, "unbroadcast", lambda g, shape: g[tuple([0] * (g.ndim - len(shape)))])
     with pytest.raises(GradcheckError, match="input 1"):
         gradcheck(lambda a, b: a + b, X, ROW)
 
@@ -267,49 +254,59 @@ def test_random_functions_are_refused():
 # In doubt
 
 
-@pytest.mark.parametrize("offset", [0.0, 1e-6, -1e-6])
-@pytest.mark.parametrize(
-    "f",
-    [
-        tg.abs,
-        tg.relu,
-        tg.leaky_relu,
-        lambda x: tg.clip(x, 0, 1),
-        lambda x: tg.maximum(x, 0.0),
-        lambda x: tg.max(tg.stack([x, x * x])),
-    ],
-    ids=["abs", "relu", "leaky_relu", "clip", "maximum", "max"],
-)
+KINKS = {
+    "abs": tg.abs,
+    "relu": tg.relu,
+    "leaky_relu": tg.leaky_relu,
+    "clip": lambda x: tg.clip(x, 0, 1),
+    "maximum": lambda x: tg.maximum(x, 0.0),
+    "max": lambda x: tg.max(tg.stack([x, x * x])),
+}
+
+
+@pytest.mark.parametrize("f", KINKS.values(), ids=KINKS)
 @pytest.mark.parametrize("mode", ["element", "direction"])
-def test_a_kink_is_inconclusive(f, offset, mode):
-    with pytest.raises(InconclusiveError, match="inconclusive"):
-        gradcheck(f, offset, mode=mode)
+def test_a_kink_is_inconclusive(f, mode):
+    for at in (0.0, *([1e-6, -1e-6] if mode == "direction" else [])):
+        with pytest.raises(InconclusiveError, match="inconclusive"):
+            gradcheck(f, at, mode=mode)
+    for near in (1 + 1e-6, 1 - 1e-6):  # a kink elsewhere than at 0
+        with pytest.raises(InconclusiveError, match="inconclusive"):
+            gradcheck(lambda x: f(x - 1.0), near, mode=mode)
 
 
-@pytest.mark.parametrize("x", [0.1, -0.1, 1e-3, -1e-3, 1e-4])
+@pytest.mark.parametrize("x", [0.1, -0.1, 1e-3, -1e-3, 1e-4, 1e-6, -1e-9, 1e-300])
 def test_beside_a_kink_the_check_is_conclusive(x):
-    assert gradcheck(tg.abs, x).compared == 1
+    assert gradcheck(tg.abs, x).precision < 2e-6
     assert gradcheck(tg.relu, x).compared == 1
+
+
+@pytest.mark.parametrize("slope", [-1.5, 5.0, np.nan])
+def test_at_a_kink_a_gradient_outside_the_two_slopes_is_wrong(plant, slope):
+    op = plant(np.abs, lambda g, y, x: g * np.where(x == 0, slope, np.sign(x)))
+    with pytest.raises(GradcheckError, match=r"kink|where the differences give slopes -[\d.]+ and [\d.]+") as caught:
+        gradcheck(op, [0.0, 0.5])
+    assert caught.value.cause in ("kink", "not finite") and not isinstance(caught.value, InconclusiveError)
 
 
 @pytest.mark.parametrize("f, steps", [(lambda t: 3 * t, 2), (np.sin, 3), (np.square, 3), (np.abs, 3)])
 def test_two_steps_are_enough_along_a_straight_line_only(f, steps):
     called = []
 
-    def line(t):
-        called.append(t)
-        return f(np.array([t]))
+    def values(arrays):
+        called.append(arrays[0])
+        return f(arrays[0])
 
-    estimate = slope(line, np.array([1.0]), 1e-2, here=f(np.zeros(1)))
-    assert len(called) == 2 * steps and estimate.kink is (f is np.abs)
+    line = Line(values, [np.zeros(1)], 0, np.ones(1), np.ones(1), here=f(np.zeros(1)))
+    estimate = line.slope(1e-2)
+    assert len(called) == 2 * steps and (estimate.sides is not None) == (f is np.abs)
     assert abs(estimate.value - {2: 3.0}.get(steps, float(f is np.sin))) < 1e-13
 
 
 def test_the_edge_of_a_domain_is_inconclusive(plant):
-    with pytest.raises(InconclusiveError):
-        gradcheck(tg.log, 1e-6)
-    with pytest.raises(InconclusiveError):
-        gradcheck(tg.sqrt, 1e-7)
+    assert gradcheck(tg.log, 1e-6).precision < 1e-5 and gradcheck(tg.sqrt, 1e-7).precision < 1e-5
+    with pytest.raises(InconclusiveError, match="the edge of its domain"):
+        gradcheck(tg.sqrt, 0.0)
     step = plant(lambda x: np.floor(x), lambda g, y, x: 0 * g)
     with pytest.raises(InconclusiveError):
         gradcheck(step, 1.0)
@@ -326,11 +323,6 @@ def test_what_is_wrong_beside_a_kink_is_wrong(plant):
     with pytest.raises(GradcheckError, match=r"worst element \(0,\)") as caught:
         gradcheck(plant(np.abs, lambda g, y, x: 2 * g * np.sign(x)), [1.0, 0.0])
     assert not isinstance(caught.value, InconclusiveError)
-
-
-def test_a_function_that_drops_the_imaginary_part_is_inconclusive():
-    with pytest.raises(InconclusiveError):
-        gradcheck(lambda x: tg.sum(x.real * x.real) if isinstance(x, np.ndarray) else tg.sum(x * x), X, mode="complex")
 
 
 # What it takes
@@ -350,8 +342,6 @@ def test_what_cannot_be_checked_is_refused():
         gradcheck(tg.tanh, 1)
     with pytest.raises(ValueError, match="mode"):
         gradcheck(tg.tanh, 1.0, mode="fast")
-    with pytest.raises(ValueError, match="order 1"):
-        gradcheck(tg.tanh, 1.0, mode="complex", order=2)
     with pytest.raises(TypeError, match="must return a Tensor"):
         gradcheck(lambda x: x.numpy(), X)
 
@@ -380,16 +370,15 @@ def test_oracles_find_derivatives_known_in_closed_form(name):
     expected = seed.reshape(2, 3) * derivative(x)
     elements = list(np.ndindex(2, 3))
     values = lambda arrays: f(arrays[0]).reshape(-1)  # noqa: E731
-    found = numeric_derivatives(values, [x], seed, 0, elements, 1e-6, 1e-8)
-    assert all(settled(estimate, 1e-6, 1e-8) for estimate in found)
-    np.testing.assert_allclose([e.value for e in found], expected.reshape(-1), 1e-7, 1e-8)
-    exact = [complex_derivative(values, [x], seed, 0, unit(x, element)).value for element in elements]
-    np.testing.assert_allclose(exact, expected.reshape(-1), 1e-13, 1e-300)
+    found = [Line(values, [x], 0, unit(x, e), seed).derivative(STEPS, 1e-8) for e in elements]
+    assert all(e.sides is None and e.error <= 1e-6 for e in found)
+    for estimate, right in zip(found, expected.reshape(-1), strict=True):
+        assert abs(estimate.value - right) <= max(4 * estimate.error, 1e-8)
     direction = RNG.choice([-1.0, 1.0], (2, 3))
-    along = numeric_directional(values, [x], seed, 0, direction, 1e-7)
-    assert settled(along, 0.0, 1e-7) and abs(along.value - np.sum(expected * direction)) < 1e-7
+    along = Line(values, [x], 0, direction, seed).derivative(STEPS[1:], 1e-8)
+    assert along.sides is None and abs(along.value - np.sum(expected * direction)) < 1e-7
 
 
 def test_checks_do_not_need_hypothesis():
     code = "import sys, tinygrad_rnn.testing; sys.exit('hypothesis' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=600).returncode == 0

@@ -1,4 +1,4 @@
-"""The house: what is installed, how light it is, which module may know which, and how long one may be.
+"""The house: what is installed, how light it is, which module may know which. How files are written: `.ci/lint.py`.
 
 Each guard is a function from sources to complaints, and is itself shown a planted fault, since a guard that cannot
 complain guards nothing.
@@ -9,33 +9,25 @@ import doctest
 import importlib
 import importlib.metadata
 import inspect
-import io
 import json
 import os
 import re
 import subprocess
 import sys
-import tokenize
+import tomllib
 from pathlib import Path
 
+import architecture
+import lines
+import lint
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.extras import how_to_install
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(tg.__file__).resolve().parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-OURS = [
-    path
-    for folder in ("tinygrad_rnn", "tests", "examples", "benchmarks", "docs", ".ci")
-    for path in sorted((CHECKOUT / folder).rglob("*"))
-    if path.is_file() and {"__pycache__", "_build", "gallery"}.isdisjoint(path.parts)
-] + sorted(path for path in CHECKOUT.iterdir() if path.suffix in {".md", ".toml", ".cfg"} or path.name == "LICENSE")
-PYTHON = [path for path in OURS if path.suffix == ".py"]
-
-
-def name_of(path):
-    return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else CHECKOUT).as_posix()
 
 
 # --- what is installed ---
@@ -43,11 +35,46 @@ def name_of(path):
 
 def test_tests_import_the_installed_package_not_the_checkout():
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if editable() or any(entry and Path(entry).resolve() == CHECKOUT for entry in path):
-        pytest.skip("the checkout was put on the path on purpose")
-    assert PACKAGE != CHECKOUT / "tinygrad_rnn", (
+    on_purpose = editable() or any(entry and Path(entry).resolve() == CHECKOUT for entry in path)
+    assert on_purpose or PACKAGE != CHECKOUT / "tinygrad_rnn", (
         "run pytest, not python -m pytest, which puts the current folder on the path"
     )
+
+
+APART = "tinygrad_rnn_pytest.py"
+"""Where the plugin of pytest is installed, so that a run of pytest does not load the package: see pyproject.toml."""
+
+
+def stale(installed, checkout):
+    """Files of the package that are not the same in both places."""
+    contents = [
+        {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        for folder in (installed, checkout)
+    ]
+    return sorted(name for name in set().union(*contents) if contents[0].get(name) != contents[1].get(name))
+
+
+def test_what_is_tested_is_what_the_checkout_holds():
+    apart = {"testing/plugin.py"} if (PACKAGE.parent / APART).exists() else set()
+    assert set(stale(PACKAGE, CHECKOUT / "tinygrad_rnn")) <= apart, (
+        "an older copy is installed, and no change is seen: pip install --editable '.[dev]'"
+    )
+
+
+def test_stale_copy_is_noticed(tmp_path):
+    for name, text in {"old/a.py": "1", "old/b.js": "1", "new/a.py": "2", "new/b.js": "1", "new/sub/c.py": ""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert stale(tmp_path / "old", tmp_path / "new") == ["a.py", "sub/c.py"]
+
+
+def test_header_names_the_package_that_is_tested(pytestconfig):
+    said = pytestconfig.hook.pytest_report_header(config=pytestconfig, start_path=CHECKOUT)
+    assert any(str(PACKAGE) in line for line in said)
 
 
 def editable():
@@ -62,12 +89,13 @@ def test_wheel_holds_the_package_and_nothing_else():
     if PACKAGE == CHECKOUT / "tinygrad_rnn":
         pytest.skip("not installed from a wheel")
     files = [path.as_posix() for path in importlib.metadata.files("tinygrad-rnn") or ()]
+    files = [file for file in files if "__pycache__" not in file or "tinygrad_rnn/" in file]
     for expected in ("py.typed", "data/nile.csv", "data/NILE.txt"):
         assert f"tinygrad_rnn/{expected}" in files
     stray = [file for file in files if not re.match(r"tinygrad_rnn[/-]|(\.\./)+(bin|Scripts)/tinygrad-rnn", file)]
-    assert stray == []
+    assert stray == [APART]
     sources = {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "tinygrad_rnn").rglob("*.py")}
-    assert sources == {file for file in files if file.endswith(".py")}
+    assert sources - {"tinygrad_rnn/testing/plugin.py"} == {file for file in files if file.endswith(".py")} - {APART}
 
 
 def test_version_has_one_source():
@@ -76,7 +104,8 @@ def test_version_has_one_source():
         installed = importlib.metadata.version("tinygrad-rnn")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("not installed")
-    assert installed == tg.__version__
+    # An editable installation keeps the number under which it was made; .ci/run looks at one of the wheel.
+    assert editable() or installed == tg.__version__
 
 
 HEAVY = ("matplotlib", "hypothesis", "tqdm", "safetensors", "graphviz", "torch", "distributed")
@@ -98,80 +127,102 @@ def test_import_guard_sees_a_heavy_import(tmp_path):
     assert loaded_after("import tinygrad_rnn, graphviz", tmp_path).startswith("['graphviz'")
 
 
-# --- the size of the engine ---
+WHEN_NEEDED = ("importlib.metadata", "json", "html", "subprocess", "tempfile", "zipfile", "numpy.random")
 
 
-def lines_of_code(source):
-    """Physical lines that hold code: no docstring, comment or blank line."""
-    tree = ast.parse(source)
-    documented = [
-        node.body[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and ast.get_docstring(node, clean=False) is not None
-    ]
-    prose = {line for text in documented for line in range(text.lineno, text.end_lineno + 1)}
-    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    code = {
-        line
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type not in silent
-        for line in range(token.start[0], token.end[0] + 1)
-    }
-    return len(code - prose)
+def test_import_leaves_for_later_what_only_some_calls_need(tmp_path):
+    look = f"{{name for name in {WHEN_NEEDED} if name in sys.modules}}"
+    program = f"import sys, numpy\nbefore = {look}\nimport tinygrad_rnn\nprint(sorted({look} - before))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
-def test_engine_is_read_in_one_sitting():
-    engine = ("scope", "tensor", "primitive", "ops", "autodiff")
-    assert sum(lines_of_code((PACKAGE / f"{name}.py").read_text(encoding="utf-8")) for name in engine) <= 800
+# --- what is in the checkout ---
+
+
+def test_checkout_holds_no_output():
+    assert [name for name in lint.files() if lint.output(name, b"")] == []
+
+
+@pytest.mark.parametrize("name", ["run/weights.npz", "loss.svg", "docs/history.json", "tinygrad_rnn/draw/a.html"])
+def test_output_guard_sees_a_fault(name):
+    assert lint.output(name, b"")
+
+
+def test_without_git_files_are_those_that_are_not_ignored(tmp_path):
+    names = ["a.py", "a.svg", "docs/a.svg", "docs/_build/a.html", "run/weights.npz", "tests/run/a.py", ".git/x"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    patterns = ["/*.svg", "/docs/_build/", "/run/", "__pycache__/"]
+    assert sorted(lint.walk(tmp_path, patterns)) == ["a.py", "docs/a.svg", "tests/run/a.py"]
+    assert set(lint.walk(tmp_path, [])) == set(names) - {".git/x"}
 
 
 def test_lines_of_code_are_counted():
-    documented = '"""Doc\n\nstring."""\n\n# comment\ndef f():\n    "Doc."\n    return (\n        0\n    )\n'
-    assert lines_of_code(documented) == 4
-    assert lines_of_code('x = """two\nlines"""  # comment\n') == 2
+    documented = '"""Doc\n\nstring."""\n\n# comment\nasync def f():\n    "Doc."\n    return (\n        0\n    )\n'
+    assert lines.lines_of_code(documented) == 4
+    assert lines.lines_of_code('x = """two\nlines"""  # comment\n') == 2
+    assert lines.lines_of_text("/* a\n b */\n// c\nx = 1; // d\n\n<!-- e\n -->\n<p>\n") == 2
 
 
-def overlong(path, limit=500):
-    return len(path.read_text(encoding="utf-8").splitlines()) > limit
-
-
-def test_no_file_is_longer_than_500_lines(tmp_path):
-    assert [name_of(path) for path in PYTHON if overlong(path)] == []
-    (tmp_path / "planted.py").write_text("x = 1\n" * 501, encoding="utf-8")
-    assert overlong(tmp_path / "planted.py")
+def test_lines_above_the_budget_are_noticed(tmp_path):
+    for name, text in {
+        "ops.py": "x = 1\n",
+        "draw/page.html": "<p>\n" * 3,
+        "draw/a.csv": "1\n",
+        "torch/a.py": "y\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    now = lines.measure(tmp_path)
+    assert now == {".": 1, "pages": 1, "draw": 3, "torch": 1}
+    known = {"release": {"name": "before", "lines": {"draw": 1, "gone": 2}}}
+    for core, optional, within in [(4, 1, True), (3, 1, False), (4, 0, False)]:
+        budget = {"core": core, "optional": optional, "folders": ["torch"]}
+        text, answer = lines.table(now, {**known, "budget": budget})
+        assert answer is within and ("ABOVE THE BUDGET by 1" in text) is not within
+    rows = {row[:24].strip(): row[24:].split()[:3] for row in text.splitlines()}
+    assert rows["draw"] == ["3", "1", "+2"] and rows["gone"] == ["0", "2", "-2"] and rows["core"] == ["4", "3", "+1"]
 
 
 # --- who may import whom ---
 
-FLOORS = (
-    *("files", "scope", "tensor", "primitive", "ops", "autodiff", "functions"),
-    *("graph", "draw", "nn", "bptt", "data", "train", "testing", "diagnose"),
-    *("__init__", "cli", "__main__"),
-)
+FLOORS = architecture.ORDER
+
+
+def imports(source, for_types=False):
+    """The imports of a module, those inside functions included; those that only a type checker sees `for_types`."""
+    todo = [ast.parse(source)]
+    for node in todo:  # which grows while it is walked
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        only_types = not for_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        todo += node.orelse if only_types else ast.iter_child_nodes(node)
 
 
 def climbs(parts, source):
     """Imports of a module (its path in the package as parts) from a floor above its own."""
     here = FLOORS.index(parts[0].removesuffix(".py"))
     wrong = []
-    for node in ast.walk(ast.parse(source)):
+    for node in imports(source):
         if isinstance(node, ast.Import):
             targets = [alias.name.split(".") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = ["tinygrad_rnn", *parts[:-1]][: len(parts) - node.level + 1] if node.level else []
             module = [*base, *(node.module.split(".") if node.module else [])]
             # What is imported from the root itself may be a module or one of the public names.
             names = [alias.name if alias.name in FLOORS else "__init__" for alias in node.names]
             targets = [[*module, name] for name in names] if module == ["tinygrad_rnn"] else [module]
-        else:
-            continue
         for target in targets:
             if target[0] == "tinygrad_rnn" and FLOORS.index((*target, "__init__")[1]) > here:
                 wrong.append(f"{'/'.join(parts)}:{node.lineno} imports {'.'.join(target)}")
     return wrong
 
 
+@pytest.mark.golden
 def test_modules_import_only_from_floors_below():
     assert [c for path in MODULES for c in climbs(path.relative_to(PACKAGE).parts, path.read_text("utf-8"))] == []
 
@@ -186,87 +237,109 @@ def test_modules_import_only_from_floors_below():
         (("tensor.py",), "import numpy\nfrom .scope import CONTEXT", True),
         (("graph", "build.py"), "from ..draw.dot import x", False),
         (("graph", "build.py"), "from .. import nn", False),
-        (("graph", "build.py"), "from .model import Node\nfrom ..autodiff import pullback", True),
+        (("graph", "build.py"), "from .parts import Node\nfrom ..autodiff import pullback", True),
         (("cli", "draw.py"), "from tinygrad_rnn import draw, unroll\nfrom tinygrad_rnn.data import load", True),
         (("graph", "build.py"), "from ..cli import main", False),
+        (("tensor.py",), "if TYPE_CHECKING:\n    from .ops import tanh", True),
+        (("tensor.py",), "if TYPE_CHECKING:\n    pass\nelse:\n    from .ops import tanh", False),
     ],
 )
 def test_layering_guard_sees_a_climb(parts, source, allowed):
     assert (climbs(parts, source) == []) is allowed
 
 
-# --- runs everywhere ---
+CIRCLES: dict[str, str] = {}
+"""Files that import each other, imports inside functions included: why they may."""
 
-POSIX_MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog", "crypt"}
-POSIX_NAMES = {"fork", "forkpty", "getuid", "geteuid", "mkfifo", "uname", "SIGALRM", "SIGKILL", "setitimer", "alarm"}
-
-
-def demanded(path, seen=()):
-    """What must be installed for a test module to be imported, by way of its helpers in tests/ and docs/ext/ too."""
-    found = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        for name in [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else names:
-            top = name.partition(".")[0]
-            helpers = [folder / f"{top}.py" for folder in (CHECKOUT / "tests", CHECKOUT / "docs" / "ext")]
-            helper = next((h for h in helpers if h.exists()), None)
-            found |= {top} if helper is None else set() if helper in seen else demanded(helper, (*seen, path))
-    return found - sys.stdlib_module_names
+CIRCLES_OF_TYPES = {
+    "primitive.py tensor.py": "a Tensor remembers the primitive that made it, and a primitive makes Tensors",
+}
+"""The same with the imports that only a type checker sees."""
 
 
-def test_tests_can_be_collected_with_the_extra_test_alone():
-    allowed = {"tinygrad_rnn", "numpy", "graphviz", "tqdm", "hypothesis", "pytest", "mutation", "adapters"}
-    wrong = {path.name: more for path in (CHECKOUT / "tests").glob("*.py") if (more := demanded(path) - allowed)}
-    assert wrong == {}
-    assert "docutils" in demanded(CHECKOUT / "docs" / "ext" / "gallery.py")  # which nobody may import at the top
-
-
-def posix_only(source):
-    if not re.search(rf"\b({'|'.join(POSIX_MODULES | POSIX_NAMES)})\b", source):  # quicker than to parse it
-        return []
-    wrong = []
-    for node in ast.walk(ast.parse(source)):
+def imported_files(path, root, for_types):
+    """The files of a package that a file of it imports."""
+    folder = path.parent
+    for node in imports(path.read_text("utf-8"), for_types):
         if isinstance(node, ast.Import):
-            wrong += [a.name for a in node.names if a.name in POSIX_MODULES]
-        elif isinstance(node, ast.ImportFrom) and node.module in POSIX_MODULES:
-            wrong.append(node.module)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in POSIX_NAMES:
-            wrong += [f"{node.value.id}.{node.attr}"] if node.value.id in {"os", "signal"} else []
-        elif isinstance(node, ast.Call) and [getattr(a, "value", None) for a in node.args] == ["fork"]:
-            wrong.append(ast.unparse(node))
-    return wrong
+            dotted = [alias.name.split(".") for alias in node.names]
+            targets = [root.joinpath(*names[1:]) for names in dotted if names[0] == root.name]
+        else:
+            base = ([folder, *folder.parents][node.level - 1] if node.level else root.parent) / (
+                node.module or ""
+            ).replace(".", "/")
+            targets = [base / alias.name for alias in node.names]
+            targets = [base if not file_of(target) else target for target in targets]
+        yield from filter(None, map(file_of, targets))
 
 
-def test_nothing_is_posix_only():
-    found = {name_of(p): posix_only(p.read_text(encoding="utf-8")) for p in PYTHON}
-    assert {name: wrong for name, wrong in found.items() if wrong} == {}
+def file_of(module):
+    """The file of a module, given as a path without suffix."""
+    found = [path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()]
+    return found[0] if found else None
+
+
+def circles(root, for_types=False):
+    """Groups of files each of which can be reached from each other by imports."""
+    files = {path: set(imported_files(path, root, for_types)) & {*root.rglob("*.py")} for path in root.rglob("*.py")}
+    reached = {path: set(found) for path, found in files.items()}
+    for middle in files:
+        for path in files:
+            if middle in reached[path]:
+                reached[path] |= reached[middle]
+    groups = {
+        frozenset(other for other in files if other in reached[path] and path in reached[other]) for path in files
+    }
+    return sorted(" ".join(sorted(path.relative_to(root).as_posix() for path in group)) for group in groups if group)
+
+
+@pytest.mark.golden
+def test_every_file_of_the_package_has_its_sentence_for_the_map():
+    """Whether the map shows them as they are, `.ci/lint.py` says."""
+    files = [path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".js", ".css"}]
+    sentences = {path.name: architecture.sentence(path) for path in files}
+    assert not [name for name, sentence in sentences.items() if not sentence.endswith((".", "?"))]
+
+
+def test_a_file_without_a_sentence_is_seen(tmp_path):
+    (tmp_path / "graph").mkdir()
+    for name, text in {
+        "ops.py": '"""The page."""',
+        "graph/__init__.py": '"""A graph."""',
+        "graph/x.py": "x = 1",
+    }.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    page = architecture.BEGIN + architecture.table(tmp_path) + architecture.END
+    assert architecture.stale(page, tmp_path) == ["a file has no sentence at its top: x.py"]
+    (tmp_path / "graph" / "x.py").write_text('"""New."""', encoding="utf-8")
+    assert ["run python docs/ext/architecture.py" in problem for problem in architecture.stale(page, tmp_path)] == [
+        True
+    ]
+
+
+@pytest.mark.golden
+def test_no_files_import_each_other():
+    assert circles(PACKAGE) == sorted(CIRCLES), "a circle is new, or an entry of CIRCLES is needed no longer"
+    assert circles(PACKAGE, for_types=True) == sorted(CIRCLES_OF_TYPES), "the same for CIRCLES_OF_TYPES"
 
 
 @pytest.mark.parametrize(
-    "source", ["import fcntl", "from resource import getrusage", "import os\nos.fork()", "get_context('fork')"]
+    "b, found",
+    [
+        ("from . import a", ["a.py b.py"]),
+        ("def f():\n    from .a import x", ["a.py b.py"]),
+        ("import house.a", ["a.py b.py"]),
+        ("from .sub import x", ["a.py b.py sub/__init__.py"]),
+        ("if TYPE_CHECKING:\n    from .a import x", []),
+        ("import a", []),
+    ],
 )
-def test_posix_guard_sees_a_fault(source):
-    assert posix_only(source)
-
-
-def text_fault(content):
-    """Say what is wrong with the bytes of a text file."""
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        return "not UTF-8"
-    return "byte order mark" if text.startswith("\ufeff") else "CR" if "\r" in text else ""
-
-
-def test_files_are_utf8():
-    binary = {".png", ".pdf", ".npy"}
-    faults = {name_of(path): text_fault(path.read_bytes()) for path in OURS if path.suffix not in binary}
-    assert {name: fault for name, fault in faults.items() if fault} == {}
-
-
-@pytest.mark.parametrize("content", [b"\xe4", b"\xef\xbb\xbfa", b"a\r\n"])
-def test_text_guard_sees_a_fault(content):
-    assert text_fault(content)
+def test_circle_guard_sees_a_circle(tmp_path, b, found):
+    (tmp_path / "house/sub").mkdir(parents=True)
+    for name, text in {"a": "from .b import x", "b": b, "sub/__init__": "from .. import a", "__init__": ""}.items():
+        (tmp_path / f"house/{name}.py").write_text(text, encoding="utf-8")
+    assert circles(tmp_path / "house") == found
+    assert circles(tmp_path / "house", for_types=True) == (found or ["a.py b.py"] * ("from .a" in b))
 
 
 # --- explained ---
@@ -304,13 +377,46 @@ def test_public_names_are_listed_once():
     assert len(set(tg.__all__)) == len(tg.__all__) and all(hasattr(tg, name) for name in tg.__all__)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if path.stem != "__main__"],  # which runs the command line
+    ids=lambda path: path.relative_to(PACKAGE).as_posix(),
+)
 def test_docstring_examples(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if path.parent.name == "torch":
+        pytest.importorskip("torch", reason="PyTorch is not installed: nothing to run")
     dotted = ".".join(("tinygrad_rnn", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-    if dotted.endswith("__main__"):
-        pytest.skip("runs the command line")
     # Not import_module's attribute walk: the function `draw` hides the module `draw` in the package's namespace.
     importlib.import_module(dotted)
     result = doctest.testmod(sys.modules[dotted], optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        (None, 'pip install "tinygrad-rnn[plot]"'),  # from an index, which needs no such record
+        ('{"url": "file:///a", "dir_info": {}}', 'pip install ".[plot]" in your copy of the repository'),
+        ('{"url": "file:///a.whl", "archive_info": {}}', 'pip install ".[plot]" in your copy of the repository'),
+        (
+            '{"url": "file:///a", "dir_info": {"editable": true}}',
+            'pip install --editable ".[plot]" in your copy of the repository',
+        ),
+    ],
+)
+def test_hint_of_a_missing_extra_fits_the_way_of_installation(origin, command, monkeypatch):
+    monkeypatch.setattr(importlib.metadata.PathDistribution, "read_text", lambda self, name: origin)
+    assert how_to_install("plot") == command
+
+
+def test_hints_name_extras_that_there_are():
+    """And nowhere is one written by hand: the package is on no index yet, and one day it will be."""
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    sources = {path: path.read_text(encoding="utf-8") for path in (CHECKOUT / "tinygrad_rnn").rglob("*.py")}
+    named = {extra for text in sources.values() for extra in re.findall(r"how_to_install\(['\"](\S+?)['\"]\)", text)}
+    assert named and named <= set(extras)
+    by_hand = [path.name for path, text in sources.items() if re.search(r"pip install ['\"]?tinygrad-rnn\b", text)]
+    assert by_hand == ["extras.py"]

@@ -1,6 +1,7 @@
 """Random programs with sharing: their gradients, and what must hold on every edge of their gradient graphs."""
 
 import weakref
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from hypothesis import strategies as st
 from strategies import indices, shapes
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import autodiff
+from tinygrad_rnn import gathering
 from tinygrad_rnn.autodiff import pullback
 from tinygrad_rnn.testing import gradcheck
-from tinygrad_rnn.testing.strategies import Program, Step, programs
+from tinygrad_rnn.testing.strategies import programs
 
 SEEDS = st.integers(0, 2**16)
 MORE = settings(max_examples=4 * settings().max_examples)
@@ -27,6 +28,12 @@ def traced(program, constants=()):
     """The program on Tensors: all its values, of which the last is the result."""
     leaves = [tg.Tensor(leaf, requires_grad=i not in constants) for i, leaf in enumerate(program.leaves)]
     return program.values(leaves)
+
+
+def uses_in(program):
+    """How often each value, on all of which the result depends, is an operand; unused leaves have no part."""
+    counts = dict.fromkeys([len(program.leaves) + len(program.steps) - 1], 0)
+    return counts | Counter(i for step in program.steps for i in step.operands)
 
 
 def assert_close(actual, expected, *terms):
@@ -56,7 +63,7 @@ def test_contributions_on_edges_sum_to_the_gradient(program, seed, constants):
         return
     cotangent = cotangent_of(loss, seed)
     graph = tg.gradient_graph(loss, cotangent)
-    uses = program.uses()
+    uses = uses_in(program)
     watched = {i for i in uses if values[i].requires_grad}
     expected = dict(zip(sorted(watched), tg.grad(loss, [values[i] for i in sorted(watched)], cotangent), strict=True))
     for i in watched:
@@ -143,11 +150,11 @@ def test_chain_rule(inner, outer, seed):
         assert_close(chained.numpy(), direct.numpy())
 
 
-@pytest.mark.parametrize("most", [0, 20, autodiff.MOST_GATHERED])
+@pytest.mark.parametrize("most", [0, 20, gathering.MOST_GATHERED])
 @pytest.mark.parametrize("uses", [1, 2, 7, 60])
 def test_a_weight_of_many_uses_gathers_all_of_them(uses, most, monkeypatch):
     """The sweep adds up the uses of a weight in blocks: no use is lost at the seams, whatever the batch shapes are."""
-    monkeypatch.setattr(autodiff, "MOST_GATHERED", most)
+    monkeypatch.setattr(gathering, "MOST_GATHERED", most)
     rng = np.random.default_rng(uses)
     W, b = (tg.Tensor(rng.normal(size=s) / 2, requires_grad=True) for s in [(3, 3), (3,)])
     h = tg.Tensor(rng.normal(size=(2, 3)), requires_grad=True)
@@ -290,8 +297,3 @@ def test_getitem_many_times_adds_every_pick(shape_and_indices, seed):
         places = np.arange(expected.size).reshape(shape)[index]
         expected += np.bincount(places.reshape(-1), u.reshape(-1), expected.size)
     assert_close(tg.grad(total, x).numpy(), expected.reshape(shape))
-
-
-def test_programs_count_their_uses():
-    program = Program((np.ones(2),), (Step("multiply", (0, 0)), Step("tanh", (0,)), Step("add", (1, 0))))
-    assert program.uses() == {3: 0, 1: 1, 0: 3}

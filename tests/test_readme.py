@@ -3,10 +3,15 @@
 import re
 import shutil
 import subprocess
+import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from pages import FENCE, blocks, run
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.cli import main
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = CHECKOUT / "README.md"
@@ -15,6 +20,7 @@ BUILT = {"_build", "gallery"}
 PAGES = [path for path in sorted((CHECKOUT / "docs").rglob("*.md")) if BUILT.isdisjoint(path.parts)]
 DOCUMENTS = [README, *(path for path in PAGES if path.parent.name != "chapters")]
 NEEDS_PLOT = "the chart needs matplotlib"
+CODE = re.compile(r"`[^`\n]*`|^    .*$", re.MULTILINE)  # in a line, and indented
 MARKED = re.compile(
     r"^<!-- ([\w-]+-command) -->\s+```sh\n(.*?)\n```$\s+```powershell\n(.*?)\n```$", re.MULTILINE | re.DOTALL
 )
@@ -28,6 +34,7 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(
     "path",
     [
@@ -106,10 +113,73 @@ def test_links_lead_somewhere():
     broken = []
     for path in [README, *PAGES, CHECKOUT / "CONTRIBUTING.md", CHECKOUT / "CHANGELOG.md"]:
         for target in re.findall(
-            r"(?:\]\(|(?:src|href)=\")([^)\"\s#]+)", FENCE.sub("", path.read_text(encoding="utf-8"))
+            r"(?:\]\(|(?:src|href)=\")([^)\"\s#]+)", CODE.sub("", FENCE.sub("", path.read_text(encoding="utf-8")))
         ):
             if re.match(r"[a-z]+:", target) or BUILT & set(Path(target).parts):  # check_site follows what is built
                 continue
             if not (path.parent / target).exists():
                 broken.append(f"{path.name}: {target}")
     assert broken == []
+
+
+def slug(heading):
+    """The name of a heading in a link, as GitHub and the site make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_links_to_headings_lead_to_headings():
+    """Whoever renames a heading is told here, and not after minutes by the site."""
+    broken = []
+    for path in [README, *PAGES, CHECKOUT / "CONTRIBUTING.md"]:
+        for name, fragment in re.findall(r"\]\(([^):\s]*)#([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            target = path.parent / name if name else path
+            if target.suffix == ".md" and BUILT.isdisjoint(target.parts):
+                text = FENCE.sub("", target.read_text(encoding="utf-8"))
+                headings = {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+                broken += [] if fragment in headings else [f"{path.name}: {name}#{fragment}"]
+    assert broken == []
+
+
+# --- what it says of itself ---
+
+
+SHIPPED = ("numpy", "graphviz-pure", "graphviz", "tqdm")
+
+
+def located(files):
+    """Those of an installation that are there."""
+    return [path for path in (Path(file.locate()) for file in files) if path.exists()]
+
+
+def test_readme_says_how_large_the_installation_is():
+    """Within a third: NumPy grows, and a wheel for another machine has another size."""
+    files = (file for name in SHIPPED for file in distribution(name).files)
+    own = [path for path in Path(tg.__file__).parent.rglob("*") if path.is_file()]
+    total = sum(path.stat().st_size for path in [*own, *located(files)]) / 1e6
+    (said,) = re.findall(r"About (\d+) MB are installed", README.read_text(encoding="utf-8"))
+    assert total == pytest.approx(float(said), rel=1 / 3)
+
+
+def test_installation_is_what_the_project_depends_on():
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {re.match(r"[\w-]+", wanted)[0] for wanted in project["dependencies"]} == set(SHIPPED)
+    table = (CHECKOUT / "docs" / "facts.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == {*SHIPPED, "tinygrad-rnn"}
+
+
+@pytest.mark.golden
+def test_readme_quotes_what_its_command_says(elsewhere, capsys):
+    """The draw command as a reader runs it, without the installation."""
+    words = commands()["draw-command"][0].partition(".venv/bin/tinygrad-rnn ")[2].split()
+    assert main(words) == 0
+    found = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("found"))
+    assert f"`{found.removeprefix('found   ')}`" in README.read_text(encoding="utf-8")
+
+
+def test_what_stands_above_the_fold():
+    """One screen: a sentence, the picture, and the first command; then at most one page of text."""
+    text = README.read_text(encoding="utf-8")
+    head = text.partition("## ")[0]
+    assert head.index("![") < head.index("<!-- draw-command -->") < head.index("<!-- test-command -->")
+    assert len(text.splitlines()) <= 85
+    assert text.index("<!-- draw-command -->") < 1700

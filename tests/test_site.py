@@ -1,5 +1,8 @@
 """The check of the built site finds each kind of fault, planted one at a time."""
 
+import re
+from pathlib import Path
+
 import pytest
 from check_site import faults
 
@@ -18,6 +21,7 @@ OTHER = '<meta name="viewport"><h1 id="part">Part</h1>'
         ("other.html", "another.html", "another.html#part leads nowhere"),
         ("A chart that falls", "", "no text for the picture a.svg"),
         ("<p>The sum.</p>", "\n", "no text for tg.add"),
+        ('alt="A chart', 'style="min-width: 46rem" alt="A chart', "a phone shows only a part of a.svg"),
         ('name="viewport"', 'name="other"', "not made for a phone"),
         ('src="a.svg"', 'src="https://example.org/a.svg"', "loads https://example.org/a.svg"),
     ],
@@ -27,3 +31,9 @@ def test_fault_is_found(tmp_path, old, new, fault):
     (tmp_path / "other.html").write_text(OTHER, encoding="utf-8")
     (tmp_path / "a.svg").write_text("<svg/>", encoding="utf-8")
     assert faults(tmp_path) == ([f"index.html: {fault}"] if fault else [])
+
+
+def test_no_rule_of_the_style_makes_a_picture_wider_than_a_phone():
+    rules = (Path(__file__).resolve().parent.parent / "docs" / "static" / "site.css").read_text(encoding="utf-8")
+    for selector, rule in re.findall(r"([^{}]+)\{([^{}]*)\}", re.sub(r"/\*.*?\*/", "", rules, flags=re.DOTALL)):
+        assert not ("img" in selector and "min-width" in rule), selector

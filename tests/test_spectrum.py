@@ -118,3 +118,14 @@ def test_p15_antisymmetric_cell_of_ones_own():
     assert (10**spectrum.logs).mean() == pytest.approx(1.0007, abs=0.01)
     flow = gradient_flow(cell, x)
     assert flow.word == "healthy" and flow.shares["", "h"].mean[50] == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("kind", [tg.RNNCell, tg.LSTMCell])
+def test_the_largest_exponents_alone_are_those_among_all(kind):
+    cell, x = kind(2, 6, rng=0), np.random.default_rng(0).normal(size=(600, 1, 2))
+    every = lyapunov(cell, x)
+    for k in (1, 3):
+        found = lyapunov(cell, x, k=k)
+        assert found.shape == (k,) and found == pytest.approx(every[:k], abs=0.02)
+    with pytest.raises(ValueError, match="and so many exponents"):
+        lyapunov(cell, x, k=99)

@@ -220,7 +220,7 @@ class Graphs(RuleBasedStateMachine):
             backs = [lambda g: g.map(lambda u: u[0]), lambda g: g.map(lambda u: u[1])]
             self.keep(tg.stack([a.tensor, b.tensor]), (dual, [a.naive, b.naive], backs))
 
-    @rule(i=PICKS, j=PICKS, name=st.sampled_from(["", "t=1"]))
+    @rule(i=PICKS, j=PICKS, name=st.sampled_from(["t=1", "gate/i"]))
     def combine_without_recording(self, i: int, j: int, name: str) -> None:
         a, b = self.pick(i), self.pick(j)
         with tg.scope(name), tg.no_grad():

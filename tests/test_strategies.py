@@ -9,10 +9,12 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.extras import how_to_install
 from tinygrad_rnn.testing import GradcheckError, gradcheck
-from tinygrad_rnn.testing.strategies import broadcastable, matrices, programs
+from tinygrad_rnn.testing.strategies import axes, broadcastable, cotangents, distinct, grid, indices, matrices, programs
 
 GENERATE = settings(max_examples=100, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
+SHRINK = settings(max_examples=500, database=None, derandomize=True, deadline=None)
 
 
 @pytest.mark.parametrize("name", sorted(tg.OPS))
@@ -55,6 +57,70 @@ def test_programs_take_in_ops_of_ones_own(plant):
         caught()
 
 
+# What Hypothesis shows of a failure is the smallest example that it finds.
+
+SMALLEST = [
+    (grid((2,)), lambda a: True, [0.0, 0.0]),
+    (cotangents((3,)), lambda a: True, [0.5, 0.5, 0.5]),
+    (cotangents((3,)), lambda a: a[1] < 0, [0.5, -0.5, 0.5]),
+    (cotangents((2,)), lambda a: a[1] > 1, [0.5, 65 / 64]),
+    (matrices(3), lambda a: True, np.eye(3)),
+    (matrices(2), lambda a: a[0, 0] < 1, [[63 / 64, 0.0], [0.0, 1.0]]),
+    (distinct((2,)).map(lambda a: a[0]), lambda a: True, [-0.125, 0.125]),
+    (st.tuples(axes(2)), lambda a: a[0] is not None, [0]),
+    (indices((3,)).map(np.atleast_1d), lambda a: a.dtype.kind == "i" and len(a) > 1, [0, 0]),
+]
+
+
+@pytest.mark.parametrize("strategy, wanted, smallest", SMALLEST)
+def test_what_is_drawn_shrinks(strategy, wanted, smallest):
+    np.testing.assert_allclose(find(strategy, wanted, settings=SHRINK), smallest, atol=0.02 * (np.ndim(smallest) > 1))
+
+
+@pytest.mark.slow
+def test_a_program_shrinks_to_the_one_step_that_matters():
+    smallest = find(programs(), lambda program: any(step.name == "exp" for step in program.steps), settings=SHRINK)
+    assert [step.name for step in smallest.steps] == ["exp"]
+    assert len(smallest.leaves) == 3 and not any(leaf.any() for leaf in smallest.leaves)
+
+
+@pytest.mark.slow
+def test_a_wrong_rule_in_a_random_program_is_shown_alone(plant):
+    wrong = plant(np.sin, lambda g, y, x: g * np.sin(x))
+
+    def fails(program):
+        try:
+            gradcheck(program, *program.leaves)
+        except GradcheckError as error:
+            return error.cause != "kink"
+        return False
+
+    smallest = find(programs(ops=[wrong.name, "add", "multiply", "matmul"]), fails, settings=SHRINK)
+    assert [step.name for step in smallest.steps] == [wrong.name]
+    assert not any(leaf.any() for leaf in smallest.leaves)
+
+
+def test_no_step_is_without_use_and_none_is_of_someone_elses(plant):
+    """Not even while a test of theirs has its primitives registered."""
+    theirs = {plant(np.sin, lambda g, y, x: g * np.cos(x)).name, plant(np.add, *[lambda g, y, a, b: g] * 2).name}
+    before, names, lengths = set(tg.OPS) - theirs, set(), []
+
+    @GENERATE
+    @given(programs(most=12))
+    def look(program):
+        last = len(program.leaves) + len(program.steps) - 1
+        used = {i for step in program.steps for i in step.operands}
+        assert used | {last} >= {*range(len(program.leaves), last + 1)}, "a step that nothing depends on"
+        for k, step in enumerate(program.steps):
+            assert all(0 <= i < len(program.leaves) + k for i in step.operands), "an operand that is not there yet"
+        names.update(step.name for step in program.steps)
+        lengths.append(len(program.steps))
+
+    look()
+    assert names <= before and len(names) > len(before) / 2
+    assert np.mean(lengths) > 4, "they are not made small by leaving out what is of no use"
+
+
 @given(st.integers(1, 5).flatmap(matrices))
 def test_matrices_are_conditioned(a):
     assert np.linalg.cond(a) <= 10 * (1 + 1e-9)
@@ -71,7 +137,7 @@ def test_strategies_without_hypothesis_say_what_to_install():
         [sys.executable, "-c", f"{code}; import tinygrad_rnn.testing.strategies"], capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == 'ImportError: strategies need Hypothesis: pip install "tinygrad-rnn[test]"'
+    assert done.stderr.splitlines()[-1] == f"ImportError: strategies need Hypothesis: {how_to_install('test')}"
 
 
 def test_programs_stay_where_differences_can_be_trusted():

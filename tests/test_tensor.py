@@ -1,6 +1,7 @@
 """A Tensor as Python and NumPy see it: dtypes, operators, NumPy's functions, questions, conversions, copies."""
 
 import copy
+import operator
 import pickle
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_questions_about_values_are_answered_with_arrays():
 
 
 def test_one_element_converts_and_more_does_not():
-    x = tg.Tensor([2.5], requires_grad=True)
+    x = tg.Tensor([2.5])
     assert (float(x), int(x), bool(x), x.item(), len(x)) == (2.5, 2, True, 2.5, 1)
     assert [row.item() for row in leaf(2)] == list(leaf(2).numpy())
     assert list(range(5))[tg.Tensor(3)] == 3
@@ -146,14 +147,131 @@ def test_bare_arrays_stay_bare():
 def test_zero_d_results_are_arrays():
     x = tg.Tensor(0.5, requires_grad=True)
     for y in (tg.tanh(x), x * x, x + 1, tg.sum(leaf(2)), leaf(2) @ leaf(2), tg.max(leaf(3)), leaf(2)[0]):
-        assert type(y._data) is np.ndarray and y.shape == ()
+        assert type(y._value) is np.ndarray and y.shape == ()
 
 
-def test_leaves_are_copied_and_pickled_as_values():
+COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy, "pickle": lambda x: pickle.loads(pickle.dumps(x))}
+
+
+@pytest.mark.parametrize("twin_of", COPIES.values(), ids=COPIES)
+def test_leaves_are_copied_and_pickled_with_their_gradients(twin_of):
+    for x in (leaf(2, name="x"), leaf(3, dtype=np.float32), tg.Tensor([1, 2], name="k"), leaf(2).detach()):
+        twin = twin_of(x)
+        assert twin is not x and (twin.name, twin.requires_grad, twin.dtype) == (x.name, x.requires_grad, x.dtype)
+        assert twin.grad is None and np.array_equal(twin.numpy(), x.numpy())
+        assert not np.shares_memory(x._value, twin._value)
     x = leaf(2, name="x")
-    for y in (copy.deepcopy(x), copy.copy(x), pickle.loads(pickle.dumps(x))):
-        assert y is not x and y.name == "x" and y.requires_grad and np.array_equal(y.numpy(), x.numpy())
-        assert not np.shares_memory(x._data, y._data)
+    tg.sum(x * x).backward()
+    twin = twin_of(x)
+    np.testing.assert_array_equal(twin.grad.numpy(), x.grad.numpy())
+    tg.sum(twin).backward()  # adds to its own gradient
+    np.testing.assert_array_equal(twin.grad.numpy(), 2 * x.numpy() + 1)
+    np.testing.assert_array_equal(x.grad.numpy(), 2 * x.numpy())
+
+
+@pytest.mark.parametrize("twin_of", [copy.deepcopy, COPIES["pickle"]])
+def test_what_was_one_tensor_is_one_in_the_copy(twin_of):
+    x, y = leaf(2), leaf(3)
+    tg.sum(x * x).backward()
+    a, (b, c), d = twin_of([x, (x, y), x.grad])
+    assert a is b and a is not x and c is not y and a.grad is d
+    net = tg.RNN(2, 2, rng=0)
+    (cell,) = net._cells.values()
+    cell.bias_hh = cell.bias_ih  # one bias for both
+    (twin,) = twin_of(net)._cells.values()
+    assert twin.bias_hh is twin.bias_ih and twin.bias_hh is not cell.bias_ih
+
+
+def test_a_gradient_that_is_part_of_a_graph_is_not_copied_without_it():
+    x = leaf(2)
+    tg.sum(x**3).backward(create_graph=True)
+    with pytest.raises(TypeError, match="detach"):
+        copy.deepcopy(x)
+    x.grad = x.grad.detach()
+    np.testing.assert_array_equal(copy.deepcopy(x).grad.numpy(), 3 * x.numpy() ** 2)
+
+
+# -- What is assigned --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "data"),
+    [
+        (np.int64, [1.5, 2.0]),
+        (np.int64, [1.0, 2.0]),  # a float that happens to be whole would be cut at the next step
+        (np.int64, [np.nan, 1.0]),
+        (np.uint8, np.float32([1, 2])),
+        (np.uint8, [-1, 2]),
+        (np.uint8, [256, 2]),
+        (np.int8, np.array([128, 0], np.uint8)),
+        (np.int64, np.array([2**63, 0], np.uint64)),
+        (np.bool_, [2, 0]),
+        (np.bool_, [0.5, 0.0]),
+        (np.float64, [1j, 0]),
+        (np.float64, ["a", "b"]),
+        (np.float64, np.float16([1, 2])),
+        (np.float64, np.ma.array([1.0, 2.0], mask=[0, 1])),
+    ],
+)
+def test_new_data_is_never_cut_to_fit(dtype, data):
+    t = tg.Tensor(np.array([1, 0], dtype))
+    with pytest.raises(TypeError, match=r"make a new Tensor|real numbers|astype|mask"):
+        t.data = data
+    assert t.dtype == dtype and t.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "data"),
+    [
+        (np.float64, [1, 2]),
+        (np.float64, [True, False]),
+        (np.float32, [0.1, 2.0]),  # rounded, as everywhere
+        (np.float32, np.array([2**40, 1])),
+        (np.uint8, [255, 0]),
+        (np.int8, np.array([127, 0], np.uint64)),
+        (np.int64, [True, False]),
+        (np.bool_, [1, 0]),
+        (np.int64, tg.Tensor([5, 6])),
+    ],
+)
+def test_new_data_keeps_the_dtype(dtype, data):
+    t = tg.Tensor(np.array([1, 0], dtype))
+    t.data = data
+    assert t.dtype == dtype
+    np.testing.assert_array_equal(t.numpy(), np.array(data.numpy() if isinstance(data, tg.Tensor) else data, dtype))
+
+
+def test_an_assigned_gradient_has_the_shape_and_dtype_of_its_leaf():
+    x = leaf(2, dtype=np.float32)
+    for value in ([1, 2], np.array([1.0, 2.0]), (True, 2.0), np.uint8([1, 2]), tg.Tensor(np.float32([1, 2]))):
+        x.grad = value
+        assert isinstance(x.grad, tg.Tensor) and x.grad.dtype == np.float32
+        tg.sum(x).backward()
+        np.testing.assert_array_equal(
+            x.grad.numpy(), np.add(value.numpy() if isinstance(value, tg.Tensor) else value, 1)
+        )
+    held = np.float32([1.0, 2.0])
+    x.grad = held
+    held[:] = 9.0
+    assert x.grad.tolist() == [1.0, 2.0]
+    for value in ([1.0], [1j, 2], ["a", "b"], [np.ma.masked, 1.0], tg.Tensor([1.0, 2.0]), tg.Tensor([1, 2]), [[1, 2]]):
+        with pytest.raises((TypeError, ValueError)):
+            x.grad = value
+    assert x.grad.tolist() == [1.0, 2.0]
+    x.grad = None
+    assert x.grad is None
+    with pytest.raises(TypeError):
+        tg.Tensor([1, 2]).grad = [0.5, 0.5]
+
+
+@pytest.mark.parametrize("wrong", ["x", b"x", None, {}, {1.0}, object(), 1j, np.float16(1), [None, 1.0, 2.0], tg])
+def test_an_operand_that_is_no_number_is_refused_by_a_line_about_operands(wrong):
+    x = leaf(3)
+    for f in (operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.matmul):
+        for a, b in ((x, wrong), (wrong, x)):
+            with pytest.raises(TypeError, match=r"a Tensor holds|cannot make a Tensor") as caught:
+                f(a, b)
+            assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("f", [tg.sigmoid, tg.softplus, tg.logsumexp, tg.tanh, tg.log_softmax, tg.softmax, tg.relu])
@@ -172,3 +290,24 @@ def test_sigmoid_keeps_its_digits_in_both_tails():
     np.testing.assert_allclose(
         tg.sigmoid(x), [9.859676543759770e-305, 4.248354255291589e-18, *1 / (1 + np.exp(-x[2:]))], rtol=1e-14
     )
+
+
+def test_what_it_was_computed_from_can_be_read_and_not_changed():
+    x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    y = tg.leaky_relu(x * np.array([3.0, 4.0]))
+    product = y.operands[0]
+    assert (y.op.name, product.op.name, x.op) == ("leaky_relu", "multiply", None)
+    assert product.operands == (x, None) and x.operands == () and dict(y.static) == {"slope": 0.01}
+    assert [array.tolist() for array in product.arrays] == [[1.0, 2.0], [3.0, 4.0]] and x.arrays == ()
+    assert x.serial < product.serial < y.serial
+    assert (x * 2.0).arrays[1] == 2.0
+    for name in ("op", "operands", "arrays", "static", "serial"):
+        with pytest.raises(AttributeError):
+            setattr(y, name, None)
+    with pytest.raises(TypeError):
+        y.static["slope"] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        product.arrays[0][0] = 9.0
+    y.backward(np.ones(2), retain_graph=False)
+    with pytest.raises(tg.GradientError, match="freed"):
+        list(y.operands)

@@ -1,4 +1,7 @@
-"""Optimisers and clipping: beside torch.optim step for step, and beside what can be worked out with a pencil."""
+"""Optimisers and clipping: beside sums worked out by hand, option by option, and beside torch.optim step for step."""
+
+import inspect
+import itertools
 
 import numpy as np
 import pytest
@@ -6,7 +9,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.train import SGD, Adagrad, Adam, Optimiser, RMSprop, clip_grad_norm, clip_grad_value, grad_norm
+from tinygrad_rnn.train import (
+    SGD,
+    Adagrad,
+    Adam,
+    Optimiser,
+    RMSprop,
+    clip_grad_norm,
+    clip_grad_value,
+    grad_norm,
+)
+from tinygrad_rnn.train.optimisers import OPTIMISERS
 
 SHAPES = {"weight": (3, 2), "bias": (3,), "scale": ()}
 VARIANTS = [
@@ -51,6 +64,99 @@ def test_as_torch(kind, options):
         for slot, value in slots.items():
             if value is not None:  # SGD without momentum keeps an empty place
                 np.testing.assert_allclose(optimiser.state[name][slot], np.asarray(value), rtol=1e-6)
+
+
+# --- by hand: what torch.optim documents, as sums over all gradients so far, which no step of ours computes ---
+
+
+def weighted_sum(factor, terms):
+    """Σ factor^(t - s) term_s."""
+    return sum(factor ** (len(terms) - 1 - k) * term for k, term in enumerate(terms))
+
+
+def sgd(gs, lr, momentum, dampening, nesterov):
+    velocity = weighted_sum(momentum, [g if k == 0 else (1 - dampening) * g for k, g in enumerate(gs)])
+    return lr * (gs[-1] if not momentum else gs[-1] + momentum * velocity if nesterov else velocity)
+
+
+def adagrad(gs, lr, lr_decay, initial_accumulator_value, eps):
+    total = initial_accumulator_value + sum(g**2 for g in gs)
+    return lr / (1 + (len(gs) - 1) * lr_decay) * gs[-1] / (np.sqrt(total) + eps)
+
+
+def rmsprop(gs, lr, alpha, eps, momentum, centered):
+    def direction(gs):
+        square = (1 - alpha) * weighted_sum(alpha, [g**2 for g in gs])
+        mean = (1 - alpha) * weighted_sum(alpha, gs) if centered else 0.0
+        return gs[-1] / (np.sqrt(square - mean**2) + eps)
+
+    return lr * weighted_sum(momentum, [direction(gs[: k + 1]) for k in range(len(gs))])
+
+
+def adam(gs, lr, betas, eps):
+    mean, square = (
+        (1 - b) * weighted_sum(b, terms) / (1 - b ** len(gs))
+        for b, terms in zip(betas, (gs, [g**2 for g in gs]), strict=True)
+    )
+    return lr * mean / (np.sqrt(square) + eps)
+
+
+BY_HAND = {SGD: sgd, Adagrad: adagrad, RMSprop: rmsprop, Adam: adam}
+OTHERS = {  # a value of each option that is not its default, and tells on gradients of size 1
+    SGD: {"lr": 0.3, "momentum": 0.7, "dampening": 0.4, "nesterov": True, "weight_decay": 0.2},
+    Adagrad: {"lr": 0.3, "lr_decay": 0.6, "initial_accumulator_value": 0.5, "eps": 0.2, "weight_decay": 0.2},
+    RMSprop: {"lr": 0.3, "alpha": 0.6, "eps": 0.2, "momentum": 0.7, "centered": True, "weight_decay": 0.2},
+    Adam: {"lr": 0.3, "betas": (0.6, 0.8), "eps": 0.2, "weight_decay": 0.2},
+}
+PYTORCH = {
+    SGD: {"lr": 1e-3, "momentum": 0, "dampening": 0, "nesterov": False, "weight_decay": 0},
+    Adagrad: {"lr": 1e-2, "lr_decay": 0, "initial_accumulator_value": 0, "eps": 1e-10, "weight_decay": 0},
+    RMSprop: {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "momentum": 0, "centered": False, "weight_decay": 0},
+    Adam: {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0},
+}
+CHOICES = [
+    (kind, dict(chosen))
+    for kind, options in OTHERS.items()
+    for size in range(len(options) + 1)
+    for chosen in itertools.combinations(options.items(), size)
+    if not (
+        kind is SGD and "nesterov" in dict(chosen) and ("dampening" in dict(chosen) or "momentum" not in dict(chosen))
+    )
+]
+
+
+def test_every_optimiser_has_a_formula_here():
+    for kind in OPTIMISERS.values():
+        for place in (BY_HAND, OTHERS, PYTORCH):
+            assert kind in place, f"{kind.__name__}: a formula, other options and defaults in BY_HAND, OTHERS, PYTORCH"
+        assert kind in dict(VARIANTS), f"{kind.__name__}: options in VARIANTS, to be compared with torch.optim"
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-8], ids=["large", "tiny"])  # of the size of the usual eps
+@pytest.mark.parametrize("kind", list(OTHERS))
+def test_steps_are_the_formulas_of_the_books(kind, scale):
+    rng = np.random.default_rng(0)
+    gradients = scale * np.array([1.0, -0.7, 0.4, 0.9]).reshape(4, 1) * rng.uniform(0.5, 1.5, (4, 3))
+    for options in [chosen for owner, chosen in CHOICES if owner is kind]:
+        w = tg.Tensor(scale * rng.normal(size=3), requires_grad=True)
+        optimiser, theta, seen = kind([w], **options), np.array(w.data), []
+        chosen = PYTORCH[kind] | options
+        decay = chosen.pop("weight_decay")
+        for g in gradients:
+            w.grad = g
+            optimiser.step()
+            seen.append(g + decay * theta)
+            theta = theta - BY_HAND[kind](seen, **chosen)
+            np.testing.assert_allclose(w.data, theta, rtol=1e-9, err_msg=f"{optimiser!r} after {len(seen)} steps")
+
+
+@pytest.mark.parametrize("kind", list(PYTORCH))
+def test_defaults_are_those_of_pytorch(kind):
+    ours = {name: p.default for name, p in inspect.signature(kind).parameters.items() if name != "parameters"}
+    assert ours == PYTORCH[kind]
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    theirs = inspect.signature(getattr(torch.optim, kind.__name__)).parameters
+    assert ours == {name: theirs[name].default for name in ours}
 
 
 def descend(kind, gradient, steps, start=1.0, **options):
@@ -103,16 +209,23 @@ def test_state_goes_out_and_in_and_the_steps_stay_the_same(kind, options):
         again.load_state_dict({"other/step": np.ones(())})
 
 
-@pytest.mark.parametrize("kind", [SGD, Adagrad, RMSprop, Adam])
+@pytest.mark.parametrize("kind", OPTIMISERS.values())
 def test_float32_stays_and_missing_gradients_are_left_alone(kind):
     parameters = fresh(np.random.default_rng(0), "float32")
     optimiser = kind(parameters, lr=0.1)
     before = np.array(parameters["bias"].data)
     parameters["weight"].grad = np.ones((3, 2), "float32")
+    parameters["scale"].grad = np.float32(1)  # the one between has none
     optimiser.step()
     assert parameters["weight"].dtype == np.float32
     np.testing.assert_array_equal(parameters["bias"].data, before)
-    assert set(optimiser.state) == {"weight"}
+    assert set(optimiser.state) == {"weight", "scale"}
+    other = kind(parameters, lr=0.1)
+    other.load_state_dict(
+        {name: array.astype(float) for name, array in optimiser.state_dict().items() if name != "kind"}
+    )
+    for name, own in optimiser.state.items():
+        assert {s: a.dtype for s, a in other.state[name].items()} == {s: a.dtype for s, a in own.items()}
     optimiser.zero_grad()
     assert parameters["weight"].grad is None
 
@@ -136,6 +249,43 @@ def test_float32_stays_and_missing_gradients_are_left_alone(kind):
 def test_what_makes_no_sense_is_refused(make, error, words):
     with pytest.raises(error, match=words):
         make(fresh(np.random.default_rng(0)))
+
+
+UNIT, NATURAL = "give a number from 0 to 1$", "give a finite number, zero or more$"
+OUTSIDE = {
+    "lr": (-0.1, NATURAL),
+    "weight_decay": (-0.1, NATURAL),
+    "momentum": (1.1, UNIT),
+    "dampening": (1.1, UNIT),
+    "alpha": (1.0, "give a number from 0 to below 1$"),
+    "eps": (-1e-9, NATURAL),
+    "lr_decay": (-0.1, NATURAL),
+    "initial_accumulator_value": (-0.1, NATURAL),
+    "nesterov": (2, "give True or False$"),
+    "centered": (2, "give True or False$"),
+    "betas": (0.9, "give two numbers from 0 to below 1$"),
+}
+
+
+@pytest.mark.parametrize("kind", list(PYTORCH))
+def test_an_option_out_of_its_range_is_named(kind):
+    for option in PYTORCH[kind]:
+        wrong, words = OUTSIDE[option]
+        with pytest.raises(ValueError, match=f"^{option}={wrong}: {words}"):
+            kind([tg.Tensor(1.0, requires_grad=True)], **{option: wrong})
+    for k, pair in enumerate([(1.0, 0.5), (0.5, 1.0)]):
+        if kind is Adam:
+            with pytest.raises(ValueError, match=rf"^betas\[{k}\]=1.0: give a number from 0 to below 1$"):
+                kind([tg.Tensor(1.0, requires_grad=True)], betas=pair)
+
+
+def test_a_learning_rate_is_checked_when_it_is_assigned():
+    optimiser = Adam(fresh(np.random.default_rng(0)), lr=0.1)
+    optimiser.lr *= 0.5
+    for wrong in (np.nan, -1.0, "0.1", True, None, np.inf):
+        with pytest.raises(ValueError, match=r"^lr=.*: give a finite number, zero or more$"):
+            optimiser.lr = wrong
+    assert optimiser.lr == 0.05
 
 
 def test_parameters_of_anything():
@@ -209,6 +359,128 @@ def test_torch_clips_the_same():
     assert clip_grad_norm(ours, 1.5) == pytest.approx(float(total), rel=1e-12)
     for mine, tensor in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine.grad.data, tensor.grad.numpy(), rtol=1e-6)  # torch adds 1e-6 to the norm
+
+
+# --- what is saved ---
+
+
+def stepped(kind, **options):
+    """An optimiser after two steps."""
+    optimiser = kind(fresh(np.random.default_rng(0)), **options)
+    for _ in range(2):
+        for p in optimiser.parameters.values():
+            p.grad = np.full(p.shape, 0.5)
+        optimiser.step()
+    return optimiser
+
+
+KINDS = list(OPTIMISERS.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_kinds_state_is_refused_also_before_the_first_step(kind):
+    for other, options in VARIANTS:
+        for state in (
+            other({"w": tg.Tensor(1.0, requires_grad=True)}, **options).state_dict(),
+            stepped(other).state_dict(),
+        ):
+            optimiser = stepped(kind)
+            before = told(optimiser)
+            if other is kind:
+                continue
+            with pytest.raises(ValueError, match=f"state is that of {other.__name__}: it does not fit {kind.__name__}"):
+                optimiser.load_state_dict(state)
+            assert told(optimiser) == before
+
+
+def told(optimiser):
+    """Everything that an optimiser remembers, to be compared."""
+    return optimiser.lr, {(n, s): a.tolist() for n, own in optimiser.state.items() for s, a in own.items()}
+
+
+@pytest.mark.parametrize(("kind", "options"), VARIANTS, ids=lambda v: getattr(v, "__name__", str(v)))
+def test_a_state_that_does_not_fit_changes_nothing(kind, options):
+    good = stepped(kind, **options).state_dict()
+    slots = [key for key in good if key.startswith("weight/")]
+    spoilt = [
+        *(({k: v for k, v in good.items() if k != slot}, f"missing {slot}") for slot in ["lr", *slots] if slots[1:]),
+        *((good | {slot: good[slot] * np.nan}, f"{slot} holds what is no finite number") for slot in [*slots, "lr"]),
+        *((good | {slot: one_wrong(good[slot])}, f"{slot} holds what is no finite number") for slot in slots),
+        *((good | {slot: np.ones((9, 9))}, rf"{slot} has shape \(9, 9\), not ") for slot in [*slots, "lr"]),
+        *((good | {slot: np.full(good[slot].shape, "x")}, f"{slot} holds") for slot in slots),
+        (good | {"weight/other": np.ones((3, 2))}, "unexpected weight/other"),
+        (good | {"other/step": np.ones(())}, "unexpected other/step"),
+        (good | {"weight": np.ones(())}, "unexpected weight"),
+        (good | {"weight/step": np.array(2.5)}, "weight/step is 2.5, not a whole number of steps"),
+        (good | {"weight/step": np.array(0.0)}, "weight/step is 0.0, not a whole number of steps"),
+        (good | {"lr": np.array(-1.0)}, "lr is negative"),
+        *(
+            (good | {key: -good[key]}, f"{key} is negative")
+            for key in slots
+            if key.endswith(("sq", "sum", "square_avg"))
+        ),
+    ]
+    optimiser = kind(fresh(np.random.default_rng(1)), **(options | {"lr": 0.7}))
+    before = told(optimiser)
+    for state, words in spoilt:
+        with pytest.raises(ValueError, match=words):
+            optimiser.load_state_dict(state)
+        assert told(optimiser) == before, words
+    for wrong in (None, 5, [1], "state"):
+        with pytest.raises(ValueError, match="state_dict="):
+            optimiser.load_state_dict(wrong)
+    optimiser.load_state_dict(good)
+    assert told(optimiser) == told(stepped(kind, **options))  # the learning rate among it
+
+
+def one_wrong(array):
+    """The same with an element that is infinite."""
+    spoilt = np.array(array)
+    spoilt[(0,) * spoilt.ndim] = np.inf
+    return spoilt
+
+
+@pytest.mark.parametrize(("one", "other"), [({}, {"momentum": 0.9}), ({"momentum": 0.9}, {})])
+def test_a_state_with_and_one_without_momentum(one, other):
+    for kind in (SGD, RMSprop):
+        with pytest.raises(ValueError, match=r"(missing|unexpected) weight/momentum_buffer"):
+            stepped(kind, **one).load_state_dict(stepped(kind, **other).state_dict())
+
+
+def test_a_state_of_before_there_was_a_kind_is_taken():
+    state = stepped(Adam, lr=0.2).state_dict()
+    assert bytes(state.pop("kind")) == b"Adam"
+    optimiser = Adam(fresh(np.random.default_rng(0)))
+    optimiser.load_state_dict(state)
+    assert told(optimiser) == told(stepped(Adam, lr=0.2))
+
+
+def test_a_parameter_that_never_had_a_gradient_has_no_memory():
+    a, b = (tg.Tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    optimiser = Adam({"a": a, "b": b})
+    a.grad = np.ones(2)
+    optimiser.step()
+    again = Adam({"a": a, "b": b})
+    again.load_state_dict(optimiser.state_dict())
+    assert set(again.state) == {"a"}
+
+
+def test_a_kind_of_ones_own_is_saved_as_ours_are():
+    class Signs(Optimiser):
+        """The sign of the mean gradient."""
+
+        def change(self, g, slots, **options):
+            slots["mean"] = options["rate"] * slots.get("mean", np.zeros_like(g)) + g
+            return self.lr * np.sign(slots["mean"])
+
+    first = stepped(Signs, lr=0.1, rate=0.5)
+    second = Signs(fresh(np.random.default_rng(0)), lr=0.3, rate=0.5)
+    second.load_state_dict(first.state_dict())
+    assert told(second) == told(first)
+    with pytest.raises(ValueError, match="rate='fast': give a finite number"):
+        Signs([tg.Tensor(1.0, requires_grad=True)], lr=0.1, rate="fast")
+    with pytest.raises(ValueError, match="that of Adam: it does not fit Signs"):
+        second.load_state_dict(stepped(Adam).state_dict())
 
 
 def test_memory_that_lacks_an_entry_is_refused():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.data import DataError
+from tinygrad_rnn.data import DataError, read
 from tinygrad_rnn.train import Adding, Copying, SequenceModel, Series, Task, TemporalOrder, Text, zen_of_python
 
 TASKS = [Adding(20), Adding(20, minimal_lag=True), Copying(7), TemporalOrder(20), Text(length=9), Series(length=8)]
@@ -118,7 +118,7 @@ def test_text_of_a_file(tmp_path):
     path.write_text("ä" * 20 + "b" * 20, encoding="utf-8-sig")
     for given in (path, str(path)):
         assert Text(given, length=5).alphabet == "bä" and Text(given).name == "characters of mine.txt"
-    path.write_bytes(b"\xff\xfe" * 100)
+    path.write_bytes(b"\xc3\x28" * 100)
     for text, words in (
         (path, "UTF-8"),
         (tmp_path / "no.txt", "no.txt"),
@@ -154,13 +154,92 @@ def test_series(tmp_path):
     assert len(held) + len(task.known) + 1 == 60
     with pytest.raises(DataError, match="too few"):
         Series(path, length=48)
+    (tmp_path / "prose.txt").write_text("to be or not to be " * 9, encoding="utf-8")
+    with pytest.raises(DataError, match="predicts numbers"):
+        Series(tmp_path / "prose.txt")
+    with pytest.raises(ValueError, match=r"columns=.*: give them when the data are read"):
+        Series(read(path), columns=["b"])
+    for wrong in (3, [1.0, 2.0], np.ones((30, 1))):
+        with pytest.raises(ValueError, match=r"data=.*: give a path, or Data"):
+            Series(wrong)
+
+
+def test_several_series_and_numbers_as_they_are(tmp_path):
+    values = np.random.default_rng(0).normal(5.0, 3.0, size=(4, 30, 2))
+    np.save(tmp_path / "x.npy", values)
+    task = Series(read(tmp_path / "x.npy", standardise=False), length=7)
+    inputs, _ = task.batch(rng(), 50)
+    assert inputs.shape == (7, 50, 2)
+    known = {tuple(row) for row in values[:, :24].reshape(-1, 2)}
+    assert {tuple(row) for row in inputs.reshape(-1, 2)} <= known and len({*inputs[0, :, 0]} & {*values[3, :, 0]}) > 1
+    np.testing.assert_array_equal(task.test_batch()[0], values[:, 24:-1].transpose(1, 0, 2))
+    mean = values.reshape(-1, 2).mean(axis=0)
+    assert task.baseline == pytest.approx(np.mean((values[:, :24] - mean) ** 2))
+    scaled = Series(read(tmp_path / "x.npy"), length=7)
+    assert scaled.baseline < 2 < task.baseline
     with pytest.raises(DataError, match=r"no\.csv"):
         Series(tmp_path / "no.csv")
 
 
+def test_what_is_tested_on():
+    for task in (Adding(20), Adding(20, minimal_lag=True), Copying(7), TemporalOrder(20)):
+        inputs, targets = task.test_batch()
+        assert inputs.shape[1] == 500 and 500 in targets.shape[:2]
+    for text, count in ((None, 855), ("ab" * 900, 1000)):
+        task = Text(text)
+        inputs, targets = task.test_batch()
+        np.testing.assert_array_equal(inputs[:, 0].argmax(-1), task.symbols[:count])
+        np.testing.assert_array_equal(targets[:, 0], task.symbols[1 : count + 1])
+        assert len(inputs) == count
+
+
+@pytest.mark.parametrize("steps", [6, 50])
+def test_the_baseline_of_a_series_is_the_better_of_two_answers(steps, tmp_path):
+    """Of noise it is the mean, of a walk the last value again; solved is a tenth below the same answer on the rest."""
+    noise = np.resize([1.0, -1.0, 0.5, -0.5, 1.0], steps)
+    for values, words in ((noise, "mean"), (np.linspace(0, 1, steps) ** 2, "last value again")):
+        path = tmp_path / "series.csv"
+        path.write_text("\n".join(map(repr, values.tolist())), encoding="utf-8")
+        task = Series(path, length=2)
+        x = read(path).values[:, 0]
+        known, held = x[: steps * 4 // 5], x[steps * 4 // 5 :]
+        mean, last = (
+            [np.mean(error**2) for error in errors]
+            for errors in ((known, held[1:]), (np.diff(known, axis=0), np.diff(held, axis=0)))
+        )
+        baseline, rest = mean if words == "mean" else last
+        assert task.baseline_means == f"always answer the {words}" and baseline == min(mean[0], last[0])
+        assert task.baseline == pytest.approx(baseline) and task.solved_below == pytest.approx(0.9 * rest)
+        windows = {tuple(w) for w in np.squeeze(task.batch(rng(), 200)[0]).T.tolist()}
+        assert windows == {tuple(known[k : k + 2, 0].tolist()) for k in range(len(known) - 2)}
+
+
+def test_tasks_as_they_are_without_being_asked():
+    names = [repr(kind()) for kind in (Adding, Copying, TemporalOrder, Text, Series)]
+    assert names[:3] == ["adding, T=50", "copying, T=50", "temporal order, T=50"]
+    assert names[3] == "characters of the Zen of Python, T=25" and names[4].endswith(", T=20")
+    assert repr(Adding(minimal_lag=True)) == "adding, minimal lag T/2, T=50"
+
+
+def test_the_shortest_that_there_can_be(tmp_path):
+    path = tmp_path / "series.npy"
+    np.save(path, np.arange(6.0)[:, None] ** 2)
+    assert len(Series(path, length=3).test_batch()[0]) == 1
+    for steps, length in ((6, 4), (5, 1)):
+        np.save(path, np.arange(float(steps))[:, None] ** 2)
+        with pytest.raises(DataError, match=f"{steps} steps are too few for windows of {length}"):
+            Series(path, length=length)
+    assert Text("ab", length=1).batch(rng(), 1)[0].tolist() == [[[1.0, 0.0]]]
+    with pytest.raises(DataError, match="has 2 characters: windows of 2 need at least 3"):
+        Text("ab", length=2)
+    for kind in (Text, Series):
+        with pytest.raises(ValueError, match="length=0"):
+            kind(length=0)
+
+
 @pytest.mark.parametrize("kind, length", [(Adding, 3), (Copying, 0), (TemporalOrder, 9)])
 def test_lengths_that_make_no_task(kind, length):
-    with pytest.raises(ValueError, match="needs length >="):
+    with pytest.raises(ValueError, match=f"length={length}: give a whole number, at least"):
         kind(length)
 
 

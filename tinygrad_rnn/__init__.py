@@ -36,6 +36,10 @@ A cell is one step of a recurrent network; `unroll` repeats it over a sequence o
 ``tg.draw(tg.sum(h), "lstm.svg")`` draws it, each edge with the gradient that flows along that very edge.
 """
 
+from . import start as _start  # noqa: F401  # before what takes its time, so that Ctrl-C is known while it does
+
+# isort: split
+from . import methods  # noqa: F401  # puts them on Tensor
 from .autodiff import grad, hessian, hvp, jacobian, jvp, vjp
 from .bptt import derive_bptt
 from .draw import draw, draw_side_by_side, gradient_through_time
@@ -43,8 +47,8 @@ from .functions import (
     broadcast_to,
     clip,
     concatenate,
-    cross_entropy,
     cumsum,
+    dot,
     einsum,
     expand_dims,
     getitem,
@@ -54,13 +58,15 @@ from .functions import (
     max,
     mean,
     min,
-    mse_loss,
+    norm,
+    outer,
     prod,
     reshape,
     softmax,
     split,
     squeeze,
     stack,
+    std,
     sum,
     transpose,
     var,
@@ -77,8 +83,11 @@ from .nn import (
     LSTMCell,
     Module,
     RNNCell,
+    cross_entropy,
+    detach,
     from_state_dict,
     from_torch,
+    mse_loss,
     unroll,
 )
 from .ops import (
@@ -107,11 +116,11 @@ from .ops import (
     subtract,
     tanh,
 )
-from .primitive import primitive
+from .primitive import Primitive, primitive
 from .scope import no_grad, scope
-from .tensor import OPS, GradientError, Primitive, Tensor
+from .tensor import OPS, GradientError, GraphLeftWarning, Tensor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "GRU",
@@ -122,6 +131,7 @@ __all__ = [
     "GRUCell",
     "GradientError",
     "GradientGraph",
+    "GraphLeftWarning",
     "LSTMCell",
     "Linear",
     "Module",
@@ -138,7 +148,9 @@ __all__ = [
     "cross_entropy",
     "cumsum",
     "derive_bptt",
+    "detach",
     "divide",
+    "dot",
     "draw",
     "draw_side_by_side",
     "einsum",
@@ -171,6 +183,8 @@ __all__ = [
     "multiply",
     "negative",
     "no_grad",
+    "norm",
+    "outer",
     "power",
     "primitive",
     "prod",
@@ -186,6 +200,7 @@ __all__ = [
     "square",
     "squeeze",
     "stack",
+    "std",
     "subtract",
     "sum",
     "tanh",

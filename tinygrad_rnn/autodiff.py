@@ -7,19 +7,17 @@ cotangent to the rules of the primitive that made it, and add up what arrives at
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import reduce
-from operator import add, attrgetter, is_
+from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import ops
-from .primitive import MOST_GATHERED, Gathered, Uses, explain
+from .gathering import Gathering, contribute
 from .scope import CONTEXT, recorded
-from .tensor import FUNCTIONS, GradientError, Tensor, as_array, constant
+from .tensor import SWEPT, GradientError, Tensor, as_array, constant
 
 Through = Callable[[Tensor, int, Any], Any]
 Function = Callable[..., Any]
@@ -29,28 +27,27 @@ class _Freed:
     """Takes the place of the operands of a tensor whose history was given up: whoever walks there is told so."""
 
     def __iter__(self) -> Any:
-        remedy = "run the forward pass again, or retain it"
+        remedy = "run the forward pass again, retain it, or detach the state that is carried on from it"
         raise GradientError(f"this graph was freed by backward(retain_graph=False): {remedy}")
 
 
-def history(outputs: Iterable[Tensor]) -> list[Tensor]:
-    """Every tensor with a gradient that the outputs were computed from, oldest first, outputs included."""
+def _freed(node: Tensor) -> Tensor:
+    """A tensor whose history is given up, with all that it kept."""
+    node._operands, node._arrays, node._static = cast(Any, _Freed()), (), {}
+    return node
+
+
+def history(outputs: Iterable[Tensor], oldest: int = 0) -> list[Tensor]:
+    """The outputs, and every tensor with a gradient that they come from, down to a serial number; oldest first."""
     found: list[Any] = list(outputs)
     seen = {None, *found}
     for node in found:  # which grows while it is walked
         for operand in node._operands:
-            if operand not in seen and operand._requires_grad:
+            if operand not in seen and operand._requires_grad and operand._serial >= oldest:
                 seen.add(operand)
                 found.append(operand)
     found.sort(key=attrgetter("_serial"))
     return found
-
-
-def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
-    """Sum a cotangent over the axes along which an operand of this shape was repeated."""
-    lead = g.ndim - len(shape)
-    axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1])
-    return g.sum(axis=axes).reshape(shape)
 
 
 def pullback(
@@ -70,9 +67,9 @@ def pullback(
         Whose cotangents to return, leaves or not; only paths to them are walked. Default: every leaf.
     through : callable, optional
         ``through(node, operand_index, contribution) -> contribution``, called for each edge, after broadcasting and
-        the cast have been undone. It watches an edge (returns the argument), or cuts it (returns zeros). While the
-        graph is retained, the edges of the weights of `linear` and `affine` come in blocks, later than the other
-        edges of the same nodes.
+        the cast have been undone. It watches an edge (returns the argument), or cuts it (returns zeros), and must not
+        write to the argument, which other edges may share. While the graph is retained, the edges of the weights of
+        `linear` and `affine` come in blocks, later than the other edges of the same nodes.
     create_graph : bool
         Compute with Tensors, so that the results can be differentiated again.
     retain_graph : bool
@@ -83,112 +80,52 @@ def pullback(
     dict of Tensor to cotangent
         An entry for each wanted tensor that the seeds depend on.
     """
-    order = history(seeds)
-    keep: Any = () if wanted is None else set(wanted)
-    on_path: set[Tensor | None] = set(order) if wanted is None else _on_path(order, keep)
-    cotangents: dict[Any, Any] = dict(seeds)
-    # How each primitive is treated, and its uses whose contributions are not computed yet, by who receives them.
-    plans: dict[Any, tuple[Any, Any, Any, dict[Any, Uses]]] = {}
-    awaited: dict[Any, list[Any]] = defaultdict(list)  # the gathered uses that a receiver waits for
+    order, on_path, keep = _path(seeds, wanted)
+    cotangents: dict[Any, Any] = {output: g for output, g in seeds.items() if output in on_path}
+    gathering = Gathering(on_path, cotangents, through, create_graph, retain_graph)
     while order:  # newest first; popped, so that memory falls as the sweep goes
         node = order.pop()
-        for gathered, key, op, operands in awaited.pop(node, ()):
-            _settle(gathered.pop(key, ()), op, operands, on_path, cotangents, through)
+        if node in gathering.awaited:
+            gathering.settle(node)
         op = node._op
-        if op is None or node not in on_path:
+        if op is None:
             continue
-        if op not in plans:
-            plan = op.gathering if through is None else op.watching if retain_graph else op.computing
-            plans[op] = op.rules, *(op.computing if create_graph else plan), {}
-        rules, each, receivers_of, gathered = plans[op]
-        operands, arrays, static = node._operands, node._arrays, node._static
         g = cotangents[node] if node in keep else cotangents.pop(node)
-        inputs = (g, node, *_as_recorded(node)) if create_graph else (g, node._data) + arrays  # noqa: RUF005, faster
-        if receivers_of is not None:
-            key = receivers_of(operands) if through is None else (receivers_of(operands), g.shape)
-            uses = gathered.get(key)
-            if uses is None:
-                uses = gathered[key] = Uses()
-                for i in op.gathers:
-                    awaited[operands[i]].append((gathered, key, op, operands))
-            uses.append((inputs, static, node))
-            many = len(uses) * g.size
-            if many >= MOST_GATHERED and many >= max([np.size(arrays[i]) for i in op.gathers]):
-                _settle(gathered.pop(key), op, operands, on_path, cotangents, through)
-        for i in range(len(arrays)) if each is None else each:
-            operand, rule, array = operands[i], rules[i], arrays[i]
-            if operand not in on_path:
-                continue
-            try:
-                contribution = rule(*inputs, **static) if static else rule(*inputs)
-                if contribution.shape != array.shape or contribution.dtype is not array.dtype:
-                    contribution = _fit(contribution, array)
-            except Exception as error:
-                error.add_note(f"in the derivative with respect to operand {i}")
-                explain(error, op, arrays, node.scope)
-                raise
-            if through is not None:
-                contribution = through(node, i, contribution)
-            known = cotangents.get(operand)
-            cotangents[operand] = contribution if known is None else known + contribution
+        inputs = (g, node, *_as_recorded(node)) if create_graph else (g, node._value) + node._arrays  # noqa: RUF005, faster
+        rules, now = op.rules, op.at_once
+        if now is None:
+            rules, inputs, now = gathering.plan(node, inputs)
+        for i in now:
+            if (operand := node._operands[i]) in on_path:
+                contribution = contribute(rules[i], inputs, node, i, through)
+                known = cotangents.get(operand)
+                cotangents[operand] = contribution if known is None else known + contribution
         if not retain_graph:
-            node._operands, node._arrays, node._static = cast(Any, _Freed()), (), {}
-            on_path.discard(node)
-    return cotangents if wanted is None else {node: g for node, g in cotangents.items() if node in keep}
+            on_path.discard(_freed(node))
+        elif wanted is None and through is None:  # as `backward` asks for it
+            node._grad = SWEPT
+    return cotangents
 
 
-def _on_path(order: list[Tensor], keep: set[Tensor]) -> set[Tensor | None]:
-    """Which tensors lie between the outputs and those that are wanted: `order` is oldest first."""
-    on_path: set[Tensor | None] = set(keep)
+def _path(seeds: Iterable[Tensor], wanted: Iterable[Tensor] | None) -> tuple[list[Tensor], set[Any], Any]:
+    """What lies between the outputs and what is wanted, oldest first and as a set, and whose cotangents are kept."""
+    if wanted is None:
+        order = history(seeds)
+        return order, set(order), ()
+    keep = set(wanted)
+    order = history(seeds, min([tensor._serial for tensor in keep], default=0))  # an older one leads to none of them
+    on_path: set[Any] = set(keep)
     for node in order:
         if not on_path.isdisjoint(node._operands):
             on_path.add(node)
-    return on_path
-
-
-def _fit(contribution: Any, array: Any) -> Any:
-    """Undo what the forward pass did silently: broadcasting, and mixing dtypes."""
-    if contribution.shape != array.shape:
-        only_ones = contribution.size == array.size  # that were put in front, say: nothing was repeated
-        contribution = contribution.reshape(array.shape) if only_ones else unbroadcast(contribution, array.shape)
-    if contribution.dtype is not array.dtype:
-        contribution = ops.cast(contribution, dtype=array.dtype)
-    return contribution
-
-
-def _settle(uses: Any, op: Any, operands: Any, on_path: set[Any], cotangents: dict[Any, Any], through: Any) -> None:
-    """Compute the contributions of uses that were only gathered, if any, and add them."""
-    for i in op.gathers if uses else ():
-        operand, rule, array = operands[i], op.rules[i], uses[0][0][2 + i]
-        if operand in on_path:
-            try:
-                total = _fit(rule.total(uses), array) if through is None else _watched(uses, i, rule, array, through)
-            except Exception as error:
-                error.add_note(f"in the derivative of {op.name} with respect to operand {i}, uses: {len(uses)}")
-                raise
-            known = cotangents.get(operand)
-            cotangents[operand] = total if known is None else known + total
-
-
-def _watched(uses: Uses, i: int, rule: Gathered, array: Any, through: Through) -> Any:
-    """The sum of the contributions of uses to operand i, each of which is shown to `through`."""
-    most = max(1, 8 * MOST_GATHERED // max(1, array.size))
-    if len(uses) > most:  # in blocks, since each contribution is as large as the operand
-        blocks = (Uses(uses[k : k + most]) for k in range(0, len(uses), most))
-        return reduce(add, (_watched(block, i, rule, array, through) for block in blocks))
-    stack = cast(Any, rule).each(uses)
-    if stack.shape[1:] != array.shape or stack.dtype is not array.dtype:
-        stack = np.array([_fit(contribution, array) for contribution in stack])
-    shown = list(stack)
-    passed = [through(use[2], i, contribution) for use, contribution in zip(uses, shown, strict=True)]
-    return stack.sum(axis=0) if all(map(is_, shown, passed)) else reduce(add, passed)
+    return [node for node in order if node in on_path], on_path, keep
 
 
 def _as_recorded(node: Tensor) -> tuple[Any, ...]:
     """The operands as Tensors, for a rule that must itself be differentiable."""
     # Only a leaf can be rebound. What was computed may have been moved since, by `unroll`: the numbers are the same.
     for operand, array in zip(node._operands, node._arrays, strict=True):
-        if operand is not None and operand._op is None and operand._data is not array:
+        if operand is not None and operand._op is None and operand._value is not array:
             remedy = "a second derivative would mix old and new values: run the forward pass again"
             raise GradientError(f"operand {operand.name or ''} was rebound after the forward pass, so {remedy}")
     return tuple([a if x is None else x for x, a in zip(node._operands, node._arrays, strict=True)])
@@ -245,7 +182,7 @@ def backward(
     found = pullback({output: seed}, create_graph=create_graph, retain_graph=retain_graph or create_graph)
     for leaf, g in found.items():
         if leaf._grad is not None:
-            g = leaf._grad + g if create_graph else leaf._grad._data + g
+            g = leaf._grad + g if create_graph else leaf._grad._value + g
         leaf._grad = _owned(g)
 
 
@@ -291,16 +228,40 @@ def grad(
     return result[0] if isinstance(inputs, Tensor) else result
 
 
-def _fresh(primals: Sequence[Any]) -> tuple[tuple[Tensor, ...], bool]:
-    """New tensors to differentiate with respect to, and whether somebody outside differentiates through them.
+def _fresh(primals: Sequence[Any]) -> tuple[Tensor, ...]:
+    """New tensors to differentiate with respect to.
 
     Two primals may be the same tensor, and a function may use one from outside: an alias keeps them apart.
     """
-    needs = [isinstance(x, Tensor) and x._requires_grad for x in primals]
-    outer = CONTEXT.get()[1] and any(needs)
+    recording = CONTEXT.get()[1]
+    needs = [recording and isinstance(x, Tensor) and x._requires_grad for x in primals]
     pairs = zip(primals, needs, strict=True)
-    fresh = [ops.cast(x, dtype=x.dtype) if outer and need else Tensor(x, requires_grad=True) for x, need in pairs]
-    return tuple(fresh), outer
+    return tuple([ops.cast(x, dtype=x.dtype) if need else Tensor(x, requires_grad=True) for x, need in pairs])
+
+
+def _reaches_out(y: Tensor, xs: Sequence[Tensor]) -> bool:
+    """Whether somebody outside can differentiate y: it depends on more than `xs`, which are fresh.
+
+    On what a primal is an alias of, or on what the function takes from outside. Nobody can under `no_grad`.
+    """
+    if not (CONTEXT.get()[1] and y._requires_grad):
+        return False
+    fresh, oldest = set(xs), min([x._serial for x in xs], default=y._serial + 1)
+    found: list[Any] = [y]
+    seen = {None, y}
+    for node in found:  # which grows while it is walked, and no further than the first that is from outside
+        if node._serial < oldest or (node._op is None and node not in fresh):
+            return True
+        for operand in node._operands:
+            if operand not in seen and operand._requires_grad:
+                seen.add(operand)
+                found.append(operand)
+    return False
+
+
+def _outward(y: Tensor, xs: Sequence[Tensor]) -> Tensor:
+    """A result as it leaves a transform: a constant, unless somebody outside can differentiate it."""
+    return y if _reaches_out(y, xs) else y.detach()
 
 
 @recorded()
@@ -334,11 +295,13 @@ def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tenso
     pullback : callable
         Takes an array of y's shape; gives a tuple with one Tensor per primal.
     """
-    xs, outer = _fresh(primals)
+    xs = _fresh(primals)
     y = _call(f, xs)
+    outer = _reaches_out(y, xs)
 
     def pull(cotangent: Any) -> tuple[Tensor, ...]:
-        return _pull(y, cotangent, xs, outer or (isinstance(cotangent, Tensor) and cotangent._requires_grad))
+        differentiable = (outer and CONTEXT.get()[1]) or _needs(cotangent)
+        return tuple([_outward(g, xs) for g in _pull(y, cotangent, xs, differentiable)])
 
     return (y if outer else y.detach()), pull
 
@@ -357,19 +320,25 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     y, dy : Tensor
         Of the same shape.
     """
-    xs, outer = _fresh(primals)
+    xs = _fresh(primals)
     y = _call(f, xs)
-    directions = _tangents(xs, tangents)
+    outer, directions = _reaches_out(y, xs), _tangents(xs, tangents)
     cotangent = Tensor(np.zeros(y.shape, y.dtype), requires_grad=True)
     terms = _inner(_pull(y, cotangent, xs, True), directions)
-    dy = _pull(terms, None, (cotangent,), outer)[0]
-    return (y if outer else y.detach()), dy
+    (dy,) = _pull(terms, None, (cotangent,), outer or _needs(*directions))
+    return (y if outer else y.detach()), _outward(dy, (*xs, cotangent))
+
+
+def _needs(*given: Any) -> bool:
+    """Whether a tangent or a cotangent is to be differentiated through."""
+    return CONTEXT.get()[1] and any([isinstance(v, Tensor) and v._requires_grad for v in given])
 
 
 def _tangents(xs: tuple[Tensor, ...], tangents: Sequence[Any]) -> list[Any]:
     shapes, needed = [np.shape(v) for v in tangents], [x.shape for x in xs]
-    if shapes != needed:
-        raise ValueError(f"give one tangent for each primal, of its shape: of shapes {needed}, not {shapes}")
+    if shapes != needed or not needed:
+        told = f"of shapes {needed}, not {shapes}" if needed else "there is no primal"
+        raise ValueError(f"give one tangent for each primal, of its shape: {told}")
     return [v if isinstance(v, Tensor) else as_array(v).astype(x.dtype) for x, v in zip(xs, tangents, strict=True)]
 
 
@@ -381,6 +350,9 @@ def _inner(gradients: Sequence[Tensor], directions: Sequence[Any]) -> Tensor:
 def jacobian(f: Function, x: Any) -> Tensor:
     """All partial derivatives of f at x, of shape ``y.shape + x.shape``, by one pullback per element of y.
 
+    As from every transform, the result can be differentiated again, with respect to x and to what f takes from outside
+    (the weights of a cell, say), if these need a gradient. Under `no_grad` it is a constant, in half the time.
+
     Parameters
     ----------
     f : callable
@@ -391,13 +363,14 @@ def jacobian(f: Function, x: Any) -> Tensor:
     -------
     Tensor, shape ``y.shape + x.shape``
     """
-    (x,), outer = _fresh((x,))
+    (x,) = _fresh((x,))
     y = _call(f, (x,))
+    outer = _reaches_out(y, (x,))
     units = np.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
     rows = [_pull(y, unit, (x,), outer)[0] for unit in units]
     if not rows:
         return constant(np.zeros(y.shape + x.shape, x.dtype))
-    return cast(Tensor, ops.reshape(ops.stack(*rows, axis=0), shape=y.shape + x.shape))
+    return _outward(ops.reshape(ops.stack(*rows, axis=0), shape=y.shape + x.shape), (x,))
 
 
 def hessian(f: Function, x: Any) -> Tensor:
@@ -430,9 +403,8 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     tuple of Tensor
         Of the shapes of the primals.
     """
-    xs, outer = _fresh(primals)
-    gradients = _pull(_call(f, xs), None, xs, True)
-    return _pull(_inner(gradients, _tangents(xs, tangents)), None, xs, outer)
-
-
-FUNCTIONS["backward"] = backward
+    xs = _fresh(primals)
+    y, directions = _call(f, xs), _tangents(xs, tangents)
+    slope = _inner(_pull(y, None, xs, True), directions)
+    found = _pull(slope, None, xs, _reaches_out(y, xs) or _needs(*directions))
+    return tuple([_outward(product, xs) for product in found])

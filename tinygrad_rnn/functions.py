@@ -1,4 +1,4 @@
-"""NumPy's signatures for the primitives, and what is composed of them: variance, product, split, softmax, losses.
+"""NumPy's signatures for the primitives, and what is composed of them: variance, product, norm, split, softmax.
 
 After this file the reader knows how a call such as ``sum(x, axis=-1)`` reaches the page of derivatives: axes are
 counted from the front, indices and masks copied, and a primitive is called. What is composed needs no derivative of
@@ -8,88 +8,118 @@ its own.
 from __future__ import annotations
 
 import builtins
+import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from . import ops
-from .ops import BASIC, exp, is_basic, kept, log, multiply, square
+from .ops import BASIC, as_floats, exp, is_basic, kept, log, multiply, sqrt, square
 from .scope import CONTEXT
-from .tensor import FUNCTIONS, NUMPY, OPS, Tensor, new_node, raw
+from .tensor import Tensor, as_array, new_node, raw, unmasked
 
 
-def _operand(x: Any) -> Any:
-    """Something with a shape: lists and numbers become arrays."""
-    return x if hasattr(x, "ndim") else np.asarray(x)
+def operand(x: Any) -> Any:
+    """Something with a shape: numbers and lists become arrays, and a list that holds Tensors a stack of them."""
+    if hasattr(getattr(x, "dtype", None), "kind"):  # PyTorch's arrays have another dtype
+        return x
+    return stack(x) if _holds_tensors(x) else np.asarray(x)
 
 
-def _axes(x: Any, axis: Any) -> tuple[int, ...]:
+def _holds_tensors(x: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(map(_holds_tensors, x))
+    return isinstance(x, Tensor) or hasattr(x, "__primitive__")
+
+
+def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
     """All axes for None, or the given one or several, counted from the front."""
+    n = x.ndim
+    if axis is None:
+        return tuple(range(n))
+    if type(axis) is int and -n <= axis < n:
+        return (axis % n,)
+    if isinstance(axis, (bool, np.bool_)):
+        raise TypeError("an axis is counted, not True or False")
     try:
-        return tuple(range(x.ndim)) if axis is None else tuple(normalize_axis_tuple(axis, x.ndim))
+        return normalize_axis_tuple(axis, n)
+    except TypeError as error:
+        raise TypeError(f"axis={axis!r}: give a whole number, or a tuple of them") from error
     except ValueError as error:
         path = CONTEXT.get()[0]
         error.add_note(f"for shape {x.shape}" + (f" at {path}" if path else ""))
         raise
 
 
-def _axis(x: Any, axis: int, extra: int = 0) -> int:
+def axis_of(x: Any, axis: int, extra: int = 0) -> int:
     """One axis, counted from the front, of an array to which `extra` axes are added."""
     if type(axis) is int and 0 <= axis < x.ndim + extra:
         return axis
-    return _axes(np.broadcast_to(0, (1,) * (x.ndim + extra)) if extra else x, axis)[0]
+    return axes_of(np.broadcast_to(0, (1,) * (x.ndim + extra)) if extra else x, operator.index(axis))[0]
+
+
+def _flag(keepdims: Any) -> bool:
+    """True or False: anything else is what NumPy takes in that place, a dtype or an array for the result."""
+    if type(keepdims) is not bool and type(keepdims) is not np.bool_:
+        raise TypeError(f"keepdims is True or False, not {keepdims!r}")
+    return bool(keepdims)
+
+
+def _reduced(op: Any, x: Any, axis: Any, keepdims: Any) -> Any:
+    x = operand(x)
+    return op(x, axis=axes_of(x, axis), keepdims=_flag(keepdims))
 
 
 def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Sum over all axes, one, or a tuple of them, as `numpy.sum`."""
-    x = _operand(x)
-    return ops.sum(x, axis=_axes(x, axis), keepdims=keepdims)
+    return _reduced(ops.sum, x, axis, keepdims)
 
 
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Arithmetic mean, as `numpy.mean`."""
-    x = _operand(x)
-    return ops.mean(x, axis=_axes(x, axis), keepdims=keepdims)
+    return _reduced(ops.mean, x, axis, keepdims)
 
 
 def max(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Largest element, as `numpy.max`. Tied elements share the gradient equally."""
-    x = _operand(x)
-    return ops.max(x, axis=_axes(x, axis), keepdims=keepdims)
+    return _reduced(ops.max, x, axis, keepdims)
 
 
 def min(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Smallest element, as `numpy.min`. Tied elements share the gradient equally."""
-    x = _operand(x)
-    return ops.min(x, axis=_axes(x, axis), keepdims=keepdims)
+    return _reduced(ops.min, x, axis, keepdims)
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """log Σ exp x, without overflow."""
-    x = _operand(x)
-    return ops.logsumexp(x, axis=_axes(x, axis), keepdims=keepdims)
+    """log Σ exp x, without overflow; of no elements -inf, the logarithm of 0."""
+    return _reduced(ops.logsumexp, x, axis, keepdims)
 
 
 def cumsum(x: Any, axis: int | None = None) -> Any:
     """Cumulative sum along an axis, or of the flattened array, as `numpy.cumsum`."""
-    x = _operand(x)
+    x = operand(x)
     if axis is None:
         return ops.cumsum(reshape(x, (-1,)), axis=0)
-    return ops.cumsum(x, axis=_axis(x, axis))
+    return ops.cumsum(x, axis=axis_of(x, axis))
+
+
+def _tuple(sizes: Any) -> tuple[Any, ...]:
+    """Sizes or axes, of which one may stand alone."""
+    return tuple(raw(sizes)) if np.iterable(sizes) else (sizes,)
 
 
 def reshape(x: Any, shape: Any) -> Any:
     """The same elements in C order in another shape; one size may be -1, as `numpy.reshape`."""
-    return ops.reshape(_operand(x), shape=tuple(shape) if isinstance(shape, Sequence) else (shape,))
+    return ops.reshape(operand(x), shape=_tuple(shape))
 
 
 def transpose(x: Any, axes: Any = None) -> Any:
     """Axes permuted, or reversed by default, as `numpy.transpose`."""
-    x = _operand(x)
-    axes = range(x.ndim)[::-1] if axes is None else [axes] if isinstance(axes, int) else axes
+    x = operand(x)
+    axes = range(x.ndim)[::-1] if axes is None else _tuple(axes)
     # Normalised before the rule inverts the permutation: the argsort of negative axes is another permutation.
     axes = tuple([operator.index(a) + (x.ndim if a < 0 else 0) for a in axes])
     return ops.transpose(x, axes=axes)
@@ -97,7 +127,7 @@ def transpose(x: Any, axes: Any = None) -> Any:
 
 def broadcast_to(x: Any, shape: Any) -> Any:
     """Repeated to a larger shape without copying, as `numpy.broadcast_to`."""
-    return ops.broadcast_to(_operand(x), shape=tuple(shape) if isinstance(shape, Sequence) else (shape,))
+    return ops.broadcast_to(operand(x), shape=_tuple(shape))
 
 
 def squeeze(x: Any, axis: Any = None) -> Any:
@@ -108,8 +138,8 @@ def squeeze(x: Any, axis: Any = None) -> Any:
     ValueError
         If an axis is named whose size is not one.
     """
-    x = _operand(x)
-    axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else _axes(x, axis)
+    x = operand(x)
+    axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else axes_of(x, axis)
     if any(x.shape[i] != 1 for i in axes):
         raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
     return reshape(x, tuple([n for i, n in enumerate(x.shape) if i not in axes]))
@@ -117,21 +147,27 @@ def squeeze(x: Any, axis: Any = None) -> Any:
 
 def expand_dims(x: Any, axis: Any) -> Any:
     """With new axes of size one, as `numpy.expand_dims`."""
-    x = _operand(x)
+    x = operand(x)
     extra = axis if isinstance(axis, (tuple, list)) else (axis,)
     axes = normalize_axis_tuple(extra, x.ndim + len(extra))
     sizes = iter(x.shape)
     return reshape(x, tuple([1 if i in axes else next(sizes) for i in range(x.ndim + len(extra))]))
 
 
+def _copied(value: Any, dtype: Any = None) -> Any:
+    """What is not differentiable, such as labels or a mask, as an array that nobody else can change."""
+    return np.array(unmasked(value), dtype)
+
+
 def _frozen(item: Any) -> Any:
     """A copy of one item of an index that nobody else can change: arrays and masks copied, integers as Python's."""
-    item = raw(item)
+    if isinstance(item, (np.ndarray, Tensor, np.bool_)):
+        return _copied(item)
     if is_basic((item,)) or isinstance(item, bool):
         return item
-    if isinstance(item, (int, np.integer)):
-        return int(item)
-    array = np.array([raw(i) for i in item] if isinstance(item, list) else item)
+    if hasattr(item, "__index__"):
+        return operator.index(item)
+    array = _copied(item)
     return array.astype(np.intp) if array.size == 0 and array.dtype.kind == "f" else array
 
 
@@ -142,11 +178,11 @@ def getitem(x: Any, index: Any) -> Any:
     """
     items = index if type(index) is tuple else (index,)
     if not BASIC.issuperset(map(type, items)):
-        items = tuple([_frozen(item) for item in items])
+        items = tuple([_frozen(item) for item in (index if isinstance(index, tuple) else items)])
     if type(x) is not Tensor:
         return ops.getitem(x, index=items)
     try:  # what `ops.getitem` does, without its way for any primitive: gates are cut out at every step
-        return new_node(ops.getitem, x._data[items], (x,), (x._data,), {"index": items}, x._requires_grad)
+        return new_node(ops.getitem, x._value[items], (x,), (x._value,), {"index": items}, x._requires_grad)
     except Exception:
         return ops.getitem(x, index=items)  # says where
 
@@ -159,10 +195,10 @@ def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
     ValueError
         If there is nothing to join, or shapes differ elsewhere.
     """
-    operands = [_operand(x) if axis is not None else reshape(x, (-1,)) for x in tensors]
+    operands = [operand(x) if axis is not None else reshape(x, (-1,)) for x in tensors]
     if not operands:
         raise ValueError("need at least one array to concatenate")
-    return ops.concatenate(*operands, axis=_axis(operands[0], axis or 0))
+    return ops.concatenate(*operands, axis=axis_of(operands[0], 0 if axis is None else axis))
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
@@ -173,17 +209,17 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     ValueError
         If there is nothing to join, or shapes differ.
     """
-    operands = [_operand(x) for x in tensors]
+    operands = [operand(x) for x in tensors]
     if not operands:
         raise ValueError("need at least one array to stack")
-    return ops.stack(*operands, axis=_axis(operands[0], axis, 1))
+    return ops.stack(*operands, axis=axis_of(operands[0], axis, 1))
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, else y, as `numpy.where`. The branch not taken gets exactly zero."""
     if hasattr(condition, "__primitive__"):
         return ops.where(x, y, condition=condition)
-    return ops.where(x, y, condition=np.array(raw(condition), dtype=bool))
+    return ops.where(x, y, condition=_copied(condition, bool))
 
 
 def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Any:
@@ -195,14 +231,22 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Any:
         If a bound requires a gradient.
     """
     bounds = [-np.inf if a_min is None else a_min, np.inf if a_max is None else a_max]
-    if any(isinstance(bound, Tensor) and bound.requires_grad for bound in bounds):
+    if any(isinstance(bound, Tensor) and bound._is_recorded() for bound in bounds):
         raise TypeError("clip has no derivative with respect to its bounds: use minimum(maximum(x, a_min), a_max)")
-    lo, hi = (bound if type(bound) in (int, float) else np.array(raw(bound)) for bound in bounds)
-    return ops.clip(_operand(x), lo=lo, hi=hi)
+    lo, hi = (bound if type(bound) in (int, float) else as_array(bound) for bound in bounds)
+    return ops.clip(operand(x), lo=lo, hi=hi)
 
 
-def leaky_relu(x: Any, slope: float = 0.01) -> Any:
-    """x where x > 0, else slope times x; the derivative at 0 is the slope."""
+def leaky_relu(x: Any, slope: Any = 0.01) -> Any:
+    """x where x > 0, else slope times x; the derivative at 0 is the slope.
+
+    Raises
+    ------
+    TypeError
+        If the slope requires a gradient.
+    """
+    if isinstance(slope, Tensor) and slope._is_recorded():
+        raise TypeError("leaky_relu has no derivative with respect to its slope: use where(x > 0, x, slope * x)")
     return ops.leaky_relu(x, slope=float(slope))
 
 
@@ -218,7 +262,7 @@ def einsum(subscripts: str, *tensors: Any) -> Any:
     """
     if not isinstance(subscripts, str):
         raise TypeError("einsum takes its subscripts as a string, such as 'ij,jk->ik'")
-    operands = [_operand(x) for x in tensors]
+    operands = [operand(x) for x in tensors]
     inputs, _, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(operands):
@@ -253,25 +297,117 @@ def _diagonal(x: Any, term: str) -> tuple[Any, str]:
 
 def var(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Variance, Σ (x - mean)² / (n - ddof), as `numpy.var`."""
-    x = _operand(x)
-    axes = _axes(x, axis)
-    count = int(np.prod([x.shape[i] for i in axes]))
-    return sum(square(x - mean(x, axes, keepdims=True)), axes, keepdims) / (count - ddof)
+    x = operand(x)
+    axes = axes_of(x, axis)
+    count = math.prod([x.shape[i] for i in axes])
+    off = ddof.item() if isinstance(ddof, np.generic) else ddof  # unsigned ones would wrap round
+    return sum(square(x - mean(x, axes, keepdims=True)), axes, keepdims) / builtins.max(count - off, 0)
+
+
+def widened(x: Any) -> Any:
+    """Narrow integers as wide as NumPy multiplies them."""
+    return ops.cast(x, dtype=np.prod(np.empty(0, x.dtype)).dtype) if x.dtype.kind in "biu" else x
 
 
 def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Product of elements, as `numpy.prod`: a balanced tree of products, so that zeros are no special case."""
-    x = _operand(x)
-    axes = _axes(x, axis)
+    x = widened(operand(x))
+    axes = axes_of(x, axis)
     rest = [i for i in range(x.ndim) if i not in axes]
     shape = tuple([x.shape[i] for i in rest])
-    y = reshape(transpose(x, (*rest, *axes)), (*shape, int(np.prod([x.shape[i] for i in axes]))))
+    y = reshape(transpose(x, (*rest, *axes)), (*shape, math.prod([x.shape[i] for i in axes])))
     if y.shape[-1] == 0:  # the empty product; `sum` keeps it in the graph
         return sum(x, axes, keepdims) + 1
     while (n := y.shape[-1]) > 1:
         pairs = multiply(getitem(y, (..., slice(0, n - n % 2, 2))), getitem(y, (..., slice(1, n, 2))))
         y = concatenate([pairs, getitem(y, (..., slice(n - 1, n)))], axis=-1) if n % 2 else pairs
-    return reshape(y, kept(x.shape, axes) if keepdims else shape)
+    return reshape(y, kept(x.shape, axes) if _flag(keepdims) else shape)
+
+
+def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+    """As `numpy.tensordot`: one product of two matrices."""
+    a, b = operand(a), operand(b)
+    pair = axes if np.ndim(axes) else (range(a.ndim - axes, a.ndim), range(axes))
+    left, right = (axes_of(x, tuple(np.atleast_1d(of))) for x, of in zip((a, b), pair, strict=True))
+    shared = [a.shape[i] for i in left]
+    if shared != [b.shape[i] for i in right]:
+        raise ValueError(f"shape-mismatch for sum: axes {left} of {a.shape} and axes {right} of {b.shape}")
+    rows, columns = ([i for i in range(x.ndim) if i not in of] for x, of in ((a, left), (b, right)))
+    before, after = [a.shape[i] for i in rows], [b.shape[i] for i in columns]
+    A = reshape(transpose(a, (*rows, *left)), (math.prod(before), math.prod(shared)))
+    B = reshape(transpose(b, (*right, *columns)), (math.prod(shared), math.prod(after)))
+    return reshape(ops.matmul(A, B), before + after)
+
+
+def dot(a: Any, b: Any) -> Any:
+    """Product of vectors, matrices or numbers, as `numpy.dot`: over the last axis of a and the last but one of b.
+
+    Parameters
+    ----------
+    a : Tensor or array, shape (..., K)
+    b : Tensor or array, shape (..., K, M) or (K,)
+
+    Raises
+    ------
+    ValueError
+        If the two axes differ in length.
+    """
+    a, b = operand(a), operand(b)
+    if a.ndim == 0 or b.ndim == 0:
+        return a * b
+    return ops.matmul(a, b) if b.ndim == 1 or a.ndim <= 2 >= b.ndim else tensordot(a, b, (-1, -2))
+
+
+def outer(a: Any, b: Any) -> Any:
+    """Each element of a times each of b, as `numpy.outer`: a matrix of shape (a.size, b.size)."""
+    return reshape(a, (-1, 1)) * reshape(b, (1, -1))
+
+
+def _root(x: Any) -> Any:
+    """√x with the gradient 0 at 0, where the root has none, and infinity times 0 would be NaN."""
+    return where(x == 0, 0.0, sqrt(where(x == 0, 1.0, x)))
+
+
+def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
+    """Standard deviation, as `numpy.std`. Where all elements are equal, its gradient is 0."""
+    return _root(var(x, axis, ddof, keepdims))
+
+
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """Norm of a vector or a matrix, as `numpy.linalg.norm`. Where it is 0, its gradient is 0.
+
+    Parameters
+    ----------
+    x : Tensor or array
+    ord : number or "fro", optional
+        Of a vector any but 0, of a matrix 1, -1, inf, -inf or "fro". Without, the root of the sum of squares.
+    axis : int or tuple of int, optional
+        One axis for norms of vectors, two for those of matrices; all by default.
+    keepdims : bool
+
+    Raises
+    ------
+    ValueError
+        For other norms, such as those that are made of singular values.
+    """
+    if isinstance(ord, Tensor) and ord._is_recorded():
+        raise TypeError("norm has no derivative with respect to ord: use sum(abs(x) ** ord) ** (1 / ord)")
+    x, ord = as_floats(operand(x)), ord.item() if isinstance(ord, (np.generic, np.ndarray, Tensor)) else ord
+    if axis is not None and np.size(axis) not in (1, 2):
+        raise ValueError("improper number of dimensions to norm: axis is one or two")
+    axes, largest = axes_of(x, axis), max if isinstance(ord, (int, float)) and ord > 0 else min
+    if ord is None or (len(axes) == 1 and ord == 2) or (len(axes) == 2 and ord in ("fro", "f")):
+        return _root(sum(square(x), axes, keepdims))
+    if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):  # of the sums of columns, or of rows
+        return largest(sum(ops.abs(x), axes[builtins.abs(ord) != 1], keepdims=True), axes, keepdims)
+    if len(axes) != 1 or isinstance(ord, str) or ord == 0:
+        raise ValueError(f"norm has no derivative here for ord={ord!r} over {len(axes)} axes")
+    if ord in (np.inf, -np.inf):
+        return largest(ops.abs(x), axes, keepdims)
+    total = sum(ops.abs(x) ** ord, axes, keepdims)
+    if ord < 0:
+        return total ** (1 / ord)
+    return where(total == 0, 0.0, where(total == 0, 1.0, total) ** (1 / ord))
 
 
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
@@ -282,22 +418,24 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     ValueError
         If the axis cannot be divided into so many equal parts.
     """
-    x = _operand(x)
-    (axis,) = _axes(x, axis)
+    x = operand(x)
+    axis = axis_of(x, axis)
     n = x.shape[axis]
     if np.ndim(indices_or_sections) == 0:
-        if n % int(indices_or_sections):
+        sections = operator.index(indices_or_sections)
+        if sections < 1 or n % sections:
             raise ValueError("array split does not result in an equal division")
-        size = n // int(indices_or_sections)
-        cuts = [size * i for i in range(1, int(indices_or_sections))]
+        cuts = [n // sections * i for i in range(1, sections)]
     else:
-        cuts = [int(i) for i in indices_or_sections]
+        cuts = [operator.index(i) for i in indices_or_sections]
     return [getitem(x, (slice(None),) * axis + (slice(a, b),)) for a, b in zip([0, *cuts], [*cuts, n], strict=True)]
 
 
 def _shifted(x: Any, axis: Any) -> Any:
     """Subtract the largest element along an axis, a constant that softmax does not see: exp cannot overflow."""
-    x = _operand(x)
+    x = as_floats(operand(x))
+    if x.size == 0:
+        return x
     largest = np.max(raw(x.detach() if hasattr(x, "detach") else x), axis=axis, keepdims=True)
     return x - np.where(np.isfinite(largest), largest, 0.0).astype(x.dtype, copy=False)
 
@@ -305,6 +443,8 @@ def _shifted(x: Any, axis: Any) -> Any:
 def log_softmax(x: Any, axis: Any = -1) -> Any:
     """x - log Σ exp x along an axis, without overflow."""
     z = _shifted(x, axis)
+    if z.size == 0:  # nothing of either; log 0 would warn
+        return softmax(z, axis)
     return z - log(sum(exp(z), axis, keepdims=True))
 
 
@@ -312,83 +452,3 @@ def softmax(x: Any, axis: Any = -1) -> Any:
     """exp x / Σ exp x along an axis, without overflow."""
     e = exp(_shifted(x, axis))
     return e / sum(e, axis, keepdims=True)
-
-
-def mse_loss(prediction: Any, target: Any) -> Any:
-    """Mean of (prediction - target)² over all elements; both of the same shape.
-
-    Parameters
-    ----------
-    prediction, target : Tensor or array, of one shape
-
-    Returns
-    -------
-    Tensor, a scalar
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ: (N, 1) against (N,) would silently average N² differences.
-    """
-    prediction, target = _operand(prediction), _operand(target)
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"prediction {prediction.shape} and target {target.shape} must have the same shape: reshape one"
-        )
-    return mean(square(prediction - target))
-
-
-def cross_entropy(logits: Any, labels: Any) -> Any:
-    """Mean of -log softmax(logits)[label], in nats.
-
-    Parameters
-    ----------
-    logits : Tensor or array, shape (..., C)
-    labels : integer array, shape (...)
-        Class indices from 0 to C - 1.
-
-    Returns
-    -------
-    Tensor, a scalar
-
-    Raises
-    ------
-    ValueError
-        If the labels are not integers of the logits' leading shape, or lie outside of 0 ... C - 1.
-    """
-    logits = _operand(logits)
-    index = np.array(raw(labels))
-    if index.shape != logits.shape[:-1] or index.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels must be integers of shape {logits.shape[:-1]}, not {index.dtype} of shape {index.shape}"
-        )
-    classes = logits.shape[-1]
-    if index.size and not (0 <= index.min() and index.max() < classes):
-        raise ValueError(f"labels must lie in 0 ... {classes - 1}, not in {index.min()} ... {index.max()}")
-    rows = reshape(log_softmax(logits), (index.size, classes))
-    return -mean(getitem(rows, (np.arange(index.size), index.reshape(-1))))
-
-
-FUNCTIONS.update(sum=sum, mean=mean, reshape=reshape, transpose=transpose)
-Tensor.__getitem__ = getitem
-
-
-def _on_values(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A NumPy function that answers a question about values: it sees the arrays, and its answer has no gradient."""
-    return lambda *args, **options: function(*map(raw, args), **options)
-
-
-_DIFFERENTIABLE = """
-    add subtract multiply divide power negative maximum minimum matmul exp expm1 log log1p sqrt square abs sin cos tanh
-    sum mean max min var prod cumsum reshape transpose broadcast_to squeeze expand_dims concatenate stack split where
-    clip einsum
-""".split()
-_QUESTIONS = """
-    equal not_equal less less_equal greater greater_equal isnan isfinite isinf signbit logical_and logical_or
-    logical_not shape ndim size array_equal allclose isclose argmax argmin argsort zeros_like ones_like
-""".split()
-_PUBLIC = {name: globals().get(name, OPS.get(name)) for name in {*_DIFFERENTIABLE, *OPS} - {"scatter", "cast"}}
-
-NUMPY.update({getattr(np, name): _PUBLIC[name] for name in _DIFFERENTIABLE})
-NUMPY.update({getattr(np, name): _on_values(getattr(np, name)) for name in _QUESTIONS})
-NUMPY.update({np.amax: max, np.amin: min, np.positive: operator.pos})

@@ -2,20 +2,24 @@
 
 After this file the reader knows every derivative the package has. In a rule, ``g`` is the cotangent that arrives,
 ``y`` the result, then come the operands; positional means differentiable, keyword means static. Rules are written in
-NumPy, which a Tensor and a symbol answer too. A rule never undoes broadcasting and never casts: the sweep does both,
-once per edge.
+NumPy, which a Tensor and a placeholder answer too. A rule never undoes broadcasting and never casts: the sweep does
+both, once per edge.
 """
 
 from __future__ import annotations
 
-import builtins
 import operator
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from .primitive import Gathered, as_rows, by_rows, primitive
+from . import primitive as _primitive
+from .primitive import AtOnce, Gathered, as_rows, by_rows
 from .tensor import Tensor, raw
+
+primitive = partial(_primitive.primitive, guarded=False)  # what is declared here is known to behave
 
 # As arrays without axes: beside one, NumPy needs a third of the time that it needs beside a number of Python's. Of the
 # narrower dtype, so that they widen nothing.
@@ -40,6 +44,11 @@ def _is_extreme(x: Any, y: Any, axis: tuple[int, ...]) -> Any:
     return chosen / np.maximum(chosen.sum(axis=axis, keepdims=True), 1)
 
 
+def as_floats(x: Any) -> Any:
+    """The same numbers; of arrays, integers as floats, since narrow ones wrap round."""
+    return x * 1.0 if getattr(x, "dtype", ONE.dtype).kind in "biu" else x
+
+
 def _sigmoid(x: Any) -> Any:
     # e / (1 + e) keeps its digits in the lower tail, where 1 - something would lose them. From 37 on it is 1 in
     # float64, so that the limit changes nothing but the overflow of exp.
@@ -48,7 +57,8 @@ def _sigmoid(x: Any) -> Any:
 
 
 def _logsumexp(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    largest = np.max(x, axis=axis, keepdims=True)
+    x = as_floats(x)
+    largest = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     largest = np.where(np.isfinite(largest), largest, 0.0).astype(x.dtype, copy=False)
     with np.errstate(divide="ignore"):  # log 0 = -inf is what a sum of no probability means
         y = largest + np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True))
@@ -66,8 +76,11 @@ def _swap_last(x: Any) -> Any:
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
-        return a.dot(b)  # the same product, with half of matmul's overhead
+    try:
+        if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
+            return a.dot(b)  # the same product, with half of matmul's overhead
+    except AttributeError:  # a number of Python's, which NumPy's matmul refuses in its own words
+        pass
     return a @ b
 
 
@@ -88,16 +101,26 @@ def _matmul_right(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 def _linear_forward(x: Any, W: Any, b: Any) -> Any:
-    if W.ndim != 2 or b.shape != W.shape[:1]:
-        raise ValueError(f"x Wᵀ + b needs W of shape (O, I) and b of shape (O,), not {W.shape} and {b.shape}")
+    try:
+        fits = W.ndim == 2 and b.shape == W.shape[:1]
+    except AttributeError:  # a number of Python's
+        fits = False
+    if not fits:
+        raise ValueError(f"x Wᵀ + b needs W of shape (O, I) and b of shape (O,), not {np.shape(W)} and {np.shape(b)}")
     return _matmul(x, W.T) + b
 
 
 def _affine_forward(x: Any, W: Any, b: Any, h: Any, U: Any, d: Any) -> Any:
-    bias = b + d
-    if not bias.ndim == W.ndim - 1 == U.ndim - 1 == 1 <= x.ndim == h.ndim or x.shape[:-1] != h.shape[:-1]:
+    try:
+        bias = b + d
+        fits = bias.ndim == 1 and W.ndim == U.ndim == 2 and 1 <= x.ndim == h.ndim and x.shape[:-1] == h.shape[:-1]
+    except AttributeError:
+        fits = False
+    if not fits:
         shapes = "(..., I), (O, I), (O,), (..., H), (O, H), (O,)"
         raise ValueError(f"x Wᵀ + b + h Uᵀ + d needs the shapes {shapes}, with the same leading axes for x and h")
+    if bias.dtype.kind != "f":
+        bias = as_floats(b) + d
     if x.ndim > 2:
         return x @ W.T + h @ U.T + bias
     # BLAS is faster on W xᵀ than on x Wᵀ; the order is C again since gates will be cut out of the rows.
@@ -116,12 +139,18 @@ def _outers(rows: Any, k: int) -> Any:
 
 def _in_place(uses: Any) -> Any:
     """Each cotangent added at its index, among zeros: the gradient of what was indexed."""
-    x = uses[0][0][2]
-    if _are_tiles([static["index"] for _, static, _ in uses], x):
-        return np.concatenate([inputs[0] for inputs, _, _ in uses[::-1]], axis=-1)
+    x, gs, indices = uses[0][0][2], [inputs[0] for inputs, _, _ in uses], [static["index"] for _, static, _ in uses]
+    if len(gs) == 1:
+        return scatter(gs[0], index=indices[0], shape=x.shape)
+    if _are_tiles(indices, x):
+        return np.concatenate(gs[::-1], axis=-1)
+    if Tensor in map(type, gs):  # one operation for all of them, to be differentiated again
+        places = np.arange(x.size).reshape(x.shape)
+        flat = np.concatenate([np.reshape(g, (g.size,)) for g in gs])
+        index = np.concatenate([np.ravel(places[index]) for index in indices])
+        return np.reshape(scatter(flat, index=(index,), shape=(x.size,)), x.shape)
     out = np.zeros(x.shape, x.dtype)
-    for (g, *_), static, _ in uses:
-        index = static["index"]
+    for g, index in zip(gs, indices, strict=True):
         if is_basic(index):
             out[index] += g
         else:
@@ -161,10 +190,11 @@ def is_basic(index: tuple[Any, ...]) -> bool:
     return BASIC.issuperset(map(type, index))
 
 
-def _slice_of(g: Any, xs: Any, which: int, axis: int) -> Any:
-    """The part of a concatenation that one operand contributed."""
-    start = builtins.sum(x.shape[axis] for x in xs[:which])
-    return g[(slice(None),) * axis + (slice(start, start + xs[which].shape[axis]),)]
+def _slices_of(g: Any, xs: Any, axis: int) -> Any:
+    """The parts of a concatenation that the operands contributed, by their number."""
+    ends = list(accumulate(x.shape[axis] for x in xs))
+    before = (slice(None),) * axis
+    return lambda which: g[(*before, slice(ends[which] - xs[which].shape[axis], ends[which]))]
 
 
 def _einsum_rule(g: Any, y: Any, *xs: Any, which: int, subscripts: str) -> Any:
@@ -194,9 +224,10 @@ divide   = primitive("divide",   operator.truediv, lambda g, y, a, b: g / b,
                                                    lambda g, y, a, b: -g * y / b, symbol="/")
 # 0 ** (b - 1) is kept out where b = 0, and log 0 where 0 ** b is constant in b: both products are 0 there.
 power    = primitive("power",    operator.pow,
-    lambda g, y, a, b: g * b * np.where((a == 0) & (b == 0), 1.0, a) ** (b - 1),
+    lambda g, y, a, b: g * b * np.where((a == 0) & (b == 0), 1.0, a) ** (as_floats(b) - 1),
     lambda g, y, a, b: g * y * np.log(np.where((a == 0) & (b >= 0), 1.0, a)), symbol="^")
-matmul   = primitive("matmul",   _matmul, _matmul_left, _matmul_right, symbol="@")
+matmul   = primitive("matmul",   _matmul, _matmul_left, _matmul_right, symbol="@",
+    shapes="(..., N, K), (..., K, M) -> (..., N, M)")
 maximum  = primitive("maximum",  np.maximum,
     lambda g, y, a, b: np.where(a == b, 0.5 * g, np.where(a > b, g, 0.0)),
     lambda g, y, a, b: np.where(a == b, 0.5 * g, np.where(b > a, g, 0.0)), symbol="max")
@@ -216,7 +247,7 @@ sin      = primitive("sin",      np.sin,           lambda g, y, x: g * np.cos(x)
 cos      = primitive("cos",      np.cos,           lambda g, y, x: -g * np.sin(x))
 tanh     = primitive("tanh",     np.tanh,          lambda g, y, x: g * (ONE - y * y))
 sigmoid  = primitive("sigmoid",  _sigmoid,         lambda g, y, x: g * (y * (ONE - y)), symbol="σ")
-softplus = primitive("softplus", lambda x: np.logaddexp(0.0, x), lambda g, y, x: g * sigmoid(x))
+softplus = primitive("softplus", lambda x: np.logaddexp(ZERO, x), lambda g, y, x: g * sigmoid(x))
 relu     = primitive("relu",     lambda x: np.maximum(x, ZERO),  lambda g, y, x: np.where(x > ZERO, g, ZERO))
 abs      = primitive("abs",      operator.abs,     lambda g, y, x: np.where(x > 0, g, np.where(x < 0, -g, 0.0)))
 leaky_relu = primitive("leaky_relu", lambda x, *, slope: np.where(x > 0, x, slope * x),
@@ -266,13 +297,13 @@ scatter  = primitive("scatter",  _scatter,
     lambda g, y, x, *, index, shape: g[index],
     phrase="g picked from its place")
 getitem  = primitive("getitem",  lambda x, *, index: x[index],
-    Gathered(lambda g, y, x, *, index: scatter(g, index=index, shape=x.shape), _in_place),
+    Gathered(lambda g, y, x, *, index: scatter(g, index=index, shape=x.shape), _in_place, recorded=True),
     symbol="[ ]", phrase="g in its place among zeros")
 concatenate = primitive("concatenate", lambda *xs, axis: np.concatenate(xs, axis=axis),
-    lambda g, y, *xs, which, axis: _slice_of(g, xs, which, axis),
+    AtOnce(lambda g, y, *xs, axis: _slices_of(g, xs, axis)),
     nary=True, phrase="this operand's part of g")
 stack    = primitive("stack",    lambda *xs, axis: np.stack(xs, axis) if axis else np.array(xs),
-    lambda g, y, *xs, which, axis: g[(slice(None),) * axis + (which,)],
+    AtOnce(lambda g, y, *xs, axis: lambda which: g[(slice(None),) * axis + (which,)]),
     nary=True, phrase="this operand's part of g")
 
 # Sums of products
@@ -283,15 +314,18 @@ einsum   = primitive("einsum",   lambda *xs, subscripts: np.einsum(subscripts, *
 linear   = primitive("linear",   _linear_forward,
     lambda g, y, x, W, b: matmul(g, W),
     by_rows(lambda g, y, x, W, b: _outer(g, x), lambda rows: _outers(rows, 2)),
-    by_rows(lambda g, y, x, W, b: g, lambda rows: rows(0).sum(axis=-2)))
+    by_rows(lambda g, y, x, W, b: g, lambda rows: rows(0).sum(axis=-2)),
+    shapes="(..., I), (O, I), (O,) -> (..., O)")
 affine   = primitive("affine",   _affine_forward,
     lambda g, y, x, W, b, h, U, d: matmul(g, W),
     by_rows(lambda g, y, x, W, b, h, U, d: _outer(g, x), lambda rows: _outers(rows, 2)),
     by_rows(lambda g, y, x, W, b, h, U, d: g, lambda rows: rows(0).sum(axis=-2)),
     lambda g, y, x, W, b, h, U, d: matmul(g, U),
     by_rows(lambda g, y, x, W, b, h, U, d: _outer(g, h), lambda rows: _outers(rows, 5)),
-    by_rows(lambda g, y, x, W, b, h, U, d: g, lambda rows: rows(0).sum(axis=-2)))
+    by_rows(lambda g, y, x, W, b, h, U, d: g, lambda rows: rows(0).sum(axis=-2)),
+    shapes="(..., I), (O, I), (O,), (..., H), (O, H), (O,) -> (..., O)")
 # fmt: on
 
-Tensor.__add__, Tensor.__sub__, Tensor.__mul__, Tensor.__truediv__ = add, subtract, multiply, divide
-Tensor.__pow__, Tensor.__matmul__, Tensor.__neg__, Tensor.__abs__ = power, matmul, negative, abs
+ACTIVATIONS = {"tanh": 1.0, "sigmoid": 0.25, "relu": 1.0, "leaky_relu": 1.0, "softplus": 1.0}
+"""The functions that networks put between their layers, with the largest slope of each: at most by that factor does a
+gradient change on its way through one."""

@@ -8,17 +8,67 @@ arrays as they were at that moment, and where in the program it happened.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import partial
-from operator import itemgetter
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from functools import partial, wraps
+from typing import Any, Protocol, cast
 
 import numpy as np
+from numpy import ndarray
 
 from .scope import current
-from .tensor import NO_STATIC, OPS, SCALARS, Primitive, Tensor, as_array, new_node
+from .tensor import FLOATS, NO_STATIC, OPS, SCALARS, GradientError, Tensor, as_array, new_node, unmasked
 
 Rule = Callable[..., Any]
+
+EXPLAINED_BY: list[Callable[[Primitive], str]] = []
+"""Who writes the documentation of what is declared: `symbolic`, which stands above, puts itself here."""
+
+
+class Primitive(Protocol):
+    """One operation: a function with a forward part on arrays, and one rule per operand for the way back.
+
+    A rule gets the cotangent ``g``, the result ``y``, the operands, and the static parameters by keyword, and returns
+    the contribution to its operand. The same rule runs on arrays (fast), on Tensors (double backward), on
+    placeholders that write down what is done to them (formulas, derived programs), so it is written only with operators
+    and other primitives.
+    """
+
+    name: str
+    symbol: str  # how a picture writes it
+    phrase: str  # what an edge says instead of a formula
+    shapes: str  # of operands and result, where they are not all alike
+    operand_names: tuple[str, ...]  # as its rules call them
+    forward: Callable[..., Any]
+    rules: Any  # one per operand
+    nary: bool
+    gathers: list[int]  # for which operands the sweep may gather uses
+    replaceable: bool
+    at_once: list[int] | None  # all operands, where nothing is gathered; else `Gathering.plan` says which
+    __name__: str
+    __qualname__: str
+    __signature__: inspect.Signature
+
+    def __call__(self, *operands: Any, **static: Any) -> Any:
+        """Compute, and remember the call where an operand needs a gradient."""
+
+
+class AtOnce:
+    """A rule of an n-ary primitive that looks at its n operands once, and not once for each of them.
+
+    Parameters
+    ----------
+    rule : callable
+        ``rule(g, y, *operands, **static)`` returns the function from the number of an operand to its contribution.
+    """
+
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    def __call__(self, *inputs: Any, which: int, **static: Any) -> Any:
+        """The contribution to one operand."""
+        return self.rule(*inputs, **static)(which)
 
 
 class EachOperand:
@@ -29,6 +79,19 @@ class EachOperand:
 
     def __getitem__(self, which: int) -> Rule:
         return partial(self.rule, which=which)
+
+    def of(self, inputs: tuple[Any, ...], static: dict[str, Any]) -> EachOperand:
+        """The rules for one call of the primitive, which know its operands."""
+        rule, parts = self.rule, cast(Any, None)
+
+        def contribution(which: int, **static_again: Any) -> Any:
+            nonlocal parts
+            if type(rule) is not AtOnce:
+                return rule(*inputs, which=which, **static)
+            parts = parts or rule.rule(*inputs, **static)
+            return parts(which)
+
+        return EachOperand(contribution)
 
 
 class Gathered:
@@ -42,39 +105,29 @@ class Gathered:
     rule : callable
         The rule for one use, as any other.
     total : callable
-        ``total(uses) -> contribution`` for `Uses`.
+        ``total(uses) -> contribution`` for `gathering.Uses`.
     each : callable, optional
         ``each(uses) -> contributions``, stacked, for uses whose results have one shape. Without it nothing is gathered
         while somebody watches.
+    recorded : bool
+        Whether the total can be computed with Tensors too, so that it is gathered where the sweep itself is recorded.
     """
 
-    __slots__ = ("__wrapped__", "each", "total")
+    __slots__ = ("__wrapped__", "each", "recorded", "total")
 
-    def __init__(self, rule: Rule, total: Callable[[Uses], Any], each: Callable[[Uses], Any] | None = None) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        total: Callable[[Any], Any],
+        each: Callable[[Any], Any] | None = None,
+        recorded: bool = False,
+    ) -> None:
         self.__wrapped__ = rule  # so that its signature is the rule's
-        self.total, self.each = total, each
+        self.total, self.each, self.recorded = total, each, recorded
 
     def __call__(self, *inputs: Any, **static: Any) -> Any:
         """The contribution of one use."""
         return self.__wrapped__(*inputs, **static)
-
-
-MOST_GATHERED = 2**14
-"""How many numbers the sweep gathers for an operand before it adds them up: some hundred rows, or as many as it has.
-
-More make a matrix product no faster and keep memory."""
-
-
-class Uses(list[Any]):
-    """Calls of one primitive on the same weights, not yet differentiated: each ``(g, y, *operands), static, node``."""
-
-    def rows(self, k: int, apart: bool = False) -> Any:
-        """All rows of one of (g, y, *operands), or a stack of each use's; put together once for all weights."""
-        together: dict[Any, Any] = vars(self)
-        if (k, apart) not in together:
-            rows = [as_rows(inputs[k]) for inputs, _, _ in self]
-            together[k, apart] = np.array(rows) if apart else np.concatenate(rows) if len(rows) > 1 else rows[0]
-        return together[k, apart]
 
 
 def by_rows(rule: Rule, of_rows: Callable[[Callable[[int], Any]], Any]) -> Gathered:
@@ -91,14 +144,22 @@ def as_rows(x: Any) -> Any:
 
 
 def primitive(
-    name: str, forward: Callable[..., Any], *rules: Rule, nary: bool = False, symbol: str = "", phrase: str = ""
+    name: str,
+    forward: Callable[..., Any],
+    *rules: Rule,
+    nary: bool = False,
+    symbol: str = "",
+    phrase: str = "",
+    shapes: str = "",
+    guarded: bool = True,
+    replace: bool = False,
 ) -> Primitive:
     """Declare a primitive: its forward function and one derivative rule per operand, and enter it in `OPS`.
 
     Parameters
     ----------
     name : str
-        Taken once.
+        Taken once, unless it is replaced.
     forward : callable
         ``forward(*arrays, **static) -> array``; positional means differentiable, keyword means static.
     *rules : callable
@@ -109,16 +170,28 @@ def primitive(
         How a picture writes it; the name by default.
     phrase : str
         For structural primitives, what the edge says instead of a formula; may use the static parameters in braces.
+    shapes : str
+        Of operands and result where they are not all alike: ``"(..., I), (O, I), (O,) -> (..., O)"``.
+    guarded : bool
+        Whether its functions get arrays that they cannot write to, and what they return is looked at, which takes one
+        or two microseconds a call.
+    replace : bool
+        Whether it takes the place of one of the same name that was declared so before: a cell of a notebook runs twice.
 
     Returns
     -------
     Primitive
-        A function of the operands, and of the static parameters by keyword.
+        A function of the operands, and of the static parameters by keyword. Its documentation is made of the
+        declaration: ``help`` shows the operands as the rules name them, and the formula of the value and of each
+        derivative.
 
     Raises
     ------
     ValueError
-        If the name is taken, or the number of rules or of their parameters does not fit.
+        If the name is taken, or the number of rules or of their parameters does not fit. When it is called: if one of
+        the functions writes to an array that it was given, or that it returned before.
+    TypeError
+        When it is called: if the result is to have a gradient, and is not made of float32 or float64.
 
     Examples
     --------
@@ -130,7 +203,7 @@ def primitive(
     12.0
     >>> del tg.OPS["cube"]
     """
-    if name in OPS:
+    if name in OPS and not (replace and OPS[name].replaceable):
         raise ValueError(f"a primitive named {name!r} exists already")
     if not rules or (nary and len(rules) > 1):
         raise ValueError(f"{name}: one rule per operand, and exactly one where nary=True")
@@ -144,25 +217,33 @@ def primitive(
             raise ValueError(f"{name}: the rule of an n-ary primitive takes (g, y, *operands, which, ...)")
         if not nary and not variadic and positional != 2 + n:
             raise ValueError(f"{name}: {n} rules mean {n} operands, so a rule takes (g, y) and {n} more")
-    make = {1: _unary, 2: _binary}.get(n * plain, _any_number)
+    make = _guarded_call if guarded else {1: _unary, 2: _binary}.get(n * plain, _any_number)
+    if guarded:
+        rules = tuple([_guarded_rule(name, i, rule, nary) for i, rule in enumerate(rules)])
     op = cast(Primitive, make(forward, None if nary else n))
     op.name = op.__name__ = op.__qualname__ = name
-    op.symbol, op.phrase, op.nary = symbol or name, phrase, nary
+    op.symbol, op.phrase, op.shapes, op.nary = symbol or name, phrase, shapes, nary
+    op.__signature__ = _signature(forward if nary else rules[0], n, nary)
+    op.operand_names = tuple([p.name for p in op.__signature__.parameters.values() if p.kind is p.POSITIONAL_ONLY])
+    op.replaceable = guarded or replace  # those of the package are not
     op.forward, op.rules = forward, EachOperand(rules[0]) if nary else rules
-    op.gathers = [i for i, rule in enumerate(rules) if type(rule) is Gathered]
-    op.computing = op.gathering = op.watching = None if nary else list(range(n)), None
-    if op.gathers and not nary:
-        op.gathering = [i for i in range(n) if i not in op.gathers], itemgetter(*op.gathers)
-        op.watching = op.gathering if all(cast(Any, rules[i]).each for i in op.gathers) else op.computing
-    op.__doc__ = f"{_first_line(forward) or name} One of the primitives: differentiable in its positional parameters."
+    op.gathers = [] if nary else [i for i, rule in enumerate(rules) if type(rule) is Gathered]
+    op.at_once = None if nary or op.gathers else list(range(n))
     OPS[name] = op
+    for explained in EXPLAINED_BY:
+        op.__doc__ = explained(op)
     return op
 
 
-def _first_line(function: Any) -> str:
-    """What NumPy's own documentation says a function does."""
-    lines = (line.strip() for line in (inspect.getdoc(function) or "").splitlines())
-    return next((line for line in lines if line.endswith(".")), "")
+def _signature(function: Any, n: int, nary: bool) -> inspect.Signature:
+    """Of a call: operands by position, as a rule names them after g and y; static parameters by keyword."""
+    parameters = list(inspect.signature(function).parameters.values())
+    static = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "which"]
+    if nary:
+        return inspect.Signature([*[p for p in parameters if p.kind is p.VAR_POSITIONAL], *static])
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][2:]
+    names = [*named, *[f"x{i}" for i in range(len(named), n)]]
+    return inspect.Signature([*[inspect.Parameter(x, inspect.Parameter.POSITIONAL_ONLY) for x in names], *static])
 
 
 # The three ways to call a primitive. They do the same; those for one and two operands are a plain function with the
@@ -173,7 +254,7 @@ def _unary(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]
     def call(x: Any) -> Any:
         if type(x) is not Tensor:
             return _record(call, forward, (x,), NO_STATIC)
-        array = x._data
+        array = x._value
         try:
             data = forward(array)
         except Exception as error:
@@ -187,10 +268,10 @@ def _unary(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]
 def _binary(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]:
     def call(a: Any, b: Any) -> Any:
         if type(a) is not Tensor or type(b) is not Tensor:
-            if type(a) is np.ndarray is type(b):  # as in a rule that the sweep runs
+            if type(a) is ndarray is type(b):  # as in a rule that the sweep runs
                 return forward(a, b)
             return _record(call, forward, (a, b), NO_STATIC)
-        left, right = a._data, b._data
+        left, right = a._value, b._value
         try:
             data = forward(left, right)
         except Exception as error:
@@ -201,23 +282,119 @@ def _binary(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any
     return call
 
 
+def _refuse_other_arity(op: Any, arity: int | None, operands: tuple[Any, ...]) -> None:
+    if arity is not None and len(operands) != arity:
+        raise TypeError(f"{op.__name__}{op.__signature__} takes {arity} operands, not {len(operands)}")
+
+
 def _any_number(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]:
     def call(*operands: Any, **static: Any) -> Any:
-        if arity is not None and len(operands) != arity:
-            raise TypeError(f"{call.__name__} takes {arity} operands, not {len(operands)}")
+        _refuse_other_arity(call, arity, operands)
         return _record(call, forward, operands, static)
 
     return call
 
 
+# What others declare is guarded: it cannot write to the graph, whose arrays it is given read-only, and a gradient meets
+# nothing but floats. The page of derivatives goes without, since a guard costs one or two microseconds.
+
+
+def _guarded_call(forward: Callable[..., Any], arity: int | None) -> Callable[..., Any]:
+    def reading(*arrays: Any, **static: Any) -> Any:
+        return _kept(_plain(_run(forward, _locked(arrays), static)), arrays)
+
+    def call(*operands: Any, **static: Any) -> Any:
+        _refuse_other_arity(call, arity, operands)
+        if Tensor not in map(type, operands):
+            return _record(call, forward, operands, static)
+        for name, value in static.items():
+            if isinstance(value, np.ndarray):  # which may change later
+                static[name] = _plain(value).copy()
+        y = _record(call, reading, operands, static)
+        if y._requires_grad and y._value.dtype not in FLOATS:
+            remedy = "let its forward function return .astype(x.dtype)"
+            error = TypeError(f"{call.__name__} gave {y._value.dtype}, through which no gradient can flow: {remedy}")
+            explain(error, call, y._arrays, y.scope)
+            raise error
+        return y
+
+    return call
+
+
+def _guarded_rule(name: str, i: int, rule: Any, nary: bool) -> Any:
+    def checked(which: int, inputs: list[Any], static: dict[str, Any]) -> Any:
+        result = _run(rule, inputs, static)
+        if hasattr(result, "shape"):
+            return _kept(_plain(result), inputs)
+        if type(result) is float:
+            return np.float64(result)
+        returned = type(result).__name__
+        raise TypeError(
+            f"the rule of {name} for operand {which} returned {returned}: it must return an array of floats"
+        )
+
+    def at_once(*inputs: Any, **static: Any) -> Any:
+        given = _locked(inputs)
+        return lambda which: checked(which, given, {**static, "which": which})
+
+    @wraps(rule)
+    def contribution(*inputs: Any, **static: Any) -> Any:
+        return checked(i, _locked(inputs), static)
+
+    if isinstance(rule, Gathered):
+        return Gathered(_guarded_rule(name, i, rule.__wrapped__, nary), rule.total, rule.each, rule.recorded)
+    return AtOnce(at_once) if nary else contribution
+
+
+def _locked(given: tuple[Any, ...]) -> list[Any]:
+    """The same arrays, read-only."""
+    views = [x.view() if type(x) is np.ndarray else x for x in given]
+    for x in views:
+        if type(x) is np.ndarray:
+            x.setflags(False)  # type: ignore[call-arg]  # `write`: by name it takes three times as long
+    return views
+
+
+def _kept(result: Any, given: Iterable[Any]) -> Any:
+    """A result as a graph or a sweep keeps it: not an array into which the function writes again at its next call.
+
+    One of its own is locked. A view is copied, unless it is of what the function was given: what belongs to no operand
+    may be a buffer.
+    """
+    if type(result) is np.ndarray:
+        base = result.base
+        if base is not None and not any([base is x or base is getattr(x, "base", None) for x in given]):
+            result = result.copy()
+        result.setflags(write=False)
+    return result
+
+
+def _run(function: Callable[..., Any], given: list[Any], static: dict[str, Any]) -> Any:
+    try:
+        return function(*given, **static)
+    except ValueError as error:
+        if "read-only" in str(error):
+            error.add_note("what a graph keeps is not written to: compute a new array, each time")
+        raise
+
+
+def _plain(result: Any) -> Any:
+    """Not a subclass of array, which may understand operators in its own way."""
+    if type(result) is np.ndarray or not isinstance(result, np.ndarray):
+        return result
+    if isinstance(result, np.ma.MaskedArray):
+        raise TypeError("a masked array would lose its mask: return .filled(value)")
+    return np.asarray(result)
+
+
 def _record(op: Any, forward: Callable[..., Any], operands: tuple[Any, ...], static: dict[str, Any]) -> Any:
     """Compute, and remember the call where an operand needs a gradient."""
-    if operands and type(operands[0]) is np.ndarray and {*map(type, operands)} == {np.ndarray}:
+    if operands and type(operands[0]) is ndarray and {*map(type, operands)} == {ndarray}:
         return forward(*operands, **static)  # as in a rule that the sweep runs
     arrays, needs, bare = [], False, 0
     for x in operands:
         if type(x) is Tensor:
-            arrays.append(x._data)
+            arrays.append(x._value)
             needs = needs or x._requires_grad
         else:
             bare += 1
@@ -228,7 +405,7 @@ def _record(op: Any, forward: Callable[..., Any], operands: tuple[Any, ...], sta
         tensors = tuple([x if type(x) is Tensor else None for x in operands])
         # A list, from which the call below makes a tuple, so that each array is referred to twice: else NumPy takes a
         # large one for a temporary, and `operator.mul` writes its result there.
-        arrays = [x._data if type(x) is Tensor else lift(x) for x in operands]
+        arrays = [x._value if type(x) is Tensor else lift(x) for x in operands]
     try:
         data = forward(*arrays, **static) if static else forward(*arrays)
     except Exception as error:
@@ -240,11 +417,11 @@ def _record(op: Any, forward: Callable[..., Any], operands: tuple[Any, ...], sta
 def _bare(op: Primitive, operands: tuple[Any, ...], static: dict[str, Any]) -> Any:
     """What a primitive does where no operand is a Tensor: compute, and remember nothing."""
     for x in operands:
-        if hasattr(x, "__primitive__"):  # a symbol or a tracer, which has its own idea of computing
+        if hasattr(x, "__primitive__"):  # a placeholder, which writes down the call
             return x.__primitive__(op, operands, static)
-    weak = any([isinstance(x, np.ndarray) for x in operands])  # beside an array a number does not decide the dtype
+    weak = any([hasattr(x, "dtype") for x in operands])  # beside an array a number does not decide the dtype
     try:
-        return op.forward(*[x if weak and type(x) in SCALARS else np.asarray(x) for x in operands], **static)
+        return op.forward(*[x if weak and type(x) in SCALARS else np.asarray(unmasked(x)) for x in operands], **static)
     except Exception as error:
         explain(error, op, operands, current()[0])
         raise
@@ -253,9 +430,13 @@ def _bare(op: Primitive, operands: tuple[Any, ...], static: dict[str, Any]) -> A
 def explain(error: Exception, op: Any, arrays: Any, path: str) -> None:
     """Add the place to NumPy's own words: primitive, operand shapes, scope."""
     joint = f" {op.symbol} " if op.symbol in ("@", "+", "-", "×", "/") else ", "
-    error.add_note(f"in {op.name} {joint.join(str(np.shape(a)) for a in arrays)}" + (f" at {path}" if path else ""))
+    names = [""] * len(arrays) if op.nary or joint != ", " else [f"{name} " for name in op.operand_names]
+    shapes = joint.join([f"{name}{np.shape(a)}" for name, a in zip(names, arrays, strict=True)])
+    error.add_note(f"in {op.name} {shapes}" + (f" at {path}" if path else ""))
 
 
 def lift(value: Any) -> Any:
     """A bare operand as a graph may keep it: arrays checked and copied, numbers as they are, to not upcast float32."""
+    if getattr(value, "requires_grad", False):  # PyTorch's: in its own graph, which ends here
+        raise GradientError("an operand of PyTorch's that requires a gradient would lose it: give a Tensor or an array")
     return value if type(value) in SCALARS else as_array(value)

@@ -25,6 +25,7 @@ class Parts(HTMLParser):
         self.loaded: list[str] = []
         self.ids: set[str] = set()
         self.pictures: list[tuple[str, str]] = []
+        self.cropped: list[str] = []
         self.viewport = False
         self.feed(text)
 
@@ -41,6 +42,7 @@ class Parts(HTMLParser):
             self.loaded.append(found["href"])
         if tag == "img":
             self.pictures.append((found.get("src", ""), found.get("alt", "")))
+            self.cropped += [found.get("src", "")] if "min-width" in found.get("style", "") else []
 
 
 def faults(site: Path) -> list[str]:
@@ -52,6 +54,7 @@ def faults(site: Path) -> list[str]:
         where = path.relative_to(site).as_posix()
         found += [f"{where}: loads {source}" for source in page.loaded if urlsplit(source).netloc]
         found += [f"{where}: no text for the picture {source}" for source, alt in page.pictures if len(alt.split()) < 2]
+        found += [f"{where}: a phone shows only a part of {source}" for source in page.cropped]
         found += [] if page.viewport else [f"{where}: not made for a phone"]
         found += [f"{where}: no text for {name}" for name in EMPTY.findall(path.read_text(encoding="utf-8"))]
         for link in [*page.links, *page.loaded]:

@@ -8,7 +8,6 @@ with warnings as errors, so that the page shows what a stranger gets, and the ch
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import shutil
@@ -18,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from docutils import nodes
+from notebooks import Cell, notebook
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
@@ -68,20 +67,14 @@ class Example:
         for name in pictures:
             show = SHOWN[Path(name).suffix].format(name)
             cells.append(f"from IPython.display import {show.partition('(')[0]}\n\n{show}")
-        empty: dict[str, Any] = {"metadata": {}}
-        page = [empty | {"id": "text", "cell_type": "markdown", "source": f"# {self.title}\n\n{self.text}"}]
-        page += [
-            empty | {"id": f"code{k}", "cell_type": "code", "source": cell, "outputs": [], "execution_count": None}
-            for k, cell in enumerate(cells)
-        ]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        whole = {"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": page}
-        return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+        text = Cell("text", f"# {self.title}\n\n{self.text}")
+        return notebook([text, *(Cell("code", cell) for cell in cells)])
 
 
 def examples() -> list[Example]:
-    """Every example, by name."""
-    return [Example(path.stem, path.read_text(encoding="utf-8")) for path in sorted(EXAMPLES.glob("*.py"))]
+    """Every example, by name, but for the blog post, which is longer and has a page of its own."""
+    paths = [path for path in sorted(EXAMPLES.glob("*.py")) if not path.stem.startswith("blog_post")]
+    return [Example(path.stem, path.read_text(encoding="utf-8")) for path in paths]
 
 
 def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -127,10 +120,10 @@ def prepare(app: Sphinx) -> None:
         cards.append(example.name)
     names = "\n".join(cards)
     intro = (
-        "Each is a script of at most sixty lines that needs no window and leaves a picture. The pages show what they"
+        "Each is a script of at most eighty lines that needs no window and leaves a picture. The pages show what these"
     )
     (pages / "index.md").write_text(
-        f"# Gallery\n\n{intro}\nthey printed and drew when this site was built; each is there as a notebook too.\n\n"
+        f"# Gallery\n\n{intro}\nprinted and drew when this site was built; each is there as a notebook too.\n\n"
         f"```{{example-cards}}\n{names}\n```\n\n```{{toctree}}\n:hidden:\n\n{names}\n```\n",
         encoding="utf-8",
     )

@@ -67,6 +67,18 @@ def blocks(text: str, language: str) -> Iterator[tuple[int, str]]:
             yield text.count("\n", 0, found.start("code")) + 1, found["code"]
 
 
+PREDICT = re.compile(r"^:::\{predict\}\n((?:^:[^\n]*\n)+)\n(.*?)^:::$", re.MULTILINE | re.DOTALL)
+
+
+def predictions(text: str) -> list[dict[str, str]]:
+    """The options of each prediction in a page's Markdown, and its text."""
+    found = []
+    for block in PREDICT.finditer(text):
+        options = dict(re.findall(r"^:(\w+): (.*)$", block[1], re.MULTILINE))
+        found.append(options | {"text": block[2].strip()})
+    return found
+
+
 class Page:
     """The namespace in which one page runs, and the folder that its pictures go to."""
 
@@ -156,6 +168,15 @@ def chart_style() -> Iterator[None]:
 def darker(svg: str) -> str:
     """The same chart for a dark page."""
     return re.sub("|".join(LIGHT_TO_DARK), lambda found: LIGHT_TO_DARK[found[0]], svg)
+
+
+def light_and_dark(file: Path) -> None:
+    """Write the dark version of a picture that a page saved."""
+    if not file.exists():
+        raise FileNotFoundError(file.name)
+    dark = file.with_suffix(".dark.svg")  # `tg.draw` has drawn it; for a chart, that of an earlier build is older
+    if file.suffix == ".svg" and not (dark.exists() and dark.stat().st_mtime_ns >= file.stat().st_mtime_ns):
+        dark.write_text(darker(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def main() -> None:

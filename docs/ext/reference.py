@@ -15,23 +15,12 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.graph.formula import formula
 from tinygrad_rnn.tensor import OPS
 
-# Operands that are not all alike, and static parameters, for a formula to be made of.
-SHAPES = {
-    "matmul": [(2, 3), (3, 4)],
-    "linear": [(2, 3), (4, 3), (4,)],
-    "affine": [(2, 3), (4, 3), (4,), (2, 5), (4, 5), (4,)],
-}
-STATIC: dict[str, dict[str, Any]] = {
-    "leaky_relu": {"slope": 0.01},
-    "clip": {"lo": 0, "hi": 1},
-    "where": {"condition": np.ones(3, bool)},
-}
 CALLS = """
     affine(X[2, 3], X[4, 3], X[4], X[2, 5], X[4, 5], X[4]); broadcast_to(X[3], (2, 3)); clip(X[2, 3], 0.0, 1.0)
     concatenate([X[2, 3], X[4, 3]]); cross_entropy(X[2, 3], I[2]); cumsum(X[2, 3], axis=1)
+    dot(X[2, 3], X[3, 4]); norm(X[2, 3], axis=1); outer(X[2], X[3]); std(X[2, 3], axis=1)
     einsum('ij,jk->ik', X[2, 3], X[3, 4]); expand_dims(X[2, 3], 1); getitem(X[2, 3], (0, slice(1, None)))
     linear(X[2, 3], X[4, 3], X[4]); log_softmax(X[2, 3]); logsumexp(X[2, 3], axis=1); matmul(X[2, 3], X[3, 4])
     max(X[2, 3], axis=1); mean(X[2, 3], axis=1); min(X[2, 3], axis=1, keepdims=True); mse_loss(X[2, 3], X[2, 3])
@@ -68,10 +57,8 @@ def formulas(name: str) -> list[str]:
     op = OPS[name]
     if op.phrase:
         return [op.phrase.replace("{axis}", "the axis").replace("{subscripts}", "the subscripts")]
-    arrays = tuple(np.ones(shape) for shape in SHAPES.get(name, [(3,)] * len(op.rules)))
-    static = STATIC.get(name, {})
-    result = np.shape(op.forward(*arrays, **static))
-    return [formula(op, k, arrays, result, static).partition(", Σ over")[0] for k in range(len(op.rules))]
+    lines = (op.__doc__ or "").splitlines()
+    return [line.partition(" = ")[2].partition(", Σ over")[0] for line in lines if line.startswith("    dL/d")]
 
 
 class Differentiable(SphinxDirective):

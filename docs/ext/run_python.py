@@ -1,8 +1,8 @@
 """A Sphinx extension: a page's Python runs while the site is built, and the page shows what it did.
 
-After this file the reader knows three things a page can write. A ``python`` block is run, and what it prints stands
+After this file the reader knows what a page can write. A ``python`` block is run, and what it prints stands
 below it. ``{value}`slope:.3f``` is a number of this build. ``{picture}`` shows a picture that the code saved, in a
-light and a dark version, with a text for those who cannot see it.
+light and a dark version, with a text for those who cannot see it; ``{notebook}`` links to the page as a notebook.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
-from pages import Page, chart_style, darker
+from notebooks import cells_of, notebook, script
+from pages import Page, chart_style, light_and_dark
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.logging import getLogger
@@ -89,36 +90,49 @@ class PictureOf(SphinxDirective):
         except Exception as error:
             logger.warning("alt text of %s: %s", name, error, location=self.get_location())
             return []
-        dark = file.with_suffix(".dark.svg")  # `tg.draw` has drawn it; for a chart, that of an earlier build is older
-        if file.suffix == ".svg" and not (dark.exists() and dark.stat().st_mtime_ns >= file.stat().st_mtime_ns):
-            dark.write_text(darker(file.read_text(encoding="utf-8")), encoding="utf-8")
-        figure = nodes.figure(classes=["picture", *(["wide"] if "wide" in self.options else [])])
-        wide = _least_width(file) if "wide" in self.options else ""
-        figure += nodes.raw("", _images(self.env.docname, name, alt, wide), format="html")
-        if self.content:
-            caption = nodes.caption("", "")
-            text, _ = self.state.inline_text(" ".join(self.content), self.lineno)
-            caption += text
-            figure += caption
-        return [figure]
+        light_and_dark(file)
+        return [figure_of(self, images(self.env.docname, name, alt), "picture")]
 
 
-def _least_width(file: Path) -> str:
-    """A wide picture is not squeezed into a phone: below half of its size its labels cannot be read, so it scrolls."""
-    found = re.search(r'<svg[^>]*?\bwidth="([\d.]+)pt"', file.read_text(encoding="utf-8")[:2000])
-    return f' style="min-width: {min(46.0, float(found[1]) / 12 / 2):.0f}rem"' if found else ""
+def figure_of(directive: SphinxDirective, inside: str, *classes: str) -> nodes.figure:
+    """A figure of this HTML, as wide as the directive says; its content is the caption."""
+    figure = nodes.figure(classes=[*classes, *(["wide"] if "wide" in directive.options else [])])
+    figure += nodes.raw("", inside, format="html")
+    if directive.content:
+        caption = nodes.caption("", "")
+        text, _ = directive.state.inline_text(" ".join(directive.content), directive.lineno)
+        caption += text
+        figure += caption
+    return figure
 
 
-def _images(docname: str, name: str, alt: str, style: str) -> str:
+def images(docname: str, name: str, alt: str) -> str:
+    """A picture of the page, in both versions if it has them, each a link to its file."""
     place = "../" * docname.count("/") + f"_pictures/{docname}/{name}"
     quoted = escape(alt)
 
     def image(source: str, kind: str) -> str:
-        return f'<a class="{kind}" href="{source}"><img src="{source}" alt="{quoted}"{style} loading="lazy"></a>'
+        return f'<a class="{kind}" href="{source}"><img src="{source}" alt="{quoted}" loading="lazy"></a>'
 
     if not name.endswith(".svg"):
         return image(place, "both")
     return image(place, "only-light") + image(place.removesuffix("svg") + "dark.svg", "only-dark")
+
+
+class NotebookOf(SphinxDirective):
+    """The page that is being read as a notebook and as a script, with a link to each."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The links."""
+        cells = cells_of(Path(self.env.doc2path(self.env.docname)).read_text(encoding="utf-8"))
+        folder, name = page_of(self.env).folder, self.arguments[0]
+        place = "../" * self.env.docname.count("/") + f"_pictures/{self.env.docname}/{name}"
+        (folder / f"{name}.ipynb").write_text(notebook(cells), encoding="utf-8")
+        (folder / f"{name}.py").write_text(script(cells), encoding="utf-8")
+        links = f'<a href="{place}.ipynb" download>a notebook</a>, or <a href="{place}.py" download>a script</a>'
+        return [nodes.raw("", f"<p>To work in: {links}, with the same gaps and tests.</p>", format="html")]
 
 
 def draw_twice(plain: Any) -> Any:
@@ -138,6 +152,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives and the role."""
     app.add_directive("python", PythonBlock)
     app.add_directive("picture", PictureOf)
+    app.add_directive("notebook", NotebookOf)
     app.add_role("value", Value())
     tg.draw = draw_twice(tg.draw)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

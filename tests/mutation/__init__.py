@@ -1,7 +1,9 @@
-"""Proof that a wrong derivative cannot pass: plant one fault at a time, run the tests, and see whether one fails.
+"""What the tests of the package notice: faults are planted one at a time, and each must make a test fail.
 
-``python -m tests.mutation`` from a checkout, or ``python tests/mutation/run.py``: both plant into whatever
-`tinygrad_rnn` the interpreter has installed. `run` hands mutants to workers (processes, so that one that hangs or
-crashes costs nothing else), `worker` plants them inside one long pytest session, `rules` and `sweep` say what is
-planted, and `equivalent.toml` lists what no test can notice, with the reason.
+``python -m tests.mutation`` from a checkout; it plants into whatever `tinygrad_rnn` the interpreter has installed, in a
+copy. `operators` says what can be wrong in a text, and `source` finds it; `rules` what in a derivative, `sweep` what in
+whole phrases; `rooms` which of these are drawn and what is asked of each folder; `probes` and `seen` which tests are
+shown a mutant; `worker` tries it in a forked process; `run` hands out the work and `report` says what came of it.
+`equivalent.toml` lists what no test can notice, with the reason; `table.md` holds the last figures.
+It needs a system that forks.
 """

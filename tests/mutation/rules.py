@@ -1,21 +1,17 @@
-"""What is planted into the page of derivatives: faults of a rule's result, of its syntax, of the helpers it calls."""
+"""Faults in what a rule of the page of derivatives returns: what no change of its text would say so simply."""
 
 from __future__ import annotations
 
-import ast
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn import OPS, ops
-from tinygrad_rnn.primitive import EachOperand, Gathered, Uses
+from tinygrad_rnn import OPS
+from tinygrad_rnn.gathering import Uses
+from tinygrad_rnn.primitive import EachOperand, Gathered
 from tinygrad_rnn.tensor import Tensor, raw
-
-from .planting import Mutant, attribute, from_tree
-from .syntax import mutations
 
 SLIGHTLY = 1 + 1e-5
 
@@ -130,7 +126,7 @@ def heedless(rule: Any, operand: int) -> Any:
 
 def constant_cotangent(rule: Any, operand: int) -> Any:
     """The rule, through whose cotangent nobody can differentiate again."""
-    if isinstance(rule, Gathered):  # nothing is gathered where somebody differentiates again
+    if isinstance(rule, Gathered):  # without `recorded`: nothing is gathered where somebody differentiates again
         return Gathered(constant_cotangent(rule.__wrapped__, operand), rule.total, rule.each)
     return lambda g, *xs, **static: rule(raw(g), *xs, **static)
 
@@ -145,92 +141,41 @@ class _LastOperand:
         rule = self.rules[which]
         return self.change(rule, which) if which else rule
 
-
-def replaced(op: Any, operand: int, rule: Any) -> Callable[[], Any]:
-    """Plant another rule for one operand."""
-    rules = tuple(rule if i == operand else old for i, old in enumerate(op.rules))
-    return partial(attribute, op, "rules", rules)
+    def of(self, inputs: tuple[Any, ...], static: dict[str, Any]) -> Any:
+        return EachOperand(lambda which, **_: self[which](*inputs, **static))
 
 
-def of_results() -> Iterator[Mutant]:
-    """Every fault in the result of every rule."""
+def every_fault() -> dict[str, tuple[str, Callable[[], None]]]:
+    """Every fault in the result of every rule: by its name the op, and what plants it, for good."""
     changes = {name: partial(lambda fault, rule, i: faulty(rule, fault, i), fault) for name, fault in FAULTS.items()}
     changes |= {"cotangent ignored": heedless, "cotangent held constant": constant_cotangent}
-    for op in list(OPS.values()):
+    found: dict[str, tuple[str, Callable[[], None]]] = {}
+    for op in OPS.values():
         for fault, change in changes.items():
-            if op.nary:
-                if sensible(op.name, 0, fault):
-                    planted = partial(attribute, op, "rules", _LastOperand(op.rules, change))
-                    yield Mutant(f"{op.name}.last: {fault}", (op.name,), planted)
-                continue
-            for i, rule in enumerate(op.rules):
+            for i in [0] if op.nary else range(len(op.rules)):
                 if sensible(op.name, i, fault):
-                    yield Mutant(f"{op.name}.{i}: {fault}", (op.name,), replaced(op, i, change(rule, i)))
+                    place = "last" if op.nary else i
+                    found[f"{op.name}.{place}: {fault}"] = op.name, partial(_replace, op, i, change)
         if not op.nary and len(op.rules) > 1:
-            rules = tuple(op.rules[::-1] if len(op.rules) == 2 else (*op.rules[3:], *op.rules[:3]))
-            rules = rules if len(op.rules) != 3 else (op.rules[0], op.rules[2], op.rules[1])
-            yield Mutant(f"{op.name}: rules swapped", (op.name,), partial(attribute, op, "rules", rules))
+            found[f"{op.name}: rules swapped"] = op.name, partial(_swap, op)
+    return found
 
 
-# Syntax
+def planted(name: str) -> None:
+    """Plant a fault for good, in a process that is of no further use."""
+    every_fault()[name][1]()
 
 
-def _live(op: Any) -> list[Any]:
-    """The functions of the rules, in the order in which the table writes them."""
-    rules = [op.rules.rule] if isinstance(op.rules, EachOperand) else list(op.rules)
-    return [(rule.__wrapped__, of_uses(rule)) if isinstance(rule, Gathered) else (rule,) for rule in rules]
+def _replace(op: Any, operand: int, change: Callable[[Any, int], Any]) -> None:
+    if op.nary:
+        op.rules = _LastOperand(op.rules, change)
+    else:
+        op.rules = tuple(change(rule, i) if i == operand else rule for i, rule in enumerate(op.rules))
 
 
-def of_uses(rule: Gathered) -> Any:
-    """What the table says that a gathered rule makes of many uses: of their rows, if it was made by `by_rows`."""
-    return inspect.getclosurevars(rule.total).nonlocals.get("of_rows", rule.total)
-
-
-def _page() -> tuple[dict[str, list[Any]], dict[str, ast.FunctionDef]]:
-    """Of ops.py: what stands for each rule in the table, and the helpers."""
-    tree = ast.parse(inspect.getsource(ops))
-    table, helpers = {}, {}
-    for statement in tree.body:
-        match statement:
-            case ast.FunctionDef(name):
-                helpers[name] = statement
-            case ast.Assign([_], ast.Call(ast.Name("primitive"), [ast.Constant(name), _, *rules])):
-                table[name] = rules
-    return table, helpers
-
-
-def of_syntax() -> Iterator[Mutant]:
-    """Every fault in the syntax of a rule that the table spells out."""
-    for name, written in _page()[0].items():
-        for i, (tree, functions) in enumerate(zip(written, _live(OPS[name]), strict=True)):
-            trees = tree.args if isinstance(tree, ast.Call) else [tree]  # Gathered(rule, total), by_rows(rule, of_rows)
-            for part, function in zip(trees, functions, strict=True):
-                if isinstance(part, ast.Lambda):
-                    positional = frozenset(a.arg for a in part.args.args[1:])
-                    for fault, mutated in mutations(part, positional):
-                        yield Mutant(f"{name}.{i}: {fault}", (name,), from_tree(function, mutated))
-
-
-def of_helpers() -> Iterator[Mutant]:
-    """Every fault in the syntax of a helper, tested by the ops that lead to it."""
-    table, helpers = _page()
-    uses = {name: _names(tree) for name, tree in helpers.items()}
-    calls = {op: set().union(*map(_names, [*written, _forward(op)])) for op, written in table.items()}
-    for helper, tree in helpers.items():
-        reached = {helper}
-        while more := {name for name, called in uses.items() if called & reached} - reached:
-            reached |= more
-        operands = frozenset(a.arg for a in tree.args.args if a.arg in ("y", "a", "b", "x"))
-        detachable = operands if helper.startswith("_matmul_") else frozenset()
-        tested = tuple(sorted(op for op, called in calls.items() if called & reached))
-        for fault, mutated in mutations(tree, detachable):
-            yield Mutant(f"{helper}: {fault}", tested, from_tree(getattr(ops, helper), mutated))
-
-
-def _names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-
-
-def _forward(op: str) -> ast.AST:
-    forward = OPS[op].forward
-    return ast.Name(getattr(forward, "__name__", ""), ast.Load())
+def _swap(op: Any) -> None:
+    rules = tuple(op.rules)
+    if len(rules) == 3:
+        op.rules = rules[0], rules[2], rules[1]
+    else:
+        op.rules = rules[::-1] if len(rules) == 2 else (*rules[3:], *rules[:3])

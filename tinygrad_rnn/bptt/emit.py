@@ -6,44 +6,26 @@ one row per step (`name[t]`), any other a plain variable; what is used once is w
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Collection, Iterable
 from textwrap import fill
 from typing import Any
 
-import numpy as np
-
 from .. import ops
+from ..nn.state import state_of
+from ..symbolic.notation import ATOM, quoted
+from ..symbolic.trace import Node, Part
 from ..tensor import OPS
-from .loops import LOOPS, Loop
-from .names import hint
-from .notes import Notes
-from .plan import Place, Plan
-from .step import Step, cotangent_name, state_of, topological, unused, users_of
-from .text import (
-    ATOM,
-    OURS,
-    RESHAPES,
-    UFUNCS,
-    VIEWS,
-    all_text,
-    array_text,
-    for_all_steps,
-    identifier,
-    in_brackets,
-    is_view,
-    number_level,
-    step_text,
-    value_text,
-)
-from .trace import Node, Part
+from .draft import WIDTH, Draft
+from .loops import Loop
+from .plan import LOOPS, Place
+from .step import Step, cotangent_name, topological
+from .text import RESHAPES, VIEWS, array_text, is_view
 
-WIDTH = 100
 _INDENTED: Any = {"initial_indent": "    ", "subsequent_indent": "    "}
 
 
-class Source:
+class Source(Draft):
     """The program of a step.
 
     Attributes
@@ -56,97 +38,17 @@ class Source:
     """
 
     def __init__(self, step: Step, rewrites: Collection[str], title: str) -> None:
-        self.step, self.plan, self.title = step, Plan(step, rewrites), title
-        self.rewrites, self.with_buffers = rewrites, "buffers" in rewrites
-        self.users = users_of(self.plan.order)
-        self.places: dict[Node, Place] = {}
-        self.taken = {identifier(n.op) for n in self.plan.order if n.op in OPS and n.op not in UFUNCS}
-        self.taken |= {"np", "T", "t", "loss", "gradients", "loss_of", "OPS", *OURS, *keyword.kwlist}
-        self.constants: dict[str, Any] = {}
-        self.lines: list[str] = []
-        self.indent = 1
-        self.roots = {s.root for s in step.states}
-        self.backs = {s.back for s in step.states if s.back is not None}
-        self.results = self.roots | self.backs
-        self.named = {step.loss, step.back_outputs, *step.gradients.values()}
-        self.notes = Notes(step, {n.name for n in self.plan.order})
+        super().__init__(step, rewrites)
         self._write()
-        self.text = "\n".join([*self._header(), *self.lines]) + "\n"
-
-    # -- Names and texts --
-
-    def fresh(self, hint: str) -> str:
-        """A name that is not taken yet."""
-        return unused(self.taken, hint)
-
-    def variable(self, node: Node, name: str = "") -> str:
-        """Give a node a variable of its own, the same at every step."""
-        name = self.fresh(name or hint(self, node))
-        self.places[node] = Place(name)
-        return name
-
-    def rows(self, node: Node) -> str:
-        """Give a node an array with one row per step."""
-        name = self.fresh(hint(self, node))
-        self.places[node] = Place(name, f"{name}[t]")
-        return name
-
-    def text_of(self, node: Any, level: int = 0, all_steps: bool = False) -> str:
-        """A node, or an array among the static parameters, as it is written in an expression."""
-        if isinstance(node, np.ndarray):
-            return self._constant(node, "index" if node.dtype.kind in "iu" else "mask")
-        place = self.places.get(node)
-        if place is not None:
-            return place.all if all_steps else place.step
-        if node.op == "number":
-            text = value_text(node.value)
-            return in_brackets(text, number_level(text), level)
-        if node.op == "constant":
-            if not node.shape:
-                return value_text(node.value[()])
-            return self._constant(node.value, node.name or "constant")
-        if all_steps and node.stepped:
-            text, own = all_text(node, lambda x, n: self.text_of(x, n, True))
-        else:
-            text, own = step_text(node, lambda x, n: self.text_of(x, n))
-        return in_brackets(text, own, level)
-
-    def _constant(self, array: Any, hint: str) -> str:
-        """The name of an array that the cell or the loss holds."""
-        for name, known in self.constants.items():
-            if known is array:
-                return name
-        name = self.fresh(hint)
-        self.constants[name] = array
-        return name
-
-    def note(self, node: Node) -> str:
-        """The equation that a line comes from; that of the first of several lines, if it takes several."""
-        part = self.plan.part[node]
-        while not node.name:
-            readers = [u for u in self.readers(node) if self.plan.part[u] is part and u.op != "total"]
-            if len(readers) != 1:
-                return ""
-            node = readers[0]
-        return self.notes.of(node)
-
-    def put(self, text: str, note: str = "") -> None:
-        """One line of the program, and the equation it comes from."""
-        text = "    " * self.indent + text
-        if note.replace("×", "*").replace("−", "-") == text.strip().replace("[t]", ""):
-            note = ""
-        if note and len(text) + len(note) > WIDTH:
-            self.lines.append("    " * self.indent + "# " + note)
-            note = ""
-        self.lines.append(f"{text}  # {note}" if note else text)
+        self.text = "\n".join([*self._header(title), *self.lines]) + "\n"
 
     # -- The parts of the program, in order --
 
     def _write(self) -> None:
         step = self.step
-        self.arguments = [self.variable(step.x, "x")]
+        self.arguments = ["x"]
         self.firsts = [self.fresh(f"{s.name}{'_' * s.name[-1].isdigit()}0") for s in step.states]
-        names = [self.variable(leaf, name.replace(".", "_")) for name, leaf in step.parameters.items()]
+        names = [self.variable(leaf, leaf.name or "p") for leaf in step.parameters.values()]
         for leaf, name in zip(step.parameters.values(), names, strict=True):  # T, say, is T_2, in comments as well
             leaf.name = name
         self.arguments += [*self.firsts, *names, *(self.variable(e) for e in step.extras)]
@@ -181,20 +83,19 @@ class Source:
     def _heading(self, text: str) -> None:
         self.lines += ["", f"    # {text}"]
 
-    def _header(self) -> list[str]:
+    def _header(self, title: str) -> list[str]:
         body = "\n".join(line.partition("#")[0] for line in self.lines)
-        called = {n.op for n in self.plan.order if re.search(rf"(?<![.\w]){identifier(n.op)}\(", body)}
-        ours = sorted(name for name in called if name in OPS and getattr(ops, name, None) is OPS[name])
-        yours = sorted(name for name in called.difference(ours) if name in OPS)
+        called = {op: name for op, name in self.functions.items() if re.search(rf"(?<![.\w]){name}\(", body)}
+        ours = [op for op in called if getattr(ops, op, None) is OPS[op]]
+        yours = [f"{name} = OPS[{quoted(op)}].forward" for op, name in called.items() if op not in ours]
         lines = ["import numpy as np"]
         lines += [f"from tinygrad_rnn.ops import {', '.join(ours)}"] if ours else []
-        lines += ["from tinygrad_rnn import OPS", ""] if yours else []
-        lines += [f"{identifier(name)} = OPS[{name!r}].forward" for name in yours]
+        lines += ["from tinygrad_rnn import OPS", "", *yours] if yours else []
         lines += ["", ""]
         signature = f"def bptt({', '.join(self.arguments)}):"
         if len(signature) > WIDTH:
             signature = "def bptt(\n" + fill(", ".join(self.arguments) + ",", WIDTH, **_INDENTED) + "\n):"
-        return [*lines, signature, f'    """{self.title}"""']
+        return [*lines, signature, f'    """Backpropagation through time of {title}."""']
 
     def _states(self) -> None:
         """An array for every state, with the one before the first step as its row 0."""
@@ -213,35 +114,6 @@ class Source:
                 self._straight(n for n in before if self.plan.part[n] is Part.BETWEEN)
                 self.put(f"{state.array}[1:] = {self.text_of(state.root, 0, True)}", self.note(state.root))
                 self.places[state.root] = Place(state.array, f"{state.array}[t + 1]", f"{state.array}[1:]")
-
-    def kept(self, node: Node) -> bool:
-        """Whether a node gets a place of its own rather than being written where it is used."""
-        part, users = self.plan.part[node], self.readers(node)
-        if node.op == "total":
-            return True
-        if node.op == "at_t" or (node.op == "broadcast_to" and node.args[0].op in ("number", "constant")):
-            return False
-        if node in self.results or (node is self.step.back_x and part in LOOPS):
-            return True
-        if part is Part.END or (part is Part.BETWEEN and not node.stepped):
-            return node in self.named or len(self.users[node]) > 1 or (part is Part.END and bool(node.name))
-        in_loops = any(self.plan.part[u] in LOOPS for u in users)
-        if is_view(node):
-            read = in_loops or bool(node.name)
-            return part not in LOOPS and read and (part is Part.ONCE or self.with_buffers)
-        if self.buffered(node) or (node.op == "concatenate" and self.with_buffers and (in_loops or part is Part.ONCE)):
-            return True
-        if part in LOOPS:
-            return len(users) > 1 or bool(node.name) or self.outlives(node)
-        return not users or len(users) > 1 or in_loops or bool(node.name)
-
-    def readers(self, node: Node) -> list[Node]:
-        """Who needs a node, itself or as a view of it that is written where it is used."""
-        found: list[Node] = []
-        for user in self.users[node]:
-            seen_through = is_view(user) and self.plan.part[user] in LOOPS and user not in self.results
-            found += self.readers(user) if seen_through else [user]
-        return found
 
     def _longest_within(self, node: Node) -> Node | None:
         """The nameless value that takes most of a line, if there is one to give a line of its own."""
@@ -309,31 +181,10 @@ class Source:
                 self.put(f"{name} = {array_text('zeros', state.leaf)}")
             else:
                 text = self.text_of(state.seed)
-                copied = self.with_buffers and not text.startswith(("np.ones(", "np.full("))
-                self.put(f"{name} = np.array({text})" if copied else f"{name} = {text}")
-
-    # -- What the loops ask --
-
-    def in_loop(self, total: Node) -> bool:
-        """Whether a sum over all steps is accumulated in the loop, not computed after it."""
-        (part,) = total.args
-        if self.plan.part[part] is not Part.BACKWARD:
-            return False
-        return "batch_weights" not in self.rewrites or not for_all_steps(part)
-
-    def _in_rows(self, node: Node) -> bool:
-        """Whether a value of the loop backwards has an array with one row per step."""
-        return self.plan.part[node] is Part.BACKWARD and bool(node.args) and self.kept(node) and self.outlives(node)
-
-    def outlives(self, node: Node) -> bool:
-        """Whether a value of a loop is needed after it."""
-        later = [u for u in self.readers(node) if self.plan.part[u] is not self.plan.part[node]]
-        return node is self.step.back_x or not all(u.op == "total" and self.in_loop(u) for u in later)
-
-    def buffered(self, node: Node) -> bool:
-        """Whether a value of a loop is computed by one call into a place that stands before it (``out=``)."""
-        simple = node.op in UFUNCS or node.op == "relu" or (node.op == "matmul" and max(a.ndim for a in node.args) < 3)
-        return self.with_buffers and simple and node.ndim > 0 and self.plan.part[node] in LOOPS
+                if self.with_buffers and not text.startswith(("np.ones(", "np.full(")):
+                    # The loop adds to it in place, and `np.dot` writes into it: a copy whose rows are in order.
+                    text = f"np.array({text})" if state.seed.op == "constant" else f'np.array({text}, order="C")'
+                self.put(f"{name} = {text}")
 
     # -- What is returned --
 
@@ -389,7 +240,7 @@ class Source:
         entries.append(("state", _tuple(state_of(states, step.form))))
         last = [f"np.array({s.array}[-1])" for s in step.states]
         self.put("gradients = {")
-        self.lines += [f'        "{name}": {text},' for name, text in entries]
+        self.lines += [f"        {quoted(name)}: {text}," for name, text in entries]
         self.put("}")
         returned = _tuple(state_of(last, step.form))
         self.put(f"return loss, gradients, {returned}")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..ops import is_basic
-from .rewrites import beside, joined, read_once, rebuild, remember, replace, terms_of, whole_sums
-from .step import Step, static_key, topological, users_of
+from ..symbolic.trace import Node, Part, computed
+from ..symbolic.values import TInt, static_key
+from .identities import joined
+from .rewrites import beside, read_once, rebuild, remember, replace, terms_of, whole_sums
+from .step import Step, topological, users_of
 from .text import is_elementwise
-from .trace import Node, Part, computed
 
 
 def cut_of(index: tuple[object, ...], shape: tuple[int, ...]) -> tuple[int, int, int] | None:
@@ -52,7 +54,7 @@ def tiles(step: Step) -> None:
         if old not in sums:
             return node
         terms = [new[t] for t in terms_of(old, "add", once)]
-        if any(t.op != "scatter" for t in terms):
+        if any(t.op != "scatter" or any(type(n) is TInt for n in t.static["shape"]) for t in terms):
             return node
         rows = {row: t.args[0] for t in terms if (row := row_of(t.static["index"], node.shape))}
         axes = {axis for axis, _ in rows}  # W[0], W[1] ... are no slices, but all that there is of one axis
@@ -195,7 +197,7 @@ def one_tanh(step: Step) -> None:
 def _gates(z: Node, readers: dict[Node, list[Node]]) -> list[Span]:
     """The gates made of a sum z, in order; none unless they are all that is made of it, and tile it."""
     cuts = [(_slice(part), part) for part in readers[z]]
-    if z.op not in ("add", "matmul") or not cuts or any(cut is None for cut, _ in cuts):
+    if z.op not in ("add", "matmul") or not z.stepped or not cuts or any(cut is None for cut, _ in cuts):
         return []
     gates = [(*cut[1:], gate) for cut, part in cuts if cut for gate in readers[part]]
     gates.sort(key=lambda gate: gate[:2])

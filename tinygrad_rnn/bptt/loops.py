@@ -7,19 +7,16 @@ needed: every statement knows which later one reads its result last, and from th
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+from ..symbolic.notation import SUM, step_text
+from ..symbolic.trace import Node, Part
+from .draft import Draft
 from .names import hint
 from .plan import Place
 from .rewrites import spans
 from .step import State, topological, unused
-from .text import FRESH, array_text, is_elementwise, is_view, seen_through, step_text
-from .trace import Node, Part
+from .text import FRESH, array_text, is_elementwise, is_view, seen_through
 
-if TYPE_CHECKING:
-    from .emit import Source
-
-LOOPS = (Part.FORWARD, Part.BACKWARD)
 _IN_PLACE = {"add": "+=", "subtract": "-=", "multiply": "*=", "divide": "/="}
 _COMMUTE = {"add", "multiply"}
 
@@ -29,13 +26,13 @@ class Loop:
 
     Parameters
     ----------
-    source : Source
+    source : Draft
         Where places are recorded and lines are put.
     part : Part
         FORWARD or BACKWARD.
     """
 
-    def __init__(self, source: Source, part: Part) -> None:
+    def __init__(self, source: Draft, part: Part) -> None:
         self.source, self.part, self.step = source, part, source.step
         self.nodes = [n for n in source.plan.of(part) if source.kept(n)]
         if part is Part.BACKWARD:
@@ -177,7 +174,7 @@ class Loop:
             name = carried
         else:
             reusable = {n for n in self.holds if buffered is (n in self.buffers) and serves(n)}
-            stem = node.name or "buffer" if buffered else carried or hint(source, node)
+            stem = node.name or "buffer" if buffered else carried or hint(source.plan, node)
             held = source.taken - reusable
             name = wish.name if buffered and wish.name and wish.name not in held else unused(held, stem)
             if buffered and name not in self.buffers:
@@ -207,9 +204,9 @@ class Loop:
         texts = [source.text_of(a) for a in node.args]
         sign = _IN_PLACE.get(node.op)
         if sign and texts[0] == target:
-            return f"{target} {sign} {source.text_of(node.args[1], 1)}"
+            return f"{target} {sign} {source.text_of(node.args[1], SUM)}"
         if sign and node.op in _COMMUTE and texts[1] == target:
-            return f"{target} {sign} {source.text_of(node.args[0], 1)}"
+            return f"{target} {sign} {source.text_of(node.args[0], SUM)}"
         if node.op == "relu":
             texts.append("0.0")
         name = {"relu": "maximum", "matmul": "matmul" if source.places[node].cut else "dot"}.get(node.op, node.op)
@@ -228,7 +225,7 @@ class Loop:
         if place.step == place.name and place.name not in self.buffers and not place.cut:
             return
         text = source.text_of(node, 0, place.step != place.name)
-        name = source.fresh(hint(source, node))
+        name = source.fresh(hint(source.plan, node))
         cut = re.fullmatch(r"(.+)\[.*?(\d+):\d+\]", text)
         self.parts.append(((cut[1], int(cut[2])) if cut else (text, 0), f"{name} = {text}"))
         source.places[node] = _part_of(place, name)

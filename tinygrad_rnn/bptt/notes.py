@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ..symbolic.notation import in_brackets, math_text
+from ..symbolic.trace import Node
 from .step import Step
-from .text import in_brackets, math_text
-from .trace import Node
 
 LONGEST = 90
 
@@ -37,7 +37,7 @@ class Notes:
         return note
 
     def _label(self, node: Node) -> str:
-        return f"{self.roots[node]}'" if node in self.roots else node.name.replace(".", "_")
+        return f"{self.roots[node]}'" if node in self.roots else node.name
 
     def _math(self, node: Node) -> str:
         return math_text(node, self._write)[0]
@@ -48,7 +48,7 @@ class Notes:
         if node in self.roots or (node.name in self.names and node.name and node.op != "number"):
             return self._label(node)
         if not node.args and node.op != "number":
-            return node.name.replace(".", "_") or (f"{node.value:g}" if not node.shape else "const")
+            return node.name or (f"{node.value:g}" if not node.shape else "const")
         if node.op == "at_t":
             return "dL/dh"
         if node.op in ("reshape", "broadcast_to", "cast", "detach"):

@@ -9,18 +9,10 @@ from .products import factor, join, split
 from .rewrites import dead_code, only_last, regroup, share
 from .step import Step
 
-STEP_REWRITES: dict[str, Callable[[Step], None]] = {
-    "dead_code": dead_code,
-    "share": share,
-    "only_last": only_last,
-    "tiles": tiles,
-    "split": split,
-    "join": join,
-    "merge": merge,
-    "one_tanh": one_tanh,
-    "factor": factor,
-    "regroup": regroup,
-}
+_ALL: tuple[Callable[[Step], None], ...] = (
+    *(dead_code, share, only_last, tiles, split, join, merge, one_tanh, factor, regroup),
+)
+STEP_REWRITES = {rewrite.__name__: rewrite for rewrite in _ALL}
 """Those that change equations."""
 
 REWRITES: tuple[str, ...] = (*STEP_REWRITES, "hoist_inputs", "hoist_slopes", "batch_weights", "buffers")

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from .step import Step, topological
+from ..symbolic.trace import KNOWN, Node, Part
+from .step import Step, topological, users_of
 from .text import for_all_steps, seen_through
-from .trace import KNOWN, Node, Part
 
 
 @dataclass
@@ -29,8 +29,11 @@ class Place:
         self.step, self.all = self.step or self.name, self.all or self.name
 
 
+LOOPS = (Part.FORWARD, Part.BACKWARD)
+
+
 class Plan:
-    """Order and part of every node.
+    """Order, part and, as the program is written, place of every node.
 
     Parameters
     ----------
@@ -41,6 +44,8 @@ class Plan:
 
     def __init__(self, step: Step, rewrites: Collection[str]) -> None:
         self.order = step.order()
+        self.users = users_of(self.order)
+        self.places: dict[Node, Place] = {}
         self.rewrites = rewrites
         self.forward = set(topological(s.root for s in step.states))
         loop = set(topological(s.root for s in step.states if s.leaf in self.forward))

@@ -7,10 +7,11 @@ with the weights side by side.
 
 from __future__ import annotations
 
+from ..symbolic.trace import Node, Part, computed
 from .gates import cut_of, take
-from .rewrites import beside, joined, read_once, rebuild, replace, spans, terms_of, total, whole_sums
+from .identities import joined
+from .rewrites import beside, read_once, rebuild, replace, spans, terms_of, total, whole_sums
 from .step import Step, topological
-from .trace import Node, Part, computed
 
 
 def split(step: Step) -> None:

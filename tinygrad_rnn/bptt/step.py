@@ -9,24 +9,25 @@ parameter is marked as a sum over all steps (`total`).
 from __future__ import annotations
 
 import copy
-import inspect
-import os
-import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from ..autodiff import unbroadcast
+from ..files import printable
+from ..gathering import unbroadcast
+from ..nn.state import parts_of, state_of
+from ..ops import ACTIVATIONS
 from ..scope import recorded, scope
+from ..symbolic.trace import Node, Trace, Tracer, naming
+from ..symbolic.values import identifier, static_key
 from ..tensor import OPS, Tensor
-from .text import REDUCTIONS, identifier
-from .trace import Node, Trace, Tracer, naming
+from .contents import Contents
+from .text import REDUCTIONS
 
-ACTIVATIONS = {"tanh", "sigmoid", "relu", "leaky_relu", "softplus"}
 FUNCTIONS = {name for name, op in OPS.items() if not op.nary and len(op.rules) == 1}
 FUNCTIONS -= {"getitem", "reshape", "transpose", "broadcast_to", "cast", "negative", "scatter", "square"}
 
@@ -114,35 +115,21 @@ def users_of(order: list[Node]) -> dict[Node, list[Node]]:
     return found
 
 
-def arrays_of(state: Any) -> list[Any]:
-    """What a state is made of."""
-    return [a for part in state for a in arrays_of(part)] if isinstance(state, (tuple, list)) else [state]
-
-
 def form_of(state: Any) -> Any:
     """Tuples of a state, which may be made of tuples, without what they hold."""
-    return tuple(map(form_of, state)) if isinstance(state, (tuple, list)) else None
-
-
-def state_of(arrays: Iterable[Any], form: Any) -> Any:
-    """The state of that form that is made of arrays."""
-    rest = iter(arrays)
-
-    def made(form: Any) -> Any:
-        return next(rest) if form is None else tuple(map(made, form))
-
-    return made(form)
+    return None if any(part is state for part in parts_of(state)) else tuple(map(form_of, state))
 
 
 def title(cell: Any) -> str:
     """The cell as it calls itself, on one line, or its class."""
-    text = " ".join(repr(cell).split()).replace("\\", "/").replace('"', "'")
-    return text if len(text) <= 60 and " object at 0x" not in text else f"a {type(cell).__name__}"
+    text = " ".join(repr(cell).split())
+    text = text if len(text) <= 60 and " at 0x" not in text else f"a {type(cell).__name__}"[:60]
+    return printable(text).replace("\\", "/").replace('"', "'")
 
 
 def unused(taken: set[str], name: str) -> str:
-    """The name, as an identifier, or else name_2, name_3 ...: taken from now on."""
-    name = identifier(name)
+    """The name, or else name_2, name_3 ...: taken from now on."""
+    name = identifier(name, "value")
     free = name if name not in taken else next(n for k in count(2) if (n := f"{name}_{k}") not in taken)
     taken.add(free)
     return free
@@ -163,15 +150,16 @@ def trace_step(
         twin = copy.deepcopy(cell, {id(p): leaves[name] for name, p in parameters.items()})
     except Exception as error:
         trace.refuse(f"the cell cannot be copied ({type(error).__name__}: {error}), so that tracing could change it")
-    before, drawn, segments = _contents(twin), _randomness(), []
-    form, arrays = form_of(state), arrays_of(state)
+    before, segments = Contents(twin), []
+    form, arrays = form_of(state), list(parts_of(state))
     for t in (1, 2):
         start = len(trace.nodes)
         given = trace.leaf("input", x[min(t, len(x)) - 1], "x", inputs_need)
         old = [trace.leaf("state", a, needs=True) for a in arrays]
         with recorded(), naming(), scope(f"t={t}"):
             new = twin(given, state_of(old, form))
-        news = arrays_of(new)
+        trace.check()
+        news = parts_of(new)
         if form_of(new) != form or isinstance(new, list):
             what = "one array" if form is None else f"a tuple of {len(form)}"
             trace.refuse(f"the state goes in as {what} and comes out in another form: {new!r}")
@@ -186,14 +174,7 @@ def trace_step(
         segments.append(([given.node, *(o.node for o in old)], trace.nodes[start:], roots))
         arrays = [root.value for root in roots]
     _same_step(trace, *segments)
-    if drawn != _randomness():  # two draws were equal by chance
-        trace.line = next((n.line for n in trace.nodes if "random" in n.line), "") or _line_with("random", twin)
-        trace.refuse("its step draws random numbers: draw them before, and pass them with the inputs")
-    after = _contents(twin)
-    for key in before.keys() | after.keys():
-        if before.get(key) != after.get(key):
-            trace.line = _line_with(key, twin)
-            trace.refuse(f"the cell's {key} changes from step to step: put it into the state")
+    before.refuse_change(trace, "the cell", "from step to step: put it into the state")
     first, nodes, roots = segments[0]
     trace.nodes = nodes
     states = [State("", leaf, root, leaf) for leaf, root in zip(first[1:], roots, strict=True)]
@@ -202,91 +183,30 @@ def trace_step(
     return step, trace
 
 
-def _randomness() -> tuple[Any, ...]:
-    """The state of the generators that any function can draw from."""
-    return random.getstate(), static_key(np.random.get_state(legacy=True))  # noqa: NPY002
-
-
-def _contents(value: Any, path: str = "", seen: dict[int, Any] | None = None) -> dict[str, Any]:
-    """What a cell holds, by path, in a form that can be compared; tensors, tracers and None do not count."""
-    seen = {} if seen is None else seen
-    if isinstance(value, (int, float, str, bool, bytes, np.ndarray)):
-        return {path: static_key(value)}
-    if value is None or isinstance(value, (Tensor, Tracer)) or id(value) in seen:
-        return {}
-    seen[id(value)] = value
-    if isinstance(value, np.random.Generator):
-        return {path: repr(value.bit_generator.state)}
-    if isinstance(value, Mapping):
-        parts: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, (list, tuple)):
-        parts = enumerate(value)
-    elif hasattr(value, "__dict__") and not _is_code(value):
-        parts = vars(value).items()
-    else:
-        return {path: id(value)}
-    found: dict[str, Any] = {}
-    for key, part in parts:
-        found |= _contents(part, f"{path}.{key}".strip("."), seen)
-    return found
-
-
-def _line_with(attribute: str, cell: Any) -> str:
-    """Where a cell's step speaks of an attribute, or else where the step begins."""
-    call = cell if hasattr(cell, "__code__") else type(cell).__call__
-    lines, first = inspect.getsourcelines(call)
-    at = next((i for i, line in enumerate(lines) if f".{attribute.partition('.')[0]}" in line), 0)
-    return f"{os.path.basename(inspect.getfile(call))}:{first + at}: {lines[at].strip()}"
-
-
-def _is_code(value: Any) -> bool:
-    return isinstance(value, (type, ModuleType)) or hasattr(value, "__code__") or hasattr(value, "__wrapped__")
-
-
-def static_key(value: Any) -> Any:
-    """A static parameter or a constant, in a form that can be compared and hashed."""
-    if isinstance(value, (tuple, list)):
-        return tuple([static_key(v) for v in value])
-    if isinstance(value, dict):
-        return tuple([(k, static_key(v)) for k, v in sorted(value.items())])
-    if isinstance(value, slice):
-        return "slice", value.start, value.stop, value.step
-    if isinstance(value, np.ndarray):
-        return value.shape, value.dtype.str, value.tobytes()
-    return type(value).__name__, value
-
-
 def _same_step(trace: Trace, *segments: tuple[list[Node], list[Node], list[Node]]) -> None:
     """Refuse a cell whose second step is not the first over again."""
     signatures = []
     for leaves, nodes, roots in segments:
-        known: dict[Node, Any] = {n: ("leaf", i) for i, n in enumerate(leaves)} | {n: i for i, n in enumerate(nodes)}
-
-        def name_of(node: Node, known: dict[Node, Any] = known, nodes: list[Node] = nodes) -> Any:
-            if node in known:
-                return known[node]
+        place: dict[Node, Any] = {n: i for i, n in enumerate([*leaves, *nodes])}
+        for node in [*(a for n in nodes for a in n.args), *roots]:
             if node.op in ("constant", "number"):
-                return node.op, static_key(node.value)
-            if node.op == "parameter":
-                return node.name
-            trace.line = next((n.line for n in nodes if node in n.args), "the returned state")
-            return trace.refuse("a value of an earlier step was kept and is used again: pass it on in the state")
-
-        signature = [(n.op, static_key(n.static), *map(name_of, n.args), n.line) for n in nodes]
-        signatures.append([*signature, ("returns", *map(name_of, roots), "the returned state")])
-    one, two = signatures
-    for a, b in zip(one, two, strict=False):
-        if a != b:
-            trace.line = b[-1]
-            trace.refuse(f"the cell's second step is not its first over again ({a[0]}, then {b[0]})")
-    if len(one) != len(two):
-        trace.line = max(one, two, key=len)[min(len(one), len(two)) - 1][-1]
-        trace.refuse("the cell's second step is not as long as its first")
+                place[node] = node.op, static_key(node.value)
+            elif node.op == "parameter":
+                place[node] = id(node)
+            elif node not in place:
+                trace.line = next((n.line for n in nodes if node in n.args), "the returned state")
+                trace.refuse("a value of an earlier step was kept and is used again: pass it on in the state")
+        signature = [(n.op, static_key(n.static), *(place[a] for a in n.args), n.line) for n in nodes]
+        signatures.append([*signature, ("return", *(place[r] for r in roots), "the returned state")])
+    for one, two in zip(*signatures, strict=False):  # if one is longer, it does not return where the other does
+        if one != two:
+            trace.line = two[-1]
+            trace.refuse(f"the cell's second step is not its first over again ({one[0]}, then {two[0]})")
 
 
 def _give_names(step: Step, nodes: list[Node]) -> None:
     """Names a reader expects, each once: of the states, of what goes into a gate (z_f for f), tanh_c for tanh(c)."""
-    taken = {step.x.name, "t", "T", "np", "loss", *step.parameters}
+    taken = {step.x.name, "t", "T", "np", "loss", *(leaf.name for leaf in step.parameters.values())}
     roots = [s.root.name if s.root.op in OPS else "" for s in step.states]
     for i, (state, name) in enumerate(zip(step.states, roots, strict=True)):
         unique = name if roots.count(name) == 1 else ""

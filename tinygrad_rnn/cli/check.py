@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
+import json
 
-from .options import Problem
-
-
-def add_to(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "check",
-        help="check the primitives and cells of your own that a file declares",
-        description="Import a Python file and check every primitive and every recurrent cell that it declares: "
-        "gradients against differences, and the rest of the battery of tinygrad_rnn.testing. "
-        "Ends with 0 if all are right, 1 if not, 2 if the file cannot be used.",
-    )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.py")
-    parser.set_defaults(run=run)
+from ..start import tidy_first
+from .options import Command, Problem, file
+from .outputs import claim, put_json
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the files one after the other; the worst decides."""
     from ..testing.command import UnusableError, check_file
 
-    try:
-        return max([check_file(path) for path in arguments.files])
-    except UnusableError as error:
-        raise Problem(str(error)) from error
+    tidy_first()
+    options = {key: v for key, v in (("order", arguments.order), ("rng", arguments.seed)) if v is not None}
+    files = [one for path in arguments.operands for one in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+    if not files:
+        raise Problem(f"{arguments.operands[0]}: no Python file in it")
+    claim({"--json": arguments.json}, {str(path): path for path in files})
+    worst, ended = 0, list[dict[str, str]]()
+
+    def say(word: str, name: str, said: str) -> None:
+        print(f"{word:<7} {name}: {said}")
+        ended.append({"file": str(path), "name": name, "verdict": word.lower(), "report": said})
+
+    for k, path in enumerate(files):
+        arguments.after = lambda k=k: f"{k} of {len(files)} files checked"
+        try:
+            worst = max(worst, check_file(path, say, **options))
+        except UnusableError as error:
+            raise Problem(str(error)) from error
+    put_json(arguments, lambda: json.dumps(ended, indent=1) + "\n")
+    return worst
+
+
+COMMAND = Command(
+    "check",
+    "check the primitives and cells of your own that a file declares",
+    "Import Python files, all in a folder, or notebooks, and check every primitive and every recurrent cell that they "
+    "declare: gradients against differences, and the rest of the battery of tinygrad_rnn.testing. Ends with 0 if all "
+    "are right, 1 if not, 2 if a file cannot be used.",
+    "order seed json",
+    run,
+    says={"seed": "of operands and cotangents"},
+    operand=("FILE.py", file, "+"),
+)

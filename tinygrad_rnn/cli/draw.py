@@ -7,105 +7,134 @@ and each is written whole or not at all.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import shlex
+from collections.abc import Sequence
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .options import (
-    NAMES,
-    Network,
-    Problem,
-    add_cell,
-    add_data,
-    add_weights,
-    build_network,
-    check_writable,
-    random_direction,
-    read_data,
-)
+from .experiment import CELL, FEEDING, WHICH, Network, build_network, read_inputs, told
+from .options import Command, Problem
+from .outputs import Stages, claim, left, put_json, wrote
 
 if TYPE_CHECKING:
-    from ..graph import GradientGraph
+    from ..draw.chart import Decay
     from ..tensor import Tensor
 
 
-def add_to(commands: Any) -> None:
-    """Declare the command."""
-    from ..draw.picture import FORMATS
-
-    parser = commands.add_parser(
-        "draw",
-        help="unroll a cell over a series and draw the gradient along every edge",
-        description="Unroll a cell over a series, run backpropagation through time, and draw the unrolled graph with "
-        "the gradient that flows along every edge.",
-    )
-    add = parser.add_argument
-    add("cell", choices=tuple(NAMES), nargs="?", help="or --weights")
-    add_data(parser, steps=5)
-    add_cell(parser)
-    add_weights(parser)
-    add("--loss", choices=("last", "all"), default="last", help="of which steps; default: %(default)s")
-    add("--out", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)}; default: CELL.svg, or as --weights")
-    add("--json", type=Path, metavar="FILE", help="also write the numbers, as JSON")
-    add("--theme", choices=("light", "dark"), default="light", help="default: %(default)s")
-    add("--title", help="default: what the picture shows")
-    parser.set_defaults(run=run)
+LOOKS = "level fold parameters norm heads colours page"
+"""Options that are `draw`'s own; ``colours`` is its ``scale``, which here is of weights."""
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Draw, and print what was drawn."""
     from .. import draw, gradient_graph
-    from ..draw.engine import NoRenderer
+    from ..draw.chart import gradient_through_time
     from ..draw.picture import FORMATS
+    from ..files import printable
+    from ..graph.steps import states
+    from ..nn.stacks import run_sequence
 
-    default = f"{arguments.weights.stem}.svg" if arguments.weights else f"{arguments.cell}.svg"
-    picture: Path = arguments.out or Path(default)
+    name = arguments.weights.stem if arguments.weights else arguments.operands or arguments.cell
+    picture: Path = arguments.out or Path(f"{name}.svg")
     if picture.suffix.lower() not in FORMATS:
-        raise Problem(f"{picture}: expected a name that ends in {', '.join(FORMATS)}")
-    targets = [picture, arguments.json] if arguments.json else [picture]
-    if arguments.json and arguments.json.resolve() == picture.resolve():
-        raise Problem(f"{picture}: cannot be both the picture and --json")
-    for target in targets:
-        check_writable(target)
-    values, described = read_data(arguments)
-    network = build_network(arguments, values.shape[1])
-    loss, meaning = _loss(arguments, network, *network.run(values))
-    graph = gradient_graph(loss)
-    title = arguments.title or f"{network.name}, over {described}"
-    subtitle = f"{meaning}; {network.initialised}"
-    try:
-        draw(graph, picture, title=title, subtitle=subtitle, theme=arguments.theme)
-    except (NoRenderer, ValueError) as error:
-        raise Problem(str(error)) from error
-    if arguments.json:
-        graph.to_json(arguments.json)
+        raise Problem(f"{printable(picture)}: expected a name that ends in {', '.join(FORMATS)}")
+    claim(
+        {"--out": picture, "--json": arguments.json},
+        {"--data": arguments.data, "--weights": arguments.weights, "--lengths": arguments.lengths},
+    )
+    data = read_inputs(arguments, most=5)
+    steps, count, features = data.values.shape
+    network = build_network(arguments, features, t_max=steps)
+    with Stages("draw", "unrolling", "gradients", "picture", "numbers") as stages:
+        stages.begin()
+        loss, meaning = _loss(arguments, network, *run_sequence(network.module, data.values)[:2])
+        stages.begin()
+        graph = gradient_graph(loss)
+        stages.begin()
+        title = arguments.title or f"{network.name}, over {told(data)}"
+        try:
+            asked = {name: getattr(arguments, name) for name in LOOKS.split() if name in arguments.given}
+            asked |= {"scale": asked.pop("colours")} if "colours" in asked else {}
+            subtitle = f"{meaning}; {network.initialised}"
+            draw(graph, picture, title=title, subtitle=subtitle, theme=arguments.theme, **asked)
+        except ValueError as error:
+            raise Problem(str(error)) from error
+        left(arguments, picture)
+        stages.begin()
+        put_json(arguments, graph.to_json)
 
-    print(f"data    {described}; steps: {arguments.steps}, values a step: {values.shape[1]}")
+    several = f"; sequences: {count}" if count > 1 else ""
+    print(f"data    {told(data)}; steps: {steps}, values a step: {features}{several}")
+    if data.scale():
+        print(f"scale   {data.scale()}")
     print(f"cell    {network.name}, {network.module.dtype}")
     print(f"init    {network.initialised}")
     print(f"loss    {meaning}: {loss.item():.6g}")
-    for line in _through_time(graph):
-        print(line)
-    print(f"wrote   {', '.join(map(str, targets))}")
+    decays = gradient_through_time(graph).decays if states(graph) else ()
+    for decay in decays:
+        (last, _, before), (first, _, now) = decay.table[0], decay.table[-1]
+        print(f"‖∂L/∂{decay.state}‖ t={first}: {now:.3g}, t={last}: {before:.3g}")
+    print(f"wrote   {wrote(arguments)}")
+    found = "no rate to tell: that takes several steps and --loss last"
+    if decays and arguments.loss == "last":
+        found = left_of(decays)
+    print(f"found   {found}")
+    print(f"next    {_flow(arguments, steps)}")
+
+
+COMMAND = Command(
+    "draw",
+    "unroll a cell over a series and draw the gradient along every edge",
+    "Unroll a cell over a series, run backpropagation through time, and draw the unrolled graph with the gradient that "
+    "flows along every edge.",
+    f"{CELL} {FEEDING} loss out json theme title {LOOKS}",
+    run,
+    {"hidden": 8, "seed": 0, "loss": "last", "theme": "light"},
+    says={
+        "steps": "time steps; default: 5, or as many as there are",
+        "out": ".svg, .png, .pdf, .html, .dot or .gv; default: CELL.svg, or as --weights",
+    },
+    operand=WHICH,
+)
 
 
 def _loss(arguments: argparse.Namespace, network: Network, outputs: Tensor, last: Tensor) -> tuple[Tensor, str]:
-    v = random_direction(arguments, network)
+    """v·h, v a random unit vector, which favours no unit: ∂L/∂h at the last step has norm 1. As `gradient_flow` has it.
+
+    It is the mean over the sequences.
+    """
+    import numpy as np
+
+    from ..tensor import Tensor
+
+    # A stream of its own: the direction is not made of the numbers that made the parameters.
+    direction = np.random.default_rng([arguments.seed, 1]).standard_normal(network.width)
+    v = Tensor((direction / np.linalg.norm(direction)).astype(network.module.dtype), name="v")
+    mean = ", mean over the sequences" if last.shape[0] > 1 else ""
     if arguments.loss == "last":
-        return (last @ v).mean(), "L = v·h at the last step, v a random unit vector"
-    return (outputs @ v).mean(), "L = mean of v·h over all steps, v a random unit vector"
+        return (last @ v).mean(), f"L = v·h at the last step, v a random unit vector{mean}"
+    return (outputs @ v).sum(axis=0).mean(), f"L = Σ v·h over all steps, v a random unit vector{mean}"
 
 
-def _through_time(graph: GradientGraph) -> Iterator[str]:
-    """For each state, of each layer, the gradient at the first and the last step."""
-    from ..graph.model import norm_of
+def left_of(decays: Sequence[Decay]) -> str:
+    """How the gradient at the first step compares with that at the last, of the state that keeps most of it."""
+    shares = {d.table[-1][2] / (d.table[0][2] or inf): d for d in decays}
+    share, decay = max(shares.items())
+    first, lag, _ = decay.table[-1]
+    size = f"{100 * share:.3g} % of" if 0.001 <= share < 10 else f"{share:.1g} times"
+    factor = f", on average × {share ** (1 / lag):.3g} a step" if 0 < share < inf else ""
+    return f"∂L/∂{decay.state} at t={first} is {size} that at t={decay.table[0][0]}{factor}"
 
-    # By name, not by `graph.steps.states`: of a single step, which hands nothing on, the gradient is told as well.
-    found: dict[tuple[str, str], dict[int, str]] = {}
-    for node in graph.nodes:
-        if node.name in ("h", "c") and node.step and node.gradient is not None:
-            t, layer = int(node.step.removeprefix("t=")), node.scope.partition("/")[2]
-            found.setdefault((layer, node.name), {})[t] = f"{node.step}: {norm_of(node.gradient):.3g}"
-    for (layer, name), norms in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] != "h")):
-        ends = dict.fromkeys([norms[min(norms)], norms[max(norms)]])
-        yield f"‖∂L/∂{name}‖ {layer}{' ' * bool(layer)}{', '.join(ends)}"
+
+def _flow(arguments: argparse.Namespace, steps: int) -> str:
+    """The command that says why, of the same network and data, over as many steps as there are."""
+    words = ["tinygrad-rnn", "flow", *([arguments.cell] if arguments.weights is None else [])]
+    for name in f"{CELL} {FEEDING}".split():
+        values = getattr(arguments, name) if name in arguments.given - {"cell", "steps"} else []
+        for value in values if isinstance(values, list) else [values]:
+            flag = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+            words.append(flag if isinstance(value, bool) else f"{flag}={value}")
+    if arguments.windows is not None:  # of which not so many may be as long as flow would have them
+        words.append(f"--steps={steps}")
+    return shlex.join(words)

@@ -1,41 +1,36 @@
-"""What several commands ask for: a series, a cell and how it is initialised, or a file of parameters; where to write.
+"""One table of options for all commands: a name means the same wherever it stands.
 
-After this file the reader knows which experiment a command runs, since everything that decides about its numbers (data,
-initialisation, seed) is an option here, and is described in words by what is built from it.
+After this file the reader knows how a command line is read: no abbreviations, and whoever gives an option that could
+change nothing is told so. Which options were given is known, so that a default is never mistaken for a wish.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ..tensor import Tensor
+from typing import Any, NoReturn
 
 NAMES = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
+TASKS = ("adding", "adding-minimal-lag", "copying", "temporal-order", "text", "series")
+RATES = {"sgd": 0.1, "adagrad": 0.1, "rmsprop": 0.01, "adam": 0.01}
+MOST_VALUES = 1000
+STANDARD_OUTPUT = Path("/dev/stdout")
+
+Convert = Callable[[str], Any]
 
 
 class Problem(Exception):
     """What the user can mend; the message is the one line that is printed."""
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are a `Problem`."""
-
-    def error(self, message: str) -> NoReturn:
-        """Name the help that would have told."""
-        raise Problem(f"{message} (see {self.prog} --help)")
+# --- values ---
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
+def whole(least: int, most: int) -> Convert:
     """The type of an option that is a whole number within bounds."""
 
     def convert(text: str) -> int:
@@ -49,7 +44,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 def finite(text: str) -> float:
     """The type of an option that is a finite number."""
     try:
-        value = float(text)
+        value = float(text) if "_" not in text else math.nan
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
@@ -65,189 +60,301 @@ def positive(text: str) -> float:
     return value
 
 
-def check_writable(target: Path) -> None:
-    """Find out before long work whether a file can be put there."""
-    if target.is_dir():
-        raise Problem(f"{target}: is a folder")
-    try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise Problem(f"{target}: cannot be written: {error.strerror or error}") from None
+def one_of(*names: str) -> Convert:
+    """The type of an option that is one of several words."""
+
+    def convert(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(names)}")
+        return text
+
+    return convert
 
 
-def add_data(parser: argparse.ArgumentParser, steps: int) -> None:
-    """Options for a series: a file, its columns, how many steps of it."""
-    add = parser.add_argument
-    add("--steps", type=whole(1, 100_000), default=steps, metavar="T", help="time steps; default: %(default)s")
-    add("--data", type=Path, metavar="FILE", help=".csv, .npy or .txt, read from its start; default: the Nile's flow")
-    add("--column", action="append", default=[], metavar="NAME", help="column of a .csv file (again for more)")
+def level(text: str) -> str | int:
+    """The type of ``--level``."""
+    found: str | int = whole(1, 99)(text) if text.isdecimal() else one_of("auto", "op", "gate", "step")(text)
+    return found
 
 
-def read_data(arguments: argparse.Namespace) -> tuple[NDArray[np.float64], str]:
-    """The series of `add_data`, of shape (T, I), and what it is."""
-    from ..data import DataError, load
-
-    try:
-        return load(arguments.data, columns=arguments.column, steps=arguments.steps)
-    except DataError as error:
-        raise Problem(str(error)) from None
+def fold(text: str) -> int | None:
+    """The type of ``--fold``."""
+    return None if text == "none" else whole(0, 10**6)(text)
 
 
-def add_cell(parser: argparse.ArgumentParser, hidden: int = 8) -> None:
-    """Options for a cell and how it is initialised; which cell is `arguments.cell`, one of `NAMES`."""
-    add = parser.add_argument
-    parser.set_defaults(usual_hidden=hidden)
-    add("--hidden", type=whole(1, 10_000), metavar="H", help=f"hidden units; default: {hidden}")
-    add("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="default: %(default)s")
-    add("--dtype", choices=("float32", "float64"), help="default: float64, or that of --weights")
-    add("--init", choices=("pytorch", "keras", "chrono"), help="default: pytorch")
-    add("--nonlinearity", choices=("tanh", "relu", "sigmoid", "identity"), help="of an rnn; default: tanh")
-    add("--forget-bias", type=finite, metavar="B", help="open (> 0) or close the lstm's forget gate from the start")
-    add("--input-bias", type=finite, metavar="B", help="the same for its input gate")
-    add("--update-bias", type=finite, metavar="B", help="of the gru's update gate: a high one (> 0) remembers")
+def colours(text: str) -> str | tuple[float, float]:
+    """The type of ``--colours``."""
+    low, colon, high = text.partition(":")
+    return (positive(low), positive(high)) if colon else one_of("fixed")(text)
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Options for a network from a file, instead of a cell that is initialised here."""
-    add = parser.add_argument
-    add("--weights", type=Path, metavar="FILE", help="a network's parameters, .safetensors or .npz, instead of a cell")
-    add("--prefix", metavar="P", help="of the recurrent part in a bigger model, such as encoder.lstm")
-    add("--batch-first", action="store_true", help="how PyTorch's module was made: its parameters do not tell")
+def page(text: str) -> str | tuple[int, int]:
+    """The type of ``--page``."""
+    width, cross, height = text.partition("x")
+    of_pixels = whole(1, 100_000)
+    return (of_pixels(width), of_pixels(height)) if cross else one_of("slide", "notebook")(text)
 
 
-BELONGS_TO = {"nonlinearity": "rnn", "forget_bias": "lstm", "input_bias": "lstm", "update_bias": "gru"}
+def file(text: str) -> Path:
+    """The type of an option that is a path; ~ is the home also where the shell leaves it, as in --data=~/a.csv."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, found nothing")
+    return Path(text).expanduser() if text.startswith("~/") else Path(text)
+
+
+def file_or_output(text: str) -> Path:
+    """The type of an option that is a path, or - for standard output."""
+    return STANDARD_OUTPUT if text == "-" else file(text)
+
+
+def mark(text: str) -> str:
+    r"""The type of an option that is one character, which the shell may make hard to type (``\t``, tab, space)."""
+    return {r"\t": "\t", "tab": "\t", "space": " "}.get(text, text)
+
+
+def several(convert: Convert) -> Convert:
+    """The type of an option with values between commas; of numbers also ``a:b:n``, n of them evenly from a to b."""
+
+    def parse(text: str) -> list[Any]:
+        values: list[Any] = []
+        for part in text.split(","):
+            if convert is not finite or part.count(":") != 2:
+                values.append(convert(part.strip()))
+                continue
+            first, last, count = part.split(":")
+            a, b, n = finite(first), finite(last), whole(2, MOST_VALUES)(count.strip())
+            # Rounded, so that 1 is 1 whatever it lies between: the table finds a value again by its digits.
+            values += [float(f"{a + (b - a) * k / (n - 1):.12g}") for k in range(n)]
+        if len(values) > MOST_VALUES:
+            raise argparse.ArgumentTypeError(f"more than {MOST_VALUES} values")
+        return list(dict.fromkeys(values))
+
+    return parse
+
+
+# --- the table ---
 
 
 @dataclass(frozen=True)
-class Network:
-    """What a command unrolls: a cell or a stack, and what is said about it.
+class Option:
+    """What an option takes and says of itself.
 
     Attributes
     ----------
-    module : cell or stack
-    name : str
-        Which network it is, in a few words.
-    initialised : str
-        Where its parameters come from.
-    width : int
-        K, values that it puts out at each step.
+    help : str
+    convert : callable or None
+        From its text to its value; None: a switch.
+    metavar : str
+    negative : bool
+        Of a switch: whether ``--no-...`` says the contrary.
+    again : bool
+        Whether it may be given several times.
     """
 
-    module: Any
+    help: str
+    convert: Convert | None = None
+    metavar: str = ""
+    negative: bool = False
+    again: bool = False
+
+    @property
+    def default(self) -> Any:
+        """What it is if it is not given and the command has no default: None, or False of a plain switch."""
+        return None if self.convert or self.negative else False
+
+
+def _word(what: str, *names: str, metavar: str = "NAME") -> Option:
+    """An option that takes one of several words."""
+    return Option(f"{what}{', '.join(names[:-1])} or {names[-1]}", one_of(*names), metavar)
+
+
+def _more(option: Option, text: str) -> Option:
+    return replace(option, help=f"{option.help}; {text}")
+
+
+_count, _many = whole(1, 100_000), whole(1, 10**9)
+OPTIONS = {
+    # the network
+    "cell": _word("", *NAMES, metavar="CELL"),
+    "hidden": Option("hidden units", whole(1, 10_000), "H"),
+    "seed": Option("of parameters, batches, noise and the loss's v", whole(0, 2**63 - 1), "N"),
+    "dtype": _more(_word("", "float32", "float64", metavar="TYPE"), "default: float64, or that of --weights"),
+    "init": _more(_word("", "pytorch", "keras", "chrono", metavar="KIND"), "default: pytorch"),
+    "nonlinearity": _more(_word("of an rnn: ", "tanh", "relu", "sigmoid", "identity"), "default: tanh"),
+    "forget_bias": Option("open (> 0) or close the lstm's forget gate from the start", finite, "B"),
+    "input_bias": Option("the same for its input gate", finite, "B"),
+    "update_bias": Option("of the gru's update gate: a high one (> 0) remembers", finite, "B"),
+    "weights": Option("a network's parameters, .safetensors or .npz, instead of a cell", file, "FILE"),
+    "prefix": Option("of the recurrent part in a bigger model, such as encoder.lstm", str, "P"),
+    # what it is fed with
+    "data": Option(".csv, .tsv, .txt or .npy, read from its start; default: the Nile's annual flow", file, "FILE"),
+    "column": Option("column of a text file, by name or number (again for more)", str, "NAME", again=True),
+    "sep": Option("what separates the columns, such as ';' or tab; default: found out", mark, "C"),
+    "decimal": Option("the decimal mark, '.' or ','; default: found out", one_of(".", ","), "C"),
+    "header": Option("whether the first line names the columns; default: found out", negative=True),
+    "batch_first": Option("of data: three axes are (N, T, F); default: yes", negative=True),
+    "lengths": Option("of padded sequences, one whole number each: .npy, .csv or .txt", file, "FILE"),
+    "standardise": Option("bring columns to mean 0, deviation 1; default: yes, but not for --weights", negative=True),
+    "noise": Option("instead of data, I standard normal values a step, 16 sequences", whole(1, 10_000), "I"),
+    "steps": Option("time steps", _count, "T"),
+    "windows": Option("so many windows of --steps, spread over the whole file, as sequences", _count, "N"),
+    # what is asked
+    "loss": _word("v·h at the last step, or summed over all: ", "last", "all", metavar="STEPS"),
+    "lag": Option("how far back the task needs to look; default: as far as there are steps", _count, "K"),
+    "read": Option("the step, from 1, from which the verdict looks back; default: the last that is read", _count, "T"),
+    "cure": _word("train it as it is and with the first changes on this task: ", *TASKS[:4], metavar="TASK"),
+    "fail_on": Option("end with 1 on these verdicts, or bounds such as 'D>4' and 'reach<50'", str, "WORDS"),
+    "order": Option("highest order of derivatives", whole(1, 4), "N"),
+    # what is written
+    "out": Option("where the result goes", file, "PATH"),
+    "json": Option(
+        "also write the numbers, as JSON; - is standard output, and then alone there", file_or_output, "FILE"
+    ),
+    "theme": _word("", "light", "dark"),
+    "title": Option("default: what the picture shows", str, "TEXT"),
+    "level": Option("a box for each op, gate or step, or for each scope of a depth; default: auto", level, "LEVEL"),
+    "fold": Option("time steps at each end in full, those between as a strip; or none", fold, "N"),
+    "parameters": _word("rows below the steps, in each step, or not at all: ", "auto", "once", "step", "none"),
+    "norm": _word("of a gradient: ", "l2", "rms", "max"),
+    "heads": _word("which way heads point: as the gradient flows, or as ", "gradient", "data"),
+    "colours": Option("range of the colours, LO:HI, or fixed (1e-12:1); default: fitted", colours, "RANGE"),
+    "page": Option("slide, notebook or WIDTHxHEIGHT in pixels; default: as high as it must be", page, "PAGE"),
+    # training
+    "task": _word("", *TASKS, metavar="TASK"),
+    "length": Option("time steps of a sequence; default: 50, of a text 25, of a series 20", _count, "T"),
+    "updates": Option("so many batches, one update each", _many, "N"),
+    "batch": Option("sequences an update; default: 32, of a text 1", _count, "B"),
+    "optimiser": _word("", *RATES),
+    "lr": Option(f"learning rate; default: {', '.join(f'{k} {v}' for k, v in RATES.items())}", positive, "R"),
+    "clip_norm": Option("shorten longer gradients; default: 1, if no --clip-value", positive, "C"),
+    "clip_value": Option("bring every element of the gradients into ±C", positive, "C"),
+    "window": Option("truncated BPTT: so many steps back at most", _count, "K"),
+    "derived": Option("by the program that derive_bptt writes, which takes less time"),
+    "until_solved": Option("stop as soon as the task is found solved"),
+    "evaluate_every": Option("updates between two looks at the task's metric", _many, "N"),
+    "checkpoint_every": Option("updates between two checkpoints", _many, "N"),
+    "resume": Option("go on from the folder's checkpoint, with the same options"),
+    # many networks
+    "recurrent": _word("weights of the rnn: ", "orthogonal", "gaussian", "radius", "uniform", metavar="KIND"),
+    "scale": Option("of the recurrent weights", finite, "G"),
+    "bias": Option("of the rnn; default: 0", finite, "B"),
+    "centred": Option("of the rnn: b = -W/2, which keeps a sigmoid's operands around 0"),
+    "input_scale": Option("of the rnn's input weights; default: 1", finite, "S"),
+    "chrono": Option("of lstm and gru: gate biases for lags up to this", _count, "LAG"),
+    "seeds": Option("networks and inputs each", _count, "N"),
+    "x": Option("along the map's horizontal axis; default: scale, if it varies", str, "SETTING"),
+    "y": Option("along its vertical axis; default: the first other one that varies", str, "SETTING"),
+    "format": _word("of the map: ", "svg", "png", "pdf", metavar="KIND"),
+    "workers": Option("processes; default: 1", whole(1, 1024), "N"),
+    "cluster": Option("of a dask scheduler, instead of --workers", str, "ADDRESS"),
+    "retry": Option("measure again what failed"),
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: which of the options it takes, and what it does.
+
+    Attributes
+    ----------
+    name, help, description : str
+    options : str
+        Their names in the table, between spaces.
+    run : callable
+        Given the arguments: all options by name, None if neither given nor with a default, and the set ``given``.
+    defaults : dict
+    lists, again : str
+        Of these options: those that take several values between commas, and those that may be given several times.
+    says : mapping of str to str
+        Of these options: what is to be said of them here instead.
+    operand : tuple of str, type and number
+        Words that stand without a name.
+    moved : mapping of str to str
+        Options that one may look for here, and what to say then.
+    """
+
     name: str
-    initialised: str
-    width: int
+    help: str
+    description: str
+    options: str
+    run: Callable[[argparse.Namespace], int | None]
+    defaults: dict[str, Any] = field(default_factory=dict)
+    lists: str = ""
+    again: str = ""
+    says: Mapping[str, str] = field(default_factory=dict)
+    operand: tuple[str, Convert, str] | None = None
+    moved: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, values: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-        """Unroll over a series of shape (T, I): the outputs of all T steps, K last, and the last h, of shape (1, K).
-
-        Of a stack in both directions the last h is what each direction knows at its own end.
-        """
-        from ..nn.stacks import run_sequence
-
-        first = getattr(self.module, "batch_first", False)
-        return run_sequence(self.module, values[None] if first else values[:, None, :])[:2]
-
-
-def build_network(arguments: argparse.Namespace, features: int, t_max: int | None = None) -> Network:
-    """The network of `add_cell` or, where a command has it, `add_weights`, for `features` values a step.
-
-    `t_max` is the longest lag that chrono provides for: by default, the steps that are unrolled.
-    """
-    if getattr(arguments, "weights", None) is not None:
-        return _load_network(arguments, features)
-    for name in ("prefix", "batch_first"):
-        if getattr(arguments, name, None):
-            raise Problem(f"--{name.replace('_', '-')} belongs to --weights")
-    if arguments.cell is None:
-        raise Problem(f"name a cell ({', '.join(NAMES)}), or a file with --weights (see tinygrad-rnn --help)")
-    cell, initialised = build_cell(arguments, features, t_max=t_max or arguments.steps)
-    kind = f" ({cell.nonlinearity})" if arguments.cell == "rnn" else ""
-    return Network(cell, f"{NAMES[arguments.cell]}{kind}, hidden {cell.hidden_size}", initialised, cell.hidden_size)
-
-
-def build_cell(arguments: argparse.Namespace, features: int, t_max: int) -> tuple[Any, str]:
-    """Build the cell of `add_cell`, and say how its parameters were drawn; `t_max` is the longest lag, for chrono."""
-    from .. import nn
-
-    init, hidden = arguments.init or "pytorch", arguments.hidden or arguments.usual_hidden
-    own = {name: getattr(arguments, name) for name in BELONGS_TO if getattr(arguments, name) is not None}
-    for name in own:
-        if BELONGS_TO[name] != arguments.cell:
-            raise Problem(f"--{name.replace('_', '-')} belongs to {BELONGS_TO[name]}, and the cell is {arguments.cell}")
-    if init == "chrono":
-        if arguments.cell == "rnn":
-            raise Problem("--init chrono sets the biases of gates, and an rnn has none")
-        own["t_max"] = max(t_max, 3)
-    kind: Any = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}[arguments.cell]
-    cell = kind(features, hidden, dtype=arguments.dtype or "float64", rng=arguments.seed, init=init, **own)
-    uniform = f"uniform within ±1/√{hidden} (PyTorch's default)"
-    said = {
-        "pytorch": f"weights and both biases {uniform}",
-        "keras": "weights Xavier and orthogonal, biases zero (Keras's default)",
-        "chrono": f"weights {uniform}, gate biases chrono up to lag {own.get('t_max')}",
-    }[init]
-    if arguments.cell == "lstm" and init == "keras" and "forget_bias" not in own:
-        said += " but forget bias 1"
-    biases = {name: value for name, value in own.items() if name.endswith("_bias")}
-    changed = "".join(f", {name.replace('_', ' ')} set to {value:g}" for name, value in biases.items())
-    return cell, f"{said}, seed {arguments.seed}{changed}"
-
-
-def _load_network(arguments: argparse.Namespace, features: int) -> Network:
-    """The network in the file of `add_weights`; what its shapes tell is not asked for."""
-    from ..nn import from_state_dict, load
-    from ..nn.weights import recurrent_parts
-
-    path, prefix = arguments.weights, (arguments.prefix or "").rstrip(".")
-    for name in ("hidden", "init", "forget_bias", "input_bias", "update_bias"):
-        if getattr(arguments, name) is not None:
-            raise Problem(f"--{name.replace('_', '-')} is for a cell that begins here: {path} has its own parameters")
-    try:
-        arrays = load(path, prefix)
-        parts = recurrent_parts(arrays)
-        if len(parts) == 1:  # the only one there is needs no asking for
-            prefix = ".".join(filter(None, [prefix, parts[0]]))
-        module: Any = from_state_dict(
-            arrays,
-            prefix=parts[0] if len(parts) == 1 else "",
-            nonlinearity=arguments.nonlinearity,
-            batch_first=arguments.batch_first,
-            dtype=arguments.dtype,
+    def add_to(self, commands: Any) -> None:
+        """Declare the command."""
+        parser = commands.add_parser(
+            self.name,
+            help=self.help,
+            description=self.description,
+            argument_default=argparse.SUPPRESS,
         )
-    except (ValueError, ImportError) as error:
-        raise Problem(_in_options(str(error))) from error
-    kind = type(module).__name__
-    if not hasattr(module, "hidden_size"):
-        raise Problem(f"{path}: {prefix or 'it'} is a {kind}, which has no steps to unroll: choose with --prefix")
-    if arguments.cell not in (None, kind.removesuffix("Cell").lower()):
-        raise Problem(f"{path} holds an {kind}, not a {arguments.cell}: leave out {arguments.cell}")
-    if module.input_size != features:
-        raise Problem(
-            f"the {kind} of {path} takes {module.input_size} values a step, and the data has {features}: "
-            "give it a file of its own with --data, or choose columns with --column"
-        )
-    layers, directions = getattr(module, "num_layers", 1), 1 + getattr(module, "bidirectional", False)
-    name = kind.removesuffix("Cell") + (f" ({arguments.nonlinearity})" if arguments.nonlinearity else "")
-    name += f", hidden {module.hidden_size}" + f", {layers} layers" * (layers > 1) + ", both ways" * (directions == 2)
-    where = f", {prefix}" if prefix else ""
-    return Network(module, name, f"weights of {path.name}{where}", module.hidden_size * directions)
+        parser.set_defaults(command=self)
+        if self.operand:
+            parser.add_argument(
+                "operands", metavar=self.operand[0], type=self.operand[1], nargs=self.operand[2], default=None
+            )
+        for name in self.options.split():
+            option, convert, metavar = OPTIONS[name], OPTIONS[name].convert, OPTIONS[name].metavar
+            if convert and name in self.lists.split():
+                convert, metavar = several(convert), f"{metavar},..."
+            default = self.defaults.get(name)
+            told = ", ".join(map(str, default)) if isinstance(default, list) else default
+            text = self.says.get(name, option.help) + (f"; default: {told}" if told is not None else "")
+            how: dict[str, Any] = {"action": argparse.BooleanOptionalAction if option.negative else "store_true"}
+            if convert:
+                how = {
+                    "action": "append" if option.again or name in self.again.split() else "store",
+                    "type": convert,
+                    "metavar": metavar,
+                }
+            parser.add_argument(f"--{name.replace('_', '-')}", help=text.replace("%", "%%"), **how)
 
 
-def _in_options(message: str) -> str:
-    """What the package says about its arguments, said about the options of the command line."""
-    for said, option in (("say nonlinearity='tanh' or 'relu'", "say --nonlinearity tanh or relu"),):
-        message = message.replace(said, option)
-    return message
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are a `Problem`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Name the help that would have told."""
+        raise Problem(f"{message} (see {self.prog} --help)")
 
 
-def random_direction(arguments: argparse.Namespace, network: Network) -> Tensor:
-    """A random unit vector v of shape (K,): the loss v·h favours no unit, and ∂L/∂h at the last step has norm 1."""
-    import numpy as np
+def parse(commands: Sequence[Command], version: str, words: list[str]) -> argparse.Namespace:
+    """Read a command line: every option of its command by name, and which of them were given."""
+    parser = _Parser(
+        prog="tinygrad-rnn",
+        description="See the gradients of an unrolled recurrent network.",
+    )
+    parser.add_argument("--version", action="version", version=f"tinygrad-rnn {version}")
+    choices = parser.add_subparsers(required=True, metavar="command", dest="command")
+    for command in commands:
+        command.add_to(choices)
+        if words[:1] == [command.name]:
+            _check_names(command, words)
+    given = vars(parser.parse_args(words))
+    command = given.pop("command")
+    if without := [name for name, value in given.items() if name in OPTIONS and value in ([], [[]])]:
+        raise Problem(f"--{without[0].replace('_', '-')}: expected a value, found '--'")  # which argparse swallows
+    every = {name: OPTIONS[name].default for name in command.options.split()} | {"operands": None}
+    return argparse.Namespace(**every | command.defaults | given, run=command.run, given=frozenset(given))
 
-    from ..tensor import Tensor
 
-    # A stream of its own: the direction is not made of the numbers that made the parameters.
-    direction = np.random.default_rng([arguments.seed, 1]).standard_normal(network.width)
-    return Tensor((direction / np.linalg.norm(direction)).astype(network.module.dtype), name="v")
+def _check_names(command: Command, words: list[str]) -> None:
+    """Tell of an option that is not there, before its value is taken for something else."""
+    known = {f"--{sign}{name.replace('_', '-')}" for name in (*command.options.split(), "help") for sign in ("", "no-")}
+    for word in itertools.takewhile("--".__ne__, words):
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and flag not in known:
+            reason = command.moved.get(flag, f"unrecognized arguments: {flag}")
+            raise Problem(f"{reason} (see tinygrad-rnn {command.name} --help)")
+
+
+def refuse(arguments: argparse.Namespace, names: str | Iterable[str], reason: str) -> None:
+    """Refuse options that were given and can change nothing; the reason says what they belong to."""
+    for name in names.split() if isinstance(names, str) else names:
+        if name in arguments.given:
+            raise Problem(f"--{name.replace('_', '-')} {reason}")

@@ -1,40 +1,24 @@
-"""Diagnosis: where the gradient goes on its way back through time, in numbers and in words; one network, or many."""
+"""Diagnosis: where the gradient of one network goes on its way back through time, in numbers and in words."""
 
-from .atlas import Boundary, boundaries, draw_atlas
-from .claims import Finding, check_claims
-from .compare import Comparison, compare
-from .flow import gradient_flow
+from .compare import Comparison
+from .cure import Cure, cure
 from .probe import FlowProbe, probe_chart
-from .report import GradientFlow
+from .remedy import Verdict
+from .report import GradientFlow, compare, gradient_flow, what_if
 from .spectrum import Spectrum, jacobian_spectrum, lyapunov
-from .store import TableError
-from .sweep import Grid, grid, process_pool, read_table, rng_of, sweep
-from .table import Table
-from .whatif import Verdict, what_if
 
 __all__ = [
-    "Boundary",
     "Comparison",
-    "Finding",
+    "Cure",
     "FlowProbe",
     "GradientFlow",
-    "Grid",
     "Spectrum",
-    "Table",
-    "TableError",
     "Verdict",
-    "boundaries",
-    "check_claims",
     "compare",
-    "draw_atlas",
+    "cure",
     "gradient_flow",
-    "grid",
     "jacobian_spectrum",
     "lyapunov",
     "probe_chart",
-    "process_pool",
-    "read_table",
-    "rng_of",
-    "sweep",
     "what_if",
 ]

@@ -9,7 +9,9 @@ multiplied by a power of two, which is exact and is written down: true value = a
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..autodiff import Through, history, pullback
-from ..nn.stacks import Stack
+from ..nn.stacks import Stack, one_step
+from ..nn.state import parts_of, state_of
 from ..scope import no_grad, recorded, scope
-from ..tensor import GradientError, Tensor, as_array, constant
+from ..tensor import GradientError, Tensor, as_array, constant, raw
 
 Array = NDArray[Any]
 
@@ -49,11 +52,66 @@ def in_float64(model: Any) -> Any:
                 f"{type(model).__name__}: parameters must be attributes of the model, so that it can be copied; "
                 "here a copy shares them with the original"
             )
-        tensor._data = tensor._data.astype(np.float64)
+        tensor._value = tensor._value.astype(np.float64)
     for part in (twin, *getattr(twin, "_cells", {}).values()):
         if hasattr(part, "dtype"):
             part.dtype = np.dtype(np.float64)
     return twin.eval() if callable(getattr(twin, "eval", None)) else twin
+
+
+def is_chain(model: Any) -> bool:
+    """Whether a model is one step, repeated: a cell, or a stack in one direction."""
+    if isinstance(model, Stack):
+        return not model.bidirectional
+    return callable(getattr(model, "initial_state", None))
+
+
+def sequences_of(inputs: Any, batch_first: bool = False) -> Array:
+    """The inputs as float64 of shape (T, B, I).
+
+    Raises
+    ------
+    ValueError
+        If they have another rank, no steps or no sequences, or hold something that is not finite.
+    """
+    array = as_array(inputs).astype(np.float64)
+    if array.ndim == 2:
+        array = array[:, None]
+    elif batch_first and array.ndim == 3:
+        array = array.transpose(1, 0, 2)
+    if array.ndim != 3 or 0 in array.shape[:2]:
+        raise ValueError(
+            f"inputs of shape {np.shape(raw(inputs))}: sequences have shape (T, B, I) or (T, I), with at least one step"
+        )
+    if not np.isfinite(array).all():
+        t = int(np.argmin(np.isfinite(array).all(axis=(1, 2)))) + 1
+        raise ValueError(f"the inputs are not finite at step t={t}")
+    return array
+
+
+def chain_of(model: Any, inputs: Any, state: Any = None) -> Chain:
+    """A model that computes in float64 (`in_float64`), on inputs and from a state in whatever form it takes them."""
+    sequences = sequences_of(inputs, getattr(model, "batch_first", False))
+    batch = sequences.shape[1]
+    if state is None:
+        return Chain(model, sequences)
+    parts = [as_array(part).astype(np.float64) for part in parts_of(state)]
+    if isinstance(model, Stack):  # h, or h and c, of all layers in one array
+        alone = batch == 1 and all(part.ndim == 2 for part in parts)
+        given = [part[:, None] for part in parts] if alone else parts
+        parts = list(parts_of(tuple(model.states(state_of(given, state), batch).values())))
+    return Chain(model, sequences, parts)
+
+
+class Overflow(GradientError):
+    """A state has left the range of float64, at a step counted from 1."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        super().__init__(
+            f"the state is not finite from step t={step} of {steps} on, so no gradient is: "
+            "give fewer steps, smaller weights or smaller inputs"
+        )
+        self.step = step
 
 
 class LayeredCell:
@@ -64,31 +122,22 @@ class LayeredCell:
     stack : RNN, LSTM or GRU, not bidirectional
     """
 
-    def __init__(self, stack: Any) -> None:
-        self.cells = list(stack._cells.values())
+    def __init__(self, stack: Stack) -> None:
+        self.stack, self.cells = stack, list(stack._cells.values())
         self.parameters: Callable[[], dict[str, Tensor]] = stack.parameters
 
-    def initial_state(self, batch: int | None) -> tuple[Tensor, ...]:
+    def initial_state(self, batch: int | None) -> tuple[tuple[Tensor, ...], ...]:
         """The initial states of all layers."""
-        return tuple(part for cell in self.cells for part in parts_of(cell.initial_state(batch)))
+        return tuple(self.stack.states(None, batch).values())
 
-    def __call__(self, x: Any, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def __call__(self, x: Any, state: tuple[tuple[Tensor, ...], ...]) -> tuple[tuple[Tensor, ...], ...]:
         """One step of every layer, each fed with the one below."""
-        after: list[Tensor] = []
-        width = len(state) // len(self.cells)
-        for k, cell in enumerate(self.cells):
-            own = state[k * width : (k + 1) * width]
-            with scope(f"layer {k}"):
-                new = parts_of(cell(x, own if width > 1 else own[0]))
-            x = new[0]
-            after += new
+        after: list[tuple[Tensor, ...]] = []
+        for k, (cell, own) in enumerate(zip(self.cells, state, strict=True)):
+            with scope(f"layer {k}") if len(self.cells) > 1 else nullcontext():
+                after.append(one_step(cell, x, own))
+            x = after[-1][0]
         return tuple(after)
-
-
-def parts_of(state: Any) -> tuple[Any, ...]:
-    """A state as a tuple of tensors, h first."""
-    several = isinstance(state, tuple) or (isinstance(state, list) and isinstance(state[0], (Tensor, np.ndarray)))
-    return tuple(state) if several else (state,)
 
 
 @dataclass(frozen=True)
@@ -110,7 +159,7 @@ class Step:
         return {
             (layer_of(node), node.name): node
             for node in self.nodes
-            if node.name and node._op is not None and node not in outs
+            if node.name and node.op is not None and node not in outs
         }
 
 
@@ -127,8 +176,9 @@ class Chain:
     model : cell or RNN, LSTM, GRU
         A `Stack` with several directions is no chain.
     inputs : array, shape (T, B, I)
-    state : Tensor, array or tuple of these, optional
-        Before the first step; shapes (B, H).
+    parts : sequence of Tensor or array, optional
+        What the state before the first step is made of, h first (of a stack, layer after layer); shapes (B, ...), or
+        without B for one sequence. Default: the model's own.
 
     Attributes
     ----------
@@ -136,23 +186,30 @@ class Chain:
         h₀ ... h_T, each part of shape (B, ...).
     output : int
         Which part of the state the network puts out.
+
+    Raises
+    ------
+    ValueError
+        If the state is not made of such parts.
     """
 
-    def __init__(self, model: Any, inputs: Array, state: Any = None) -> None:
-        layered = isinstance(model, Stack)
-        self.cell: Any = LayeredCell(model) if layered else model
+    def __init__(self, model: Any, inputs: Array, parts: Sequence[Any] | None = None) -> None:
+        self.cell: Any = LayeredCell(model) if isinstance(model, Stack) else model
         self.inputs = inputs
-        batch = inputs.shape[1]
         with no_grad():
-            begin = parts_of(self.cell.initial_state(batch) if state is None else state)
-        self.states = [tuple(self._part(part, batch) for part in begin)]
-        per_layer = len(begin) // len(self.cell.cells) if layered else len(begin)
-        self.output = len(begin) - per_layer if layered else 0
+            self.form = self.cell.initial_state(inputs.shape[1])
+        own = parts_of(self.form)
+        given = own if parts is None else parts
+        if len(given) != len(own):
+            raise ValueError(f"the state of {model!r} is made of {len(own)} array(s), not of {len(given)}")
+        self.states = [tuple(map(self._part, given, own))]
+        self.output = len(own) - len(self.form[-1]) if isinstance(model, Stack) else 0
         self._forward()
 
-    @staticmethod
-    def _part(part: Any, batch: int) -> Array:
-        array = as_array(part).astype(np.float64)
+    def _part(self, part: Any, own: Any) -> Array:
+        array, batch = as_array(part).astype(np.float64), self.inputs.shape[1]
+        if batch == 1 and array.shape == own.shape[1:]:
+            array = array[None]
         if array.ndim < 1 or array.shape[0] != batch:
             raise ValueError(f"state of shape {array.shape} for {batch} sequences: its first axis is the sequence")
         return array
@@ -162,7 +219,7 @@ class Chain:
 
     def _forward(self) -> None:
         with no_grad(), np.errstate(over="ignore", invalid="ignore"):
-            for t in range(1, len(self) + 1):
+            for t in _with_bar(range(1, len(self) + 1), "forwards"):
                 step = self.record(t)
                 after = tuple(out.data for out in step.outs)
                 if [a.shape for a in after] != [a.shape for a in self.states[0]]:
@@ -171,10 +228,7 @@ class Chain:
                         f"{[a.shape for a in after]}: they must be the same"
                     )
                 if not all(np.isfinite(a).all() for a in after):
-                    raise GradientError(
-                        f"the state is not finite from step t={t} of {len(self)} on, so no gradient is: "
-                        "give fewer steps, smaller weights or smaller inputs"
-                    )
+                    raise Overflow(t, len(self))
                 self.states.append(after)
 
     def record(self, t: int, repeat: int | None = None, sequence: int = 0) -> Step:
@@ -185,7 +239,7 @@ class Chain:
             x = np.repeat(x[sequence : sequence + 1], repeat, axis=0)
         leaves = tuple(Tensor(part, requires_grad=True) for part in before)
         with scope(f"t={t}"):
-            outs = parts_of(self.cell(constant(x, "x"), leaves if len(leaves) > 1 else leaves[0]))
+            outs = parts_of(self.cell(constant(x, "x"), state_of(leaves, self.form)))
         return Step(t, leaves, outs)
 
     @recorded()
@@ -233,15 +287,13 @@ def scale_rows(array: Array, exponents: Array) -> Array:
     return np.asarray(np.ldexp(array, rows))
 
 
-def log_norms(array: Array, exponents: Array, largest: bool = False) -> Array:
-    """Log10 of each row's Euclidean norm (or of its largest absolute number); -inf for a row of zeros."""
+def log_norms(array: Array, exponents: Array) -> Array:
+    """Log10 of each row's Euclidean norm; -inf for a row of zeros."""
     rows = np.abs(array).reshape(len(array), -1)
     peak = rows.max(axis=1, initial=0.0)
-    if not largest:
-        safe = np.where(peak > 0, peak, 1.0)
-        peak = peak * np.sqrt(np.square(rows / safe[:, None]).sum(axis=1))
+    norm = peak * np.sqrt(np.square(rows / np.where(peak > 0, peak, 1.0)[:, None]).sum(axis=1))
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log10(peak) + exponents * np.log10(2.0))
+        return np.asarray(np.log10(norm) + exponents * np.log10(2.0))
 
 
 @dataclass(frozen=True)
@@ -272,6 +324,16 @@ def pull(step: Step, seeds: Scaled, wanted: Iterable[Tensor], through: Through |
     return pullback(cotangents, wanted, through) if cotangents else {}
 
 
+def _with_bar(steps: range, what: str) -> Iterable[int]:
+    """Steps; in a terminal with a bar, if they take more than a second."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return steps
+    from tqdm import tqdm
+
+    bar: Iterable[int] = tqdm(steps, desc=what, unit="step", delay=1, leave=False)
+    return bar
+
+
 def backwards(
     chain: Chain,
     seeds: Mapping[int, Array],
@@ -299,7 +361,7 @@ def backwards(
         At the first step where the gradient is not finite.
     """
     running = Scaled(np.zeros_like(part) for part in chain.states[-1])
-    for t in range(len(chain), 0, -1):
+    for t in _with_bar(range(len(chain), 0, -1), "backwards"):
         step = chain.recorded_step(t)
         if t in seeds:
             running = running.plus(chain.output, seeds[t])
@@ -322,22 +384,22 @@ def carry_nodes(step: Step, k: int) -> set[Tensor]:
     forward: set[Tensor] = {step.leaves[k]}
     nodes = step.nodes
     for node in nodes:
-        if node._op is not None and node._op.name in CARRYING and not forward.isdisjoint(node._operands):
+        if node.op is not None and node.op.name in CARRYING and not forward.isdisjoint(node.operands):
             forward.add(node)
     if step.outs[k] not in forward:
         return set()
     on_way: set[Tensor | None] = {step.outs[k]}
     for node in reversed(nodes):
         if node in on_way:
-            on_way.update(operand for operand in node._operands if operand in forward)
+            on_way.update(operand for operand in node.operands if operand in forward)
     return {node for node in on_way if node is not None}
 
 
 def only(carry: set[Tensor]) -> Through:
     """A hook that lets through nothing but what is carried."""
-    return lambda node, i, g: g if node in carry and node._operands[i] in carry else np.zeros_like(g)
+    return lambda node, i, g: g if node in carry and node.operands[i] in carry else np.zeros_like(g)
 
 
 def without(carry: set[Tensor], leaf: Tensor) -> Through:
     """A hook that cuts what is carried where it arrives at the state before the step."""
-    return lambda node, i, g: np.zeros_like(g) if node in carry and node._operands[i] is leaf else g
+    return lambda node, i, g: np.zeros_like(g) if node in carry and node.operands[i] is leaf else g

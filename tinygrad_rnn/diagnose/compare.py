@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..files import write_whole
-from .report import GradientFlow
+from .charts import comparison_figure, plot_comparison
+from .flow import Flow
+from .record import record
+from .shown import Shown
+from .words import comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-class Comparison:
+class Comparison(Shown):
     """Reports beside each other.
 
     Attributes
@@ -27,12 +29,12 @@ class Comparison:
         If there is nothing to compare.
     """
 
-    def __init__(self, flows: Mapping[str, GradientFlow]) -> None:
+    def __init__(self, flows: Mapping[str, Flow]) -> None:
         if not flows:
             raise ValueError("nothing to compare")
         self.flows = dict(flows)
 
-    def __getitem__(self, name: str) -> GradientFlow:
+    def __getitem__(self, name: str) -> Flow:
         """The report of one of them."""
         return self.flows[name]
 
@@ -58,67 +60,18 @@ class Comparison:
 
     def text(self) -> str:
         """The table in aligned columns."""
-        from .words import comparison
-
-        return comparison(self)
-
-    __str__ = text
+        return comparison(self.table())
 
     def __repr__(self) -> str:
         return f"Comparison({', '.join(f'{name}: {flow.word}' for name, flow in self.flows.items())})"
 
-    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """All reports as JSON; with a path, also written there, whole or not at all."""
-        data = {name: flow.to_dict() for name, flow in self.flows.items()}
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-        if path is not None:
-            write_whole(path, text)
-        return text
+    def to_dict(self) -> dict[str, Any]:
+        """All reports as plain data, by their names."""
+        return {name: record(flow) for name, flow in self.flows.items()}
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw all on one scale; needs ``tinygrad-rnn[plot]``."""
-        from .charts import plot_comparison
+        return plot_comparison(self.flows, axes)
 
-        return plot_comparison(self, axes)
-
-    def save(self, path: str | os.PathLike[str], title: str | None = None) -> None:
-        """Write the chart; the suffix decides the format (.svg, .png, .pdf). Needs ``tinygrad-rnn[plot]``."""
-        from .charts import save_comparison
-
-        save_comparison(self, path, title)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        from .charts import bundle, comparison_figure
-
-        return bundle(self.text(), lambda: comparison_figure(self))
-
-
-def compare(models: Mapping[str, Any], inputs: Any = None, loss: Any = "last", **options: Any) -> Comparison:
-    """Measure several networks on the same inputs, with the same loss and the same v.
-
-    Parameters
-    ----------
-    models : mapping of str to whatever `gradient_flow` takes, or GradientFlow
-    inputs, loss, **options
-        As `gradient_flow`.
-
-    Returns
-    -------
-    Comparison
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import tinygrad_rnn as tg
-    >>> from tinygrad_rnn.diagnose import compare
-    >>> x = np.random.default_rng(0).normal(size=(60, 2, 4))
-    >>> compare({"lstm": tg.LSTMCell(4, 16, rng=0), "chrono": tg.LSTMCell(4, 16, init="chrono", rng=0)}, x)
-    Comparison(lstm: vanishing, chrono: healthy)
-    """
-    from .flow import gradient_flow
-
-    measured = {
-        str(name): model if isinstance(model, GradientFlow) else gradient_flow(model, inputs, loss, **options)
-        for name, model in models.items()
-    }
-    return Comparison(measured)
+    def _figure(self) -> Figure:
+        return comparison_figure(self.flows)

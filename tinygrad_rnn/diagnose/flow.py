@@ -1,171 +1,239 @@
-"""`gradient_flow`: one call from a model and its inputs to the report.
+"""What was measured of one network: its curves through time, and what they say.
 
-After this file the reader knows which experiment is measured: the loss is v·h_T at the last step alone, v a random unit
-vector, unless told otherwise; everything is computed in float64 on a copy; each sequence is measured on its own.
+After this file the reader knows where each number of the report comes from. The experiment is run; what reaches inputs
+and states is measured; the verdict is read off the curves; causes and changes are looked for once somebody asks.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ..autodiff import pullback
-from ..graph.model import GradientGraph
-from ..nn.stacks import Stack
-from ..tensor import GradientError, Tensor, as_array, raw
-from .chain import Array, Chain, in_float64
-from .measure import measure
-from .report import GradientFlow, Setting
-
-Loss = str | Callable[[Tensor], Tensor]
+from ..arguments import POSITIVE, number, wholes
+from .chain import Array, Chain
+from .ends import End, Key
+from .experiment import Experiment, unit
+from .measure import Activation, ByLag, Lane, Measured, Share, measure_without_carry
+from .remedy import Verdict, find
+from .theory import Theory, theory_of
+from .verdict import HEALTHY, Judgement, reach, verdict
 
 
-def gradient_flow(
-    model: Any,
-    inputs: Any = None,
-    loss: Loss = "last",
-    *,
-    state: Any = None,
-    direction: ArrayLike | None = None,
-    rng: np.random.Generator | int | None = 0,
-    when: str = "at initialisation",
-    edges: tuple[int, ...] | None = None,
-) -> GradientFlow:
-    """Measure where the gradient goes on its way back through time, and say what it means.
+@dataclass(frozen=True)
+class Setting:
+    """What was measured, in words and numbers."""
 
-    Parameters
+    model: str
+    steps: int
+    sequences: int
+    loss: str
+    when: str
+
+
+class Flow:
+    """What `gradient_flow` measures of one network.
+
+    Attributes
     ----------
-    model : cell, RNN, LSTM, GRU, Module, or a loss Tensor or GradientGraph of a network that is unrolled already
-        A cell of your own is one: anything with ``cell(x, state) -> state``, ``parameters()`` and
-        ``initial_state(batch)``. It is copied and measured in float64.
-    inputs : array_like, shape (T, B, I) or (T, I)
-        B sequences; statistics are over them. (B, T, I) for a stack with ``batch_first``; nothing with a loss Tensor.
-    loss : {"last", "all"} or callable
-        "last": v·h_T for each sequence; "all": the sum over all steps, which hides a vanishing gradient; or a function
-        of the outputs, a Tensor of shape (T, B, H), to one number (of a `Module`: of whatever it returns).
-    state : optional
-        The state before the first step; default: the model's own.
-    direction : array_like, shape (H,), optional
-        v; default: a random unit vector from `rng`.
-    rng : Generator or int
-    when : str
-        What the figures say: "at initialisation", "after training", "after 300 updates".
-    edges : tuple of int, optional
-        The lags at which the bins of ∂L/∂W end; default: 0, 1, 2, 5, 10, 20, 50, ...
-
-    Returns
-    -------
-    GradientFlow
-        Prints itself; ``["h"]`` is the gradient of a state; ``.slope``, ``.verdict``, ``.shares``, ``.save(path)``.
-
-    Raises
-    ------
-    GradientError
-        Where a state or gradient is not finite, naming the step.
-    ValueError
-        If shapes do not fit, or the model has no steps.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import tinygrad_rnn as tg
-    >>> from tinygrad_rnn.diagnose import gradient_flow
-    >>> flow = gradient_flow(tg.RNNCell(4, 32, rng=0), np.random.default_rng(0).normal(size=(100, 5, 4)))
-    >>> flow.verdict.word
-    'vanishing'
+    setting : Setting
+    experiment : Experiment
+    trained : bool
+    about : dict of str to str
+        What else is known of the experiment, such as the files that it comes from: it goes into the JSON.
     """
-    from .whole import flow_of_graph, flow_of_module
 
-    if isinstance(model, (Tensor, GradientGraph)):
-        return flow_of_graph(model, when=when)
-    if inputs is None:
-        raise TypeError("give the inputs too, an array of shape (T, B, I)")
-    twin = in_float64(model)
-    if not is_chain(twin):
-        return flow_of_module(twin, inputs, loss, direction=direction, rng=rng, when=when)
-    sequences = sequences_of(inputs, getattr(model, "batch_first", False))
-    chain = Chain(twin, sequences, state)
-    v = unit(direction, rng, chain.states[-1][chain.output].shape[1:])
-    measured = measure(chain, seeds_of(chain, loss, v), edges=edges)
-    setting = Setting(repr(model), len(chain), sequences.shape[1], describe(loss), when)
-    return GradientFlow(
-        setting, measured, chain=chain, model=model, inputs=sequences, loss=loss, direction=v, state=state
-    )
+    def __init__(
+        self,
+        setting: Setting,
+        experiment: Experiment,
+        walk: Callable[[], Measured],
+        chain: Chain | None = None,
+        trained: bool = False,
+    ) -> None:
+        self.setting, self.experiment, self.chain, self.trained = setting, experiment, chain, trained
+        self._walk, self.about = walk, dict[str, str]()
 
+    @cached_property
+    def measured(self) -> Measured:
+        """What the walk back through time gives; taken when asked for, as the verdict needs less."""
+        with np.errstate(over="ignore"):
+            return self._walk()
 
-def is_chain(model: Any) -> bool:
-    """Whether a model is one step, repeated: a cell, or a stack in one direction."""
-    if isinstance(model, Stack):
-        return not model.bidirectional
-    return callable(getattr(model, "initial_state", None))
+    @property
+    def lanes(self) -> dict[Key, Lane]:
+        """States and gates, by (layer, name): norms by lag, the fitted line."""
+        return self.measured.lanes
 
+    @property
+    def shares(self) -> dict[Key, Share]:
+        """How much of a state's gradient came along the state itself (c of an LSTM, h of a GRU)."""
+        return self.measured.shares
 
-def sequences_of(inputs: Any, batch_first: bool = False) -> Array:
-    """The inputs as float64 of shape (T, B, I).
+    @property
+    def activations(self) -> dict[Key, Activation]:
+        """Openness of gates, slopes of nonlinearities, saturation, dead units."""
+        return self.measured.activations
 
-    Raises
-    ------
-    ValueError
-        If they have another rank, no steps or no sequences, or hold something that is not finite.
-    """
-    array = as_array(inputs).astype(np.float64)
-    if array.ndim == 2:
-        array = array[:, None]
-    elif batch_first and array.ndim == 3:
-        array = array.transpose(1, 0, 2)
-    if array.ndim != 3 or 0 in array.shape[:2]:
-        raise ValueError(
-            f"inputs of shape {np.shape(raw(inputs))}: sequences have shape (T, B, I) or (T, I), with at least one step"
-        )
-    if not np.isfinite(array).all():
-        t = int(np.argmin(np.isfinite(array).all(axis=(1, 2)))) + 1
-        raise ValueError(f"the inputs are not finite at step t={t}")
-    return array
+    @property
+    def by_lag(self) -> ByLag | None:
+        """∂L/∂W, split by the lag that it comes from."""
+        return self.measured.by_lag
 
+    # -- One state or gate ---------------------------------------------------------------------------------------------
 
-def unit(direction: ArrayLike | None, rng: np.random.Generator | int | None, shape: tuple[int, ...]) -> Array:
-    """v: as given, or a random unit vector, so that the loss favours no unit and ∂L/∂h_T has norm 1."""
-    if direction is not None:
-        v = as_array(direction).astype(np.float64)
-        if v.shape != shape:
-            raise ValueError(f"direction of shape {v.shape} for a state of shape {shape}")
-        return v
-    drawn = np.random.default_rng(rng).standard_normal(shape)
-    return np.asarray(drawn / np.linalg.norm(drawn))
+    def __getitem__(self, key: str | Key) -> Lane:
+        """A state or gate: ``["h"]``, ``["c"]``, ``["f"]`` of a single layer, ``["layer 1", "h"]`` of several."""
+        key = ("", key) if isinstance(key, str) else key
+        if key in self.lanes:
+            return self.lanes[key]
+        known = ", ".join(repr(name if not layer else (layer, name)) for layer, name in self.lanes)
+        raise KeyError(f"no {key!r} among {known}")
 
+    @cached_property
+    def main(self) -> Lane:
+        """h of the lowest layer, which all that reaches the inputs passes."""
+        states = [lane for lane in self.lanes.values() if lane.state]
+        named = [lane for lane in states if lane.name == "h"]
+        return (named or states)[0]
 
-def describe(loss: Loss) -> str:
-    """The loss in words."""
-    named = {"last": "L = v·h at the last step, v a random unit vector", "all": "L = Σ v·h over all steps"}
-    return named[loss] if isinstance(loss, str) and loss in named else f"L = {getattr(loss, '__name__', 'yours')}"
+    @property
+    def slope(self) -> float:
+        """Decades per step back in time; the median over the sequences."""
+        return self.main.line.slope
 
+    @property
+    def half_life(self) -> float:
+        """Steps in which the gradient halves, or doubles."""
+        return self.main.line.half_life
 
-def seeds_of(chain: Chain, loss: Loss, v: Array) -> Mapping[int, Array]:
-    """∂L/∂output at the steps that the loss reads.
+    @property
+    def direction(self) -> Array:
+        """v of the losses "last" and "all"."""
+        assert self.chain is not None
+        return unit(self.experiment.v, self.chain.states[-1][self.chain.output].shape[1:])
 
-    Raises
-    ------
-    ValueError
-        If the loss is neither of the two by name nor a function that gives one finite number.
-    """
-    last = np.broadcast_to(v, chain.states[-1][chain.output].shape)
-    if loss == "last":
-        return {len(chain): last}
-    if loss == "all":
-        return dict.fromkeys(range(1, len(chain) + 1), last)
-    if not callable(loss):
-        raise ValueError(f"loss {loss!r} is neither 'last', 'all' nor a function of the outputs")
-    outputs = Tensor(np.stack([state[chain.output] for state in chain.states[1:]]), requires_grad=True, name="outputs")
-    value = loss(outputs)
-    if getattr(value, "size", 0) != 1 or not hasattr(value, "backward"):
-        raise ValueError("the loss must give a Tensor with one number: reduce it with sum() or mean()")
-    if not math.isfinite(value.item()):
-        raise GradientError(f"the loss is {value.item()}, so no gradient is finite")
-    if not value.requires_grad:
-        return {}
-    found = pullback({value: np.ones(value.shape)}, [outputs]).get(outputs, np.zeros(outputs.shape))
-    return {t + 1: g for t, g in enumerate(found) if g.any()}
+    # -- The verdict ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _judged(self) -> tuple[Judgement, list[End]]:
+        return verdict(self.experiment)
+
+    @property
+    def judgement(self) -> Judgement:
+        """The word of the worst end, and the numbers behind it."""
+        return self._judged[0]
+
+    @property
+    def ends(self) -> list[End]:
+        """What was measured: one end, or of a network in both directions two."""
+        return self._judged[1]
+
+    @property
+    def end(self) -> End:
+        """The one that the word is about."""
+        return next(end for end in self.ends if end.name == self.judgement.end)
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word; nothing beyond the measurement is computed for it."""
+        return self.judgement.word
+
+    @property
+    def decades_lost(self) -> float:
+        """D, the median over the sequences; inf where nothing is left of the gradient."""
+        return self.judgement.decades
+
+    @property
+    def zero_lag(self) -> int | None:
+        """The lag from which on ∂L/∂x is zero in float32, in the median sequence; None if there is none."""
+        return self.judgement.zero_lag
+
+    def reach(self, decades: float = HEALTHY, layer: str | None = None) -> int:
+        """The lag up to which no more than so many decades are lost or gained, in the median sequence.
+
+        Parameters
+        ----------
+        decades : float
+            The tolerance.
+        layer : str, optional
+            How deep: h of this layer, such as "layer 1", and not the inputs; "" for the only one.
+        """
+        number("decades", decades, POSITIVE)
+        if layer is None:
+            return reach(self.end.curve, decades)
+        if (layer, "h") not in self.end.states:
+            raise KeyError(f"no layer {layer!r} among {', '.join(repr(key[0]) for key in self.end.states)}")
+        return reach(self.end.states[layer, "h"], decades)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The word, what default networks do, causes, and what was found to change it; measured when asked for."""
+        return find(self.experiment, self.judgement, self.ends, self.trained)
+
+    def without(self, path: str, state: Key | str | None = None) -> Lane:
+        """What would be left of a carried state's gradient if one of its two paths were cut.
+
+        Parameters
+        ----------
+        path : {"carried", "gates"}
+            "gates" leaves what is carried (in an LSTM the cell path, Π f); "carried" leaves what comes through gates
+            and h.
+        state : str or (layer, name), optional
+            Default: the first that is carried.
+
+        Raises
+        ------
+        ValueError
+            If the network carries no state, as a simple RNN, or for another path.
+        """
+        if path not in ("carried", "gates"):
+            raise ValueError(f"path {path!r} is neither 'carried' nor 'gates'")
+        if not self.shares or self.chain is None:
+            raise ValueError(f"{self.setting.model} carries no state from step to step: there are no two paths to cut")
+        key = next(iter(self.shares)) if state is None else ("", state) if isinstance(state, str) else state
+        if key not in self.shares:
+            raise KeyError(f"no {key!r} among {', '.join(map(repr, self.shares))}")
+        if path == "gates":
+            return Lane(*key, self.shares[key].logs, True, len(self.chain))
+        k = self.chain.labels().index(key)
+        logs = measure_without_carry(self.chain, self.experiment.seeds(self.chain), k)
+        return Lane(*key, logs, True, len(self.chain))
+
+    @cached_property
+    def theory(self) -> tuple[Theory, ...]:
+        """Lines that theory draws beside the measurement: bounds, estimates and exact ones, each labelled."""
+        return theory_of(self.chain) if self.chain is not None else ()
+
+    def table(self, lags: Iterable[int] | None = None) -> list[dict[str, Any]]:
+        """Rows for people and spreadsheets: per lag, log10 of each state's and gate's norm, and the carried share.
+
+        Parameters
+        ----------
+        lags : iterable of int, optional
+            Default: all.
+
+        Returns
+        -------
+        list of dict
+            Keys: "lag"; "log10 input", what an input of its own size moves the output by; "log10 dL/dh" and so on, all
+            medians over the sequences; "share c", its mean.
+        """
+        last, rows = self.setting.steps, []
+        wanted = range(last + 1) if lags is None else wholes("lags", lags)
+        if beyond := [k for k in wanted if k > last]:
+            raise ValueError(f"lags {beyond} lie outside of 0 ... {last}")
+        for k in wanted:
+            row: dict[str, Any] = {"lag": k}
+            if self.end.x is not None and k < len(self.end.x):
+                row["log10 input"] = float(np.nanmedian(self.end.x[k]))
+            for lane in self.lanes.values():
+                if k < len(lane.logs):
+                    row[f"log10 dL/d{lane.label}"] = float(np.median(lane.logs[k]))
+            for share in self.shares.values():
+                row[f"share {share.name} {share.layer}".strip()] = float(share.mean[k])
+            rows.append(row)
+        return rows

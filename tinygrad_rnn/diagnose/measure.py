@@ -7,14 +7,18 @@ before the last one. States have the lags 0 ... T (h_T ... h₀), gates 0 ... T 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..tensor import Tensor
+from ..autodiff import pullback
+from ..graph.line import Line, fit
+from ..nn.module import once
+from ..ops import ACTIVATIONS
+from ..tensor import GradientError, Tensor
 from .chain import (
     Array,
     Chain,
@@ -30,12 +34,7 @@ from .chain import (
     scale_rows,
     without,
 )
-from .line import Line, fit
-
-Key = tuple[str, str]  # layer ("" for the only one), name
-
-NONLINEARITIES = {"tanh": 1.0, "sigmoid": 0.25, "relu": 1.0, "leaky_relu": 1.0, "softplus": 1.0}
-"""γ, the largest derivative of each."""
+from .ends import NO_STEPS, Key, Unrolled
 
 SATURATED = 0.1
 """A unit is saturated where φ′ is below this share of its largest value."""
@@ -50,22 +49,22 @@ class Lane:
     layer, name : str
     logs : array, shape (K, B)
         Log10 ‖∂L/∂·‖ by lag, for each sequence; -inf where it is exactly zero.
-    peaks : array, shape (K, B)
-        The same of its largest entry.
     state : bool
         Whether this is handed from step to step; else it is a gate or another value within a step.
+    steps : int, optional
+        How many of the lags are steps: the state before the first is none, and takes no part in the line.
     """
 
     layer: str
     name: str
     logs: Array
-    peaks: Array
     state: bool
+    steps: int | None = None
 
     @cached_property
     def line(self) -> Line:
         """The line through `logs`."""
-        return fit(self.logs)
+        return fit(self.logs[: self.steps])
 
     @property
     def label(self) -> str:
@@ -151,7 +150,7 @@ class Activation:
         self.slope_least = min(self.slope_least, float(slope.min()))
         self.slope_most = max(self.slope_most, float(slope.max()))
         self.slope_mean += float(slope.mean())
-        self.saturated += float((np.abs(slope) < SATURATED * NONLINEARITIES[self.op]).mean())
+        self.saturated += float((np.abs(slope) < SATURATED * ACTIVATIONS[self.op]).mean())
 
     def closed(self) -> Activation:
         """The sums turned into means, once all steps are in."""
@@ -254,16 +253,11 @@ class _Walk:
         self.chain, self.seeds = chain, seeds
         self.labels = chain.labels()
         self.logs: dict[Key, list[Array]] = defaultdict(list)
-        self.peaks: dict[Key, list[Array]] = defaultdict(list)
         self.carried: dict[int, Scaled] = {}
         self.share: dict[int, list[Array]] = defaultdict(list)
         self.share_logs: dict[int, list[Array]] = defaultdict(list)
         self.activations: dict[Key, Activation] = {}
         self.by_lag = ByLag(edges or edges_up_to(len(chain)))
-
-    def note(self, key: Key, g: Array, exponents: Array) -> None:
-        self.logs[key].append(log_norms(g, exponents))
-        self.peaks[key].append(log_norms(g, exponents, largest=True))
 
     def paths(self, reached: Reached) -> None:
         """Follow, beside the whole gradient, what is only carried."""
@@ -315,16 +309,16 @@ class _Walk:
     def values(self, step: Step) -> None:
         """Openness of gates and slopes of nonlinearities."""
         for node in step.nodes:
-            op = node._op
-            if op is None or op.name not in NONLINEARITIES:
+            op = node.op
+            if op is None or op.name not in ACTIVATIONS:
                 continue
-            operand = node._operands[0]
+            operand = node.operands[0]
             inside = operand.name if operand is not None and operand.name else ""
             name = node.name or (f"{op.name}({inside})" if inside else op.name)
-            slope = op.rules[0](np.ones_like(node._data), node._data, *node._arrays, **node._static)
+            slope = op.rules[0](np.ones_like(node.data), node.data, *node.arrays, **node.static)
             key = layer_of(node), name
             known = self.activations.setdefault(key, Activation(*key, op.name))
-            known.add(node._data, slope)
+            known.add(node.data, slope)
 
 
 def measure(
@@ -333,9 +327,7 @@ def measure(
     *,
     paths: bool = True,
     weights: bool = True,
-    values: bool = True,
     edges: tuple[int, ...] | None = None,
-    progress: Callable[[], Any] | None = None,
 ) -> Measured:
     """Walk back once and measure.
 
@@ -344,39 +336,32 @@ def measure(
     chain : Chain
     seeds : dict of int to array
         ∂L/∂output at the steps that the loss reads.
-    paths, weights, values : bool
-        Whether to measure path shares, parameters by lag, and the values of gates and nonlinearities.
+    paths, weights : bool
+        Whether to measure path shares, and parameters by lag.
     edges : tuple of int, optional
         Where the bins of lags end.
-    progress : callable, optional
-        Called after every step.
     """
     walk = _Walk(chain, seeds, edges)
-    parameters = {name: p for name, p in chain.cell.parameters().items() if p.requires_grad} if weights else {}
+    parameters = once((name, p) for name, p in chain.cell.parameters().items() if p.requires_grad and weights)
     reached = None
     for reached in backwards(chain, seeds, also=tuple(parameters.values())):
         step, exponents = reached.step, reached.seeds.exponents
         for key, out in zip(walk.labels, step.outs, strict=True):
-            walk.note(key, reached.of(out), exponents)
+            walk.logs[key].append(log_norms(reached.of(out), exponents))
         for key, node in step.named().items():
-            walk.note(key, reached.of(node), exponents)
-        if values:
-            walk.values(step)
+            walk.logs[key].append(log_norms(reached.of(node), exponents))
+        walk.values(step)
         if paths:
             walk.paths(reached)
         if parameters:
             walk.weights(reached, parameters)
-        if progress is not None:
-            progress()
     assert reached is not None
     for k, (key, g) in enumerate(zip(walk.labels, reached.before.parts, strict=True)):
-        walk.note(key, g, reached.seeds.exponents)
+        walk.logs[key].append(log_norms(g, reached.seeds.exponents))
         if k in walk.carried:
             walk._share(k, g, reached.seeds.exponents)
     states = set(walk.labels)
-    lanes = {
-        key: Lane(*key, np.array(logs), np.array(walk.peaks[key]), key in states) for key, logs in walk.logs.items()
-    }
+    lanes = {key: Lane(*key, np.array(logs), key in states, len(chain)) for key, logs in walk.logs.items()}
     shares = {
         walk.labels[k]: Share(*walk.labels[k], np.array(rows), np.array(walk.share_logs[k]))
         for k, rows in walk.share.items()
@@ -385,17 +370,43 @@ def measure(
     return Measured(lanes, shares, activations, walk.by_lag if parameters else None)
 
 
-def measure_without_carry(chain: Chain, seeds: Mapping[int, Array], k: int) -> tuple[list[Array], list[Array]]:
-    """Logs and peaks of part k's gradient if nothing were carried in it: what is left comes through gates and h."""
+def measure_graph(graph: Unrolled) -> Measured:
+    """The same of a graph that is there already, in the range of float64: no path is told from another.
+
+    Raises
+    ------
+    ValueError
+        If nothing is handed from step to step.
+    GradientError
+        If a gradient is not finite, naming the step.
+    """
+    if not graph.states:
+        raise ValueError(NO_STEPS)
+    nodes = [node for lane in graph.values.values() for node in lane.values()]
+    found = pullback({graph.value: np.ones(graph.value.shape)}, nodes)
+    steps = sorted({t for lane in graph.values.values() for t in lane})
+    lanes = {}
+    for key, lane in graph.values.items():
+        for t, node in lane.items():
+            if node in found and not np.isfinite(found[node]).all():
+                raise GradientError(f"the gradient of {key[1]} is not finite at step t={t}")
+        nothing = np.zeros(next(iter(lane.values())).shape)
+        order = steps if key[0].endswith("reverse") else reversed(steps)
+        rows = [np.atleast_2d(found.get(lane[t], nothing) if t in lane else nothing) for t in order]
+        none = np.zeros(len(rows[0]), np.int64)
+        lanes[key] = Lane(*key, np.array([log_norms(row, none) for row in rows]), key in graph.states)
+    first = {key[0]: k for k, key in reversed([*enumerate(lanes)])}
+    order_of = sorted(lanes, key=lambda key: (first[key[0]], key[1] != "h"))
+    return Measured({key: lanes[key] for key in order_of}, {}, {}, None)
+
+
+def measure_without_carry(chain: Chain, seeds: Mapping[int, Array], k: int) -> Array:
+    """Logs of part k's gradient if nothing were carried in it: what is left comes through gates and h."""
 
     def cut(step: Step) -> Any:
         return without(carry_nodes(step, k), step.leaves[k])
 
-    logs, peaks, reached = [], [], None
+    logs = []
     for reached in backwards(chain, seeds, cut, named=False):
         logs.append(log_norms(reached.of(reached.step.outs[k]), reached.seeds.exponents))
-        peaks.append(log_norms(reached.of(reached.step.outs[k]), reached.seeds.exponents, largest=True))
-    assert reached is not None
-    logs.append(log_norms(reached.before.parts[k], reached.seeds.exponents))
-    peaks.append(log_norms(reached.before.parts[k], reached.seeds.exponents, largest=True))
-    return logs, peaks
+    return np.array([*logs, log_norms(reached.before.parts[k], reached.seeds.exponents)])

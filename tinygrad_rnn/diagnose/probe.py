@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arguments import whole
 from ..draw.figure import COLOURS, check_format, new_figure, plain, save_figure
-from .flow import gradient_flow
+from .chain import sequences_of
 from .measure import Share
+from .report import gradient_flow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +56,8 @@ class FlowProbe:
     """
 
     def __init__(self, inputs: Any, rng: int = 0) -> None:
-        self.inputs, self.rng = np.array(inputs), rng
+        sequences_of(inputs)  # found out here, not when it is called back
+        self.inputs, self.rng = np.array(inputs), whole("rng", rng)
 
     def __call__(self, run: Run) -> dict[str, float]:
         """Measure."""

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..autodiff import pullback
+from ..arguments import POSITIVE, number, whole, wholes
 from ..tensor import GradientError
-from .chain import Array, Chain, in_float64
+from .chain import Array, Chain, Scaled, chain_of, in_float64, is_chain, pull
 
 RANK = 1e-10
 """Singular values above this share of the largest one count for the numerical rank."""
@@ -46,7 +46,7 @@ class Spectrum:
 
     def rank_above(self, share: float) -> int:
         """How many singular values lie above a share of the largest."""
-        top = self.logs[0]
+        top, share = self.logs[0], number("share", share, POSITIVE)
         return 0 if top == -math.inf else int((self.logs > top + math.log10(share)).sum())
 
     @property
@@ -103,27 +103,23 @@ def _values(d: Array, u: Array, sweeps: int = 200) -> Array:
 
 
 def _chain(model: Any, inputs: Any, state: Any) -> Chain:
-    from .flow import is_chain, sequences_of
-
     twin = in_float64(model)
     if not is_chain(twin):
         raise TypeError(f"{model!r}: the Jacobian of a step is that of a cell, or of a stack in one direction")
-    return Chain(twin, sequences_of(inputs, getattr(model, "batch_first", False)), state)
+    return chain_of(twin, inputs, state)
 
 
 def _walk(chain: Chain, rows: Array, sequence: int, keep: Iterable[int]) -> tuple[_Product, dict[int, _Product]]:
     """Pull rows (cotangents of the whole state after the last step) back to the first, orthogonal at every step."""
+    if whole("sequence", sequence) >= (count := chain.inputs.shape[1]):
+        raise ValueError(f"sequence={sequence}: there are {count}, counted from 0")
     product, kept, wanted = _Product(rows), {}, set(keep)
     shapes = [part.shape[1:] for part in chain.states[0]]
     sizes = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
     for t in range(len(chain), 0, -1):
         step = chain.recorded_step(t, repeat=len(rows), sequence=sequence)
-        cotangents: dict[Any, Array] = {}
-        for k, out in enumerate(step.outs):
-            g = product.q.T[:, sizes[k] : sizes[k + 1]].reshape(-1, *shapes[k])
-            if out.requires_grad:
-                cotangents[out] = cotangents[out] + g if out in cotangents else g
-        found = pullback(cotangents, step.leaves) if cotangents else {}
+        seeds = [product.q.T[:, sizes[k] : sizes[k + 1]].reshape(-1, *shape) for k, shape in enumerate(shapes)]
+        found = pull(step, Scaled(seeds), step.leaves)
         parts = [found.get(leaf, np.zeros(leaf.shape)).reshape(len(rows), -1) for leaf in step.leaves]
         columns = np.concatenate(parts, axis=1).T
         if not np.isfinite(columns).all():
@@ -173,7 +169,7 @@ def jacobian_spectrum(
     True
     """
     chain = _chain(model, inputs, state)
-    wanted = [len(chain)] if lags is None else list(lags)
+    wanted = [len(chain)] if lags is None else wholes("lags", lags, 1)
     if wrong := [lag for lag in wanted if not 1 <= lag <= len(chain)]:
         raise ValueError(f"lags {wrong} lie outside of 1 ... {len(chain)}")
     sizes = [math.prod(part.shape[1:]) for part in chain.states[0]]
@@ -190,19 +186,29 @@ def jacobian_spectrum(
     return found
 
 
-def lyapunov(model: Any, inputs: Any, *, state: Any = None, sequence: int = 0, discard: int | None = None) -> Array:
+def lyapunov(
+    model: Any,
+    inputs: Any,
+    *,
+    k: int | None = None,
+    state: Any = None,
+    sequence: int = 0,
+    discard: int | None = None,
+) -> Array:
     """Lyapunov exponents of the whole state, in nats per step, largest first, by QR at every step.
 
     Parameters
     ----------
     model, inputs, state, sequence
         As `jacobian_spectrum`. An autonomous network is one whose inputs are zeros; begin it on its attractor.
+    k : int, optional
+        How many, the largest; each costs as much as a sequence. Default: all.
     discard : int, optional
         Lags not counted, over which directions are still turning; default: a tenth.
 
     Returns
     -------
-    array, shape (S,)
+    array, shape (S,) or (k,)
         S is the size of the whole state: H, or 2 H for an LSTM. -inf for a direction that is lost exactly.
 
     Raises
@@ -226,10 +232,15 @@ def lyapunov(model: Any, inputs: Any, *, state: Any = None, sequence: int = 0, d
     """
     chain = _chain(model, inputs, state)
     size = sum(math.prod(part.shape[1:]) for part in chain.states[0])
-    skip = len(chain) // 10 if discard is None else discard
-    if not 0 <= skip < len(chain):
+    skip = len(chain) // 10 if discard is None else whole("discard", discard)
+    if skip >= len(chain):
         raise ValueError(f"discard={discard} of {len(chain)} steps leaves none")
-    product, kept = _walk(chain, np.eye(size), sequence, {skip})
-    before = kept[skip].growth if skip else np.zeros(size)
+    rows = np.eye(size)
+    if k is not None:  # in directions of no special kind, which turn into those that grow most
+        if whole("k", k, 1) > size:
+            raise ValueError(f"k={k}: the state has {size} numbers, and so many exponents")
+        rows = np.linalg.qr(np.random.default_rng(0).normal(size=(size, k)))[0].T
+    product, kept = _walk(chain, rows, sequence, {skip})
+    before = kept[skip].growth if skip else np.zeros(len(rows))
     grown = np.where(np.isfinite(product.growth), product.growth - before, -math.inf)
     return np.sort(grown / (len(chain) - skip))[::-1]

@@ -11,15 +11,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..nn.cells import GRUCell, LSTMCell, RNNCell
+from ..autodiff import vjp
+from ..nn.cells import NONLINEARITIES, GRUCell, LSTMCell, RNNCell
+from ..ops import ACTIVATIONS
 from ..tensor import raw
 from .chain import Array, Chain
 
 Kind = Literal["bound", "estimate", "exact", "exact if its weights are 0"]
 
-GAMMA = {"tanh": 1.0, "sigmoid": 0.25, "relu": 1.0, "identity": 1.0}
-# Averages over N(0, 1). Evenly spaced points: Gauss's own are too few where φ′ is a step, or narrow beside √q.
-_POINTS = np.linspace(-8.0, 8.0, 1601)
+# Averages over N(0, 1). Evenly spaced points: Gauss's own are too few where φ′ is a step, or narrow beside √q; none
+# is 0, so that half of them lie on either side of relu's step.
+_POINTS = np.linspace(-8.0, 8.0, 1600)
 _WEIGHTS = np.exp(-0.5 * _POINTS**2) / np.exp(-0.5 * _POINTS**2).sum()
 
 
@@ -73,7 +75,7 @@ def _simple(cell: RNNCell, chain: Chain) -> list[Theory]:
     lines = []
     if sigma > 0:
         name = "(γ σ_max)^k, γ = 1/4" if phi == "sigmoid" else "σ_max^k"
-        lines.append(_straight(name, "bound", math.log10(GAMMA[phi] * sigma), steps))
+        lines.append(_straight(name, "bound", math.log10(ACTIVATIONS.get(phi, 1.0) * sigma), steps))
     g = math.sqrt(float(np.square(W).mean() * W.shape[1]))
     if (
         phi == "identity"
@@ -88,9 +90,7 @@ def _simple(cell: RNNCell, chain: Chain) -> list[Theory]:
     return lines
 
 
-def mean_field(
-    phi: str, g: float, drive: float, iterations: int = 500, *, mean: float = 0.0, centre: float = 0.0
-) -> float:
+def mean_field(phi: str, g: float, drive: float, *, mean: float = 0.0, centre: float = 0.0) -> float:
     """The factor per step, g √E[φ′(z)²], for a wide random W with entries of variance g² / n.
 
     Parameters
@@ -109,29 +109,17 @@ def mean_field(
     The pre-activation is N(m, q) with q = g² E[(φ(√q z + m) - c)²] + s², iterated to its fixed point (Sompolinsky,
     Crisanti and Sommers 1988; Poole et al. 2016). Where q grows without bound, its last value is used.
     """
-    value, slope = _functions(phi)
-    q = drive
-    if phi in ("relu", "identity") and mean == 0.0:
-        iterations = 0  # their slopes do not depend on q
-    for _ in range(iterations):
+    value = NONLINEARITIES[phi]
+    scaled = phi in ("relu", "identity") and mean == 0.0
+    q = 1.0 if scaled else drive  # of a scaled z their slopes are the same
+    for _ in range(0 if scaled else 500):
         active = value(math.sqrt(q) * _POINTS + mean) - centre
         before, q = q, min(g * g * float(_WEIGHTS @ np.square(active)) + drive, 1e12)
         if abs(q - before) <= 1e-10 * q:
             break
-    return g * math.sqrt(float(_WEIGHTS @ np.square(slope(math.sqrt(q) * _POINTS + mean))))
-
-
-def _functions(phi: str) -> tuple[Any, Any]:
-    def sigmoid(z: Array) -> Array:
-        return np.asarray(0.5 * (1 + np.tanh(z / 2)))
-
-    table: dict[str, tuple[Any, Any]] = {
-        "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
-        "relu": (lambda z: np.maximum(z, 0), lambda z: np.where(z == 0, np.sqrt(0.5), z > 0)),  # φ′² is 1/2 on average
-        "sigmoid": (sigmoid, lambda z: sigmoid(z) * (1 - sigmoid(z))),
-        "identity": (lambda z: z, np.ones_like),
-    }
-    return table[phi]
+    z = math.sqrt(q) * _POINTS + mean
+    (slope,) = vjp(value, z)[1](np.ones_like(z))
+    return g * math.sqrt(float(_WEIGHTS @ np.square(slope.data)))
 
 
 def _gated(cell: Any, steps: int) -> list[Theory]:

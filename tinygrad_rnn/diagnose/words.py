@@ -3,64 +3,105 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .compare import Comparison
-    from .measure import Lane
-    from .report import GradientFlow
+from ..files import columns
+from .flow import Flow
+from .remedy import Trial
 
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
-def report(flow: GradientFlow) -> str:
+def report(flow: Flow) -> str:
     """The whole report."""
     return "\n".join(_lines(flow))
 
 
-def _lines(flow: GradientFlow) -> Iterator[str]:
-    setting = flow.setting
-    sequences = f"{setting.sequences} sequence{'s' * (setting.sequences != 1)}"
-    yield f"{setting.model}, {setting.when}: T = {setting.steps} steps, {sequences}, float64"
+def _lines(flow: Flow) -> Iterator[str]:
+    judged, end, setting = flow.judgement, flow.end, flow.setting
+    batch = end.curve.shape[1]
+    long = int(np.sum(np.sum(~np.isnan(end.curve), axis=0) > judged.lag))
+    asked = f"lag {judged.lag} is asked for" + ", all there is (lag= if the task needs less)" * (
+        flow.experiment.lag is None
+    )
+    asked += f"; {long} are that long" if 0 < long < batch else ""
+    sequences = f"{batch} sequence{'s' * (batch != 1)}"
+    yield f"{setting.model}, {setting.when}: T = {setting.steps} steps, {sequences}, float64; {asked}"
     yield setting.loss
     yield ""
     yield from verdict(flow)
-    yield ""
-    yield from _slopes(flow)
-    yield from _by_lag(flow)
-    yield from _paths(flow)
+    if flow.lanes:
+        yield ""
+        yield from _slopes(flow)
+        yield from _paths(flow)
     yield from _values(flow)
     yield from _weights(flow)
     yield from _theory(flow)
 
 
-def verdict(flow: GradientFlow) -> Iterator[str]:
-    """The verdict: the word, how far it is healthy, the cause, what to try."""
-    judged, line = flow.judgement, flow.main.line
-    what = flow.verdict
+BLIND = (
+    "if it does not learn all the same, look at what no gradient shows: learning rate, targets, shuffling,",
+    "padding, a wrong axis, and whether the data says at all what it is to learn",
+)
+
+
+def verdict(flow: Flow) -> Iterator[str]:
+    """The verdict: the word, how far this loss sees, default networks, causes, and changes as they were measured."""
+    judged, found = flow.judgement, flow.verdict
+    for end in flow.ends:
+        said = [note for note in end.notes if note != judged.reason]
+        if len(flow.ends) > 1 and len(end.curve) < 2 and end.step:
+            said.append("read after one step, of which alone it tells")
+        yield from (f"note      {end.name}{': ' * bool(end.name)}{note}" for note in said)
     yield f"verdict   {judged.word.upper()} {flow.setting.when}: {judged.reason}"
-    if math.isfinite(line.slope):
-        change = "halves" if line.slope < 0 else "doubles"
-        yield (
-            f"          ∂L/∂{flow.main.label} {change} every {line.half_life:.3g} steps; healthy up to a lag of "
-            f"{_count(what.healthy_up_to, flow.setting.steps)} (within one decade)"
-        )
-    if flow.zero_lag is None and math.isfinite(flow.zero_lag_at_this_rate):
-        yield f"          at this rate float32 reads zero from lag {flow.zero_lag_at_this_rate:.0f} on"
-    if what.cause:
-        yield f"cause     {what.cause}, the single change that moves |D| most"
-    yield f"try       {what.remedy}"
+    zero = "" if judged.zero_lag is None else f"; in float32 ∂L/∂x is zero from lag {judged.zero_lag} on"
+    yield f"          within two decades up to lag {judged.reach}{zero}"
+    yield from _curves(flow)
+    if found.default:
+        low, *_, high = sorted(j.decades for j in found.default)
+        words = Counter(j.word for j in found.default).most_common()
+        told_of = ", ".join(f"{word} {n} of {len(found.default)}" if len(words) > 1 else word for word, n in words)
+        lost = f"D (decades lost) = {low:.1f} ... {high:.1f}"
+        yield f"default   weights, same data, {len(found.default)} seeds: {told_of}, {lost}"
+    if judged.word == "healthy":
+        yield from (f"          {line}" for line in BLIND)
+        return
+    if found.cause:
+        yield f"cause     {found.cause}"
+    yield from (f"change    {trial}" for trial in shown(flow))
+    if flow.trained:
+        yield f"question  does your task need more than {judged.reach} steps? If not, nothing is amiss"
+    elif found.trials:
+        yield "          measured, not promised: cure(flow, train) says which of them learn"
 
 
-def _count(lag: float, steps: int) -> str:
-    return f"all {steps} steps" if lag >= steps else f"{lag:.0f}"
+def shown(flow: Flow) -> Sequence[Trial]:
+    """The changes that are worth printing: four, and nothing refused beside one that heals."""
+    trials = flow.verdict.trials
+    heals = any(trial.heals for trial in trials)
+    return [trial for trial in trials if not (heals and trial.refused)][:4]
 
 
-def _slopes(flow: GradientFlow) -> Iterator[str]:
-    rows = [("gradient", "slope, decades a step", "spread", "R²", "lags", "halves in", "verdict")]
+def _curves(flow: Flow) -> Iterator[str]:
+    end, lag = flow.end, flow.judgement.lag
+    lags = sorted({k for k in (0, 1, 10, lag // 2, lag) if k < len(end.curve)})
+    curves = {} if end.x is None else {"inputs": end.x}
+    curves |= {f"{name} {layer}".strip(): a for (layer, name), a in end.states.items()}
+    rows = [("log10 of what is left", *(f"lag {k}" for k in lags))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where no sequence is that long
+        for name, a in curves.items():
+            rows.append((name, *(_number(float(np.nanmedian(a[k])), ".1f") for k in lags)))
+    yield from (f"          {line}" for line in columns(rows, right=True))
+
+
+def _slopes(flow: Flow) -> Iterator[str]:
+    rows = [("gradient", "slope, decades a step", "spread", "R²", "lags", "halves in")]
     for lane in flow.lanes.values():
         line = lane.line
         half = "-" if math.isnan(line.slope) else f"{'' if line.slope <= 0 else '×2 in '}{line.half_life:.3g}"
@@ -72,35 +113,17 @@ def _slopes(flow: GradientFlow) -> Iterator[str]:
                 _number(float(np.median(line.r2)), ".2f"),
                 f"{line.first}..{line.last}",
                 half,
-                flow.judge(lane).word if lane.state else "",
             )
         )
-    yield from columns(rows)
+    yield from columns(rows, right=True)
 
 
 def _number(value: float, spec: str) -> str:
-    return "-" if not math.isfinite(value) else format(value, spec)
+    return format(value, spec) if math.isfinite(value) else "zero" if value == -math.inf else "-"
 
 
 def _lags(last: int) -> list[int]:
     return sorted({lag for lag in SHOWN if lag < last} | {last})
-
-
-def _by_lag(flow: GradientFlow) -> Iterator[str]:
-    states = [lane for lane in flow.lanes.values() if lane.state]
-    lags = _lags(len(states[0].logs) - 1)
-    rows = [("norm at lag", *map(str, lags))]
-    for lane in states:
-        rows.append((f"∂L/∂{lane.label}", *(_power(_median(lane, k)) for k in lags)))
-    for share in flow.shares.values():
-        name = f"carried in {share.name} {share.layer}".strip()
-        rows.append((name, *("-" if np.isnan(share.mean[k]) else f"{share.mean[k]:.2f}" for k in lags)))
-    yield ""
-    yield from columns(rows)
-
-
-def _median(lane: Lane, lag: int) -> float:
-    return float(np.median(lane.logs[lag]))
 
 
 def _power(log: float) -> str:
@@ -110,7 +133,15 @@ def _power(log: float) -> str:
     return f"{10 ** (log - exponent):.1f}e{exponent}" if not -3 <= log < 3 else f"{10**log:.3g}"
 
 
-def _paths(flow: GradientFlow) -> Iterator[str]:
+def _paths(flow: Flow) -> Iterator[str]:
+    lags = _lags(flow.setting.steps)
+    rows = [("at lag", *map(str, lags))]
+    for share in flow.shares.values():
+        name = f"carried in {share.name} {share.layer}".strip()
+        rows.append((name, *("-" if np.isnan(share.mean[k]) else f"{share.mean[k]:.2f}" for k in lags)))
+    if flow.shares:
+        yield ""
+        yield from columns(rows, right=True)
     for share in flow.shares.values():
         alone = flow.without("gates", (share.layer, share.name)).line.slope
         yield (
@@ -119,7 +150,7 @@ def _paths(flow: GradientFlow) -> Iterator[str]:
         )
 
 
-def _values(flow: GradientFlow) -> Iterator[str]:
+def _values(flow: Flow) -> Iterator[str]:
     if not flow.activations:
         return
     rows: list[tuple[str, ...]] = [
@@ -131,10 +162,11 @@ def _values(flow: GradientFlow) -> Iterator[str]:
             (f"{a.name} {a.layer}".strip(), *(f"{n:.3g}" for n in numbers), f"{a.saturated:.0%}", f"{a.dead:.0%}")
         )
     yield ""
-    yield from columns(rows)
+    yield from columns(rows, right=True)
+    yield "φ′: the slope of the activation, at what it was given in this run"
 
 
-def _weights(flow: GradientFlow) -> Iterator[str]:
+def _weights(flow: Flow) -> Iterator[str]:
     if flow.by_lag is None:
         return
     edges = [edge for edge in flow.by_lag.edges if edge in (0, 1, 5, 10, 20, 50, 100, 500, 1000, 5000)]
@@ -143,43 +175,23 @@ def _weights(flow: GradientFlow) -> Iterator[str]:
         shares = (f"{flow.by_lag.share_beyond(name, edge):.2g}" for edge in edges)
         rows.append((name, _power(flow.by_lag.log_norm(name)), *shares))
     yield ""
-    yield from columns(rows)
+    yield from columns(rows, right=True)
     yield "beyond k: the share of it that comes from more than k steps back"
 
 
-def _theory(flow: GradientFlow) -> Iterator[str]:
+def _theory(flow: Flow) -> Iterator[str]:
     if not flow.theory:
         return
     yield ""
     yield from columns(
-        [("theory", "kind", "decades a step")] + [(t.name, t.kind, f"{t.slope:+.4f}") for t in flow.theory]
+        [("theory", "kind", "decades a step")] + [(t.name, t.kind, f"{t.slope:+.4f}") for t in flow.theory], right=True
     )
 
 
-def comparison(compared: Comparison) -> str:
-    """The table of a comparison."""
-    rows = [("network", "T", "slope", "spread", "D", "halves in", "carried at 10", "verdict")]
-    for row in compared.table():
-        share = row["carried at lag 10"]
-        slope = row["slope"]
-        rows.append(
-            (
-                row["network"],
-                str(row["steps"]),
-                _number(slope, "+.4f"),
-                _number(row["spread"], ".4f"),
-                f"{row['decades lost']:+.1f}",
-                f"{'×2 in ' if slope > 0 else ''}{row['half-life']:.3g}",
-                "-" if share is None else f"{share:.2f}",
-                row["verdict"],
-            )
-        )
-    return "\n".join(columns(rows))
-
-
-def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows in aligned columns, the first one to the left, the others to the right."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        yield "  ".join(cells).rstrip()
+def comparison(table: Sequence[Mapping[str, Any]]) -> str:
+    """The table of a comparison, aligned."""
+    shown = [
+        ["-" if v is None else _number(v, ".4g") if isinstance(v, float) else v for v in r.values()] for r in table
+    ]
+    rows = [[*table[0]], *([str(value) for value in row] for row in shown)]
+    return "\n".join(columns(rows, right=True))

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..graph.model import GradientGraph, Norm, norm_of
+from ..arguments import one_of
+from ..graph.line import line_through
+from ..graph.model import GradientGraph
 from ..graph.steps import states
+from ..norms import Norm, norm_of
 from .figure import COLOURS, LINES, check_format, new_figure, plain, save_figure
 from .style import clean
 
@@ -37,8 +41,9 @@ class Decay:
         (time step, lag, norm of the gradient), latest step first; the lag counts steps back from the last one, which
         for a reverse direction is the first of the sequence.
     slope : float
-        Decades per step back in time, by least squares over the norms that are neither zero nor infinite: negative
-        where the gradient vanishes. NaN with fewer than two.
+        Decades per step back in time, as `diagnose.gradient_flow` has it: by least squares over the lags from 10 on
+        (of a short sequence from the middle on), zeros and infinities left out, the median over the sequences;
+        negative where the gradient vanishes. NaN with fewer than two norms.
     intercept : float
         Log10 of the norm at lag 0 on that line.
     """
@@ -155,10 +160,11 @@ def gradient_through_time(
     >>> outputs, h = tg.unroll(tg.RNNCell(1, 4, rng=0), np.ones((30, 1)))
     >>> measured = gradient_through_time(tg.sum(h))
     >>> f"{measured['h'].slope:.2f} decades per step, halves in {measured['h'].half_life:.1f} steps"
-    '-0.38 decades per step, halves in 0.8 steps'
+    '-0.37 decades per step, halves in 0.8 steps'
     """
     from .picture import graph_of
 
+    one_of("norm", norm, get_args(Norm))
     sources = graph if isinstance(graph, Mapping) else {"": graph}
     decays: list[Decay] = []
     for name, source in sources.items():
@@ -168,22 +174,18 @@ def gradient_through_time(
                 f"{name or 'the graph'} has no time steps that hand on a state: unroll a cell, or open scopes t=1, t=2"
             )
         for state, lane in found.items():
-            sizes = [(t, norm_of(node.gradient, norm)) for t, node in lane.items() if node.gradient is not None]
-            decays.append(_decay(str(name), state, sizes))
+            found_in = {t: node.gradient for t, node in lane.items() if node.gradient is not None}
+            decays.append(_decay(str(name), state, found_in, norm))
     measured = GradientThroughTime(tuple(decays), norm)
     if path is not None:
         measured.save(path, title)
     return measured
 
 
-def _decay(network: str, state: str, sizes: Sequence[tuple[int, float]]) -> Decay:
-    last = sizes[-1][0]  # of a reverse direction, the first step of time
-    table = tuple((t, abs(last - t), size) for t, size in reversed(sizes))
-    points = [(lag, math.log10(size)) for _, lag, size in table if 0.0 < size < math.inf]
-    slope, intercept = math.nan, math.nan
-    if len(points) >= 2:
-        lags, logs = np.array(points).T
-        centred = lags - lags.mean()
-        slope = float(centred @ (logs - logs.mean()) / (centred @ centred))
-        intercept = float(logs.mean() - slope * lags.mean())
-    return Decay(network, state, table, slope, intercept)
+def _decay(network: str, state: str, gradients: Mapping[int, NDArray[Any]], norm: Norm) -> Decay:
+    newest = list(gradients)[::-1]  # of a reverse direction, the first step of time
+    table = tuple((t, abs(newest[0] - t), norm_of(gradients[t], norm)) for t in newest)
+    line = line_through([gradients[t] for t in newest])
+    points = [(lag, math.log10(size)) for _, lag, size in table[line.first :] if 0.0 < size < math.inf]
+    lag, log = np.mean(points, axis=0) if points else (math.nan, math.nan)
+    return Decay(network, state, table, line.slope, float(log - line.slope * lag))

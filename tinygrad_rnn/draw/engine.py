@@ -1,37 +1,41 @@
-"""The layout engine: the one module that knows which program turns DOT into a picture.
+"""The engine: the one module that knows which program turns placed DOT into pixels and pages.
 
 After this file the reader knows where the engine comes from (``TINYGRAD_RNN_DOT``, else the embedded `graphviz-pure`,
-else a system ``dot``), that it runs as a subprocess with a time-out, and that SVG can do without: `ranks` and `svg`
-stand in, more plainly. To replace the engine is to replace this file.
+else a system ``dot``), that it runs as a subprocess with a time-out, and that it is asked for PNG and PDF only. To
+replace the engine is to replace this file.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
 import shutil
-import subprocess
+import sys
 import sysconfig
+import time
 import warnings
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 TIMEOUT = 60.0
+MOST_BYTES = 2**28
+_LOOK = 0.2  # seconds between two looks at a program that has not ended
 PNG_DPI = 110
 MAX_PIXELS = 40_000_000
 _PDF_DPI = 300
 _EXE = ".exe" if os.name == "nt" else ""
-_NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+_MARKS = {  # what an answer has near its beginning and at its end
+    "svg": (b"<svg", b"</svg>"),
+    "png": (b"\x89PNG", b"IEND"),
+    "pdf": (b"%PDF", b"%%EOF"),
+    "jpg": (b"\xff\xd8", b"\xff\xd9"),
+    "json": (b"{", b"}"),
+}
 
 
 class NoRenderer(RuntimeError):
-    """No layout engine was found, or it failed; the message names the remedy."""
-
-
-class TookTooLong(NoRenderer):
-    """The engine did not come to an end."""
+    """No engine was found, or it failed; the message names the remedy."""
 
 
 REMEDY = 'run "pip install graphviz-pure", or install Graphviz so that "dot" is on PATH'
@@ -40,6 +44,8 @@ REMEDY = 'run "pip install graphviz-pure", or install Graphviz so that "dot" is 
 @lru_cache(maxsize=1)
 def embedded() -> str | None:
     """Path of the engine that was installed with the package, or None."""
+    import importlib.metadata  # here and below: not while the package is imported, which a picture may never follow
+
     name = f"graphviz-pure{_EXE}"
     places = [Path(sysconfig.get_path("scripts"))]
     try:
@@ -58,6 +64,8 @@ def embedded() -> str | None:
 
 def find(format: str) -> str:
     """Path of the program that can write `format`; `NoRenderer` if there is none."""
+    if sys.platform in ("emscripten", "wasi"):
+        raise NoRenderer("in WebAssembly no program can be started, so no PNG or PDF: save as .svg or .html")
     chosen = os.environ.get("TINYGRAD_RNN_DOT")
     if chosen:
         found = shutil.which(chosen)
@@ -73,65 +81,84 @@ def find(format: str) -> str:
 
 def run(source: str, format: str, *options: str) -> bytes:
     """Give DOT to the engine and return what it writes."""
+    import subprocess
+
     program = find(format)
-    command = [program, "-q", f"-T{format}", *options]
     try:
-        done = subprocess.run(
-            command, input=source.encode(), capture_output=True, timeout=TIMEOUT, creationflags=_NO_WINDOW
+        # In a group of its own, so that what it has started can be ended with it.
+        process = subprocess.Popen(
+            [program, "-q", f"-T{format}", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-    except subprocess.TimeoutExpired:
-        raise TookTooLong(
-            f"{program} did not finish within {TIMEOUT:.0f} s: draw fewer time steps, or a coarser level"
-        ) from None
     except OSError as error:
         raise NoRenderer(f"{program} cannot be run ({error}): {REMEDY}") from error
-    if done.returncode or not done.stdout:
-        said = done.stderr.decode(errors="replace").strip()[:500] or f"exit status {done.returncode}"
-        raise NoRenderer(f"{program} failed on format {format!r}: {said}")
-    return done.stdout
-
-
-def layout(source: str) -> dict[str, Any]:
-    """Where ``dot`` places the nodes and edges of an unplaced graph: its JSON.
-
-    Where no engine runs, `ranks` places them, with a warning; not if one was chosen by name, or took too long.
-    """
     try:
-        found: dict[str, Any] = json.loads(run(source, "json", "-Kdot"))
-    except NoRenderer as error:
-        if isinstance(error, TookTooLong) or os.environ.get("TINYGRAD_RNN_DOT"):
-            raise
-        warnings.warn(f"plainer layout, and SVG only: {error}", stacklevel=2)
-        from . import ranks  # neither of these is imported with the package: they need the DOT writer
+        answer, told = _communicate(process, program, source.encode())
+    finally:
+        _end(process)
+    if process.returncode or not answer:
+        code = process.returncode
+        how = f"ended by signal {-code}" if code < 0 else f"exit status {code}, {len(answer)} bytes of output"
+        said = " ".join(told.decode(errors="replace").split())[:500] or how
+        raise NoRenderer(f"{program} failed on format {format!r}: {said}")
+    begins, ends = _MARKS[format]
+    if begins not in answer[:1000] or ends not in answer[-20:]:
+        raise NoRenderer(f"{program} was asked for {format} and answered something else: {answer[:60]!r}")
+    return answer
 
-        return ranks.place(source)
-    return found
+
+def _communicate(process: Any, program: str, source: bytes) -> tuple[bytes, bytes]:
+    """What a program writes, looked at in between: it may never end, never stop writing, or leave children behind."""
+    import subprocess
+
+    deadline, given, ended = time.monotonic() + TIMEOUT, source, False
+    while True:
+        try:
+            return process.communicate(given, timeout=_LOOK)  # type: ignore[no-any-return]
+        except subprocess.TimeoutExpired as waiting:
+            written = len(waiting.output or b"") + len(waiting.stderr or b"")
+        if written > MOST_BYTES:
+            raise NoRenderer(f"{program} was stopped: it wrote more than {MOST_BYTES >> 20} MB")
+        if ended:
+            raise NoRenderer(f"{program} ended, but left a process behind that keeps its output open")
+        if time.monotonic() > deadline:
+            raise NoRenderer(
+                f"{program} did not finish within {TIMEOUT:.0f} s: draw fewer time steps, or a coarser level"
+            )
+        given, ended = b"", process.poll() is not None
+
+
+def _end(process: Any) -> None:
+    """End a program and whatever it has started."""
+    with suppress(OSError, AttributeError):  # no groups on Windows
+        os.killpg(process.pid, 9)
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        with suppress(OSError):
+            if pipe is not None:
+                pipe.close()
 
 
 def render(source: str, format: str, size: tuple[float, float]) -> bytes:
-    """A placed graph as SVG, PNG or PDF.
+    """A placed graph as PNG or PDF.
 
     Parameters
     ----------
     source : str
         DOT in which every node and edge has its position.
-    format : {"svg", "png", "pdf"}
+    format : {"png", "pdf"}
     size : tuple of float
         Width and height in points, to refuse a bitmap that would eat the memory before it is made.
     """
     if format == "pdf":
         return _pdf(source, size)
-    if format == "png":
-        _check_pixels(size, PNG_DPI, "PNG")
-        return run(source, "png", "-Kneato", "-n2", f"-Gdpi={PNG_DPI}")
-    try:
-        return run(source, format, "-Kneato", "-n2")
-    except NoRenderer:
-        if os.environ.get("TINYGRAD_RNN_DOT"):
-            raise
-        from . import svg
-
-        return svg.svg(source).encode()
+    _check_pixels(size, PNG_DPI, "PNG")
+    return run(source, "png", "-Kneato", "-n2", f"-Gdpi={PNG_DPI}")
 
 
 def _check_pixels(size: tuple[float, float], dpi: int, what: str) -> None:

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import write_whole
+from ..extras import how_to_install
+from ..files import printable, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,13 +32,13 @@ def new_figure(width: float = 8.0, height: float = 4.5) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('the chart needs matplotlib: pip install "tinygrad-rnn[plot]"') from error
+        raise ImportError(f"the chart needs matplotlib: {how_to_install('plot')}") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: a dollar sign begins no formula."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib shows as it is: a dollar sign begins no formula, and SVG has no place for control codes."""
+    return printable(text, keep="\n").replace("$", r"\$")
 
 
 def check_format(path: str | os.PathLike[str]) -> Path:

@@ -11,24 +11,23 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from importlib.resources import files
 from typing import Any, Literal
 
-import graphviz
-
-from ..graph.model import Edge, GradientGraph, Node, norm_of
-from ..graph.steps import is_folded, rows_of, states
-from .dot import edge_tooltip, write
-from .geometry import Rect, union
-from .layout import arrange
-from .legend import FLOW, legend
-from .sheet import Sheet
-from .style import THEMES, Options, number
-from .svg import Dot, Drawing, Palette, elements, plain, read
+from ..graph.model import GradientGraph
+from ..graph.parts import Node
+from ..graph.steps import is_folded, rows_of, states, step_number
+from ..norms import norm_of
+from . import paint
+from .geometry import Rect
+from .layout import arrange_all
+from .marks import Drawing, Group
+from .scene import Scene
+from .style import THEMES, Options, number, steps_in
+from .svg import Palette, elements, view_of
 from .view import View
 
 MAX_EDGES = 6_000
@@ -39,18 +38,20 @@ MAX_NUMBERS = 3_000
 
 _LEVELS: tuple[Literal["step", "gate", "op"], ...] = ("step", "gate", "op")
 _NAMES = {"view": "Overview", "step": "Steps", "gate": "Gates", "op": "Operations"}
-_NODE = re.compile(r"(?:g(\d+))?(?:r\d+)?n(\d+)(?:_\d+)?")
-_ROW = re.compile(r"(?:g\d+)?r\d+")
-_BAR = re.compile(r"\w*strip\d+_\d+_(\d+)")
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What is seen at one level: the graphs as drawn, and their picture in both themes as DOT."""
+    """What is seen at one level: the graphs as drawn, at their places, and as marks."""
 
     graphs: tuple[GradientGraph, ...]
-    light: str
-    dark: str
+    rows: tuple[tuple[str, Scene], ...]
+    drawing: Drawing
+
+    @property
+    def shape(self) -> list[tuple[Any, ...]]:
+        """The same for two levels that show the same."""
+        return [(e.source, e.target, e.operand, e.internal) for graph in self.graphs for e in graph.edges]
 
 
 def page(
@@ -83,12 +84,10 @@ def page(
     sights, first = _sights(sources, view, options, labels)
     palette, pictures, tables = Palette(), [], {}
     for name, sight in sights.items():
-        light, dark = read(sight.light), read(sight.dark)
-        drawing = elements(light, dark, palette, f"{name}-", titles=False, keep=_keeper(light))
-        tables[name] = _table(sight, light, drawing, options)
-        pictures.append(_picture(name, drawing, _description(sources, options), hidden=name != first))
-    key = _legend(options, palette)
-    style = _text("viewer.css") + palette.css(".g")
+        tables[name] = _table(sight)
+        pictures.append(_picture(name, sight.drawing, palette, _description(sources, options), hidden=name != first))
+    key = _legend(options, palette, sights)
+    style = _text("viewer.css") + palette.css(".g", list(THEMES.values()))
     return _document(
         title=escape(title or "Gradient graph"),
         subtitle=escape(subtitle),
@@ -121,13 +120,13 @@ def _sights(
         if _count(graphs) > room:
             continue
         sight = _sight(sources, graphs, view, options, labels)
-        found = {name: other for name, other in found.items() if other.light != sight.light}
+        found = {name: other for name, other in found.items() if other.shape != sight.shape}
         found[level] = sight  # of a cell without gates, the gate level is the level of operations
         room -= _count(graphs)
     chosen = view.of(sources.values())
     sight = _sight(sources, chosen, view, options, labels)
     for name, other in found.items():
-        if other.light == sight.light:
+        if other.shape == sight.shape:
             return found, name
     return {"view": sight, **found}, "view"
 
@@ -147,36 +146,14 @@ def _sight(
     options: Options,
     labels: bool | Literal["auto"],
 ) -> Sight:
-    pairs = zip(sources, graphs, strict=True)
-    rows = [
-        (name, arrange(g, f"g{k}" if len(graphs) > 1 else "", view.parameters != "once"))
-        for k, (name, g) in enumerate(pairs)
-    ]
+    rows = arrange_all(dict(zip(sources, graphs, strict=True)), view.parameters, options)
     numbers = _count(graphs) <= MAX_NUMBERS if labels == "auto" else labels
-    light, dark = (write(rows, replace(options, theme=t, labels=numbers), "", None, ())[0] for t in THEMES.values())
-    return Sight(tuple(graphs), light, dark)
-
-
-def _keeper(dot: Dot) -> Any:
-    """What belongs to the graphs themselves: the page has a heading and a legend of its own."""
-    ends: list[float] = []
-    for name, a in dot.nodes.items():
-        if _NODE.fullmatch(name):
-            y, half = float(a["pos"].split(",")[1]), 36.0 * float(a["height"])
-            ends += [y - half, y + half]
-    for group in dot.groups:
-        ends += [float(v) for v in group.attributes.get("bb", "").split(",")[1::2]]
-    low, high = min(ends) - 6.0, max(ends) + 6.0
-
-    def keep(rect: Rect) -> bool:
-        return low < (rect.bottom + rect.top) / 2 < high
-
-    return keep
+    return Sight(tuple(graphs), tuple(rows), paint.graphs(rows, replace(options, labels=numbers)))
 
 
 def _description(sources: Mapping[str, GradientGraph], options: Options) -> str:
     """In words, for those who do not see it."""
-    parts = [FLOW + "."]
+    parts = [paint.FLOW + "."]
     for name, graph in sources.items():
         parts.append(f"{name or 'The graph'}: {len(graph.nodes)} tensors, {len(graph.edges)} edges.")
         for state, lane in states(graph).items():
@@ -190,72 +167,43 @@ def _description(sources: Mapping[str, GradientGraph], options: Options) -> str:
 # --- the table of a picture ------------------------------------------------------------------------------------------
 
 
-def _table(sight: Sight, light: Dot, drawing: Drawing, options: Options) -> dict[str, Any]:
+def _table(sight: Sight) -> dict[str, Any]:
     """For the viewer: of every node its text and time, of every edge its ends, norm, state, time and text."""
-    rank = {name: k for k, name in enumerate(drawing.nodes)}
-    nodes = {name: _node(name, sight) for name in rank}
-    links = [(tail, head, a) for tail, head, a in drawing.edges]
-    times, labels = _times(nodes, [(tail, head) for tail, head, _ in links], _backwards(sight))
-    edges, into = [], _drawn(sight.graphs)
-    reached = {name: times[name] if _BAR.fullmatch(name) else min(labels) for name in rank}
-    for tail, head, attributes in links:
-        tip = plain(attributes["edgetooltip"])
-        edge = _edge(into, sight, tail, head, tip, options)
-        norm = None if edge is None or edge.contribution is None else _plain(norm_of(edge.contribution, options.norm))
-        edges.append([rank[tail], rank[head], norm, edge.state if edge else None, times[head], tip])
-        reached[tail] = max(reached[tail], times[head])
-    loss = next((n for n, node in nodes.items() if node is not None and node.kind == "loss"), drawing.nodes[-1])
+    groups = [item for item in sight.drawing.items if isinstance(item, Group)]
+    nodes = [group for group in groups if group.kind != "edge"]
+    links = [group for group in groups if group.kind == "edge"]
+    rank = {group.name: k for k, group in enumerate(nodes)}
+    times, labels = _times(nodes, links, _backwards(sight))
+    reached = {group.name: times[group.name] if group.step is not None else min(labels) for group in nodes}
+    edges = []
+    for link in links:
+        assert link.edge is not None
+        size = link.edge.size(sight.drawing.options.norm)
+        norm = None if size is None else _plain(size)
+        edges.append([rank[link.tail], rank[link.head], norm, link.edge.state, times[link.head], link.tip])
+        reached[link.tail] = max(reached[link.tail], times[link.head])
+    loss = next((g.name for g in nodes if g.node is not None and g.node.kind == "loss"), nodes[-1].name)
     reached[loss] = max(labels)
     return {
-        "nodes": [[plain(light.nodes[name]["tooltip"]), reached[name], times[name]] for name in rank],
+        "nodes": [[group.tip, reached[group.name], times[group.name]] for group in nodes],
         "edges": edges,
         "loss": rank[loss],
         "times": sorted(labels.items()),
     }
 
 
-def _node(name: str, sight: Sight) -> Node | None:
-    match = _NODE.fullmatch(name)
-    return sight.graphs[int(match[1] or 0)].nodes[int(match[2])] if match else None
-
-
-def _edge(
-    into: Mapping[tuple[int, int, int], list[Edge]], sight: Sight, tail: str, head: str, tip: str, options: Options
-) -> Edge | None:
-    """The edge that was drawn between two boxes; of several, the one with this text."""
-    source, target, match = _node(tail, sight), _node(head, sight), _NODE.fullmatch(head)
-    if source is None or target is None or match is None:
-        return None
-    found = into.get((int(match[1] or 0), source.id, target.id), [])
-    if len(found) > 1:
-        text = [plain(graphviz.escape(edge_tooltip(e, source, target, options.norm))) for e in found]
-        return found[text.index(tip)] if tip in text else None
-    return found[0] if found else None
-
-
-def _drawn(graphs: Sequence[GradientGraph]) -> dict[tuple[int, int, int], list[Edge]]:
-    """The drawn edges, by graph, source and target."""
-    found: dict[tuple[int, int, int], list[Edge]] = {}
-    for k, graph in enumerate(graphs):
-        for edge in graph.edges:
-            if not edge.internal:
-                found.setdefault((k, edge.source, edge.target), []).append(edge)
-    return found
-
-
-def _backwards(sight: Sight) -> set[str]:
-    """How the names of nodes begin in the rows that run from the last time step to the first."""
+def _backwards(sight: Sight) -> set[tuple[int, int]]:
+    """(graph, node) of what lies in a row that runs from the last time step to the first."""
     found = set()
     for k, graph in enumerate(sight.graphs):
         rows = rows_of(graph)
         if rows is not None:
-            prefix = f"g{k}" if len(sight.graphs) > 1 else ""
-            found |= {f"{prefix}r{r}" for r, back in enumerate(rows.backwards) if back}
+            found |= {(k, id) for id, row in rows.of.items() if rows.backwards[row]}
     return found
 
 
 def _times(
-    nodes: Mapping[str, Node | None], edges: Sequence[tuple[str, str]], backwards: Collection[str] = ()
+    nodes: Sequence[Group], edges: Sequence[Group], backwards: Collection[tuple[int, int]] = ()
 ) -> tuple[dict[str, int], dict[int, str]]:
     """When backward goes through each node, as a time step, and the names of these times.
 
@@ -263,28 +211,37 @@ def _times(
     that runs `backwards` in time the gradient flows from the first step to the last, at the same pace.
     """
     steps: dict[str, list[int]] = {}
-    for name, node in nodes.items():
-        bar = _BAR.fullmatch(name)
-        found = [bar[1]] if bar else re.findall(r"\d+", (node.step or "") if node else "")
+    for group in nodes:
+        found = [group.step] if group.step is not None else _steps(group.node)
         if found:
-            steps[name] = [int(k) for k in found]
+            steps[group.name] = found
     ends = sorted(k for found in steps.values() for k in found)
+    of = {group.name: group for group in nodes}
     times: dict[str, int] = {}
-    for name, of in steps.items():  # of folded steps the one at which what stands before them is reached
-        row = _ROW.match(name)
-        times[name] = ends[0] + ends[-1] - max(of) if row is not None and row[0] in backwards else min(of)
+    for name, found in steps.items():  # of folded steps the one at which what stands before them is reached
+        node = of[name].node
+        back = node is not None and (of[name].graph, node.id) in backwards
+        times[name] = ends[0] + ends[-1] - max(found) if back else min(found)
     labels = {k: f"t = {k}" + f", reverse t = {ends[0] + ends[-1] - k}" * bool(backwards) for k in times.values()}
     before, after = min(labels, default=1) - 1, max(labels, default=0) + 1
     users: dict[str, list[str]] = {}
-    for tail, head in edges:
-        users.setdefault(tail, []).append(head)
-    ages = {name: node.id if node else 0 for name, node in nodes.items()}
-    for name in sorted(nodes, key=lambda name: -ages[name]):
-        if name not in times:
-            times[name] = before if any(times.get(user, after) < after for user in users.get(name, ())) else after
-    used = {*(times[head] for _, head in edges), *labels, after}
+    for edge in edges:
+        users.setdefault(edge.tail, []).append(edge.head)
+    for group in sorted(nodes, key=lambda group: -(group.node.id if group.node else 0)):
+        if group.name not in times:
+            late = any(times.get(user, after) < after for user in users.get(group.name, ()))
+            times[group.name] = before if late else after
+    used = {*(times[edge.head] for edge in edges), *labels, after}
     labels |= {before: "the start", after: "the loss"}
     return times, {k: text for k, text in labels.items() if k in used}
+
+
+def _steps(node: Node | None) -> list[int]:
+    """The time step of a node, or the first and the last of a folded one."""
+    if node is None or node.step is None:
+        return []
+    number = step_number(node.step)
+    return list(steps_in(node)) if is_folded(node) else [] if number is None else [number]
 
 
 def _plain(x: float) -> float | str:
@@ -311,32 +268,24 @@ def _script() -> str:
     return "\n".join(row for row in rows if row and not row.startswith("//"))
 
 
-def _picture(name: str, drawing: Drawing, description: str, hidden: bool) -> str:
+def _picture(name: str, drawing: Drawing, palette: Palette, description: str, hidden: bool) -> str:
     markup = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="g" data-level="{name}" viewBox="{_margin(drawing)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="g" data-level="{name}" viewBox="{view_of(drawing.page)}" '
         f'role="group" aria-label="gradient graph" aria-describedby="{name}-desc">'
-        f'<desc id="{name}-desc">{escape(description)}</desc>\n{drawing.markup}\n</svg>'
+        f'<desc id="{name}-desc">{escape(description)}</desc>\n{elements(drawing, palette, f"{name}-", False)}\n</svg>'
     )
     return f'<template data-level="{name}">{markup}</template>' if hidden else markup
 
 
-def _margin(drawing: Drawing) -> str:
-    return Drawing("", drawing.box.grown(14.0), [], []).view
-
-
-def _legend(options: Options, palette: Palette) -> str:
+def _legend(options: Options, palette: Palette, sights: Mapping[str, Sight]) -> str:
     """The legend of the pictures, by the very function that draws it there."""
-    found = []
-    for theme in THEMES.values():
-        sheet = Sheet(replace(options, theme=theme), graphviz.Digraph("legend"))
-        legend(sheet, Rect(0.0, 0.0, 1000.0, 0.0), [])
-        found.append(read(str(sheet.source.source)))
-    drawing = elements(found[0], found[1], palette, "legend-", titles=False)
-    box = union([drawing.box]).grown(2.0)
-    size = f'width="{(box.right - box.left) * 1.1:.0f}"'
+    drawing, rows = Drawing(options), [row for sight in sights.values() for row in sight.rows]
+    paint.legend(drawing, Rect(0.0, 0.0, 1000.0, 0.0), rows, [])
+    box = drawing.rect.grown(2.0)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="g" viewBox="{Drawing("", box, [], []).view}" {size} '
-        f'role="img" aria-label="colour scale and kinds of edges">{drawing.markup}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="g" viewBox="{view_of(box)}" '
+        f'width="{(box.right - box.left) * 1.1:.0f}" role="img" aria-label="colour scale and kinds of edges">'
+        f"{elements(drawing, palette)}</svg>"
     )
 
 
@@ -378,7 +327,7 @@ def _document(**parts: str) -> str:
 <div id="status" role="status" aria-live="polite"></div>
 <details id="legend" open="open"><summary>Legend and keys</summary>
 <div class="legend">{parts["legend"]}</div>
-<p>{FLOW}.<br/>
+<p>{paint.FLOW}.<br/>
 Wheel, + and − zoom; dragging and arrow keys move; 0 fits. Tab to a node: arrow keys walk along the edges.</p>
 </details>
 </footer>

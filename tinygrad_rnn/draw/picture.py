@@ -1,24 +1,29 @@
 """`draw`: one call from a loss, or a gradient graph, to a picture in a file or a notebook.
 
-After this file the reader knows what a `Picture` is: DOT source that is always there, and an engine that is asked for
-pixels only when they are wanted.
+After this file the reader knows what a `Picture` is: marks at their places, and one writer for each kind of file; an
+engine is asked for pixels only when they are wanted.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ..arguments import flag, one_of, refusal, whole, wholes
 from ..files import write_whole
-from ..graph.model import Edge, GradientGraph, Level, Norm, norm_of
+from ..graph.model import GradientGraph
+from ..graph.parts import Edge, Level
+from ..norms import Norm
 from . import engine
-from .style import MAX_LABELS, THEMES, Options, Scale, clean, scale_of, short
+from .style import MAX_LABELS, THEMES, Heads, Options, Scale, clean, scale_of, short
 from .view import MAX_EDGES, SIDE_BY_SIDE, Parameters, View
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
+    from .marks import Drawing
     from .scene import Scene
 
 FORMATS = (".svg", ".png", ".pdf", ".html", ".dot", ".gv")
@@ -29,22 +34,34 @@ class Picture:
 
     Attributes
     ----------
-    dot : str
-        Its DOT source, with every position: ``neato -n2`` draws it anywhere.
-    size : tuple of float
-        Width and height in points.
+    drawing : Drawing
+        Its marks, at their places.
     scale : Scale
         The range of its colours; give it to another `draw` to make two pictures comparable.
     """
 
-    def __init__(self, dot: str, size: tuple[float, float], scale: Scale, describe: str) -> None:
-        self.dot, self.size, self.scale = dot, size, scale
-        self._description = describe
-        self._page: Callable[[], str] | None = None
+    def __init__(self, drawing: Drawing, describe: str, title: str = "", page: Callable[[], str] | None = None) -> None:
+        self.drawing, self.scale = drawing, drawing.options.scale
+        self._description, self._title, self._page = describe, title, page
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in points."""
+        page = self.drawing.page
+        return page.right - page.left, page.top - page.bottom
+
+    @property
+    def dot(self) -> str:
+        """Its DOT source, with every position: ``neato -n2`` draws it anywhere."""
+        from .dot import write
+
+        return write(self.drawing)
 
     def svg(self) -> str:
-        """The picture as SVG text."""
-        return engine.render(self.dot, "svg", self.size).decode()
+        """The picture as SVG text, the same on every machine: no layout program is asked."""
+        from .svg import svg
+
+        return svg(self.drawing, self._title or "Gradient graph", self._description)
 
     def html(self) -> str:
         """The interactive page: self-contained, with every level that fits; in a notebook, the escaped ``srcdoc``."""
@@ -78,15 +95,13 @@ class Picture:
         if format in ("dot", "gv"):
             write_whole(target, self.dot)
             return
-        if format == "html":
-            write_whole(target, self.html())
+        if format in ("html", "svg"):
+            write_whole(target, self.html() if format == "html" else self.svg())
             return
         try:
             data = engine.render(self.dot, format, self.size)
         except engine.NoRenderer as error:
-            source = target.with_suffix(".dot")
-            write_whole(source, self.dot)
-            raise engine.NoRenderer(f"{error}. The DOT source is in {source}") from error
+            raise _left(error, target, self.dot) from error
         write_whole(target, data)
 
     def __repr__(self) -> str:
@@ -94,11 +109,7 @@ class Picture:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         bundle = {"text/plain": repr(self)}
-        try:
-            bundle["image/svg+xml"] = self.svg()
-        except Exception as error:
-            # A notebook shows nothing at all of an object whose representation raises.
-            bundle["text/plain"] = f"{self!r}: {error}\n\n{self.dot}"
+        bundle["image/svg+xml"] = self.svg()
         return bundle
 
 
@@ -129,15 +140,16 @@ def draw(
     title: str | None = None,
     subtitle: str | None = None,
     theme: Literal["light", "dark"] = "light",
-    scale: Scale | Literal["fit"] | tuple[float, float] | None = None,
+    scale: Scale | Literal["fixed"] | tuple[float, float] | None = None,
     norm: Norm = "l2",
     labels: bool | Literal["auto"] = "auto",
+    heads: Heads = "gradient",
     level: Level | Literal["auto"] = "auto",
     fold: int | Literal["auto"] | None = "auto",
     steps: Sequence[int] | None = None,
-    parameters: Parameters = "step",
+    parameters: Parameters = "auto",
     constants: bool = True,
-    wrap: int | Literal["auto"] | None = "auto",
+    page: Literal["slide", "notebook"] | tuple[float, float] | None = None,
 ) -> Picture:
     """Draw a loss with the gradient on every edge.
 
@@ -147,16 +159,18 @@ def draw(
         A loss (it is not changed), or its graph. A mapping draws several, one under the other under one scale, its keys
         as their titles.
     path : path-like, optional
-        Where to save it: .svg, .png, .pdf, .html (an interactive page), .dot or .gv. Without a layout engine .svg and
-        .html are still drawn, more plainly.
+        Where to save it: .svg, .png, .pdf, .html (an interactive page), .dot or .gv. Only .png and .pdf need an engine.
     title, subtitle : str, optional
     theme : {"light", "dark"}
-    scale : None, "fit", (lo, hi) or Scale
-        Range of the colours. The default is fixed, 1e-12 to 1, so that any two pictures compare.
+    scale : None, "fixed", (lo, hi) or Scale
+        Range of the colours. The default is fitted: whole decades from the largest gradient (at least 1) down to the
+        smallest, at least four. "fixed" is 1e-12 to 1; the scale of another picture makes the two comparable.
     norm : {"l2", "rms", "max"}
         What the number on an edge is of its contribution.
     labels : bool or "auto"
         Numbers on the edges; "auto" leaves them out above 400 edges.
+    heads : {"gradient", "data"}
+        Which way heads point: back to the operand, as the number on the edge flows, or forward, as data do.
     level : {"auto", "op", "gate", "step"} or int
         One box per operation, per gate, per time step (each layer of a stack has its own), or per scope of that depth.
         "auto" takes the finest at which a time step has at most 12 boxes at level "op", 40 at level "gate", and level
@@ -167,14 +181,15 @@ def draw(
         None draws all.
     steps : sequence of int, optional
         The time steps to be drawn in full, instead of `fold`; each gap between them becomes a strip.
-    parameters : {"step", "once", "none"}
-        Draw each parameter in every step that uses it, once on a rail below the steps (all in one line), or not at all.
+    parameters : {"auto", "step", "once", "none"}
+        Draw each parameter in every step that uses it, once as a row below the steps with its whole gradient at the
+        end (each layer of a stack has rows of its own), or not at all. "auto" is "once" for up to 5 steps.
     constants : bool
         Draw unnamed constants.
-    wrap : int, "auto" or None
-        Time steps to a line; "auto" breaks the line of a single graph where its text would be small, and is larger so
-        (fitted to a page of 4:3), unless a part of it is folded; None never does. Not an integer where
-        ``parameters="once"``, or for a stack.
+    page : "slide", "notebook", (width, height) or None
+        The page in pixels that the picture is for: 1280 x 720, 860 wide, or any other. Rows of cells are as wide as
+        that, text is at least 14 pixels high there, and the file has that shape. None is as wide as a slide at most,
+        and as high as it must be.
 
     Returns
     -------
@@ -200,13 +215,15 @@ def draw(
     sources = graph if isinstance(graph, Mapping) else {"": graph}
     if not sources:
         raise ValueError("nothing to draw: the mapping is empty")
-    view = View(level, fold, None if steps is None else tuple(steps), parameters, constants)
+    view = View(level, fold, None if steps is None else wholes("steps", steps), parameters, constants)
     whole = {str(name): graph_of(source) for name, source in sources.items()}
     graphs = dict(zip(whole, view.of(whole.values()), strict=True))
     _check_size(graphs)
-    options = _options(graphs, theme, scale, norm, labels)
-    picture = _draw(graphs, options, title, subtitle, path, (parameters != "once", _lines(wrap, graphs)))
-    picture._page = lambda: _html(whole, view, options, labels, title, subtitle)
+    options = replace(_options(graphs, theme, scale, norm, labels, heads), page=_page(page))
+    words = clean(title or "", 120), clean(subtitle, 160) if subtitle else None
+    drawing = _drawing(graphs, options, words, parameters)
+    count = f"{len(_shown(graphs))} edges"
+    picture = Picture(drawing, count, words[0], lambda: _html(whole, view, options, labels, title, subtitle))
     if path is not None:
         picture.save(path)
     return picture
@@ -270,13 +287,20 @@ def draw_side_by_side(
     return draw(dict(zip(names, graphs, strict=True)), path, **options)
 
 
-def _lines(wrap: Any, graphs: Mapping[str, GradientGraph]) -> int | Literal["auto"] | None:
-    """The ``wrap=`` argument; several graphs are compared step by step, and so by default not wrapped."""
-    whole = isinstance(wrap, int) and not isinstance(wrap, bool) and wrap > 0
-    if wrap is not None and wrap != "auto" and not whole:
-        raise ValueError(f'wrap must be a number of time steps, "auto" or None, not {wrap!r}')
-    found: int | Literal["auto"] | None = None if wrap == "auto" and len(graphs) > 1 else wrap
-    return found
+PAGES = {"slide": (1280.0, 720.0), "notebook": (860.0, 0.0)}
+
+
+def _page(page: Any) -> tuple[float, float] | None:
+    """The ``page=`` argument as width and height in pixels; a notebook's cell is as high as it must be."""
+    if page is None:
+        return None
+    if isinstance(page, str) and page in PAGES:
+        return PAGES[page]
+    try:
+        width, height = page
+    except (TypeError, ValueError):
+        raise refusal("page", page, '"slide", "notebook", a pair of whole numbers (width, height) or None') from None
+    return float(whole("page", width, 1)), float(whole("page", height, 1))
 
 
 def _check_size(graphs: Mapping[str, GradientGraph]) -> None:
@@ -288,48 +312,45 @@ def _check_size(graphs: Mapping[str, GradientGraph]) -> None:
         )
 
 
-def _options(graphs: Mapping[str, GradientGraph], theme: str, scale: Any, norm: Norm, labels: bool | str) -> Options:
-    if theme not in THEMES:
-        raise ValueError(f"theme must be one of {', '.join(THEMES)}, not {theme!r}")
-    if norm not in ("l2", "rms", "max"):
-        raise ValueError(f"norm must be l2, rms or max, not {norm!r}")
+def _options(
+    graphs: Mapping[str, GradientGraph], theme: str, scale: Any, norm: Norm, labels: bool | str, heads: Heads
+) -> Options:
+    one_of("theme", theme, THEMES)
+    one_of("norm", norm, get_args(Norm))
+    one_of("heads", heads, get_args(Heads))
     edges = _shown(graphs)
-    sizes = (norm_of(e.contribution, norm) for e in edges if e.contribution is not None and e.state == "finite")
-    numbered = len(edges) <= MAX_LABELS if labels == "auto" else bool(labels)
-    return Options(THEMES[theme], scale_of(scale, sizes), norm, numbered)
+    sizes = [size for e in edges if e.state == "finite" and (size := e.size(norm)) is not None]
+    numbered = len(edges) <= MAX_LABELS if isinstance(labels, str) and labels == "auto" else flag("labels", labels)
+    return Options(THEMES[theme], scale_of(scale, sizes), norm, numbered, heads)
 
 
-def _draw(
+def _drawing(
     graphs: Mapping[str, GradientGraph],
     options: Options,
-    title: str | None,
-    subtitle: str | None,
-    path: Any,
-    how: tuple[bool, int | Literal["auto"] | None],
-) -> Picture:
-    # The layout and the DOT writer are imported by whoever draws, not with the package: they are half of it.
-    from .dot import write
-    from .layout import arrange
+    words: tuple[str, str | None],
+    parameters: Parameters,
+) -> Drawing:
+    # The layout is imported by whoever draws, not with the package: it is half of it.
+    from .layout import arrange_all
+    from .paint import paint
 
-    try:
-        rows = [
-            (name, arrange(graph, f"g{k}" if len(graphs) > 1 else "", *how))
-            for k, (name, graph) in enumerate(graphs.items())
-        ]
-    except engine.NoRenderer as error:
-        raise _unplaced(error, graphs, path, options) from error
-    dot, size = write(rows, options, clean(title or "", 120), clean(subtitle, 160) if subtitle else None, _notes(rows))
-    return Picture(dot, size, options.scale, f"{len(_shown(graphs))} edges")
+    rows = arrange_all(graphs, parameters, options)
+    return paint(rows, options, *words, _notes(rows))
 
 
 def _notes(rows: list[tuple[str, Scene]]) -> list[str]:
     """What the picture leaves unsaid: leaves that are drawn several times are still one array."""
     notes: list[str] = []
-    shared = [p.node for _, scene in rows for p in scene.nodes if scene.shared.get(p.node.id) and p.node.name]
-    names = list(dict.fromkeys(clean(node.name or "") for node in shared if node.kind == "parameter"))
+    shared = {
+        p.node.id: p.node for _, scene in rows for p in scene.nodes if scene.shared.get(p.node.id) and p.node.name
+    }
+    leaves = [node for node in shared.values() if node.kind == "parameter"]
+    names = list(dict.fromkeys(str(short(clean(node.name or ""))) for node in leaves))
     if names:
-        what = ", ".join(str(short(name)) for name in names[:6]) + (" …" if len(names) > 6 else "")
+        what = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
         notes.append(f"{what}: one array each, drawn in every step that uses it; its gradient is the sum over these")
+    if any(scene.lanes for _, scene in rows):
+        notes.append("boxes: the whole gradient; bold: the sum over all steps, as vectors")
     if any(scene.strips for _, scene in rows):
         notes.append("in folded steps a bar is the gradient of one step's state, as high as that is on the scale")
     if any(placed.edge.formula.endswith(SIDE_BY_SIDE) for _, scene in rows for placed in scene.edges):
@@ -337,14 +358,10 @@ def _notes(rows: list[tuple[str, Scene]]) -> list[str]:
     return notes
 
 
-def _unplaced(
-    error: engine.NoRenderer, graphs: Mapping[str, GradientGraph], path: Any, options: Options
-) -> engine.NoRenderer:
-    """Without an engine there are no positions: leave at least the bare graph for a ``dot`` elsewhere."""
-    if path is None:
-        return engine.NoRenderer(str(error))
-    target = Path(path).with_suffix(".dot")
-    from .dot import bare
-
-    write_whole(target, bare(graphs, options))
-    return engine.NoRenderer(f"{error}. The DOT source, without positions, is in {target}")
+def _left(error: engine.NoRenderer, path: Path, dot: str) -> engine.NoRenderer:
+    """Leave the source of a picture that could not be drawn beside it, but never in place of a file that is there."""
+    source = path.with_suffix(".dot")
+    if os.path.lexists(source):
+        return engine.NoRenderer(f"{error}. {source} is there already, and was left as it is")
+    write_whole(source, dot)
+    return engine.NoRenderer(f"{error}. The DOT source is in {source}")

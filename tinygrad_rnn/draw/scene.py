@@ -1,20 +1,21 @@
 """A placed graph: everything of it at its place, in points, y up.
 
-After this file the reader knows what the layout hands to the DOT writer, and that a scene is moved or mirrored as a
-whole, so that no part of it need know where it will stand.
+After this file the reader knows what the layout hands to those who paint, and that a scene is moved as a whole, so that
+no part of it need know where it will stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ..graph.model import Edge, Node
+from ..graph.parts import Edge, Node
 from .geometry import Curve, Point, Rect, moved, union
-from .rails import Rail
+from .marks import Anchor
 from .strip import Strip
 from .style import Look, text_width
-from .template import LABEL
+
+LABEL = (34.0, 12.0)
+"""Room for the number of an edge."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,23 @@ class PlacedNode:
 
 @dataclass(frozen=True)
 class PlacedEdge:
-    """An edge with its curve, border to border, and the centre of its label."""
+    """An edge with its curve, border to border, and where its label stands: its centre, or an end of it.
+
+    Where `room` is given, a number that is wider loses its second digit.
+    """
 
     edge: Edge
     tail: str
     head: str
     curve: Curve
     label: Point
+    anchor: Anchor = "middle"
+    room: float = 0.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A rounded panel around a scope; `step` if it is a time step, whose head then tells its gradient."""
+    """A rounded panel around a scope; `step` if it is a time step."""
 
     title: str
     rect: Rect
@@ -60,7 +66,8 @@ class Scene:
     """Everything of one graph at its place, in points, y up.
 
     `shared` counts the copies of leaves drawn per step; `strips` has what is drawn inside the box of folded steps,
-    `rails` the lines from parameters that are drawn once; `titles` are the names of the rows, by their left ends.
+    `titles` the names of the rows, by their left ends. Where all tensors are numbers, it is `signed`. Of cells on the
+    grid, `spines` are bars that belong to a node, `lanes` the rows of parameters, `dots` where a use leaves its row.
     """
 
     nodes: list[PlacedNode] = field(default_factory=list)
@@ -68,8 +75,11 @@ class Scene:
     frames: list[Frame] = field(default_factory=list)
     shared: dict[int, int] = field(default_factory=dict)
     strips: list[Strip] = field(default_factory=list)
-    rails: list[Rail] = field(default_factory=list)
     titles: list[tuple[Point, str]] = field(default_factory=list)
+    signed: bool = False
+    spines: list[Rect] = field(default_factory=list)
+    lanes: list[tuple[Point, Point]] = field(default_factory=list)
+    dots: list[tuple[Point, Edge]] = field(default_factory=list)
 
     @property
     def rect(self) -> Rect:
@@ -81,40 +91,22 @@ class Scene:
 
     def moved(self, dx: float, dy: float) -> Scene:
         """The same at another place."""
-        return self._map(
-            lambda curve: moved(curve, dx, dy),
-            lambda r: Rect(r.left + dx, r.bottom + dy, r.right + dx, r.top + dy),
-            [rail.moved(dx, dy) for rail in self.rails],
-        )
 
-    def mirrored(self) -> Scene:
-        """The same with left and right exchanged, its texts as legible as before."""
-        return self._map(
-            lambda curve: tuple((-x, y) for x, y in curve),
-            lambda r: Rect(-r.right, r.bottom, -r.left, r.top),
-            [rail.mirrored() for rail in self.rails],
-        )
+        def at(point: Point) -> Point:
+            return point[0] + dx, point[1] + dy
 
-    def _map(self, curve: Callable[[Curve], Curve], rect: Callable[[Rect], Rect], rails: list[Rail]) -> Scene:
-        dy = curve(((0.0, 0.0),))[0][1]
+        def rect(r: Rect) -> Rect:
+            return Rect(r.left + dx, r.bottom + dy, r.right + dx, r.top + dy)
+
         return Scene(
-            [replace(n, centre=curve((n.centre,))[0]) for n in self.nodes],
-            [replace(e, curve=curve(e.curve), label=curve((e.label,))[0]) for e in self.edges],
+            [replace(n, centre=at(n.centre)) for n in self.nodes],
+            [replace(e, curve=moved(e.curve, dx, dy), label=at(e.label)) for e in self.edges],
             [replace(f, rect=rect(f.rect)) for f in self.frames],
             self.shared,
             [Strip(s.node, rect(s.rect), tuple(replace(a, y=a.y + dy) for a in s.lanes)) for s in self.strips],
-            rails,
-            [(curve((at,))[0], text) for at, text in self.titles],
+            [(at(point), text) for point, text in self.titles],
+            self.signed,
+            [rect(spine) for spine in self.spines],
+            [(at(a), at(b)) for a, b in self.lanes],
+            [(at(point), edge) for point, edge in self.dots],
         )
-
-    def add(self, other: Scene) -> None:
-        """Put another scene on the same page; its frames have no parents."""
-        count = len(self.frames)
-        self.nodes += [replace(n, frame=None if n.frame is None else n.frame + count) for n in other.nodes]
-        self.edges += other.edges
-        self.frames += other.frames
-        self.strips += other.strips
-        self.rails += other.rails
-        self.titles += other.titles
-        for node, copies in other.shared.items():
-            self.shared[node] = self.shared.get(node, 0) + copies

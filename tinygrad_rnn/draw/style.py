@@ -1,18 +1,28 @@
 """How a gradient looks: colour, width, line and number of an edge, and the shape of a node.
 
-After this file the reader knows the visual code of a picture. Colour and width follow the logarithm of the gradient on
-one fixed scale (``1e-12`` to ``1``), so that two pictures can be compared; an exact zero, an underflow, a NaN, an
+After this file the reader knows the visual code of a picture. A head points the way its number goes. Colour and width
+follow the logarithm of the gradient on a scale of whole decades that is printed; an exact zero, an underflow, a NaN, an
 explosion and "needs no gradient" each look like nothing else, also without colour.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from ..graph.model import Node, Norm, State
+from .. import arguments
+from ..files import printable
+from ..graph.parts import Array, Edge, Node
 from ..graph.steps import is_folded
+from ..norms import Norm, State
+
+CLASSES, REDS = 24, 8
+"""Colours of the ramp, and of the red one above `EXPLODING`: few enough that two of them can be told apart."""
+
+Heads = Literal["gradient", "data"]
 
 EXPLODING = 1e3
 """Above this an edge is drawn as exploding (unless an explicit scale reaches higher)."""
@@ -26,7 +36,7 @@ MAX_PLAIN = 1_000
 STRIP_SIDE = 12.0
 """Between the border of a gradient strip and its bars."""
 
-SMALLEST_NORMAL = "<1e-308"
+SMALLEST_NORMAL = "<1e−308"
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 # The bundled fonts of the default engine have no glyph for these.
 _SAFE_GLYPHS = str.maketrans({"⊙": "×", "⊗": "×", "⊕": "+", "∘": "·", "∗": "*", "⋯": "…", "⊤": "ᵀ"})
@@ -43,12 +53,24 @@ class Theme:
     ink: str
     muted: str
     none: str
-    exploding: str
     broken: str
+    positive: str
+    negative: str
     weak: tuple[float, float]
     strong: tuple[float, float]
     chroma: float
+    red: tuple[float, float, float]
     roles: Mapping[str, tuple[str, str]]
+
+    def colour(self, name: str) -> str:
+        """The colour that a mark names: ``ink``, ``fill value``, ``line value``, ``r5`` of the ramp, ``e2`` above."""
+        kind, _, role = name.partition(" ")
+        if role:
+            return self.roles[role][kind == "line"]
+        if name[0] in "re" and name[1:].isdigit():
+            place = int(name[1:])
+            return ramp(place / (CLASSES - 1), self) if name[0] == "r" else _red(place, self)
+        return str(getattr(self, name))
 
 
 LIGHT = Theme(
@@ -59,11 +81,13 @@ LIGHT = Theme(
     ink="#1f2328",
     muted="#59636e",
     none="#848d97",
-    exploding="#a40e26",
     broken="#d1242f",
+    positive="#0b57a4",
+    negative="#b5470b",
     weak=(0.63, 100.0),
-    strong=(0.29, 285.0),
+    strong=(0.26, 285.0),
     chroma=0.125,
+    red=(0.60, 0.28, 0.19),
     roles={
         "value": ("#eaf1fb", "#5b7fb5"),
         "op": ("#ffffff", "#8c959f"),
@@ -82,11 +106,13 @@ DARK = Theme(
     ink="#e6edf3",
     muted="#9aa4af",
     none="#7d8590",
-    exploding="#ff6a69",
     broken="#ff4d4f",
+    positive="#6cb2ff",
+    negative="#ff9d5c",
     weak=(0.54, 285.0),
     strong=(0.93, 100.0),
     chroma=0.125,
+    red=(0.58, 0.80, 0.19),
     roles={
         "value": ("#182a44", "#6c97d6"),
         "op": ("#21262d", "#8b949e"),
@@ -108,6 +134,8 @@ class Scale:
     ----------
     lo, hi : float
         Magnitudes at the pale and at the strong end.
+    top : float
+        The largest magnitude drawn: where it lies above 1000, the red ramp ends at it.
 
     Raises
     ------
@@ -117,6 +145,7 @@ class Scale:
 
     lo: float = 1e-12
     hi: float = 1.0
+    top: float = field(default=1e5, compare=False)
 
     def __post_init__(self) -> None:
         if not (0.0 < self.lo < self.hi < math.inf):
@@ -139,6 +168,14 @@ class Scale:
         lo, hi = self.decades
         return min(1.0, max(0.0, (math.log10(magnitude) - lo) / (hi - lo)))
 
+    def colour(self, magnitude: float) -> str:
+        """The name of a magnitude's colour: one of `CLASSES`, or one of `REDS` above the scale."""
+        if magnitude <= self.exploding:
+            return f"r{round(self.fraction(magnitude) * (CLASSES - 1))}"
+        start = math.log10(self.exploding)
+        span = max(2.0, math.log10(max(self.top, self.exploding)) - start)
+        return f"e{min(REDS - 1, int(REDS * (math.log10(min(magnitude, 1e308)) - start) / span))}"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -148,25 +185,31 @@ class Options:
     scale: Scale
     norm: Norm = "l2"
     labels: bool = True
+    heads: Heads = "gradient"
+    page: tuple[float, float] | None = None
 
 
-def scale_of(spec: Scale | str | tuple[float, float] | None, magnitudes: Iterable[float]) -> Scale:
-    """Read the ``scale=`` argument: None (fixed, 1e-12 to 1), ``"fit"``, ``(lo, hi)``, or a `Scale`.
+def scale_of(spec: Any, magnitudes: Sequence[float]) -> Scale:
+    """Read the ``scale=`` argument: None (fitted), ``"fixed"`` (1e-12 to 1), ``(lo, hi)``, or a `Scale`.
 
-    ``"fit"`` spans whole decades around the given magnitudes: at least 2, at most 12, and none above `EXPLODING`.
+    A fitted one spans whole decades: from the largest magnitude (at least 1, at most 1000) down to the smallest, at
+    least 4 and at most 12.
     """
     if isinstance(spec, Scale):
         return spec
+    top = max((m for m in magnitudes if m < math.inf), default=1.0)
+    if isinstance(spec, str) and spec == "fixed":
+        return Scale(top=top)
     if spec is None:
-        return Scale()
-    if spec == "fit":
-        logs = [math.log10(m) for m in magnitudes if 0.0 < m <= EXPLODING]
-        hi = math.ceil(max(logs, default=0.0))
-        lo = min(hi - 2, max(hi - 12, math.floor(min(logs, default=-12.0))))
-        return Scale(max(10.0**lo, 1e-307), max(10.0**hi, 1e-305))
-    if isinstance(spec, str) or len(spec) != 2:
-        raise ValueError(f'scale must be None, "fit", a Scale or a pair (lo, hi); got {spec!r}')
-    return Scale(float(spec[0]), float(spec[1]))
+        logs = [math.log10(m) for m in magnitudes if 0.0 < m < math.inf]
+        hi = min(3, max(0, math.ceil(max(logs, default=0.0) - 0.02)))
+        lo = max(hi - 12, min(hi - 4, math.floor(min(logs, default=0.0) + 1e-9)))
+        return Scale(10.0**lo, 10.0**hi, top)
+    try:
+        lo, hi = spec
+    except (TypeError, ValueError):
+        raise arguments.refusal("scale", spec, 'None, "fixed", a Scale, or a pair (lo, hi)') from None
+    return Scale(arguments.number("scale", lo), arguments.number("scale", hi), top)
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> str:
@@ -195,81 +238,84 @@ def _gamma(linear: float) -> float:
     return 12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance of ``#rrggbb`` (WCAG 2.2)."""
-    channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-
-def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours (WCAG 2.2): 1 to 21."""
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
 def ramp(fraction: float, theme: Theme) -> str:
     """The colour at a place on the scale: pale (weak) to deep (strong), lightness monotone, hue as a second channel."""
     (l0, h0), (l1, h1) = theme.weak, theme.strong
     return oklch(l0 + fraction * (l1 - l0), theme.chroma, h0 + fraction * (h1 - h0))
 
 
+def _red(place: int, theme: Theme) -> str:
+    """The ramp of what explodes: the larger, the darker on a light page, the lighter on a dark one."""
+    (weak, strong, chroma), part = theme.red, place / (REDS - 1)
+    return oklch(weak + part * (strong - weak), chroma - 0.05 * part, 15.0 + 7.0 * part)
+
+
+MINUS = "−"
+
+
 def number(magnitude: float) -> str:
-    """A magnitude as two digits that fit on an edge: ``0.21``, ``12``, ``3.2e-5``."""
+    """A number as two digits that fit on an edge: ``0.21``, ``0.0031``, ``12``, ``3.2e−5``."""
     if math.isnan(magnitude):
         return "NaN"
     if math.isinf(magnitude):
         return "inf"
     if magnitude == 0.0:
         return "0"
-    if not 0.0995 <= magnitude < 999.5:
+    size = abs(magnitude)
+    if not 0.000995 <= size < 999.5:
         mantissa, exponent = f"{magnitude:.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
-    digits = 0 if magnitude >= 9.95 else 1 if magnitude >= 0.995 else 2
-    return f"{magnitude:.{digits}f}"
+        return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
+    digits = 0 if size >= 9.95 else 1 if size >= 0.995 else 2 if size >= 0.0995 else 3 if size >= 0.00995 else 4
+    return f"{magnitude:.{digits}f}".replace("-", MINUS)
+
+
+def narrow(text: str, room: float) -> str:
+    """A number for a room of this width: rather one digit, ``3e−11`` or ``0.03``, than two numbers that touch."""
+    wide = text_width(text, LABEL_SIZE) > room
+    return re.sub(r"^(0\.0+[1-9])\d$", r"\1", re.sub(r"\.\de", "e", text)) if wide else text
 
 
 @dataclass(frozen=True)
 class EdgeStyle:
-    """Everything that the drawing of an edge depends on but its place."""
+    """Everything that the drawing of an edge depends on but its place; `color` is the name of one in a `Theme`.
+
+    A head of kind ``back`` is filled and stands at the operand, as does a ``bar``: they say which way the number goes.
+    ``open`` stands at the consumer: only data flow there. ``forward`` is ``back`` turned round.
+    """
 
     color: str
     width: float
     line: str
     label: str
-    arrowhead: str
+    head: Literal["back", "bar", "open", "forward"]
     bold: bool = False
-
-    @property
-    def arrowsize(self) -> float:
-        """Size of the arrowhead in Graphviz units (10 pt at 1)."""
-        return round(0.42 + 0.04 * self.width, 2)
+    double: bool = False
 
 
-def edge_style(magnitude: float | None, state: State, scale: Scale, theme: Theme) -> EdgeStyle:
+def edge_style(magnitude: float | None, state: State, scale: Scale, heads: Heads = "gradient") -> EdgeStyle:
     """The look of an edge that carries a contribution of this magnitude and state.
 
     One table for pictures and legend. `magnitude` is ignored where the state says it all.
     """
+    head: Literal["back", "forward"] = "back" if heads == "gradient" else "forward"
     if state == "none" or magnitude is None:
-        return EdgeStyle(theme.none, 0.8, "dashed", "", "onormal")
+        return EdgeStyle("none", 1.0, "dashed", "", "open")
     if state in ("nan", "inf"):
-        double = f"{theme.broken}:{theme.background}:{theme.broken}"
-        return EdgeStyle(double, 1.6, "solid", "NaN" if state == "nan" else "inf", "normal", bold=True)
+        return EdgeStyle("broken", 1.6, "solid", "NaN" if state == "nan" else "inf", head, bold=True, double=True)
     if state == "zero":
-        return EdgeStyle(theme.muted, 1.5, "dotted", "0", "tee")
+        return EdgeStyle("muted", 1.6, "dotted", "0", "bar")
     if state == "underflow":
-        return EdgeStyle(ramp(0.0, theme), 1.6, "dotted", SMALLEST_NORMAL, "normal")
+        return EdgeStyle("r0", 1.6, "dotted", SMALLEST_NORMAL, head)
     if magnitude > scale.exploding:
         label = ">1e308" if math.isinf(magnitude) else number(magnitude)
-        return EdgeStyle(theme.exploding, 5.5, "solid", f"▲ {label}", "normal", bold=True)
-    fraction = scale.fraction(magnitude)
-    return EdgeStyle(ramp(fraction, theme), round(1.0 + 3.6 * fraction, 2), "solid", number(magnitude), "normal")
+        return EdgeStyle(scale.colour(magnitude), 4.5, "solid", f"▲ {label}", head, bold=True)
+    width = round(1.1 + 2.6 * scale.fraction(magnitude), 2)
+    return EdgeStyle(scale.colour(magnitude), width, "solid", number(magnitude), head)
 
 
 def clean(text: str, limit: int = 24) -> str:
     """A name as printable text of bounded length: XML has no place for control characters, a box none for a novel."""
-    text = "".join(c if c.isprintable() else "?" for c in text).translate(_SAFE_GLYPHS)
+    text = printable(text).translate(_SAFE_GLYPHS)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -282,7 +328,8 @@ def text_width(text: str, size: float) -> float:
     """Width in points of a line of Helvetica, near enough to size a box with."""
     units = 0.0
     for c in text:
-        units += 0.28 if c in "iljtfrI.,:;|'!()[] " else 0.36 if c in "₀₁₂₃₄₅₆₇₈₉" else 0.86 if c in "mwMW@%‖" else 0.57
+        wide = 0.36 if c in "₀₁₂₃₄₅₆₇₈₉" else 0.86 if c in "mwMW@%‖" else 0.57
+        units += 0.556 if c in "0123456789−+" else 0.28 if c in "iljtfrI.,:;|'!()[] " else wide
     return units * size
 
 
@@ -325,7 +372,11 @@ def look(node: Node, operands: int = 0) -> Look:
         width = max(26.0, math.ceil(text_width(base, 11.0) + 8.0))
         return Look(node.kind, "box", width, 20.0, text, fontsize=11.0)
     if node.kind == "constant":
-        text = name or (number_text(node) if node.value.size == 1 else "×".join(map(str, node.shape)))
+        text = name or (
+            number_text(node.value)
+            if node.value is not None and node.value.size == 1
+            else "×".join(map(str, node.shape))
+        )
         return Look("constant", "box", max(22.0, math.ceil(text_width(text, 11.0) + 8.0)), 18.0, text, fontsize=11.0)
     if name is not None:
         return _box("value", name + subscript(step), symbol if symbol != name else "", name + "₀₀")
@@ -336,6 +387,19 @@ def look(node: Node, operands: int = 0) -> Look:
         return Look("op", "ellipse", 24.0, 24.0, symbol, fontsize=11.0)
     width = max(30.0, text_width(symbol, 11.0) + 10.0, min(240.0, spread))
     return Look("op", "pill", math.ceil(width), 24.0, symbol, fontsize=11.0)
+
+
+def tensor_prefix(edge: Edge, source: Node) -> str:
+    """The name of the tensor, where one box hands on several: ``c 0.21``."""
+    several = source.members and "," in (source.name or "")
+    return f"{clean(edge.tensor.name, 8)} " if several and edge.tensor is not None and edge.tensor.name else ""
+
+
+def number_room(edge: Edge, source: Node, norm: Norm) -> float:
+    """The room that the number of an edge needs, with a margin; 0 without one."""
+    style = edge_style(edge.size(norm), edge.state, Scale())
+    text = tensor_prefix(edge, source) + style.label
+    return text_width(text, LABEL_SIZE) * (1.06 if style.bold else 1.0) + 4.0 if style.label else 0.0
 
 
 def short(name: str | None) -> str | None:
@@ -366,10 +430,10 @@ def _group_look(node: Node, name: str | None, step: str) -> Look:
         return Look(
             "value",
             "box",
-            58.0,
+            max(58.0, math.ceil(text_width(clean(name or ""), 11.0) + 12.0)),
             min(206.0, height),
             f"t = {step}" if step else clean(node.scope),
-            name or "",
+            clean(name or ""),
             fontsize=12.0,
         )
     tail = clean(path[-1])
@@ -389,10 +453,10 @@ def _strip_look(node: Node) -> Look:
     # A bar is wide while there are few, a hair if there are many. The height is set when the lanes are known.
     first, last = steps_in(node)
     count = last - first + 1
-    width = math.ceil(count * min(14.0, max(0.9, 640.0 / count)))
-    return Look("strip", "strip", max(330.0, width) + 2 * STRIP_SIDE, 72.0, "")
+    width = math.ceil(count * min(14.0, max(0.9, 400.0 / count)))
+    return Look("strip", "strip", max(372.0, width) + 2 * STRIP_SIDE, 72.0, "")
 
 
-def number_text(node: Node) -> str:
-    """The value of a one-element node in three digits."""
-    return f"{node.value.reshape(-1)[0].item():.3g}"
+def number_text(value: Array) -> str:
+    """One element in three digits."""
+    return f"{value.reshape(-1)[0].item():.3g}"

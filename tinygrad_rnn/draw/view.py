@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import groupby
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ..graph.collapse import Run, collapse, state_of
-from ..graph.model import Edge, GradientGraph, Level, Node
+from ..arguments import flag, one_of, whole
+from ..graph.collapse import Run, collapse
+from ..graph.contributions import Slice, Whole
+from ..graph.model import GradientGraph
+from ..graph.parts import Edge, Level, Node, grouped
 from ..graph.steps import is_folded, steps_of
+from ..norms import state_of
 from .style import MAX_PLAIN
 
 ALL_STEPS = 8
@@ -28,7 +33,7 @@ MAX_EDGES = 50_000
 """More are refused: no viewer opens such a picture."""
 
 SIDE_BY_SIDE = "tensors side by side"
-Parameters = Literal["step", "once", "none"]
+Parameters = Literal["auto", "step", "once", "none"]
 _COARSER: tuple[Level, ...] = ("op", "gate", "step")
 
 
@@ -39,15 +44,14 @@ class View:
     level: Level | Literal["auto"] = "auto"
     fold: int | Literal["auto"] | None = "auto"
     steps: tuple[int, ...] | None = None
-    parameters: Parameters = "step"
+    parameters: Parameters = "auto"
     constants: bool = True
 
     def __post_init__(self) -> None:
-        if self.parameters not in ("step", "once", "none"):
-            raise ValueError(f'parameters must be "step", "once" or "none", not {self.parameters!r}')
-        whole = isinstance(self.fold, int) and not isinstance(self.fold, bool) and self.fold >= 0
-        if self.fold is not None and self.fold != "auto" and not whole:
-            raise ValueError(f'fold must be a number of steps, "auto" or None, not {self.fold!r}')
+        one_of("parameters", self.parameters, get_args(Parameters))
+        flag("constants", self.constants)
+        if not (self.fold is None or (isinstance(self.fold, str) and self.fold == "auto")):
+            whole("fold", self.fold, or_else=', "auto" or None')
 
     def of(self, graphs: Iterable[GradientGraph]) -> list[GradientGraph]:
         """The graphs as they are drawn: all at one level, the coarsest that one of them asks for."""
@@ -60,8 +64,11 @@ class View:
     def _one(self, graph: GradientGraph, level: Level) -> GradientGraph:
         folded = folds(steps_of(graph), self.fold, self.steps) if graph.origin is None else []
         seen = collapse(graph, level, folded)
-        if any(_shared(edge, seen) for edge in seen.edges):
-            seen = replace(seen, edges=tuple(replace(e, internal=True) if _shared(e, seen) else e for e in seen.edges))
+        dropped = _dropped(graph.origin or graph)
+        out = [_shared(edge, seen) or _is_dropped(edge, seen, dropped) for edge in seen.edges]
+        if any(out):
+            pairs = zip(seen.edges, out, strict=True)
+            seen = replace(seen, edges=tuple(replace(e, internal=True) if gone else e for e, gone in pairs))
         if folded:
             seen = _bundle(seen)
         hidden = _beside_steps(seen) if level == "step" else set()
@@ -83,12 +90,12 @@ def level_for(graph: GradientGraph) -> Level:
     steps = len(steps_of(graph))
     if steps > ALL_STEPS:
         return "step"
-    limits: tuple[tuple[Level, int], ...] = (("op", OP_NODES), ("gate", GATE_NODES))
-    for level, limit in limits:
-        seen = collapse(graph, level)
-        if (_largest_step(seen) <= limit) if steps else (len(seen.edges) <= MAX_PLAIN):
-            return level
-    return "step"
+    if not steps:
+        return "op" if len(graph.edges) <= MAX_PLAIN else "gate"
+    boxes = {level: _largest_step(collapse(graph, level)) for level in ("op", "gate")}
+    if boxes["op"] <= OP_NODES and boxes["op"] != boxes["gate"]:
+        return "op"
+    return "gate" if boxes["gate"] <= GATE_NODES else "step"  # of a cell without gates, what follows it is one box
 
 
 def _largest_step(graph: GradientGraph) -> int:
@@ -114,17 +121,8 @@ def folds(numbers: Sequence[int], fold: int | str | None, steps: Sequence[int] |
         if ends is None or len(numbers) <= 2 * int(ends):
             return []
         kept = {*numbers[: int(ends)], *numbers[len(numbers) - int(ends) :]}
-    runs: list[Run] = []
-    open_run = False
-    for number in numbers:
-        if number in kept:
-            open_run = False
-        elif open_run:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-            open_run = True
-    return runs
+    between = [list(run) for shown, run in groupby(numbers, kept.__contains__) if not shown]
+    return [(run[0], run[-1]) for run in between]
 
 
 def _beside_steps(graph: GradientGraph) -> set[int]:
@@ -148,6 +146,38 @@ def _shared(edge: Edge, graph: GradientGraph) -> bool:
     return given and bool(source.members) and edge.source != edge.target and source.step == target.step
 
 
+def _dropped(graph: GradientGraph) -> set[tuple[int, int]]:
+    """(source, target) of what is stacked and then left out by an index: ``outputs[-1]`` uses one of all outputs."""
+    uses = grouped(graph.edges, "source")
+    stacked = grouped((edge for edge in graph.edges if graph.nodes[edge.target].op == "stack"), "target")
+    found: set[tuple[int, int]] = set()
+    for id, edges in stacked.items():
+        node, slices = graph.nodes[id], [edge.carried for edge in uses.get(id, ())]
+        along_first = node.shape == (len(edges), *graph.nodes[edges[0].source].shape)
+        if along_first and slices and all(isinstance(part, Slice) for part in slices):
+            kept: set[int] = set()
+            for part in slices:
+                assert isinstance(part, Slice)
+                kept.update(np.ravel(np.arange(len(edges))[_first(part.index)]).tolist())
+            found |= {(edge.source, id) for edge in edges if edge.operand not in kept and edge.state == "zero"}
+    return found
+
+
+def _first(index: Any) -> Any:
+    """What an index says about the first axis."""
+    first = index[0] if isinstance(index, tuple) and index else index
+    return first if isinstance(first, (int, np.integer, slice)) else slice(None)
+
+
+def _is_dropped(edge: Edge, graph: GradientGraph, dropped: set[tuple[int, int]]) -> bool:
+    if edge.tensor is None:
+        return (edge.source, edge.target) in dropped
+    target = graph.nodes[edge.target]
+    inside = {member.id for member in target.members or (target,)}
+    uses = [e for e in (graph.origin or graph).edges_from(edge.tensor) if e.target in inside] if dropped else []
+    return bool(uses) and all((e.source, e.target) in dropped for e in uses)
+
+
 def _bundle(graph: GradientGraph) -> GradientGraph:
     """Draw all that folded steps send to one place outside of time, or to another row, as one edge.
 
@@ -167,10 +197,10 @@ def _bundle(graph: GradientGraph) -> GradientGraph:
 
 
 def _together(edges: Sequence[Edge]) -> Edge:
-    parts = [edge.contribution.ravel() for edge in edges if edge.contribution is not None]
+    parts = [edge.carried.array().ravel() for edge in edges if edge.carried is not None]
     formula = f"{len(edges)} {SIDE_BY_SIDE}"
     if not parts:
         return replace(edges[0], formula=formula, tensor=None)
     array = np.concatenate(parts)
     state = state_of(array, any(edge.state == "underflow" for edge in edges))
-    return replace(edges[0], contribution=array, state=state, formula=formula, tensor=None)
+    return replace(edges[0], carried=Whole(array), state=state, formula=formula, tensor=None)

@@ -1,20 +1,24 @@
-"""From a loss to its gradient graph: one more consumer of the one sweep, which it watches edge by edge.
+"""From a loss to its gradient graph: one more consumer of the one sweep, whose rules it asks edge by edge.
 
-After this file the reader knows where the number on an edge comes from: it is the very array that the sweep was about
-to add to the operand's gradient.
+After this file the reader knows where the number on an edge comes from: from the rule, the gradient and the operands
+with which the sweep computed what it added to the operand's gradient.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..autodiff import _seed, history, pullback
-from ..tensor import Tensor
-from .formula import formula
-from .model import Array, Edge, GradientGraph, Kind, Node, State
+from ..norms import largest_of, smallest_normal
+from ..symbolic import formula
+from ..tensor import Tensor, read_only
+from .contributions import contributions_of
+from .model import GradientGraph
+from .parts import Array, Edge, Kind, Node
 
 
 def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None) -> GradientGraph:
@@ -48,30 +52,26 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None) -> GradientG
     >>> float(graph.node_of(x).gradient)
     6.0
     """
-    contributions: dict[tuple[int, int], Array] = {}
-
-    def watch(node: Tensor, operand: int, contribution: Any) -> Any:
-        contributions[node._serial, operand] = np.array(contribution)
-        return contribution
-
     seed = _seed(loss, gradient, False)
     needing = history([loss])
-    gradients = pullback({loss: seed}, needing, watch)
+    gradients = pullback({loss: seed}, needing)
     ids, nodes = _nodes(loss, needing, gradients)
     edges = []
     underflowed: set[int] = set()  # serials of tensors at which something was lost below the smallest normal number
-    formulas: dict[Any, str] = {}
+    formulas: dict[Any, dict[int, str]] = {}  # by the kind of call, then by operand
     for node in reversed(needing):  # newest first: what arrives at a node decides what its zeros mean
-        lost = node._serial in underflowed or _subnormal(gradients[node])
-        for i, operand in enumerate(node._operands):
-            contribution = contributions.get((node._serial, i))
-            state = _state(contribution, lost)
+        lost = node.serial in underflowed or 0 < largest_of(g := gradients[node]) < smallest_normal(g.dtype)
+        of_call, sent = formulas.setdefault(_kind_of_call(node), {}), contributions_of(node, gradients)
+        for i, operand in enumerate(node.operands):
+            contribution = sent.get(i)
+            state = "none" if contribution is None else contribution.state(lost)
             if state == "underflow" and operand is not None:
-                underflowed.add(operand._serial)
-            source = ids[operand._serial if operand is not None else (node._serial, i)]
-            edges.append(
-                Edge(source, ids[node._serial], i, contribution, state, _formula(formulas, node, i, contribution))
-            )
+                underflowed.add(operand.serial)
+            source = ids[operand.serial if operand is not None else (node.serial, i)]
+            if i not in of_call and contribution is not None and node.op is not None:
+                of_call[i] = formula(node.op, i, node._arrays, node.shape, node.static)
+            text = "" if contribution is None else of_call[i]
+            edges.append(Edge(source, ids[node.serial], i, contribution, state, text))
     edges.sort(key=lambda edge: (edge.target, edge.operand))
     by_tensor = {key: nodes[rank] for key, rank in ids.items() if isinstance(key, int)}
     return GradientGraph(tuple(nodes), tuple(edges), by_tensor)
@@ -81,17 +81,17 @@ def _nodes(loss: Tensor, needing: list[Tensor], gradients: dict[Tensor, Any]) ->
     """A node for each tensor and for each bare operand, oldest first; ids by serial, or by (consumer, operand)."""
     found: dict[Any, tuple[Any, Tensor | None, Any]] = {}
     for node in needing:
-        found[node._serial] = ((node._serial, 0, 0), node, node._data)
-        for i, (operand, array) in enumerate(zip(node._operands, node._arrays, strict=True)):
+        found[node.serial] = ((node.serial, 0, 0), node, node._value)
+        for i, (operand, array) in enumerate(zip(node.operands, node._arrays, strict=True)):
             if operand is None:
-                found[node._serial, i] = ((node._serial, -1, i), None, np.asarray(array))
+                found[node.serial, i] = ((node.serial, -1, i), None, np.asarray(array))
             else:  # the array as it was in the forward pass, should a leaf have been rebound since
-                found[operand._serial] = ((operand._serial, 0, 0), operand, array)
+                found[operand.serial] = ((operand.serial, 0, 0), operand, array)
     ranked = sorted(found.items(), key=lambda item: item[1][0])
     ids = {key: rank for rank, (key, _) in enumerate(ranked)}
-    nodes = []
+    nodes, held = [], set[int]()
     for key, (_, tensor, array) in ranked:
-        op = tensor._op if tensor is not None else None
+        op = tensor.op if tensor is not None else None
         gradient = gradients.get(tensor) if tensor is not None else None
         nodes.append(
             Node(
@@ -102,49 +102,36 @@ def _nodes(loss: Tensor, needing: list[Tensor], gradients: dict[Tensor, Any]) ->
                 symbol=op.symbol if op is not None else None,
                 scope=tensor.scope if tensor is not None else "",
                 shape=array.shape,
-                dtype=str(array.dtype),
-                value=array,
-                gradient=None if gradient is None else np.array(gradient),
+                dtype=_dtype_name(array.dtype),
+                value=read_only(array),
+                gradient=None if gradient is None else _own(gradient, tensor, held),
             )
         )
     return ids, nodes
 
 
+def _own(gradient: Array, tensor: Tensor | None, held: set[int]) -> Array:
+    """An array that nobody else has; a weight's, which is large and was added up for us alone, is not copied."""
+    if tensor is None or tensor.op is not None or gradient.ndim < 2 or gradient.base is not None:
+        return np.array(gradient)
+    if id(gradient) in held:
+        return np.array(gradient)
+    held.add(id(gradient))
+    return gradient
+
+
+_dtype_name = lru_cache(str)  # which NumPy takes a microsecond or five for
+
+
 def _kind(tensor: Tensor | None) -> Kind:
     if tensor is None:
         return "constant"
-    if tensor._op is not None:
+    if tensor.op is not None:
         return "op"
-    return "parameter" if tensor._requires_grad else "input" if tensor.name else "constant"
+    return "parameter" if tensor.requires_grad else "input" if tensor.name else "constant"
 
 
-def _subnormal(array: Array) -> bool:
-    """Whether an array is not zero and yet all of it is below the smallest normal number of its dtype."""
-    largest = np.max(np.abs(array), initial=0.0)
-    return bool(0 < largest < np.finfo(array.dtype).tiny)
-
-
-def _state(contribution: Array | None, lost: bool) -> State:
-    """What a contribution's number means; `lost` says that what arrived at its consumer had underflowed."""
-    if contribution is None:
-        return "none"
-    if np.isnan(contribution).any():
-        return "nan"
-    if np.isinf(contribution).any():
-        return "inf"
-    if _subnormal(contribution):
-        return "underflow"
-    if not contribution.any():
-        return "underflow" if lost else "zero"
-    return "finite"
-
-
-def _formula(cache: dict[Any, str], node: Tensor, operand: int, contribution: Array | None) -> str:
-    """The formula of an edge; the same for every edge of the same primitive, shapes, numbers and static parameters."""
-    if contribution is None or node._op is None:
-        return ""
+def _kind_of_call(node: Tensor) -> Any:
+    """The same for every call of the same primitive with the same shapes, numbers and static parameters."""
     operands = tuple([a if isinstance(a, (int, float)) else np.shape(a) for a in node._arrays])
-    key = (node._op.name, operand, operands, node.shape, repr(node._static) if node._op.phrase else "")
-    if key not in cache:
-        cache[key] = formula(node._op, operand, node._arrays, node.shape, node._static)
-    return cache[key]
+    return node.op, operands, node.shape, repr(dict(node.static)) if node.op is not None and node.op.phrase else ""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
 
-import numpy as np
-
-from .model import Array, Edge, GradientGraph, Level, Node, State
+from ..arguments import whole
+from ..norms import State
+from .contributions import Contribution, summed
+from .parts import Edge, Graph, Level, Node, grouped
 from .steps import Rows, layer_of, rows_of, run_of, step_number
 
+G = TypeVar("G", bound=Graph)
 Run = tuple[int, int]
 """The first and the last of some consecutive time steps."""
 
@@ -26,7 +29,7 @@ class _Group:
     members: list[Node] = field(default_factory=list)
 
 
-def collapse(graph: GradientGraph, level: Level, folded: Sequence[Run] = ()) -> GradientGraph:
+def collapse(graph: G, level: Level, folded: Sequence[Run] = ()) -> G:
     """Put all nodes of one gate, of one time step, or of a run of time steps, into one node.
 
     There is one edge for each tensor and each group that uses it: its contribution is the sum of that tensor's
@@ -38,7 +41,7 @@ def collapse(graph: GradientGraph, level: Level, folded: Sequence[Run] = ()) -> 
 
     Parameters
     ----------
-    graph : GradientGraph
+    graph : Graph
     level : {"op", "gate", "step"} or int
         "op" gives the graph back as it is; "step" collapses each time step (or, outside of all, each outermost scope),
         "gate" the scopes one deeper (``t=3/forget``), a number those of that depth. In a stack every layer has steps
@@ -48,7 +51,8 @@ def collapse(graph: GradientGraph, level: Level, folded: Sequence[Run] = ()) -> 
 
     Returns
     -------
-    GradientGraph
+    Graph
+        Of the same class.
 
     Raises
     ------
@@ -64,25 +68,24 @@ def collapse(graph: GradientGraph, level: Level, folded: Sequence[Run] = ()) -> 
     >>> [(e.norm, e.internal) for e in tg.gradient_graph(y * y).collapse("step").edges if e.tensor.name == "x"]
     [(168.0, True)]
     """
-    whole = isinstance(level, int) and not isinstance(level, bool) and level > 0
-    if level not in ("op", "gate", "step") and not whole:
-        raise ValueError(f'level must be "op", "gate", "step" or a depth of at least 1, not {level!r}')
+    if not (isinstance(level, str) and level in ("op", "gate", "step")):
+        level = whole("level", level, 1, or_else=', a depth of scopes; or "op", "gate" or "step"')
     if level == "op" and not folded:
         return graph
-    graph = graph.origin or graph
+    graph = cast(G, graph.origin or graph)
     groups = _groups(graph, level, folded)
     # A group is as old as its newest member, whose value leaves it.
     ordered = sorted(groups.values(), key=lambda group: group.members[-1].id)
     home = {member.id: rank for rank, group in enumerate(ordered) for member in group.members}
     used_outside = {edge.source for edge in graph.edges if home[edge.source] != home[edge.target]}
     # A step is named after all states that some step hands on; the last one has them too, if no one to hand them to.
-    states = {node.name for node in graph.nodes if node.id in used_outside and node.name}
+    states = {node.name for node in graph.nodes if node.id in used_outside}
     nodes = tuple(_node(rank, group, used_outside, states) for rank, group in enumerate(ordered))
     by_tensor = {serial: nodes[home[node.id]] for serial, node in graph.by_tensor.items()}
-    return GradientGraph(nodes, _edges(graph, home, ordered), by_tensor, graph)
+    return replace(graph, nodes=nodes, edges=_edges(graph, home, ordered), by_tensor=by_tensor, origin=graph)
 
 
-def _groups(graph: GradientGraph, level: Level, folded: Sequence[Run]) -> dict[object, _Group]:
+def _groups(graph: Graph, level: Level, folded: Sequence[Run]) -> dict[object, _Group]:
     groups: dict[object, _Group] = {}
     tail = _tail(graph) if level in ("gate", "step") else set()
     rows = rows_of(graph) if folded or level in ("gate", "step") else None
@@ -122,23 +125,19 @@ def _scope(node: Node, level: Level, folded: Sequence[Run], rows: Rows | None) -
     return "/".join(parts[:depth]) if len(parts) >= depth else None
 
 
-def _tail(graph: GradientGraph) -> set[int]:
+def _tail(graph: Graph) -> set[int]:
     """The loss and what leads to it from the last scope: operations outside of all scopes, and data only they use."""
-    into: dict[int, list[int]] = {}
-    uses: dict[int, list[int]] = {}
-    for edge in graph.edges:
-        into.setdefault(edge.target, []).append(edge.source)
-        uses.setdefault(edge.source, []).append(edge.target)
+    made, uses = {edge.target for edge in graph.edges}, grouped(graph.edges, "source")
     tail: set[int] = set()
     for node in reversed(graph.nodes):
-        ends = node.kind == "loss" or (node.id in uses and all(user in tail for user in uses[node.id]))
-        leaf_with_gradient = node.id not in into and node.gradient is not None
+        ends = node.kind == "loss" or (node.id in uses and all(edge.target in tail for edge in uses[node.id]))
+        leaf_with_gradient = node.id not in made and node.gradient is not None
         if not node.scope and ends and not leaf_with_gradient:
             tail.add(node.id)
     return tail
 
 
-def _node(rank: int, group: _Group, used_outside: set[int], states: set[str]) -> Node:
+def _node(rank: int, group: _Group, used_outside: set[int], states: set[str | None]) -> Node:
     last = group.members[-1]
     if group.scope is None:
         return replace(last, id=rank)
@@ -155,7 +154,7 @@ def _node(rank: int, group: _Group, used_outside: set[int], states: set[str]) ->
     )
 
 
-def _edges(graph: GradientGraph, home: dict[int, int], ordered: list[_Group]) -> tuple[Edge, ...]:
+def _edges(graph: Graph, home: dict[int, int], ordered: list[_Group]) -> tuple[Edge, ...]:
     """One edge per tensor and consuming group; the edges into a node that is no group stay as they are."""
     merged: dict[tuple[int, int, int], list[Edge]] = {}
     real = [group.scope is not None for group in ordered]
@@ -165,13 +164,13 @@ def _edges(graph: GradientGraph, home: dict[int, int], ordered: list[_Group]) ->
     found: list[Edge] = []
     count = [0] * len(ordered)
     for (target, source, operand), edges in sorted(merged.items(), key=lambda item: (item[0][0], item[1][0].target)):
-        contribution, state = total(edges)
+        carried, state = total(edges)
         found.append(
             Edge(
                 source=home[source],
                 target=target,
                 operand=count[target] if real[target] else operand,
-                contribution=contribution,
+                carried=carried,
                 state=state,
                 formula=edges[0].formula if len(edges) == 1 else f"sum over {len(edges)} uses",
                 tensor=graph.nodes[source],
@@ -182,25 +181,12 @@ def _edges(graph: GradientGraph, home: dict[int, int], ordered: list[_Group]) ->
     return tuple(sorted(found, key=lambda edge: (edge.target, edge.operand)))
 
 
-def total(edges: Sequence[Edge]) -> tuple[Array | None, State]:
+def total(edges: Sequence[Edge]) -> tuple[Contribution | None, State]:
     """The contribution of several uses of one tensor together, and what its number means."""
-    parts = [edge.contribution for edge in edges if edge.contribution is not None]
+    parts = [edge.carried for edge in edges if edge.carried is not None]
     if not parts:
         return None, "none"
     if len(edges) == 1:
         return parts[0], edges[0].state
-    with np.errstate(invalid="ignore", over="ignore"):
-        array = np.sum(parts, axis=0, dtype=parts[0].dtype)
-    return array, state_of(array, any(edge.state == "underflow" for edge in edges))
-
-
-def state_of(array: Array, lost: bool) -> State:
-    """What the norm of an array means; `lost` says that something in it had underflowed."""
-    largest = float(np.max(np.abs(array), initial=0.0))
-    if np.isnan(largest):
-        return "nan"
-    if np.isinf(largest):
-        return "inf"
-    if largest == 0.0:
-        return "underflow" if lost else "zero"
-    return "underflow" if largest < np.finfo(array.dtype).tiny else "finite"
+    together = summed(parts)
+    return together, together.state(any(edge.state == "underflow" for edge in edges))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .model import GradientGraph, Node
+from .parts import Graph, Node
 
 
 def step_number(step: str) -> int | None:
@@ -30,7 +30,7 @@ def is_folded(node: Node) -> bool:
     return bool(node.members) and ".." in (node.step or "")
 
 
-def steps_of(graph: GradientGraph) -> list[int]:
+def steps_of(graph: Graph) -> list[int]:
     """The numbers of the time steps, in order; none if some step is not numbered."""
     numbers = {step_number(step) for step in {node.step for node in graph.nodes if node.step}}
     return [] if None in numbers else sorted(number for number in numbers if number is not None)
@@ -60,7 +60,7 @@ class Rows:
     of: Mapping[int, int]
 
 
-def rows_of(graph: GradientGraph) -> Rows | None:
+def rows_of(graph: Graph) -> Rows | None:
     """The rows of a graph; None if its time steps are not made of several layers, or of one that runs backwards.
 
     A scope within the steps is a layer if it alone receives the states that it hands on, all in one direction of time.
@@ -92,7 +92,7 @@ def rows_of(graph: GradientGraph) -> Rows | None:
     return Rows(names, tuple(ways.get(name) == {True} for name in names), of)
 
 
-def _ranks(graph: GradientGraph, place: Mapping[int, int], layers: set[str]) -> dict[int, tuple[float, str]] | None:
+def _ranks(graph: Graph, place: Mapping[int, int], layers: set[str]) -> dict[int, tuple[float, str]] | None:
     """Rank and layer of every operation in the steps: a layer's rank is whole, between them lie halves."""
     made = {edge.target for edge in graph.edges}
     key: dict[int, int | str] = {
@@ -113,12 +113,12 @@ def _ranks(graph: GradientGraph, place: Mapping[int, int], layers: set[str]) -> 
     return {id: (ranks[k], k if isinstance(k, str) else "") for id, k in key.items()}
 
 
-def states(graph: GradientGraph) -> dict[str, dict[int, Node]]:
+def states(graph: Graph) -> dict[str, dict[int, Node]]:
     """What each time step hands on to the next: by name, the tensor of every step.
 
     Parameters
     ----------
-    graph : GradientGraph
+    graph : Graph
         A collapsed one is looked at as it was before.
 
     Returns

@@ -8,16 +8,18 @@ so weights go in and out unchanged. Whatever is a tensor attribute of a cell is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from ..arguments import flag, float_type, generator, numbers, one_of, whole
 from ..ops import affine, linear, relu, sigmoid, tanh
 from ..scope import scope
-from ..tensor import Tensor
+from ..tensor import SWEPT, Tensor
 from .init import WEIGHTS, Initialiser, chrono, initialisers
 from .module import Module, refuse
+from .unroll import warn_if_swept
 
 NONLINEARITIES: dict[str, Callable[[Any], Any]] = {
     "tanh": tanh,
@@ -25,8 +27,9 @@ NONLINEARITIES: dict[str, Callable[[Any], Any]] = {
     "sigmoid": sigmoid,
     "identity": lambda z: z,
 }
+"""What an `RNNCell` may be built with; what else must know of a name, `tests/test_lists.py` says."""
 
-Rng = np.random.Generator | int | None
+Rng: TypeAlias = "np.random.Generator | int | None"
 Init = str | Mapping[str, Initialiser]
 
 INPUT, FORGET, CANDIDATE, OUTPUT = scope("input"), scope("forget"), scope("candidate"), scope("output")
@@ -49,6 +52,11 @@ class Cell(Module):
         Where the initial parameters come from.
     init : {"pytorch", "keras", "chrono"} or dict of initialisers by parameter name
         "pytorch": all U(-1/√H, 1/√H).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an option that is given a wrong value, naming it.
     """
 
     weight_ih: Tensor
@@ -66,17 +74,14 @@ class Cell(Module):
         rng: np.random.Generator,
         init: Init,
     ) -> None:
-        if input_size < 1 or hidden_size < 1:
-            raise ValueError(f"sizes must be positive, not input_size={input_size}, hidden_size={hidden_size}")
-        if not isinstance(bias, (bool, np.bool_)):
-            raise TypeError(f"bias is True or False, not {bias!r}")
-        self.input_size, self.hidden_size, self.dtype = input_size, hidden_size, np.dtype(dtype)
+        self.input_size = input_size = whole("input_size", input_size, 1)
+        self.hidden_size = hidden_size = whole("hidden_size", hidden_size, 1)
+        bias, self.dtype = flag("bias", bias), float_type("dtype", dtype)
         draw, rows = initialisers(init, hidden_size), gates * hidden_size
         for name, shape in zip(WEIGHTS, ((rows, input_size), (rows, hidden_size), (rows,), (rows,)), strict=True):
             if bias or name.startswith("weight"):
-                array = np.asarray(draw[name](rng, shape)).astype(self.dtype)
-                if array.shape != shape:
-                    raise ValueError(f"the initialiser of {name} gave shape {array.shape}, not {shape}")
+                drawn = numbers(f"init[{name!r}](rng, {shape})", draw[name](rng, shape), shape)
+                array = np.broadcast_to(drawn, shape).astype(self.dtype)
                 setattr(self, name, Tensor(array, requires_grad=True, name=name))
             else:
                 setattr(self, name, np.zeros(shape, np.float32))  # the narrowest, so that it widens nothing
@@ -85,23 +90,31 @@ class Cell(Module):
         """The index that cuts gate k out of what all gates have in common."""
         return ..., slice(k * self.hidden_size, (k + 1) * self.hidden_size)
 
-    def _set_bias(self, gate: tuple[Any, ...], bias: ArrayLike | None) -> None:
+    def _set_bias(self, name: str, gate: tuple[Any, ...], bias: ArrayLike | None) -> None:
         """Let a gate's two biases add up to something: b_ih is set to it and b_hh to zero."""
         if bias is None:
             return
-        if isinstance(bias, bool) or not isinstance(self.bias_ih, Tensor):
-            raise TypeError(f"{self!r}: a gate's bias is a number or an array, and needs bias=True")
-        for parameter, value in ((self.bias_ih, bias), (self.bias_hh, 0.0)):
+        total = numbers(name, bias, (self.hidden_size,))
+        if not isinstance(self.bias_ih, Tensor):
+            raise TypeError(f"{name}= needs bias=True: {self!r} has no biases")
+        for parameter, value in ((self.bias_ih, total), (self.bias_hh, 0.0)):
             array = np.array(parameter.data)
             array[gate] = value
             parameter.data = array
 
     def _zeros(self, name: str, batch: int | None) -> Tensor:
-        shape = (self.hidden_size,) if batch is None else (batch, self.hidden_size)
+        shape = (self.hidden_size,) if batch is None else (whole("batch", batch), self.hidden_size)
         return Tensor(np.zeros(shape, self.dtype), name=name)
 
+    def told(self) -> str:
+        """What its repr says beside the sizes: all that changes what is computed, where it is not the default."""
+        said = {"nonlinearity": "tanh", "forget_gate": True}
+        found = {name: getattr(self, name) for name, usual in said.items() if getattr(self, name, usual) != usual}
+        found |= {} if isinstance(self.bias_ih, Tensor) else {"bias": False}
+        return "".join(f", {name}={value!r}" for name, value in found.items())
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size})"
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{self.told()})"
 
 
 class RNNCell(Cell):
@@ -118,8 +131,8 @@ class RNNCell(Cell):
 
     Raises
     ------
-    ValueError
-        For a nonlinearity that is not in the list, or ``init="chrono"``, which needs gates.
+    TypeError, ValueError
+        For an option that is given a wrong value, naming it; for ``init="chrono"``, which needs gates.
 
     Examples
     --------
@@ -144,12 +157,10 @@ class RNNCell(Cell):
         **unknown: object,
     ) -> None:
         refuse("RNNCell", unknown)
-        if nonlinearity not in NONLINEARITIES:
-            raise ValueError(f"nonlinearity {nonlinearity!r} is none of {', '.join(NONLINEARITIES)}")
+        self.nonlinearity = one_of("nonlinearity", nonlinearity, NONLINEARITIES)
+        super().__init__(input_size, hidden_size, 1, bias, dtype, generator("rng", rng), init)
         if init == "chrono":
             raise ValueError("chrono sets the biases of gates, and an RNNCell has none: use an LSTM or a GRU")
-        super().__init__(input_size, hidden_size, 1, bias, dtype, np.random.default_rng(rng), init)
-        self.nonlinearity = nonlinearity
 
     def initial_state(self, batch: int | None = None) -> Tensor:
         """h₀: zeros of shape (batch, H), or (H,) without a batch."""
@@ -157,6 +168,8 @@ class RNNCell(Cell):
 
     def __call__(self, x: Any, state: Tensor) -> Tensor:
         """One step: x of shape (B, I) and h of shape (B, H) give the next h; both may lack the batch axis."""
+        if type(state) is Tensor and state._grad is SWEPT:  # type: ignore[redundant-expr]  # or a tracer
+            warn_if_swept(self, state, stacklevel=3)
         z = affine(x, self.weight_ih, self.bias_ih, state, self.weight_hh, self.bias_hh)
         h: Tensor = NONLINEARITIES[self.nonlinearity](z)
         h.name = "h"
@@ -185,8 +198,8 @@ class LSTMCell(Cell):
 
     Raises
     ------
-    ValueError
-        If a bias is given for a forget gate that is not there.
+    TypeError, ValueError
+        For an option that is given a wrong value, naming it; for a bias of a gate that has none.
 
     Examples
     --------
@@ -214,10 +227,11 @@ class LSTMCell(Cell):
         **unknown: object,
     ) -> None:
         refuse("LSTMCell", unknown)
+        self.forget_gate = forget_gate = flag("forget_gate", forget_gate)
+        t_max, rng = whole("t_max", t_max, 2), generator("rng", rng)
+        super().__init__(input_size, hidden_size, 4 if forget_gate else 3, bias, dtype, rng, init)
         if not forget_gate and (forget_bias is not None or init == "chrono"):
             raise ValueError("forget_gate=False leaves no forget bias to set")
-        rng, self.forget_gate = np.random.default_rng(rng), forget_gate
-        super().__init__(input_size, hidden_size, 4 if forget_gate else 3, bias, dtype, rng, init)
         self._i, self._f = self._gate(0), self._gate(1)
         self._g, self._o = (self._gate(2), self._gate(3)) if forget_gate else (self._gate(1), self._gate(2))
         if init == "keras" and forget_gate and bias:
@@ -226,8 +240,8 @@ class LSTMCell(Cell):
             forget, closed = chrono(rng, hidden_size, t_max)
             forget_bias = forget if forget_bias is None else forget_bias
             input_bias = closed if input_bias is None else input_bias
-        self._set_bias(self._i, input_bias)
-        self._set_bias(self._f, forget_bias)
+        self._set_bias("input_bias", self._i, input_bias)
+        self._set_bias("forget_bias", self._f, forget_bias)
 
     def initial_state(self, batch: int | None = None) -> tuple[Tensor, Tensor]:
         """(h₀, c₀): zeros of shape (batch, H), or (H,) without a batch."""
@@ -236,6 +250,8 @@ class LSTMCell(Cell):
     def __call__(self, x: Any, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: x of shape (B, I) and (h, c), each (B, H), give the next (h, c); all may lack the batch axis."""
         h, c = state
+        if type(h) is Tensor and h._grad is SWEPT:  # type: ignore[redundant-expr]  # or a tracer
+            warn_if_swept(self, h, stacklevel=3)
         z = affine(x, self.weight_ih, self.bias_ih, h, self.weight_hh, self.bias_hh)
         with INPUT:
             i = sigmoid(z[self._i])
@@ -297,12 +313,12 @@ class GRUCell(Cell):
         **unknown: object,
     ) -> None:
         refuse("GRUCell", unknown)
-        rng = np.random.default_rng(rng)
+        t_max, rng = whole("t_max", t_max, 2), generator("rng", rng)
         super().__init__(input_size, hidden_size, 3, bias, dtype, rng, init)
         self._r, self._z, self._n = self._gate(0), self._gate(1), self._gate(2)
         if init == "chrono" and update_bias is None:
             update_bias, _ = chrono(rng, hidden_size, t_max)
-        self._set_bias(self._z, update_bias)
+        self._set_bias("update_bias", self._z, update_bias)
 
     def initial_state(self, batch: int | None = None) -> Tensor:
         """h₀: zeros of shape (batch, H), or (H,) without a batch."""
@@ -310,6 +326,8 @@ class GRUCell(Cell):
 
     def __call__(self, x: Any, state: Tensor) -> Tensor:
         """One step: x of shape (B, I) and h of shape (B, H) give the next h; both may lack the batch axis."""
+        if type(state) is Tensor and state._grad is SWEPT:  # type: ignore[redundant-expr]  # or a tracer
+            warn_if_swept(self, state, stacklevel=3)
         from_x = linear(x, self.weight_ih, self.bias_ih)
         from_h = linear(state, self.weight_hh, self.bias_hh)
         with RESET:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..arguments import flag, float_type, generator, whole
 from ..functions import getitem
 from ..ops import linear, matmul
-from ..tensor import Tensor, raw
+from ..tensor import Tensor, unmasked
 from .init import gaussian, uniform
 from .module import Module, refuse
 
@@ -27,8 +28,8 @@ class Linear(Module):
 
     Raises
     ------
-    ValueError
-        If a size is not positive.
+    TypeError, ValueError
+        For an option that is given a wrong value, naming it.
 
     Examples
     --------
@@ -49,10 +50,12 @@ class Linear(Module):
         **unknown: object,
     ) -> None:
         refuse("Linear", unknown)
-        if in_features < 1 or out_features < 1:
-            raise ValueError(f"sizes must be positive, not {in_features} and {out_features}")
-        self.in_features, self.out_features = in_features, out_features
-        rng, draw = np.random.default_rng(rng), uniform(1 / np.sqrt(in_features))
+        self.in_features, self.out_features = (
+            whole("in_features", in_features, 1),
+            whole("out_features", out_features, 1),
+        )
+        bias, dtype, rng = flag("bias", bias), float_type("dtype", dtype), generator("rng", rng)
+        draw = uniform(1 / np.sqrt(in_features))
         self.weight = Tensor(draw(rng, (out_features, in_features)).astype(dtype), requires_grad=True, name="weight")
         self.bias = Tensor(draw(rng, (out_features,)).astype(dtype), requires_grad=True, name="bias") if bias else None
 
@@ -76,8 +79,8 @@ class Embedding(Module):
 
     Raises
     ------
-    ValueError
-        If a size is not positive.
+    TypeError, ValueError
+        For an option that is given a wrong value, naming it.
 
     Examples
     --------
@@ -96,11 +99,10 @@ class Embedding(Module):
         **unknown: object,
     ) -> None:
         refuse("Embedding", unknown)
-        if num_embeddings < 1 or embedding_dim < 1:
-            raise ValueError(f"sizes must be positive, not {num_embeddings} and {embedding_dim}")
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        weight = gaussian(1.0)(np.random.default_rng(rng), (num_embeddings, embedding_dim))
-        self.weight = Tensor(weight.astype(dtype), requires_grad=True, name="weight")
+        self.num_embeddings = whole("num_embeddings", num_embeddings, 1)
+        self.embedding_dim = whole("embedding_dim", embedding_dim, 1)
+        weight = gaussian(1.0)(generator("rng", rng), (num_embeddings, embedding_dim))
+        self.weight = Tensor(weight.astype(float_type("dtype", dtype)), requires_grad=True, name="weight")
 
     def __call__(self, indices: Any) -> Any:
         """Integers of any shape, from 0 to n - 1, give that shape with the vectors as the last axis.
@@ -110,7 +112,7 @@ class Embedding(Module):
         ValueError
             For anything else; a negative index counts from no end.
         """
-        index = np.asarray(raw(indices))
+        index = np.asarray(unmasked(indices))
         if index.dtype.kind not in "iu":
             raise ValueError(f"an embedding is looked up by integers, not {index.dtype}")
         if index.size and not (0 <= index.min() and index.max() < self.num_embeddings):

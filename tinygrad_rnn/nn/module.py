@@ -6,14 +6,15 @@ attributes, and those of its parts, under the dotted names that PyTorch gives th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tensor import Tensor, as_array, raw
+from ..arguments import flag, mapping
+from ..tensor import Tensor, as_array, unmasked
 
 # What torch.nn takes and we do not, with the values that ask for nothing.
 ASKS_FOR_NOTHING: dict[str, object] = {
@@ -66,10 +67,7 @@ class Module:
 
     def parameters(self) -> dict[str, Tensor]:
         """The parameters by PyTorch's names; one that has two names, by its first."""
-        first: dict[int, tuple[str, Tensor]] = {}
-        for name, tensor in self.named_tensors():
-            first.setdefault(id(tensor), (name, tensor))
-        return dict(first.values())
+        return once(self.named_tensors())
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Copies of the parameters' arrays by PyTorch's names."""
@@ -88,14 +86,15 @@ class Module:
         Raises
         ------
         ValueError
-            Listing every missing, unexpected and wrongly shaped entry, and those that are no real numbers.
+            Listing every missing, unexpected and wrongly shaped entry, those that are no real numbers, and those that
+            give one tensor of two names two values.
 
         Warns
         -----
         UserWarning
             Where half precision or bfloat16 was converted.
         """
-        arrays = arrays_of(state_dict)
+        arrays, strict = arrays_of(state_dict), flag("strict", strict)
         own = dict(self.named_tensors())
         wrong = [f"missing {name} {p.shape}" for name, p in own.items() if name not in arrays] if strict else []
         wrong += [f"unexpected {name} {a.shape}" for name, a in arrays.items() if name not in own] if strict else []
@@ -105,6 +104,13 @@ class Module:
                 wrong.append(f"{name} has shape {array.shape}, not {parameter.shape}")
             if array.dtype.kind not in "fiu":
                 wrong.append(f"{name} holds {array.dtype}, not real numbers")
+            if not parameter.is_leaf:
+                wrong.append(f"{name} is no parameter here but a result that the module keeps")
+        wrong = wrong or [
+            f"{first} and {name} are one tensor here, and differ"
+            for name, first in twice((name, own[name]) for name in arrays if name in own)
+            if not np.array_equal(arrays[name], arrays[first], equal_nan=True)
+        ]
         if wrong:
             raise ValueError(f"state dict does not fit {self!r}: " + "; ".join(sorted(wrong)))
         converted = {name: array.astype(own[name].dtype) for name, array in arrays.items() if name in own}
@@ -113,7 +119,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Self:
         """Switch dropout on, here and in all parts; returns the module."""
-        self.training = mode
+        self.training = flag("mode", mode)
         for value in vars(self).values():
             for part in _parts(value):
                 part.train(mode)
@@ -122,6 +128,30 @@ class Module:
     def eval(self) -> Self:
         """Switch dropout off, here and in all parts; returns the module."""
         return self.train(False)
+
+
+def twice(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, str]]:
+    """Each name of a tensor that had a name before, and that first one."""
+    first: dict[int, str] = {}
+    for name, tensor in named:
+        if first.setdefault(id(tensor), name) != name:
+            yield name, first[id(tensor)]
+
+
+def refuse_twice(named: Iterable[tuple[str, Tensor]]) -> None:
+    """Refuse a tensor under two names, for whoever would count it twice."""
+    for name, first in twice(named):
+        raise ValueError(
+            f"parameters {first} and {name} are the same tensor, which would count twice: give it once, under one name "
+            "(as the parameters() of a Module does with tied weights)"
+        )
+
+
+def once(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors by name; one that has two names, by its first."""
+    tensors = dict(named)
+    again = dict(twice(tensors.items()))
+    return {name: tensor for name, tensor in tensors.items() if name not in again}
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
@@ -158,11 +188,11 @@ def arrays_of(state_dict: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
 
     Raises
     ------
-    ValueError
-        If an entry has no data that NumPy can hold.
+    TypeError, ValueError
+        If it is no mapping, or an entry has no data that NumPy can hold.
     """
     narrow: dict[str, str] = {}
-    arrays = {name: _array_of(name, value, narrow) for name, value in state_dict.items()}
+    arrays = {name: _array_of(name, value, narrow) for name, value in mapping("state_dict", state_dict).items()}
     if narrow:
         kinds = ", ".join(sorted(set(narrow.values())))
         warn(f"weights in {kinds} were converted; they keep its few digits: {', '.join(narrow)}", stacklevel=3)
@@ -174,10 +204,10 @@ def _array_of(name: str, value: Any, narrow: dict[str, str]) -> NDArray[Any]:
     try:
         if hasattr(value, "detach") and hasattr(value, "cpu"):
             value, kind = value.detach().cpu(), str(value.dtype).removeprefix("torch.")
-            if "float" in kind and kind not in ("float16", "float32", "float64"):
+            if "float" in kind and kind not in ("float32", "float64"):
                 value, narrow[name] = value.float(), kind
             value = value.numpy()
-        array = np.asarray(raw(value))
+        array = np.asarray(unmasked(value))
         if array.dtype == np.float16:
             array, narrow[name] = array.astype(np.float32), "float16"
         return as_array(array) if array.dtype.kind in "fiu" else array

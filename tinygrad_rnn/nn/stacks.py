@@ -13,14 +13,18 @@ from warnings import warn
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..arguments import FROM_0_TO_1, flag, float_type, generator, lengths_of, number, refusal, whole
 from ..functions import concatenate, stack, transpose, where
 from ..scope import scope
-from ..tensor import Tensor, as_array, constant, raw
+from ..tensor import Tensor, as_array, constant, unmasked
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .module import Module, refuse
-from .unroll import cut, unroll, window_starts
+from .sequences import in_one_array
+from .state import parts_of
+from .unroll import detach, few_collections, unroll, warn_if_swept, window_starts
 
 Mask = NDArray[np.bool_] | None  # (B, 1): which rows have this step; None if all have
+Parts = tuple[Tensor, ...]  # (h,) or (h, c): inside, a state has one form
 
 
 class Stack(Module):
@@ -48,8 +52,8 @@ class Stack(Module):
 
     Raises
     ------
-    ValueError
-        If num_layers is not positive, or dropout no probability.
+    TypeError, ValueError
+        For an option that is given a wrong value, naming it.
 
     Examples
     --------
@@ -79,23 +83,21 @@ class Stack(Module):
         **options: Any,
     ) -> None:
         refuse(type(self).__name__, {name: v for name, v in options.items() if name not in ("init", *self._options)})
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be positive, not {num_layers}")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout is a probability, not {dropout}")
-        if dropout and num_layers == 1:
+        self.input_size, self.hidden_size = whole("input_size", input_size, 1), whole("hidden_size", hidden_size, 1)
+        self.num_layers, self.dtype = whole("num_layers", num_layers, 1), float_type("dtype", dtype)
+        self.batch_first, self.bidirectional = flag("batch_first", batch_first), flag("bidirectional", bidirectional)
+        self.dropout, self.rng = number("dropout", dropout, FROM_0_TO_1), generator("rng", rng)
+        if self.dropout and self.num_layers == 1:
             warn("dropout acts between layers, so with one layer it does nothing", stacklevel=2)
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.dtype = np.dtype(dtype)
-        self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
-        self.rng = np.random.default_rng(rng)
         self._cells: dict[str, Any] = {}  # by PyTorch's suffix: l0, l0_reverse, l1, ...
         options = {name: value for name, value in options.items() if name in ("init", *self._options)}
-        for k in range(num_layers):
-            size = input_size if k == 0 else hidden_size * (2 if bidirectional else 1)
-            for suffix in (f"l{k}", f"l{k}_reverse") if bidirectional else (f"l{k}",):
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        for k in range(self.num_layers):
+            size = self.hidden_size * len(directions) if k else self.input_size
+            for direction in directions:
                 cell: Any = self._cell
-                self._cells[suffix] = cell(size, hidden_size, dtype=dtype, rng=self.rng, bias=bias, **options)
+                made = cell(size, self.hidden_size, dtype=self.dtype, rng=self.rng, bias=bias, **options)
+                self._cells[f"l{k}{direction}"] = made
         for name, tensor in self.named_tensors():
             tensor.name = name
 
@@ -104,6 +106,30 @@ class Stack(Module):
         for suffix, cell in self._cells.items():
             yield from ((f"{name}_{suffix}", tensor) for name, tensor in cell.named_tensors())
 
+    def _cell_of(self, name: str) -> tuple[Any, str]:
+        """The cell that has the parameter of a name such as ``weight_hh_l0_reverse``, and what it calls it; or None."""
+        own, _, suffix = name.rpartition("_l")
+        cell = vars(self).get("_cells", {}).get(f"l{suffix}")
+        return cell if isinstance(vars(cell or self).get(own), Tensor) else None, own
+
+    def __getattr__(self, name: str) -> Any:
+        cell, own = self._cell_of(name)
+        if cell is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        return getattr(cell, own)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        cell, own = self._cell_of(name)
+        if cell is None and any(isinstance(vars(c).get(own), Tensor) for c in vars(self).get("_cells", {}).values()):
+            raise AttributeError(f"there is no {name}: there are {', '.join(f'{own}_{k}' for k in self._cells)}")
+        if cell is None:
+            super().__setattr__(name, value)
+        elif isinstance(value, Tensor) and value.shape == getattr(cell, own).shape:
+            setattr(cell, own, value)
+        else:
+            raise refusal(name, value, f"Tensor(array, requires_grad=True) of shape {getattr(cell, own).shape}")
+
+    @few_collections
     def __call__(
         self, inputs: Any, state: Any = None, lengths: ArrayLike | None = None, window: int | None = None
     ) -> tuple[Tensor, Any]:
@@ -112,6 +138,8 @@ class Stack(Module):
         Parameters
         ----------
         inputs : array_like or Tensor, shape (T, B, I), or (B, T, I) if batch_first, or (T, I)
+            Or B sequences of their own lengths: a list of arrays of shape (T, I), or PyTorch's PackedSequence; the
+            outputs then are as for `lengths`, in the order given.
         state : Tensor or, for LSTM, (h, c), shape (num_layers · directions, B, H), or without B; optional
             Before the first step; zeros by default.
         lengths : integers, shape (B,), optional
@@ -131,6 +159,8 @@ class Stack(Module):
         ValueError
             If a shape or length does not fit.
         """
+        inputs, own_lengths = in_one_array(inputs, self.batch_first)
+        lengths = own_lengths if lengths is None else lengths
         inputs = self._checked(inputs)
         if self.batch_first and inputs.ndim == 3:
             inputs = transpose(inputs, (1, 0, 2))
@@ -138,7 +168,8 @@ class Stack(Module):
         if any(mask is not None for mask in masks):  # padding may hold anything, NaN included
             everywhere = np.ones(inputs.shape[1:2], bool)[:, None]
             inputs = where(np.stack([everywhere if mask is None else mask for mask in masks]), inputs, 0.0)
-        states = self._states(state, inputs)
+        warn_if_swept(self, state, stacklevel=4)
+        states = self.states(state, inputs.shape[1] if inputs.ndim == 3 else None)
         xs = []
         for t in range(len(inputs)):
             with scope(f"t={t + 1}"):
@@ -151,12 +182,12 @@ class Stack(Module):
         outputs = stack(xs)
         if self.batch_first and outputs.ndim == 3:
             outputs = transpose(outputs, (1, 0, 2))
-        last = tuple(stack(parts) for parts in zip(*map(_parts, finals), strict=True))
-        return outputs, last if isinstance(finals[0], tuple) else last[0]
+        last = tuple(stack(parts) for parts in zip(*finals, strict=True))
+        return outputs, last if self._cell is LSTMCell else last[0]
 
     def _layer(
-        self, k: int, xs: list[Any], states: dict[str, Any], masks: list[Mask], starts: frozenset[int]
-    ) -> tuple[list[Any], list[Any]]:
+        self, k: int, xs: list[Any], states: dict[str, Parts], masks: list[Mask], starts: frozenset[int]
+    ) -> tuple[list[Any], list[Parts]]:
         """One layer in its directions: its output for each step, after dropout, and the final states."""
         outputs, finals = [], []
         for suffix in [suffix for suffix in self._cells if suffix in (f"l{k}", f"l{k}_reverse")]:
@@ -193,74 +224,79 @@ class Stack(Module):
         steps = len(inputs)
         if lengths is None:
             return [None] * steps
-        n = np.asarray(raw(lengths))
-        if inputs.ndim != 3 or n.shape != (inputs.shape[1],) or n.dtype.kind not in "iu":
-            raise ValueError(f"lengths are integers, one for each sequence of the batch: not {lengths!r}")
-        if n.size and not (1 <= n.min() and n.max() <= steps):
-            raise ValueError(f"lengths {n.min()} ... {n.max()} lie outside of 1 ... {steps}")
+        if inputs.ndim != 3:
+            raise refusal("lengths", lengths, "them for inputs with an axis of sequences")
+        n = lengths_of(unmasked(lengths), inputs.shape[1], steps)
         return [None if (t < n).all() else (t < n)[:, None] for t in range(steps)]
 
-    def _states(self, state: Any, inputs: Tensor) -> dict[str, Any]:
-        """The state before the first step for each cell, by its suffix."""
-        batch = inputs.shape[1] if inputs.ndim == 3 else None
-        zeros = {suffix: cell.initial_state(batch) for suffix, cell in self._cells.items()}
+    def states(self, state: Any = None, batch: int | None = None) -> dict[str, Parts]:
+        """The state before the first step for each cell, by its suffix, as the tuple of its parts.
+
+        Raises
+        ------
+        ValueError
+            If it is not one h, or for an LSTM (h, c), of shape (num_layers · directions, B, H), or without B.
+        """
+        zeros = {suffix: parts_of(cell.initial_state(batch)) for suffix, cell in self._cells.items()}
         if state is None:
             return zeros
-        pair = self._cell is LSTMCell
-        if isinstance(state, (tuple, list)) is not pair or (pair and len(state) != 2):
+        pair, given = self._cell is LSTMCell, parts_of(state)
+        if len(given) != 1 + pair or (given[0] is state) is pair:
             raise ValueError(f"{self!r} takes {'a pair (h, c)' if pair else 'one tensor h'} as its state")
-        parts = [s if isinstance(s, Tensor) else Tensor(as_array(s).astype(self.dtype)) for s in _parts(state)]
-        shape = (len(zeros), *_parts(zeros["l0"])[0].shape)
+        parts = [s if isinstance(s, Tensor) else Tensor(as_array(s).astype(self.dtype)) for s in given]
+        shape = (len(zeros), *zeros["l0"][0].shape)
         if any(part.shape != shape for part in parts):
             shapes = " and ".join(str(part.shape) for part in parts)
             raise ValueError(f"state of shape {shapes}: {self!r} takes (num_layers · directions, B, H) = {shape}")
-        rows = [tuple(part[k] for part in parts) for k in range(len(zeros))]
-        for row in rows:
+        rows = {suffix: tuple(part[k] for part in parts) for k, suffix in enumerate(zeros)}
+        for row in rows.values():
             for tensor, name in zip(row, ("h0", "c0"), strict=False):
                 tensor.name = name
-        return {suffix: row if pair else row[0] for suffix, row in zip(zeros, rows, strict=True)}
+        return rows
 
     def __repr__(self) -> str:
         layers = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{layers}{self._flags()})"
+        dropout = f", dropout={self.dropout:g}" if self.dropout else ""
+        flags = "".join(f", {name}=True" for name in ("bidirectional", "batch_first") if getattr(self, name))
+        told = self._cells["l0"].told()
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{layers}{dropout}{flags}{told})"
 
-    def _flags(self) -> str:
-        return "".join(f", {name}=True" for name in ("bidirectional", "batch_first") if getattr(self, name))
 
-
-def _parts(state: Any) -> tuple[Any, ...]:
-    return tuple(state) if isinstance(state, (tuple, list)) else (state,)
+def one_step(cell: Cell, x: Any, parts: Parts) -> Parts:
+    """One of our cells on the parts of its state: only here does a single part travel bare."""
+    step: Any = cell
+    return step(x, parts) if isinstance(cell, LSTMCell) else (step(x, parts[0]),)
 
 
 def _run(
-    cell: Any, xs: list[Any], state: Any, masks: list[Mask], path: str, reverse: bool, starts: frozenset[int]
-) -> tuple[list[Any], Any]:
+    cell: Cell, xs: list[Any], state: Parts, masks: list[Mask], path: str, reverse: bool, starts: frozenset[int]
+) -> tuple[list[Any], Parts]:
     """One cell over the steps, from either end: its output for each step, and the final state."""
     outputs: list[Any] = [None] * len(xs)
     for done, t in enumerate(reversed(range(len(xs))) if reverse else range(len(xs))):
         if done in starts:
-            state = cut(state)
+            state = detach(state)
         with scope(f"t={t + 1}{path}"):
             mask = masks[t]
             if mask is None:
-                state = cell(xs[t], state)
-                outputs[t] = _parts(state)[0]
+                state = one_step(cell, xs[t], state)
+                outputs[t] = state[0]
             elif not mask.any():
-                outputs[t] = constant(np.zeros_like(_parts(state)[0].data))
+                outputs[t] = constant(np.zeros_like(state[0].data))
             else:
-                after = cell(xs[t], state)
-                outputs[t] = where(mask, _parts(after)[0], 0.0)
+                after = one_step(cell, xs[t], state)
+                outputs[t] = where(mask, after[0], 0.0)
                 state = _where_running(mask, after, state)
     return outputs, state
 
 
-def _where_running(mask: NDArray[np.bool_], after: Any, before: Any) -> Any:
+def _where_running(mask: NDArray[np.bool_], after: Parts, before: Parts) -> Parts:
     """The new state for the rows that have this step, the old one for the others."""
     parts = []
-    for new, old in reversed(list(zip(_parts(after), _parts(before), strict=True))):  # c before h, as in the cell:
+    for new, old in reversed(list(zip(after, before, strict=True))):  # c before h, as in the cell:
         parts.append(where(mask, new, old))  # in a picture both keep their lanes
         parts[-1].name = new.name
-    return tuple(reversed(parts)) if isinstance(after, tuple) else parts[0]
+    return tuple(reversed(parts))
 
 
 class RNN(Stack):
@@ -320,7 +356,7 @@ def run_sequence(network: Any, inputs: Any, state: Any = None, window: int | Non
     """
     if not isinstance(network, Stack):
         outputs, state = unroll(network, inputs, state, window)
-        return outputs, _parts(state)[0], state
+        return outputs, parts_of(state)[0], state
     outputs, state = network(inputs, state, window=window)
-    h = _parts(state)[0]
+    h = parts_of(state)[0]
     return outputs, concatenate([h[-2], h[-1]], axis=-1) if network.bidirectional else h[-1], state

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -18,6 +17,8 @@ from warnings import warn
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..arguments import flag, mapping, one_of, refusal
+from ..extras import how_to_install
 from ..files import write_whole
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import Embedding, Linear
@@ -29,6 +30,7 @@ Arrays = dict[str, NDArray[Any]]
 KINDS: dict[str, Any] = {
     kind.__name__: kind for kind in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, Linear, Embedding)
 }
+_PROJECTION = "tinygrad_rnn.torch.record draws PyTorch's as it is"
 _PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 _LIMIT = 2**30  # bytes that a small compressed file may unfold to
 
@@ -39,7 +41,7 @@ def save(path: str | PathLike[str], state_dict: Mapping[str, Any]) -> None:
     Parameters
     ----------
     path : path
-        Ending in .npz, or in .safetensors, which needs ``pip install 'tinygrad-rnn[torch-weights]'``.
+        Ending in .npz, or in .safetensors, which needs the extra ``[torch-weights]``.
     state_dict : mapping of str to array_like or torch.Tensor
 
     Raises
@@ -50,17 +52,21 @@ def save(path: str | PathLike[str], state_dict: Mapping[str, Any]) -> None:
     arrays = arrays_of(state_dict)
     if wrong := [name for name, array in arrays.items() if array.dtype.kind not in "fiu"]:
         raise ValueError(f"not arrays of numbers: {', '.join(wrong)}")
+    if wrong := [name for name in arrays if "\0" in name or name.encode("utf-8", "replace").decode() != name]:
+        raise ValueError(f"a file can hold no name such as {', '.join(map(ascii, wrong))}: rename the parameter")
     kind = _kind_of(path)
     if kind == ".safetensors":
         # Its writer takes the bytes as they lie in memory.
         rows = {name: np.require(a, a.dtype.newbyteorder("<"), "C") for name, a in sorted(arrays.items())}
         content = _safetensors().numpy.save(rows)
     else:
+        import zipfile
+
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             for name, array in arrays.items():
                 member = io.BytesIO()
-                np.lib.format.write_array(member, array, allow_pickle=False)
+                np.lib.format.write_array(member, array)
                 archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())  # dated 1980, whenever it is
         content = buffer.getvalue()
     write_whole(path, content)
@@ -74,7 +80,8 @@ def load(path: str | PathLike[str], prefix: str = "") -> Arrays:
     path : path
         Ending in .npz or .safetensors. Nothing in the file is ever executed.
     prefix : str
-        Of a module inside a bigger model, such as "encoder.lstm": only its entries, without the prefix.
+        Of a module inside a bigger model, such as "encoder.lstm": only its entries, without the prefix. Where
+        names have no dots, ``enc`` is that of ``enc_w_ih``.
 
     Returns
     -------
@@ -101,11 +108,27 @@ def load(path: str | PathLike[str], prefix: str = "") -> Arrays:
 
 def below(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The entries under a prefix, without it; the final dot may be left out."""
-    prefix = prefix and prefix.rstrip(".") + "."
-    found = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
-    if not found:
-        raise ValueError(f"nothing under the prefix {prefix!r}; there is {_places(state_dict)}")
-    return found
+    if not isinstance(prefix, str):
+        raise refusal("prefix", prefix, "the name of a part, such as 'encoder.lstm'")
+    entries = mapping("state_dict", state_dict)
+    for start in (prefix.rstrip(".") + ".", prefix.rstrip("_") + "_") if prefix else ("",):
+        if found := {name[len(start) :]: value for name, value in entries.items() if name.startswith(start)}:
+            return found
+    raise ValueError(
+        f"nothing under the prefix {prefix and prefix.rstrip('.') + '.'!r}; there is {_places(state_dict)}"
+    )
+
+
+_SHORT = re.compile(r"([^.]*?)_?(weight|bias|[wWb])_([ih]h)((?:_l\d+)?(?:_reverse)?)")
+
+
+def _full_names(arrays: Arrays) -> Arrays:
+    """Arrays called ``enc_w_ih``, ``enc_b_hh_l0`` under PyTorch's names, if all are and have the same beginning."""
+    parts = {name: _SHORT.fullmatch(name) for name in arrays}
+    if not arrays or len({found and found[1] for found in parts.values()}) > 1 or None in parts.values():
+        return arrays
+    kinds = {"w": "weight", "W": "weight", "b": "bias"}
+    return {f"{kinds.get(p[2], p[2])}_{p[3]}{p[4]}": arrays[name] for name, p in parts.items() if p}
 
 
 def _places(state_dict: Mapping[str, Any]) -> str:
@@ -115,18 +138,31 @@ def _places(state_dict: Mapping[str, Any]) -> str:
     )
 
 
+_OTHERS = {
+    **dict.fromkeys(
+        (".h5", ".hdf5", ".keras"), "nn.from_keras(layer.get_weights(), layer.get_config()) takes a layer of it"
+    ),
+    ".onnx": "its gates are in another order (i, o, f, c): take the weights from the framework that exported it",
+    ".msgpack": "numpy.savez('weights.npz', **arrays) writes the arrays that flax.serialization.msgpack_restore gives",
+}
+
+
 def _kind_of(path: str | PathLike[str]) -> str:
     kind = Path(path).suffix.lower()
     if kind in _PICKLES:
         raise ValueError(
             f"{path} is a pickle, which can run any code when it is read. Where PyTorch is installed, convert it:\n"
-            f"    import torch, safetensors.torch\n"
-            f"    safetensors.torch.save_file(torch.load({str(path)!r}, map_location='cpu', weights_only=True), "
+            "    import torch, safetensors.torch\n"
+            f"    state = torch.load({str(path)!r}, map_location='cpu', weights_only=True)"
+            "  # of a whole model, if you trust it: weights_only=False, then .state_dict()\n"
+            "    state = next((state[k] for k in ('state_dict', 'model_state_dict', 'model') if k in state), state)\n"
+            "    safetensors.torch.save_file({k: torch.as_tensor(v).clone() for k, v in state.items()}, "
             f"{str(Path(path).with_suffix('.safetensors'))!r})"
         )
     if kind not in (".npz", ".safetensors"):
+        remedy = f": {_OTHERS[kind]}" if kind in _OTHERS else ""
         raise ValueError(
-            f"{path}: parameters are kept in .npz or .safetensors files, not {kind or 'without an ending'}"
+            f"{path}: parameters are kept in .npz or .safetensors files, not {kind or 'without an ending'}{remedy}"
         )
     return kind
 
@@ -135,11 +171,13 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise ImportError(".safetensors files need: pip install 'tinygrad-rnn[torch-weights]'") from error
+        raise ImportError(f".safetensors files need safetensors: {how_to_install('torch-weights')}") from error
     return safetensors
 
 
 def _read_npz(content: bytes) -> Arrays:
+    import zipfile
+
     arrays: Arrays = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
@@ -220,10 +258,9 @@ def from_state_dict(
     >>> from_state_dict(LSTM(3, 4, num_layers=2, bidirectional=True, rng=0).state_dict())
     LSTM(3, 4, num_layers=2, bidirectional=True)
     """
-    arrays = arrays_of(below(state_dict, prefix))
+    arrays = _full_names(arrays_of(below(state_dict, prefix)))
     name = _kind(arrays) if kind is None else kind
-    if name not in KINDS:
-        raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
+    one_of("kind", name, KINDS)
     if name in ("RNN", "RNNCell") and nonlinearity is None:
         raise ValueError(f"the parameters of an {name} do not tell its nonlinearity: say nonlinearity='tanh' or 'relu'")
     if name not in ("RNN", "RNNCell") and nonlinearity is not None:
@@ -231,12 +268,12 @@ def from_state_dict(
     sizes, options = _sizes_and_options(name, arrays)
     if nonlinearity is not None:
         options["nonlinearity"] = nonlinearity
-    if batch_first:
+    if flag("batch_first", batch_first):
         if not issubclass(KINDS[name], Stack):
             raise ValueError(f"batch_first is for RNN, LSTM and GRU, not for {name}")
         options["batch_first"] = True
     floats = [a.dtype for a in arrays.values() if a.dtype.kind == "f"]
-    options["dtype"] = dtype or (np.result_type(*floats) if floats else np.float64)
+    options["dtype"] = dtype if dtype is not None else (np.result_type(*floats) if floats else np.float64)
     options["rng"] = 0  # what it draws is replaced at once
     module: Module = KINDS[name](*sizes, **options)
     module.load_state_dict(arrays)
@@ -273,7 +310,7 @@ def _kind(arrays: Mapping[str, NDArray[Any]]) -> str:
         if key in arrays:
             shape = arrays[key].shape
             if "weight_hr_l0" in arrays:
-                raise ValueError("an LSTM with a projection (proj_size) is not supported")
+                raise ValueError(f"an LSTM with a projection (proj_size) is not supported: {_PROJECTION}")
             for name, gates in _GATES.items():
                 if len(shape) == 2 and shape[0] == gates * shape[1]:
                     return name + suffix
@@ -299,7 +336,8 @@ def from_torch(module: Any) -> Module:
     Parameters
     ----------
     module : torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, Linear or Embedding
-        On any device. Of a bigger model, give the part: ``from_torch(model.encoder.lstm)``.
+        On any device; also parametrised, pruned, compiled, scripted or in a DataParallel: the weights that compute are
+        read. Of a bigger model, give the part: ``from_torch(model.encoder.lstm)``.
 
     Returns
     -------
@@ -310,15 +348,24 @@ def from_torch(module: Any) -> Module:
     TypeError
         If it is another module, or has an option that we do not have.
     """
-    names = [base.__name__ for base in type(module).__mro__ if base.__module__.startswith("torch.nn.")]
-    name = next((name for name in names if name in KINDS), None)
+    module = _inside(module)
+    name = _torch_kind(module)
     if name is None:
-        parts = {n: type(m).__name__ for n, m in getattr(module, "named_modules", dict)() if type(m).__name__ in KINDS}
+        kinds = {n: _torch_kind(m) for n, m in getattr(module, "named_modules", dict)() if n}
+        parts = {n: kind for n, kind in kinds.items() if kind}
         inside = "; it has " + ", ".join(f"{n} ({kind})" for n, kind in parts.items()) if parts else ""
-        raise TypeError(f"from_torch takes one of torch.nn's {', '.join(KINDS)}, not {type(module).__name__}{inside}")
+        line = f": give one, such as from_torch(model.get_submodule({next(iter(parts))!r}))" if parts else ""
+        raise TypeError(
+            f"from_torch takes one of torch.nn's {', '.join(KINDS)}, not {type(module).__name__}{inside}{line}"
+        )
+    if getattr(module, "proj_size", 0):
+        raise TypeError(f"{name} has no proj_size here: {_PROJECTION}")
     refuse(name, {option: getattr(module, option) for option in ASKS_FOR_NOTHING if hasattr(module, option)})
+    if issubclass(KINDS[name], Stack) and not hasattr(module, "batch_first"):
+        line = "from_state_dict(module.state_dict(), batch_first=..., nonlinearity=...)"
+        raise TypeError(f"a traced module does not tell its options: say them, {line}")
     ours = from_state_dict(
-        module.state_dict(),
+        _computing(module),
         name,
         nonlinearity=module.nonlinearity if name in ("RNN", "RNNCell") else None,
         batch_first=getattr(module, "batch_first", False),
@@ -326,3 +373,38 @@ def from_torch(module: Any) -> Module:
     if isinstance(ours, Stack):
         ours.dropout = float(module.dropout)
     return ours.train(module.training)
+
+
+def _inside(module: Any) -> Any:
+    """The module in what `torch.compile` or DataParallel has put around it."""
+    while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
+        module = module._orig_mod if hasattr(module, "_orig_mod") else module.module
+    return module
+
+
+def _torch_kind(module: Any) -> str | None:
+    """Which of ours one of PyTorch's modules is, also a subclass or a scripted one."""
+    names = [base.__name__ for base in type(module).__mro__ if base.__module__.startswith("torch.nn.")]
+    if hasattr(module, "original_name") and "__torch__.torch.nn." in module._c._type().qualified_name():
+        names.append(module.original_name)
+    return next((name for name in names if name in KINDS), None)
+
+
+def _computing(module: Any) -> dict[str, Any]:
+    """The parameters that compute, by their plain names, whatever they are made from: normalised, pruned."""
+    state = module.state_dict()
+    plain = [
+        re.match(r"(?:parametrizations\.)?((?:weight|bias)(?:_[ih]h)?(?:_l\d+)?(?:_reverse)?)", key) for key in state
+    ]
+    names = list(dict.fromkeys(found[1] for found in plain if found))
+    if set(names) == set(state):
+        return dict(state)
+    training = module.training
+    module.eval()  # where a spectral norm does not go on
+    try:
+        for hook in module._forward_pre_hooks.values():  # older ones compute the weight before each pass
+            if type(hook).__module__.startswith("torch.nn.utils."):
+                hook(module, None)
+        return {name: getattr(module, name) for name in names}
+    finally:
+        module.train(training)

@@ -7,7 +7,7 @@ raise when something is wrong, and a report that says which passed and, of the f
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,24 +16,34 @@ import numpy as np
 from ..autodiff import grad, pullback
 from ..functions import sum as sum_of
 from ..tensor import Tensor
+from .checker import gradcheck
 from .oracles import Array
+from .outcome import InconclusiveError
+
+__tracebackhide__ = True  # pytest shows the caller's line
 
 
 class CheckError(AssertionError):
-    """A primitive or a cell failed its battery.
+    """A primitive or a cell did not pass its battery.
 
     Attributes
     ----------
     name : str
     failed : dict of str to Exception
-        What each failed check raised, in the order in which they ran.
+        What each failed check raised: what is wrong first, what could not be settled after it.
     passed : tuple of str
+    inconclusive : bool
+        Whether nothing was found wrong, but something could not be settled, which is no pass either.
     """
 
     def __init__(self, name: str, failed: Mapping[str, Exception], passed: Sequence[str], hint: str = "") -> None:
+        wrong = {check: error for check, error in failed.items() if not isinstance(error, InconclusiveError)}
+        self.inconclusive = not wrong
+        failed = {**wrong, **failed}  # what is in doubt after what is wrong
         (first, error), *rest = failed.items()
         said = _said(error).removeprefix(f"{first}: ")  # "order 2" is the name of a check and of what failed in it
-        lines = [f"{name}: {len(failed)} of {len(failed) + len(passed)} checks failed", f"  {first}: {said}"]
+        how = "failed" if wrong else "are inconclusive"
+        lines = [f"{name}: {len(failed)} of {len(failed) + len(passed)} checks {how}", f"  {first}: {said}"]
         if rest:  # usually for the same reason, so the first is the one to read
             lines.append(f"  also failed: {', '.join(check for check, _ in rest)}")
         if passed:
@@ -45,7 +55,8 @@ class CheckError(AssertionError):
 
 
 def _said(error: Exception) -> str:
-    text = " ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", []))])
+    said, again, line = str(error).partition("\n  again: ")
+    text = " ".join([said, *(f"({note})" for note in getattr(error, "__notes__", []))]) + again + line
     return text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
 
 
@@ -62,16 +73,20 @@ class Report:
         How many derivatives were compared with differences.
     examples : tuple of str
         On what: operand shapes, or sizes of a cell.
+    notes : tuple of str
+        What is worth knowing though it is not wrong: where the operation has a kink.
     """
 
     name: str
     passed: tuple[str, ...]
     compared: int
     examples: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         counts = f"{len(self.passed)} checks on {len(self.examples)} example{'s'[: len(self.examples) > 1]}"
-        return f"{self.name}: ok, {counts}, {self.compared} derivatives compared"
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"{self.name}: ok, {counts}, {self.compared} derivatives compared{notes}"
 
 
 def run_all(
@@ -80,6 +95,7 @@ def run_all(
     examples: Sequence[str],
     skip: Collection[str] = (),
     hint: str = "",
+    notes: Sequence[str] = (),
 ) -> Report:
     """Run checks in their order; each returns how many derivatives it compared.
 
@@ -110,7 +126,7 @@ def run_all(
             failed[check] = error
     if failed:
         raise CheckError(name, failed, passed, hint)
-    return Report(name, tuple(passed), compared, tuple(examples))
+    return Report(name, tuple(passed), compared, tuple(examples), tuple(notes))
 
 
 def require(condition: Any, message: str) -> None:
@@ -134,12 +150,12 @@ def random_like(rng: np.random.Generator, array: Any) -> Array:
     return np.asarray(rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape), array.dtype)
 
 
-def contributions_add_up(loss: Tensor, inputs: Sequence[Tensor]) -> None:
+def contributions_add_up(loss: Tensor, inputs: Sequence[Tensor], slack: float = 0.0) -> None:
     """The sweep that is watched edge by edge brings to every input what the fast one does, which gathers uses."""
     arrived: dict[Tensor, list[Array]] = {}
 
     def watch(node: Tensor, operand: int, contribution: Any) -> Any:
-        arrived.setdefault(cast(Tensor, node._operands[operand]), []).append(np.array(contribution))
+        arrived.setdefault(cast(Tensor, node.operands[operand]), []).append(np.array(contribution))
         return contribution
 
     pullback({loss: np.ones(loss.shape, loss.dtype)}, inputs, watch)
@@ -147,7 +163,7 @@ def contributions_add_up(loss: Tensor, inputs: Sequence[Tensor]) -> None:
         terms = arrived.get(x, [np.zeros(x.shape)])
         scale = max([1.0, *(float(np.abs(term).max(initial=0.0)) for term in terms)])
         what = f"the contributions along the {len(terms)} edges of input {i} and its gradient"
-        require_close(sum(terms[1:], terms[0]), g, 1e-12 * scale, what)
+        require_close(sum(terms[1:], terms[0]), g, max(1e-12, slack) * scale, what)
 
 
 def gradients(output: Tensor, inputs: Sequence[Tensor], cotangent: Array | None = None) -> list[Array]:
@@ -157,12 +173,40 @@ def gradients(output: Tensor, inputs: Sequence[Tensor], cotangent: Array | None 
     return [g.numpy() for g in grad(output, list(inputs), cotangent, allow_unused=True)]
 
 
+def settled(f: Any, tries: Iterable[Sequence[Array]], **options: Any) -> int:
+    """`gradcheck` at the first of several points at which nothing, such as a kink, is in the way."""
+    for points in tries:
+        try:
+            return gradcheck(f, *points, **options).compared
+        except InconclusiveError as error:
+            last = error
+            if error.cause == "not float64":
+                break
+    raise last
+
+
+def float32_as_float64(run: Any, arrays: Sequence[Array], rng: np.random.Generator, close: Any) -> None:
+    """float32 in, float32 out, and the numbers of float64 to the digits that float32 has."""
+    short, wide = (tensors([a.astype(np.float32).astype(kind) for a in arrays]) for kind in (np.float32, float))
+    ys, zs = run(short), run(wide)
+    for y, z in zip(ys, zs, strict=True):
+        require(y.dtype == np.float32, f"numbers of float32 give {y.dtype}")
+        close(y.numpy(), z.numpy(), 1e-4, "results in float32 and in float64")
+    weights = [random_like(rng, y) for y in ys]
+    wanted = gradients(weighted(zs, [w.astype(float) for w in weights]), wide)
+    for i, (g, h) in enumerate(zip(gradients(weighted(ys, weights), short), wanted, strict=True)):
+        require(g.dtype == np.float32, f"gradient {i} is {g.dtype} for float32")
+        close(g, h, 1e-3, f"gradients {i} in float32 and in float64")
+
+
+def tensors(arrays: Sequence[Array]) -> list[Tensor]:
+    """Leaves that need a gradient."""
+    return [Tensor(a, requires_grad=True) for a in arrays]
+
+
 def weighted(outputs: Sequence[Any], weights: Sequence[Array]) -> Any:
     """One number: all outputs, each element with its weight."""
-    total: Any = 0.0
-    for y, w in zip(outputs, weights, strict=True):
-        total = total + sum_of(y * w)
-    return total
+    return sum((sum_of(y * w) for y, w in zip(outputs, weights, strict=True)), start=0.0)
 
 
 LAYOUTS = ["C", "F", "strided", "reversed", "stride 0"]

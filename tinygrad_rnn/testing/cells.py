@@ -7,29 +7,35 @@ of each parameter, of the inputs, and of the first state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..autodiff import history
 from ..nn import unroll
+from ..nn.module import refuse_twice
+from ..nn.state import parts_of, state_of
 from ..tensor import Tensor
 from .battery import (
     Report,
     contributions_add_up,
+    float32_as_float64,
     gradients,
     random_like,
     require,
     require_close,
     run_all,
+    settled,
+    tensors,
     weighted,
 )
-from .checker import gradcheck
 from .oracles import Array
 from .outcome import GradcheckError, InconclusiveError
+
+__tracebackhide__ = True  # pytest shows the caller's line
 
 TRIES = 8
 MOST_INPUTS = 64
@@ -42,6 +48,8 @@ def check_cell(
     batch: int = 3,
     steps: int = 3,
     order: int = 2,
+    rtol: float | None = None,
+    noise: float | None = None,
     skip: Collection[str] = (),
     rng: int = 0,
 ) -> Report:
@@ -61,6 +69,8 @@ def check_cell(
         Size of the batch, and length of the sequence.
     order : int
         Highest order of derivatives.
+    rtol, noise : float, optional
+        By how much numbers may differ, and how exact a step is, as in `check_primitive`.
     skip : collection of str
         Checks to leave out, by the names that the report uses; ``("batch",)`` for a cell that mixes its examples on
         purpose.
@@ -85,73 +95,40 @@ def check_cell(
     >>> print(check_cell(tg.RNNCell(2, 3, rng=0)))
     RNNCell(2, 3): ok, 7 checks on 1 example, 104 derivatives compared
     """
-    subject = _Subject(cell, input_size, batch, steps, rng)
+    subject = _Subject(cell, input_size, batch, steps, rng, {"rtol": rtol, "noise": noise})
     example = f"batch {batch}, {steps} steps, input size {subject.inputs.shape[-1]}"
     return run_all(subject.name, subject.checks(order), [example], skip)
-
-
-def leaves(state: Any) -> list[Any]:
-    """The tensors of a state, which is a Tensor or a tuple of states."""
-    return [x for part in state for x in leaves(part)] if isinstance(state, (tuple, list)) else [state]
-
-
-def rebuilt(state: Any, values: Iterator[Any]) -> Any:
-    """A state of the same form with other tensors."""
-    if isinstance(state, (tuple, list)):
-        return tuple([rebuilt(part, values) for part in state])
-    return next(values)
-
-
-Place = tuple[Any, Any, int]
-"""(container, key, which parameter)."""
-
-
-def _places(found: Any, wanted: dict[int, int], seen: set[int]) -> Iterator[Place]:
-    """Where an object, its attributes and what they contain refer to some tensors, given by their ids."""
-    if id(found) in seen or isinstance(found, (Tensor, np.ndarray, str, bytes, int, float, type)):
-        return
-    seen.add(id(found))
-    if isinstance(found, dict):
-        items: Any = list(found.items())
-    elif isinstance(found, (list, tuple)):
-        items = list(enumerate(found))
-    else:
-        items = [(vars(found), None)] if hasattr(found, "__dict__") else []
-        for attributes, _ in items:
-            yield from _places(attributes, wanted, seen)
-        return
-    for key, value in items:
-        if id(value) in wanted and not isinstance(found, tuple):
-            yield found, key, wanted[id(value)]
-        else:
-            yield from _places(value, wanted, seen)
 
 
 class _Subject:
     """A cell, and what it is checked on."""
 
-    def __init__(self, cell: Any, input_size: int | None, batch: int, steps: int, rng: int) -> None:
-        self.cell, self.batch, self.steps, self.rng = cell, batch, steps, rng
+    def __init__(
+        self, cell: Any, input_size: int | None, batch: int, steps: int, rng: int, tolerances: dict[str, float | None]
+    ) -> None:
+        self.cell, self.batch, self.steps, self.rng, self.tolerances = cell, batch, steps, rng, tolerances
+        self.slack = max(tolerances["rtol"] or 0.0, 10 * (tolerances["noise"] or 0.0))
         # Not of `rng` alone: a cell made with the same number would have the same values, and ties by accident.
         generator = np.random.default_rng([rng, len("check_cell")])
         said = repr(cell)
         self.name = type(cell).__name__ if said.startswith("<") else said
         parameters = cell.parameters()
         if not isinstance(parameters, Mapping):
-            raise ValueError(
-                f"{self.name}: parameters() gives a dict of name to Tensor, not a {type(parameters).__name__}"
-            )
+            kind = type(parameters).__name__
+            raise ValueError(f"{self.name}: parameters() gives a dict of name to Tensor, not a {kind}")
         self.parameters: dict[str, Any] = dict(parameters)
+        refuse_twice(self.parameters.items())
         self.state = cell.initial_state(batch)
-        self.dtype = leaves(self.state)[0].dtype
+        self.dtype = parts_of(self.state)[0].dtype
         self.inputs = generator.normal(size=(steps, batch, self.input_size(input_size)))
         # Not the initial state, which is zero as a rule: a wrong gradient times zero cannot be seen.
-        self.start = [generator.normal(size=s.shape) / 2 for s in leaves(self.state)]
-        wanted = {id(p): k for k, p in enumerate(self.parameters.values())}
-        self.places = list(_places(cell, wanted, set()))
-        if lost := set(range(len(wanted))) - {k for *_, k in self.places}:
-            names = ", ".join(name for k, name in enumerate(self.parameters) if k in lost)
-            raise ValueError(f"{self.name}: parameters() has {names}, but no attribute of the cell does")
+        self.start = [generator.normal(size=s.shape) / 2 for s in parts_of(self.state)]
+        given = self.tensors()
+        found = self.with_parameters(self.split(given)[0]).parameters()
+        if lost := [
+            name for name, v in zip(self.parameters, self.split(given)[0], strict=True) if found[name] is not v
+        ]:
+            raise ValueError(f"{self.name}: parameters() has {', '.join(lost)}, but no attribute of the cell does")
 
     def input_size(self, given: int | None) -> int:
         """How many inputs the cell takes: as it says, or else as it accepts."""
@@ -166,23 +143,14 @@ class _Subject:
             return size
         raise ValueError(f"{self.name}: no input of 1 to {MOST_INPUTS} numbers is accepted: pass input_size=")
 
-    @contextmanager
-    def bound(self, values: Sequence[Tensor]) -> Iterator[None]:
-        """The cell with other tensors for its parameters, for a while."""
-        before = list(self.parameters.values())
-        try:
-            for container, key, which in self.places:
-                container[key] = values[which]
-            yield
-        finally:
-            for container, key, which in self.places:
-                container[key] = before[which]
+    def with_parameters(self, values: Sequence[Tensor]) -> Any:
+        """A copy of the cell, with other tensors wherever its parameters were."""
+        return copy.deepcopy(self.cell, {id(p): v for p, v in zip(self.parameters.values(), values, strict=True)})
 
     def run(self, parameters: Sequence[Tensor], inputs: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
         """All outputs, and the tensors of the last state."""
-        with self.bound(parameters):
-            outputs, last = unroll(self.cell, inputs, rebuilt(self.state, iter(state)))
-        return [outputs, *leaves(last)]
+        outputs, last = unroll(self.with_parameters(parameters), inputs, state_of(state, self.state))
+        return [outputs, *parts_of(last)]
 
     def arrays(self) -> list[Array]:
         """What is differentiated: first state, inputs, parameters; in float64 whatever the cell is in.
@@ -196,9 +164,13 @@ class _Subject:
         count = len(self.start)
         return values[count + 1 :], values[count], values[:count]
 
-    def tensors(self, dtype: Any = float) -> list[Tensor]:
+    def close(self, actual: Array, expected: Array, tolerance: float, what: str) -> None:
+        """Equal up to the tolerance, or what the cell is known to be off by."""
+        require_close(actual, expected, max(tolerance, self.slack), what)
+
+    def tensors(self) -> list[Tensor]:
         """The same as Tensors."""
-        return [Tensor(a.astype(dtype), requires_grad=True) for a in self.arrays()]
+        return tensors(self.arrays())
 
     # The checks
 
@@ -218,10 +190,10 @@ class _Subject:
         """States keep their form, calls repeat, and the parameters are all that is learned, each of which matters."""
         x = Tensor(self.inputs[0].astype(self.dtype))
         first, *again = [self.cell(x, self.state) for _ in range(4)]  # a mask of few bits may well be drawn twice
-        before, after = leaves(self.state), leaves(first)
+        before, after = parts_of(self.state), parts_of(first)
         require(len(before) == len(after), "the state that comes out has another form than the initial one: "
                 f"{len(after)} tensors for {len(before)}")  # fmt: skip
-        for old, new, *same in zip(before, after, *map(leaves, again), strict=True):
+        for old, new, *same in zip(before, after, *map(parts_of, again), strict=True):
             require(isinstance(new, Tensor), f"a state is a {type(new).__name__}, not a Tensor")
             require(old.shape == new.shape, f"a state of shape {old.shape} becomes one of shape {new.shape}")
             require(old.dtype == new.dtype, f"a state of {old.dtype} becomes one of {new.dtype}")
@@ -229,16 +201,15 @@ class _Subject:
             require(repeated, "two calls with the same input and state differ: is there a random number in the cell, "
                     "or does it remember something beside the state?")  # fmt: skip
         for batch in (self.batch, self.batch + 1):  # of one batch alone, any axis of that size might be the batch
-            for old in leaves(self.cell.initial_state(batch)):
+            for old in parts_of(self.cell.initial_state(batch)):
                 require(old.shape[:1] == (batch,), f"a state of shape {old.shape} for a batch of {batch}: "
                         "the batch is the first axis")  # fmt: skip
         for name, p in self.parameters.items():
             require(isinstance(p, Tensor) and p.requires_grad, f"parameter {name} needs no gradient")
         values = self.tensors()
         outputs = self.run(*self.split(values))
-        learned = {id(node) for node in history(outputs) if node.is_leaf}
         known = {id(v) for v in values}
-        strange = [node for node in history(outputs) if node.is_leaf and id(node) in learned - known]
+        strange = [node for node in history(outputs) if node.is_leaf and id(node) not in known]
         said = ", ".join(node.name or f"a tensor of shape {node.shape}" for node in strange)
         require(not strange, f"something that needs a gradient is used but is not in parameters(): {said}")
         loss = weighted(outputs, [random_like(np.random.default_rng(self.rng), y) for y in outputs])
@@ -254,12 +225,12 @@ class _Subject:
         first, *between = self.run(parameters, inputs[:middle], state)
         second, *last = self.run(parameters, inputs[middle:], between) if middle < self.steps else (first[:0], *between)
         joined = np.concatenate([first.numpy(), second.numpy()])
-        require_close(joined, whole[0].numpy(), 1e-12, "outputs of a sequence in one and in two parts")
+        self.close(joined, whole[0].numpy(), 1e-12, "outputs of a sequence in one and in two parts")
         for a, b in zip(last, whole[1:], strict=True):
-            require_close(a.numpy(), b.numpy(), 1e-12, "the last state after a sequence in one and in two parts")
+            self.close(a.numpy(), b.numpy(), 1e-12, "the last state after a sequence in one and in two parts")
 
     def batches(self) -> None:
-        """Examples of a batch do not see each other, and their order does not matter."""
+        """Examples of a batch do not see each other."""
         parameters, inputs, state = self.split(self.tensors())
         outputs = self.run(parameters, inputs, state)[0]
         for b in range(self.batch):
@@ -267,72 +238,35 @@ class _Subject:
             self_state = [Tensor(s.numpy()[rows]) for s in state]
             alone = self.run(parameters, Tensor(inputs.numpy()[:, rows]), self_state)[0]
             what = f"outputs of example {b} alone and in a batch (if they are meant to, pass skip=('batch',))"
-            require_close(alone.numpy(), outputs.numpy()[:, rows], 1e-11, what)
-        weight = random_like(np.random.default_rng(self.rng), outputs.numpy())
-        weight[:, 1:] = 0
-        for g, what in zip(
-            gradients(outputs, [inputs, *state], weight), ["input", *["state"] * len(state)], strict=True
-        ):
-            others = g[:, 1:] if what == "input" else g[1:]
-            require(not others.any(), f"the output of example 0 has a gradient at the {what} of another example")
-        order = np.random.default_rng(self.rng).permutation(self.batch)
-        weight = random_like(np.random.default_rng(self.rng), outputs.numpy())
-        expected = gradients(outputs, parameters, weight)
-        permuted = self.run(parameters, inputs[:, order], [s[order] for s in state])[0]
-        for name, g, want in zip(
-            self.parameters, gradients(permuted, parameters, weight[:, order]), expected, strict=True
-        ):
-            require_close(g, want, 1e-11, f"the gradient of {name} and that for the batch in another order")
+            self.close(alone.numpy(), outputs.numpy()[:, rows], 1e-11, what)
 
     def gradcheck(self, order: int) -> int:
         """All gradients through time; where a kink is in the way, other inputs are tried."""
-        arrays = self.arrays()
+        arrays, count = self.arrays(), len(self.start) + 1
         generator = np.random.default_rng([self.rng, len("gradcheck")])
-        count = len(self.start) + 1
-        for k in range(TRIES):
-            try:
-                return gradcheck(
-                    lambda *v: self.run(*self.split(v)),
-                    *arrays,
-                    order=order,
-                    mode="auto" if order == 1 else "direction",  # a second sweep through time for each element is slow
-                    rng=self.rng,
-                ).compared
-            except InconclusiveError:
-                if k == TRIES - 1:
-                    raise
-                fresh = [generator.normal(size=a.shape) for a in arrays[:count]]
-                arrays = [*fresh, *arrays[count:]]
-            except GradcheckError as error:
-                if error.input is not None:
-                    name = dict(enumerate(self.names())).get(error.input, f"cotangent {error.input - len(arrays)}")
-                    error.args = (str(error).replace(f"input {error.input} (", f"{name} (", 1),)
-                for note in self.cut():
-                    error.add_note(note)
-                raise
-        raise AssertionError
+        other = ([*(generator.normal(size=a.shape) for a in arrays[:count]), *arrays[count:]] for _ in range(TRIES - 1))
+        # A second sweep through time for each element is slow.
+        options = {"order": order, "mode": "auto" if order == 1 else "direction", "rng": self.rng, **self.tolerances}
+        try:
+            return settled(lambda *v: self.run(*self.split(v)), chain([arrays], other), **options)
+        except InconclusiveError:
+            raise
+        except GradcheckError as error:
+            error.again = None  # what a cell computes is no function that can be called in a line
+            if error.input is not None:
+                name = dict(enumerate(self.names())).get(error.input, f"cotangent {error.input - len(arrays)}")
+                error.message = error.message.replace(f"input {error.input} (", f"{name} (", 1)
+            nodes = history(self.run(*self.split(self.tensors())))
+            theirs = sorted({n.op.name for n in nodes if n.op is not None and n.op.replaceable})
+            if theirs:
+                error.add_note(f"the cell uses {', '.join(theirs)}: check with check_primitive first")
+            raise
 
     def names(self) -> list[str]:
         """What a report calls each of the `arrays`."""
         several = len(self.start) > 1
         states = [f"the first state {n}" if several else "the first state" for n in range(len(self.start))]
         return [*states, "the inputs", *self.parameters]
-
-    def cut(self) -> Iterator[str]:
-        """Where a step computes with a copy of something that it should differentiate; and rules that are not ours."""
-        values = self.tensors()
-        parameters, inputs, state = self.split(values)
-        nodes, named = history(self.run(parameters, inputs[:1], state)), dict(zip(values, self.names(), strict=True))
-        for node in nodes:
-            for i, (operand, array) in enumerate(zip(node._operands, node._arrays, strict=True)):
-                if (operand is None or not operand.requires_grad) and np.ndim(array) and np.any(array):
-                    for copied in [n for n in (*values, *nodes) if np.array_equal(n._data, array)][:1]:
-                        what = named.get(copied) or copied.name or f"a result of {copied._op and copied._op.name}"
-                        where = f"operand {i} of {node._op and node._op.name}"
-                        yield f"no gradient passes {where}, a copy of {what}: .detach() or .numpy()?"
-        theirs = sorted({n._op.name for n in nodes if n._op is not None and n._op not in vars(ops).values()})
-        if theirs:
-            yield f"the cell uses {', '.join(theirs)}: check with check_primitive first"
 
     def contributions(self) -> None:
         """On the whole unrolled graph, every gradient is the sum of what arrives along the edges."""
@@ -342,14 +276,8 @@ class _Subject:
         contributions_add_up(weighted(outputs, weights), values)
 
     def float32(self) -> None:
-        """A cell of float32 computes in float32, and what float64 does to 4 digits."""
-        short, wide = self.tensors(np.float32), self.tensors(float)
-        ys, zs = self.run(*self.split(short)), self.run(*self.split(wide))
-        weights = [random_like(np.random.default_rng(self.rng), y) for y in ys]
-        for y, z in zip(ys, zs, strict=True):
-            require(z.dtype == np.float64, f"parameters, inputs and states of float64 give {z.dtype}")
-            require(y.dtype == np.float32, f"parameters, inputs and states of float32 give {y.dtype}")
-            require_close(y.numpy(), z.numpy(), 1e-3, "results in float32 and in float64")
-        wanted = gradients(weighted(zs, [w.astype(float) for w in weights]), wide)
-        for g, h in zip(gradients(weighted(ys, weights), short), wanted, strict=True):
-            require_close(g, h, 1e-3, "gradients in float32 and in float64")
+        """A cell of float32 computes in float32, and what float64 does to 3 digits."""
+        for y in self.run(*self.split(self.tensors())):
+            require(y.dtype == np.float64, f"parameters, inputs and states of float64 give {y.dtype}")
+        rng = np.random.default_rng(self.rng)
+        float32_as_float64(lambda values: self.run(*self.split(values)), self.arrays(), rng, self.close)

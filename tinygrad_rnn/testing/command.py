@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
@@ -24,13 +26,14 @@ from .primitives import check_primitive
 CELL = ("__call__", "parameters", "initial_state")
 
 Job = tuple[str, Callable[[], Report]]
+Say = Callable[[str, str, str], object]
 
 
 class UnusableError(Exception):
     """The file cannot be checked at all; the message is one line."""
 
 
-def check_file(path: Path, say: Callable[[str], object] = print) -> int:
+def check_file(path: Path, say: Say, **options: Any) -> int:
     """Check everything that a file declares.
 
     Parameters
@@ -38,7 +41,9 @@ def check_file(path: Path, say: Callable[[str], object] = print) -> int:
     path : Path
         A Python file; it is imported, which runs it.
     say : callable
-        What is called with each line of the report.
+        What is called with how each object ended (ok, FAILED or unsure), its name, and the report.
+    **options
+        For every check, unless the file says otherwise: `order`, `rng`.
 
     Returns
     -------
@@ -53,11 +58,11 @@ def check_file(path: Path, say: Callable[[str], object] = print) -> int:
     known = dict(OPS)
     try:
         module = _imported(path)
-        options = getattr(module, "CHECK", {})
-        jobs = list(_jobs(module, [name for name in OPS if OPS[name] is not known.get(name)], options))
+        asked = getattr(module, "CHECK", {})
+        jobs = list(_jobs(module, [name for name in OPS if OPS[name] is not known.get(name)], asked, options))
         if not jobs:
             raise UnusableError(f"{path}: declares neither a primitive nor a cell ({', '.join(CELL)})")
-        if unknown := set(options) - {name for name, _ in jobs}:
+        if unknown := set(asked) - {name for name, _ in jobs}:
             raise UnusableError(f"{path}: CHECK has {', '.join(sorted(unknown))}, which the file does not declare")
         return int(sum([not _passes(name, run, say) for name, run in jobs]) > 0)
     finally:  # so that a file can be checked twice by one process
@@ -70,14 +75,15 @@ def _imported(path: Path) -> ModuleType:
         raise UnusableError(f"{path}: no such file")
     # Under its own name, as if it were imported from its folder: what it declares knows its module by that name.
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if path.suffix != ".py" or spec is None or spec.loader is None:
-        raise UnusableError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    notebook = path.suffix == ".ipynb"
+    if not notebook and (path.suffix != ".py" or spec is None):
+        raise UnusableError(f"{path}: neither a Python file nor a notebook")
+    module = importlib.util.module_from_spec(spec) if spec and not notebook else ModuleType(path.stem)
     before, folder = sys.modules.get(path.stem), str(path.resolve().parent)
     sys.modules[path.stem] = module
     sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(module)
+        exec(compile(_source(path) if notebook else path.read_bytes(), path, "exec"), vars(module))
     except Exception as error:
         raise UnusableError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
     except SystemExit as error:
@@ -91,19 +97,22 @@ def _imported(path: Path) -> ModuleType:
     return module
 
 
+def _source(notebook: Path) -> str:
+    """The code of a notebook, without the lines that are for IPython."""
+    cells = [cell for cell in json.loads(notebook.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    lines = [line for cell in cells for line in "".join(cell["source"]).split("\n")]
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+
+
 def _line(error: BaseException, path: Path) -> str:
     """Where in the file an error came from, as ``:12``."""
-    found, traceback = "", error.__traceback__
-    while traceback is not None:
-        if Path(traceback.tb_frame.f_code.co_filename).resolve() == path.resolve():
-            found = f":{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return found
+    here = [f.lineno for f in extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()]
+    return f":{here[-1]}" if here else ""
 
 
-def _jobs(module: ModuleType, primitives: list[str], options: dict[str, Any]) -> Iterator[Job]:
+def _jobs(module: ModuleType, primitives: list[str], asked: dict[str, Any], options: dict[str, Any]) -> Iterator[Job]:
     for name in primitives:
-        yield name, lambda name=name: check_primitive(name, **options.get(name, {}))  # type: ignore[misc]
+        yield name, lambda name=name: check_primitive(name, **options | asked.get(name, {}))  # type: ignore[misc]
     classes = [
         value
         for value in vars(module).values()
@@ -112,7 +121,7 @@ def _jobs(module: ModuleType, primitives: list[str], options: dict[str, Any]) ->
         and all(callable(getattr(value, method, None)) for method in CELL)
     ]
     for cls in classes:
-        yield cls.__name__, lambda cls=cls: check_cell(_instance(cls, module), **options.get(cls.__name__, {}))  # type: ignore[misc]
+        yield cls.__name__, lambda cls=cls: check_cell(_instance(cls, module), **options | asked.get(cls.__name__, {}))  # type: ignore[misc]
 
 
 def _instance(cls: type, module: ModuleType) -> Any:
@@ -127,20 +136,20 @@ def _instance(cls: type, module: ModuleType) -> Any:
     return cls()
 
 
-def _passes(name: str, run: Callable[[], Report], say: Callable[[str], object]) -> bool:
+def _passes(name: str, run: Callable[[], Report], say: Say) -> bool:
     """Run one job and say how it ended: one line, and what was found below it."""
     try:
         report = run()
     except CheckError as error:
         said = str(error).removeprefix(f"{error.name}: ")
-        say(f"FAILED  {name}: {said}{_where_to_pass(name, said)}")
+        say("unsure" if error.inconclusive else "FAILED", name, said + _where_to_pass(name, said))
         return False
     except Exception as error:  # it could not be checked, which is not a pass either
         said = str(error).removeprefix(f"{name}: ").removeprefix(f"{name} ")
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        say(f"FAILED  {name}: not checked: {kind}{said}{_where_to_pass(name, said)}")
+        say("FAILED", name, f"not checked: {kind}{said}{_where_to_pass(name, said)}")
         return False
-    say(f"ok      {name}: {str(report).partition(': ok, ')[2]}")
+    say("ok", name, str(report).partition(": ok, ")[2])
     return True
 
 

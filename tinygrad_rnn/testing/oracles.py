@@ -1,14 +1,15 @@
 """Derivatives without derivative rules: what an analytic gradient is compared with.
 
-After this file the reader knows three ways to differentiate a program from outside: central differences made exact to
-sixth order by two Richardson steps, the same along one random direction, and the complex step, which has no rounding
-error at all but asks for an analytic function. Nothing here knows the engine: functions take arrays and give arrays.
+After this file the reader knows how to differentiate a program from outside, and how far to believe the result: central
+differences made exact to sixth order by two Richardson steps, with an error that follows from the rounding of the
+values that are differenced, and the same with other steps, whose spread is an error that nobody has to estimate.
+Nothing here knows the engine: functions take arrays and give arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ Values = Callable[[Sequence[Array]], Array]
 Element = tuple[int, ...]
 
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
-COMPLEX_STEP = 1e-20
+AGAIN = (0.83, 0.61, 0.47, 0.37, 0.29)
+"""Other steps, as shares of the one that was used: no two of them have a common sample."""
+EPS = float(np.finfo(float).eps)
+TINY = float(np.finfo(float).smallest_subnormal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,84 +35,176 @@ class Estimate:
     ----------
     value : float
     error : float
-        How far the last two Richardson orders differ: an upper estimate of the error.
-    kink : bool
-        Whether the slopes to the left and to the right differ, so that there is no derivative to compare with.
+        How far it may be off: by what the last two Richardson orders differ, or by what the values are rounded.
+    sides : tuple of two floats, or None
+        The slopes to the left and to the right, smaller first, where they differ: at a kink. Infinite at a jump.
+    step : float
+        The largest distance that was used.
+    rounding : float
+        The part of the error that rounding alone makes.
+    motion : float
+        How fast the outputs move, of which none cancels another: Σ |seed| |f(x + h) - f(x)| / h.
     """
 
     value: float
     error: float = 0.0
-    kink: bool = False
+    sides: tuple[float, float] | None = None
+    step: float = 0.0
+    rounding: float = 0.0
+    motion: float = 0.0
+
+    @property
+    def finite(self) -> bool:
+        """Whether it is a number at all; at the edge of a domain it is none."""
+        return bool(np.isfinite(self.value) and np.isfinite(self.error))
 
 
-def slope(
-    line: Callable[[float], Array], seed: Array, step: float, floor: float = 0.0, here: Array | None = None
-) -> Estimate:
-    """d <seed, line(t)> / dt at t = 0 by central differences with two Richardson steps.
+class Line:
+    """<seed, f> along a line through the inputs, on which one of them moves.
 
     Parameters
     ----------
-    line : callable
-        From t to a vector.
+    values : callable
+        From the inputs to all outputs, as one vector.
+    arrays : sequence of arrays
+        The inputs.
+    which : int
+        The one that moves.
+    direction : array
+        Along which.
     seed : array
-        Weights of the vector's elements.
-    step : float
-        Largest distance from 0; half and a quarter of it are used too.
-    floor : float
-        Differences between the one-sided slopes below this are noise, not a kink.
+        Weights of the outputs.
+    noise : float
+        How exact the values are, relative to their size.
     here : array, optional
-        The vector at t = 0, if it is known: the same for every direction.
+        The outputs where the line begins, if they are known.
     """
-    here = line(0.0) if here is None else here
-    noise = 64 * float(np.finfo(float).eps) * float(np.abs(seed) @ np.abs(here)) / step
-    central, gap = [], []
-    for h in (step, step / 2, step / 4):
-        # Differencing before weighting: elements that do not move cancel exactly.
-        right, left = line(h) - here, here - line(-h)
-        central.append(float(seed @ (right + left)) / (2 * h))
-        gap.append(abs(float(seed @ (right - left))) / h)
-        if len(gap) == 2 and max(*gap, abs(central[1] - central[0])) <= noise:  # straight: a third step adds nothing
-            return Estimate(central[1], abs(central[1] - central[0]))
-    first, second = (4 * central[1] - central[0]) / 3, (4 * central[2] - central[1]) / 3
-    value = (16 * second - first) / 15
-    # Of a smooth function the gap falls with h; central differences alone do not see the kink of abs at exactly 0.
-    kink = gap[2] > 0.5 * gap[0] and gap[2] > floor + noise
-    return Estimate(value, abs(value - second), kink)
 
+    def __init__(
+        self,
+        values: Values,
+        arrays: Sequence[Array],
+        which: int,
+        direction: Array,
+        seed: Array,
+        noise: float = EPS,
+        here: Array | None = None,
+    ) -> None:
+        self._values, self._arrays, self._which, self._direction = values, arrays, which, direction
+        self._seed, self._weight, self._noise = seed, np.abs(seed), noise
+        self._here = self(0.0) if here is None else here
+        # How large, in steps, are the numbers that x + h is rounded to?
+        with np.errstate(all="ignore"):
+            far = np.abs(arrays[which]) / np.abs(direction)
+        self.reach = float(np.max(far, initial=0.0, where=direction != 0))
 
-def settled_slope(
-    line: Callable[[float], Array],
-    seed: Array,
-    steps: Sequence[float],
-    rtol: float,
-    atol: float,
-    here: Array | None = None,
-) -> Estimate:
-    """The first `slope` that is precise enough and has no kink, over ever smaller steps; else the most precise one.
+    def __call__(self, t: float) -> Array:
+        """All outputs at a distance."""
+        at = [a + t * self._direction if i == self._which else a for i, a in enumerate(self._arrays)]
+        return self._values(at)
 
-    Whether it settled is for the caller to see: ``estimate.kink`` or ``estimate.error > atol + rtol * abs(value)``.
-    """
-    best: Estimate | None = None
-    with np.errstate(all="ignore"):  # a step may leave the domain; then the next one is tried
+    def slope(self, step: float, sharp: float = 0.0) -> Estimate:
+        """The derivative by central differences with two Richardson steps, from `step`, half and a quarter of it.
+
+        Parameters
+        ----------
+        step : float
+        sharp : float
+            Slopes to the left and right that differ by less are the same.
+        """
+        seed, here = self._seed, self._here
+        central, right, left = [], [], []
+        size = np.zeros(len(here))
+        with np.errstate(all="ignore"):  # a step may leave the domain
+            for h in (step, step / 2, step / 4):
+                above, below = self(h), self(-h)
+                # Differencing before weighting: elements that do not move cancel exactly, and are not rounded.
+                up, down = above - here, here - below
+                size = np.maximum(size, (np.maximum(np.abs(above), np.abs(below)) + TINY) * ((up != 0) | (down != 0)))
+                motion = float(self._weight @ np.maximum(np.abs(up), np.abs(down))) / h
+                central.append(float(seed @ (up + down)) / (2 * h))
+                right.append(float(seed @ up) / h)
+                left.append(float(seed @ down) / h)
+                lost = float(self._weight @ size)
+                rounding = 4 * (max(self._noise * lost, TINY * (lost > 0)) + EPS * self.reach * abs(central[-1])) / step
+                gap = [abs(r - d) for r, d in zip(right, left, strict=True)]
+                change = abs(central[-1] - central[0])
+                if len(gap) == 2 and max(*gap, change) <= rounding:  # straight: a third step adds nothing
+                    return Estimate(central[1], max(change, rounding), None, step, rounding, motion)
+            first, second = (4 * central[1] - central[0]) / 3, (4 * central[2] - central[1]) / 3
+            value = (16 * second - first) / 15
+            error = max(abs(value - second), rounding)
+            if abs(central[2] - central[1]) > max(0.5 * abs(central[1] - central[0]), rounding):
+                error = max(error, float(np.ptp(central)))  # they do not converge: noise, or a scale below the step
+            sides = None
+            # Of a smooth function the gap between the sides falls with h. That it does not is a kink, which central
+            # differences alone do not see at exactly 0 of abs, if it stays the same, a jump if it grows as 1 / h, and
+            # noise that no rounding of the result explains if it does neither.
+            if gap[2] > 0.5 * gap[0] and gap[2] > sharp + 16 * rounding:
+                ratios = gap[1] / gap[0] if gap[0] else 0.0, gap[2] / gap[1] if gap[1] else 0.0
+                if gap[2] <= 1e-3 * motion:  # too little to tell a kink from noise, and to matter
+                    error = max(error, *gap)
+                elif all(0.7 < ratio < 1.4 for ratio in ratios):
+                    sides = min(left[2], right[2]), max(left[2], right[2])
+                elif all(1.7 < ratio < 2.3 for ratio in ratios):
+                    sides = -np.inf, np.inf
+                else:
+                    error = max(error, float(np.ptp(central)))
+        return Estimate(value, error, sides, step, rounding, motion)
+
+    def derivative(self, steps: Sequence[float], goal: float) -> Estimate:
+        """The first `slope` that is precise enough and has no kink, over these steps; else the most precise one.
+
+        Parameters
+        ----------
+        steps : sequence of float
+            Where rounding hides everything, one ten times as large as the first is tried too.
+        goal : float
+            The error that is wanted.
+        """
+        estimates: list[Estimate] = []
         for step in steps:
-            estimate = slope(line, seed, step, atol, here)
-            if settled(estimate, rtol, atol):
+            estimate = self.slope(step, goal)
+            if estimates and not estimate.motion:  # perhaps what moved before is only rounded
+                estimate = replace(estimate, error=self.resolution(step))
+            estimates.append(estimate)
+            if estimate.finite and not estimate.sides and estimate.error <= goal:
                 return estimate
-            if best is None or not np.isfinite(best.error) or estimate.error < best.error:
-                best = estimate
-    assert best is not None
-    return best
+            if estimate.finite and not estimate.sides and estimate.error <= 2 * estimate.rounding:
+                estimates.append(self.slope(10 * step, goal))  # smaller steps are only noisier
+                break
+        return min(estimates, key=lambda e: (not e.finite, e.sides is not None, e.error))
+
+    def again(self, estimate: Estimate) -> Estimate:
+        """The same with other steps, several times: the median, and the spread, which nobody had to estimate."""
+        found = [self.slope(share * estimate.step) for share in AGAIN]
+        values = [e.value for e in found if e.finite and not e.sides]
+        if len(values) < len(AGAIN):
+            return Estimate(np.nan, np.inf)
+        spread = max(float(np.ptp(values)), max(e.rounding for e in found))
+        return Estimate(float(np.median(values)), spread, None, estimate.step, 0.0, estimate.motion)
+
+    def resolution(self, step: float) -> float:
+        """What may be lost in outputs that do not seem to move, because they are rounded."""
+        return 4 * self._noise * self.size / (step or 1.0)
+
+    @property
+    def dust(self) -> float:
+        """How large a derivative rounding alone may make, where terms of the size of f / x cancel."""
+        return 4 * EPS * self.size / (min(1.0, self.reach) or 1.0)
+
+    @property
+    def size(self) -> float:
+        """Σ |seed · f|."""
+        return float(self._weight @ np.abs(self._here))
 
 
-def settled(estimate: Estimate, rtol: float, atol: float) -> bool:
-    """Whether an estimate can decide anything at this tolerance. An infinite one, at the edge of a domain, cannot."""
-    finite = bool(np.isfinite(estimate.value))
-    return finite and not estimate.kink and estimate.error <= atol + rtol * abs(estimate.value)
-
-
-def shifted(arrays: Sequence[Array], which: int, direction: Array) -> Callable[[float], list[Array]]:
-    """The line through the inputs on which only one of them moves."""
-    return lambda t: [array + t * direction if i == which else array for i, array in enumerate(arrays)]
+def steps_at(x: float) -> tuple[float, ...]:
+    """How far to move an element of this size: as far as its size, then on the scale of 1 or on its own."""
+    scale = 0.973 * max(1.0, abs(x))  # whole steps would keep whole numbers whole
+    own = [h * abs(x) for h in STEPS[:2]] if 1e-305 < abs(x) < 0.1 else []
+    unit = list(STEPS[1:]) if scale > 100 else []
+    return (*(h * scale for h in STEPS), *own, *unit)
 
 
 def unit(array: Array, element: tuple[int, ...]) -> Array:
@@ -118,67 +214,14 @@ def unit(array: Array, element: tuple[int, ...]) -> Array:
     return direction
 
 
-def numeric_derivatives(
-    values: Values,
-    arrays: Sequence[Array],
-    seed: Array,
-    which: int,
-    elements: Iterable[Element],
-    rtol: float,
-    atol: float,
-) -> list[Estimate]:
-    """Partial derivatives of <seed, values> with respect to some elements of one input, one at a time."""
-    estimates = []
-    with np.errstate(all="ignore"):
-        here = values(arrays)
-    for element in elements:
-        line = shifted(arrays, which, unit(arrays[which], element))
-        scale = max(1.0, abs(float(arrays[which][element])))
-        steps = [h * scale for h in STEPS]
-        # 0.1: the estimate must be clearly more precise than the comparison it is made for.
-        estimates.append(settled_slope(lambda t, at=line: values(at(t)), seed, steps, 0.1 * rtol, 0.1 * atol, here))  # type: ignore[misc]
-    return estimates
-
-
-def numeric_directional(
-    values: Values, arrays: Sequence[Array], seed: Array, which: int, direction: Array, tolerance: float
-) -> Estimate:
-    """Derivative of <seed, values> when one whole input moves along a direction."""
-    line = shifted(arrays, which, direction)
-    # Many elements move at once, so the steps start smaller.
-    return settled_slope(lambda t: values(line(t)), seed, STEPS[1:], 0.0, tolerance)
-
-
-def repeated_directional(
-    values: Values, arrays: Sequence[Array], seed: Array, which: int, direction: Array
-) -> tuple[float, float]:
-    """The same with other steps, several times: the median and the spread, which is an error nobody had to estimate."""
-    line = shifted(arrays, which, direction)
-    found = [slope(lambda t: values(line(t)), seed, step).value for step in (4e-3, 2.9e-3, 2.1e-3, 1.3e-3, 0.7e-3)]
-    return float(np.median(found)), float(np.ptp(found))
-
-
 def numeric_jacobian(values: Values, arrays: Sequence[Array], which: int, elements: Sequence[Element]) -> Array:
     """Derivatives of every output (columns) with respect to some elements of one input (rows)."""
     rows = []
     for element in elements:
-        line = shifted(arrays, which, unit(arrays[which], element))
+        direction = unit(arrays[which], element)
         h = 1e-3 * max(1.0, abs(float(arrays[which][element])))
+        line = Line(values, arrays, which, direction, np.zeros(0), here=np.zeros(0))
         with np.errstate(all="ignore"):
-            wide, narrow = (values(line(h)) - values(line(-h)), values(line(h / 2)) - values(line(-h / 2)))
+            wide, narrow = line(h) - line(-h), line(h / 2) - line(-h / 2)
         rows.append((8 * narrow - wide) / (6 * h))
     return np.array(rows)
-
-
-def complex_derivative(values: Values, arrays: Sequence[Array], seed: Array, which: int, direction: Array) -> Estimate:
-    """The same by the complex step, Im f(x + ih) / h, exact to rounding for analytic functions.
-
-    Lyness and Moler, SIAM J. Numer. Anal. 4 (1967) 202. The function must compute with complex arrays all the way.
-    """
-    moved = [array.astype(complex) for array in arrays]
-    moved[which] = arrays[which] + 1j * COMPLEX_STEP * direction
-    result = values(moved)
-    if result.dtype.kind != "c":
-        # Not an error of its own: NaN is never settled, so this can only end as inconclusive.
-        return Estimate(np.nan, np.nan)
-    return Estimate(float(seed @ (result.imag / COMPLEX_STEP)))

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .diagnosis import CAUSES
 from .oracles import Element
 
+CAUSES = {
+    "sign": "the sign is wrong",
+    "factor": "off by a constant factor",
+    "transposed": "its axes, or the rows and columns of a Jacobian, are exchanged",
+    "swapped": "it is another input's gradient, or one name or branch stands for another",
+    "broadcast": "contributions along a repeated axis are not summed, or summed along another",
+    "cotangent ignored": "it does not depend on the cotangent, or only on its sum",
+    "detached": "no gradient arrives, or something has left the graph",
+    "repeated index": "of an element used several times only one use counts",
+    "tie": "wrong only where two elements are equal",
+    "few elements": "right but for some elements, or at most inputs",
+    "missing factor": "a factor is missing or too much",
+    "missing term": "a summand is missing or too much",
+    "permuted": "the right numbers in the wrong places",
+    "off-diagonal": "only the diagonal of the Jacobian is used",
+    "offset": "a constant is added",
+    "stale": "a rule reads what a later call has overwritten",
+    "mutation": "an array is changed in place",
+    "not float64": "right to some digits only: something is computed in float32, or is an approximation",
+    "kink": "the function has no derivative here",
+    "unsettled": "differences do not settle, as at the edge of a domain",
+    "not finite": "NaN or infinite",
+    "shape": "wrong shape or dtype",
+    "random": "the function is random",
+    "unknown": "none of these",
+}
+"""Every cause that a report may name."""
 
+
+@dataclass(eq=False)
 class GradcheckError(AssertionError):
     """A gradient is wrong.
 
     Attributes
     ----------
+    message : str
     order : int
         1 for the gradient, 2 for the gradient of the gradient.
     input : int or None
@@ -24,28 +54,27 @@ class GradcheckError(AssertionError):
     analytic, numeric, relative_error : float
         What the rules say there, what the differences say, and how far apart they are.
     cause : str
-        The likely cause in a word or two, one of `diagnosis.CAUSES`; the message says it at length.
+        The likely cause in a word or two, one of `outcome.CAUSES`; the message says it at length.
+    again : callable or None
+        Finds the line that shows the same on small operands; asked when the message is.
     """
 
-    def __init__(
-        self,
-        message: str,
-        order: int = 1,
-        input: int | None = None,
-        element: Element | None = None,
-        analytic: float = np.nan,
-        numeric: float = np.nan,
-        cause: str = "unknown",
-    ) -> None:
-        assert cause in CAUSES
-        super().__init__(message if order == 1 else f"order {order}: {message}")
-        self.order = order
-        self.input = input
-        self.element = element
-        self.analytic = analytic
-        self.numeric = numeric
-        self.cause = cause
-        self.relative_error = relative_error(analytic, numeric)
+    message: str
+    order: int = 1
+    input: int | None = None
+    element: Element | None = None
+    analytic: float = np.nan
+    numeric: float = np.nan
+    cause: str = "unknown"
+    again: Callable[[], str] | None = None
+
+    relative_error = property(lambda self: relative_error(self.analytic, self.numeric), doc="How far apart they are.")
+
+    def __str__(self) -> str:
+        if self.again is not None:
+            line, self.again = self.again(), None
+            self.message += f"\n  again: {line}" if line else ""
+        return f"order {self.order}: {self.message}" if self.order > 1 else self.message
 
 
 class InconclusiveError(GradcheckError):
@@ -59,14 +88,15 @@ class GradcheckResult:
     Attributes
     ----------
     mode : str
-        ``element``, ``direction`` or ``complex``.
+        ``element`` or ``direction``.
     order : int
     compared : int
         How many derivatives were compared; 0 only if all inputs are empty.
     worst : float
         Largest error among them, relative to the largest derivative of the same input (in a direction: to their sum).
     precision : float
-        The largest relative error, common to all elements of some input, that could have passed unseen.
+        The largest relative error, common to all elements of some input, that could have passed unseen; infinite if
+        there was nothing to compare.
     """
 
     mode: str

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..bptt import Program, derive_bptt
 from ..nn.stacks import Stack
-from ..tensor import Tensor, raw
+from ..nn.state import parts_of, state_of
+from ..tensor import Tensor
 from .model import SequenceModel
 from .tasks import Batch, Task
 
@@ -45,14 +46,9 @@ class DerivedGradients:
             self.programs[inputs.shape[1:]] = program = derive_bptt(cell, example=(inputs, first))
 
         def loss(outputs: Tensor, state: Any) -> Tensor:
-            h = state[0] if isinstance(state, tuple) else state
-            return self.task.loss(self.model.head(h if self.model.last else outputs), targets)
+            return self.task.loss(self.model.head(parts_of(state)[0] if self.model.last else outputs), targets)
 
         value, gradients, last = program(inputs, first, parameters, loss=loss, return_state=True)
         for name, parameter in parameters.items():
             parameter.grad = gradients[name]
-        return value, tuple(map(_tensor, last)) if isinstance(last, (tuple, list)) else _tensor(last)
-
-
-def _tensor(array: Any) -> Tensor:
-    return Tensor(raw(array))
+        return value, state_of(map(Tensor, parts_of(last)), last)

@@ -17,10 +17,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..nn.unroll import window_starts
+from ..arguments import POSITIVE, flag, number, refusal, whole
 from .derived import DerivedGradients
 from .history import History
-from .optimisers import Optimiser, named
+from .optimisers import Optimiser
 from .origin import Diverged
 from .run import Run
 from .tasks import Task
@@ -47,8 +47,8 @@ class every:
 
     Raises
     ------
-    ValueError
-        If k is not positive.
+    TypeError, ValueError
+        If k is no whole number, at least 1, or the callback cannot be called.
 
     Examples
     --------
@@ -58,9 +58,9 @@ class every:
     """
 
     def __init__(self, k: int, callback: Callback) -> None:
-        if k < 1:
-            raise ValueError(f"every {k} steps is never: at least 1")
-        self.k, self.callback = k, callback
+        if not callable(callback):
+            raise refusal("callback", callback, "a function that takes the Run")
+        self.k, self.callback = whole("k", k, 1), callback
 
     def __call__(self, run: Run) -> Any:
         """Call back, if it is time."""
@@ -131,8 +131,8 @@ def fit(
     ------
     Diverged
         If the loss or a gradient becomes NaN or infinite, naming the step, layer and operation in which that began.
-    ValueError
-        If a setting makes no sense, if the optimiser is of another model,
+    TypeError, ValueError
+        If a setting is given a wrong value, naming it, if the optimiser is of another model,
         if there is a checkpoint already and `resume` is not asked for, or one that is damaged or of another run.
     Interrupted
         A KeyboardInterrupt: on Ctrl-C, after the step that it fell into, and after the checkpoint.
@@ -147,23 +147,26 @@ def fit(
     >>> history.losses[0] > history.baseline > history.losses[-1]
     True
     """
-    counts = {"steps": steps, "batch_size": batch_size}
-    counts |= {"evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every}
-    _refuse_nonsense(counts, {"clip_norm": clip_norm, "clip_value": clip_value}, model, optimiser)
-    window_starts(1, window)
+    seed = seed if isinstance(seed, np.random.Generator) else whole("seed", seed)
     settings: dict[str, Any] = {
-        "batch_size": batch_size,
-        "clip_norm": clip_norm,
-        "clip_value": clip_value,
-        "window": window,
+        "batch_size": whole("batch_size", batch_size, 1),
+        "clip_norm": None if clip_norm is None else number("clip_norm", clip_norm, POSITIVE),
+        "clip_value": None if clip_value is None else number("clip_value", clip_value, POSITIVE),
+        "window": None if window is None else whole("window", window, 1),
+        "seed": seed if isinstance(seed, int) else "a generator",
+        "evaluate_every": whole("evaluate_every", evaluate_every, 1),
+        "derived": flag("derived", derived),
+        "lr": optimiser.lr,
     }
-    settings |= {"seed": seed if isinstance(seed, int) else "a generator", "evaluate_every": evaluate_every}
-    settings |= {"derived": derived, "lr": optimiser.lr}
+    steps, checkpoint_every = whole("steps", steps, 1), whole("checkpoint_every", checkpoint_every, 1)
+    until_solved, resume = flag("until_solved", until_solved), flag("resume", resume)
+    progress = flag("progress", progress)
+    callbacks = _callbacks(callbacks)
+    _refuse_foreign(model, optimiser)
     gradients = DerivedGradients(model, task, window) if derived else None
     history = History(repr(task), task.baseline, task.baseline_means, task.metric_name, task.solved_below)
     run = Run(model, task, optimiser, np.random.default_rng(seed), history, settings)
     path = _begin(run, checkpoint, resume)
-    callbacks = list(callbacks)
     if run.step == steps and run.step % evaluate_every:
         run.history.metrics.append((run.step, run.evaluate()))
     with _Interrupt() as interrupted, _Progress(run, steps, progress) as bar, np.errstate(all="ignore"):
@@ -185,15 +188,17 @@ def fit(
     return run.history
 
 
-def _refuse_nonsense(counts: dict[str, int], limits: dict[str, float | None], model: Any, optimiser: Optimiser) -> None:
-    """Find out before the first step, and before a file is written, what could only fail or train nothing."""
-    for name, count in counts.items():
-        if count < 1 or count != int(count):
-            raise ValueError(f"{name}={count} must be a whole number, at least 1")
-    for name, limit in limits.items():
-        if limit is not None and not limit > 0:
-            raise ValueError(f"{name}={limit} must be positive")
-    own = {id(tensor) for tensor in named(model).values()}
+def _callbacks(callbacks: Any) -> list[Callback]:
+    """The callbacks, found to be some before the first step."""
+    found: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [None]
+    if not all(map(callable, found)):
+        raise refusal("callbacks", callbacks, "a list of functions that take the Run")
+    return found
+
+
+def _refuse_foreign(model: Any, optimiser: Optimiser) -> None:
+    """Find out before the first step, and before a file is written, whether the optimiser would train another model."""
+    own = {id(tensor) for tensor in model.parameters().values()}
     if foreign := [name for name, tensor in optimiser.parameters.items() if id(tensor) not in own]:
         raise ValueError(f"the optimiser is of another model: this one has no such {', '.join(foreign)}")
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import FROM_0_TO_1, number
 from ..draw.figure import COLOURS, check_format, new_figure, plain, save_figure
-from ..files import write_whole
+from ..files import columns, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,6 +63,7 @@ class History:
 
     def smooth(self, rate: float = 0.001) -> NDArray[np.float64]:
         """The running mean s ← (1 - rate) s + rate · loss, from the baseline on, as min-char-rnn prints it."""
+        rate = number("rate", rate, FROM_0_TO_1)
         smoothed, s = np.empty(self.steps), self.baseline
         for k, loss in enumerate(self.losses):
             s += rate * (loss - s)
@@ -81,8 +83,7 @@ class History:
             values += [extra.get(step, {}).get(name) for name in names]
             rows.append([str(step), *("" if v is None else f"{v:.4g}" if np.ndim(v) == 0 else "…" for v in values)])
             before = step
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return "\n".join(columns(rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data; `from_dict` takes it back exactly."""
@@ -107,9 +108,9 @@ class History:
         _curve(axes, self, COLOURS[0], "loss")
         if self.metrics:
             steps, values = zip(*self.metrics, strict=True)
-            axes.plot(steps, values, "o", color=COLOURS[1], markersize=4, label=plain(self.metric_name))
+            axes.plot(steps, values, "o", color=COLOURS[1], label=plain(self.metric_name))
         if self.solved_at is not None:
-            axes.axvline(self.solved_at, color="0.4", linewidth=0.8, linestyle=":", label=f"solved at {self.solved_at}")
+            axes.axvline(self.solved_at, color="0.4", linestyle=":", label=f"solved at {self.solved_at}")
         _finish(axes, self)
         return axes
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.model import norm_of
+from ..arguments import BELOW_1, FROM_0_TO_1, NOT_NEGATIVE, POSITIVE, flag, mapping, number, refusal
+from ..nn.module import arrays_of, refuse_twice
+from ..norms import norm_of
 from ..tensor import Tensor
 
 Array = NDArray[Any]
@@ -27,19 +29,40 @@ def named(parameters: Any) -> dict[str, Tensor]:
     TypeError
         For anything that is no leaf with a gradient.
     ValueError
-        If there are none.
+        If there are none, or one is there twice.
     """
     if callable(getattr(parameters, "parameters", None)):
         parameters = parameters.parameters()
     if not isinstance(parameters, Mapping):
-        tensors = [parameters] if isinstance(parameters, Tensor) else parameters
+        try:
+            tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        except TypeError:
+            raise refusal("parameters", parameters, "a module, a mapping of names to Tensors, or a list") from None
         parameters = {str(k): tensor for k, tensor in enumerate(tensors)}
     if not parameters:
         raise ValueError("there are no parameters to train")
     for name, tensor in parameters.items():
         if not (isinstance(tensor, Tensor) and tensor.requires_grad and tensor.is_leaf):
             raise TypeError(f"parameter {name} is no Tensor with requires_grad=True that was made by hand")
+    refuse_twice(parameters.items())
     return dict(parameters)
+
+
+FLAGS = {"nesterov", "centered"}
+RANGES = {"momentum": FROM_0_TO_1, "dampening": FROM_0_TO_1, "alpha": BELOW_1}  # any other: zero or more
+
+
+def _checked(name: str, value: Any) -> Any:
+    """An option as Python's own number, truth value, or pair of numbers."""
+    if name in FLAGS:
+        return flag(name, value)
+    if name != "betas":
+        return number(name, value, RANGES.get(name, NOT_NEGATIVE))
+    try:
+        one, two = value[:]  # in their order: a set has none
+    except (KeyError, TypeError, ValueError):
+        raise refusal(name, value, "two numbers from 0 to below 1") from None
+    return number("betas[0]", one, BELOW_1), number("betas[1]", two, BELOW_1)
 
 
 class Optimiser:
@@ -60,18 +83,24 @@ class Optimiser:
 
     Raises
     ------
-    ValueError
-        If a setting is not a number, zero or more.
+    TypeError, ValueError
+        For a setting that is given a wrong value, naming it; for a tensor that has two names, naming both.
     """
 
     def __init__(self, parameters: Any, lr: float, weight_decay: float = 0.0, **options: Any) -> None:
         self.parameters = named(parameters)
-        for name, value in {"lr": lr, "weight_decay": weight_decay, **options}.items():
-            numbers = value if isinstance(value, tuple) else (value,)
-            if any((isinstance(v, bool) and name not in FLAGS) or not 0 <= v < np.inf for v in numbers):
-                raise ValueError(f"{name}={value!r} must be a number, zero or more")
-        self.lr, self.weight_decay, self.options = lr, weight_decay, options
+        self.lr, self.weight_decay = lr, _checked("weight_decay", weight_decay)
+        self.options = {name: _checked(name, value) for name, value in options.items()}
         self.state: dict[str, Slots] = {}
+
+    @property
+    def lr(self) -> float:
+        """Learning rate."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = number("lr", value, NOT_NEGATIVE)
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
@@ -86,7 +115,7 @@ class Optimiser:
             parameter.data = parameter.data - self.change(g, slots, **self.options)
 
     def change(self, g: Array, slots: Slots, **options: Any) -> Array:
-        """What is subtracted from a parameter whose gradient is g; updates the slots."""
+        """What is subtracted from a parameter whose gradient is g; updates the slots, all of them from the first on."""
         raise NotImplementedError
 
     def zero_grad(self) -> None:
@@ -95,39 +124,62 @@ class Optimiser:
             parameter.grad = None
 
     def state_dict(self) -> dict[str, Array]:
-        """Everything that is remembered, as ``"parameter/slot"`` to array, and ``"lr"``."""
+        """Everything that is remembered, as ``"parameter/slot"`` to array, ``"lr"``, and the ``"kind"`` in letters."""
         slots = {f"{name}/{slot}": array.copy() for name, own in self.state.items() for slot, array in own.items()}
-        return slots | {"lr": np.array(self.lr)}
+        return slots | {"lr": np.array(self.lr), "kind": np.array(list(type(self).__name__.encode()), np.uint8)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what another optimiser of the same kind, for the same parameters, remembers.
+        """Take over what another optimiser of the same kind, for the same parameters, remembers; all of it or nothing.
 
         Raises
         ------
         ValueError
-            If an entry belongs to no parameter, has another shape, or is missing beside its fellows.
+            If it is another kind's, listing every entry that is missing, belongs to no parameter, has another shape or
+            holds what cannot be.
         """
-        state: dict[str, Slots] = {}
-        for key, value in state_dict.items():
-            name, _, slot = key.rpartition("/")
-            if key == "lr":
-                continue
-            if name not in self.parameters or np.shape(value) not in ((), self.parameters[name].shape):
-                raise ValueError(f"{key} of shape {np.shape(value)} does not fit {self!r}")
-            state.setdefault(name, {})[slot] = np.array(value)
-        slots = {slot for own in state.values() for slot in own}
-        if missing := [f"{name}/{slot}" for name, own in state.items() for slot in sorted(slots - own.keys())]:
-            raise ValueError(f"missing {', '.join(missing)}")
-        self.state = state
-        if "lr" in state_dict:
-            self.lr = float(state_dict["lr"])
+        given = dict(mapping("state_dict", state_dict))
+        kind = np.asarray(given.pop("kind", [])).tobytes().decode(errors="replace")
+        if kind not in ("", type(self).__name__):  # "": saved before there was such an entry
+            raise ValueError(f"this state is that of {kind}: it does not fit {self!r}, which is another kind")
+        begun = {key.rpartition("/")[0] for key in given}
+        own = {name: self._slots_of(p) for name, p in self.parameters.items() if name in begun}
+        wanted = {"lr": np.array(0.0)} | {
+            f"{name}/{slot}": a for name, slots in own.items() for slot, a in slots.items()
+        }
+        wrong = [f"missing {key}" for key in wanted.keys() - given.keys()]
+        wrong += [f"unexpected {key}" for key in given.keys() - wanted.keys()]
+        arrays = arrays_of({key: given[key] for key in wanted if key in given})
+        wrong += [f"{key} {fault}" for key, array in arrays.items() if (fault := _fault(key, array, wanted[key].shape))]
+        if wrong:
+            raise ValueError(f"state dict does not fit {self!r}: {'; '.join(sorted(wrong))}")
+        self.lr = float(arrays["lr"])
+        self.state = {
+            name: {slot: arrays[f"{name}/{slot}"].astype(like.dtype) for slot, like in slots.items()}
+            for name, slots in own.items()
+        }
+
+    def _slots_of(self, parameter: Tensor) -> Slots:
+        """What this kind remembers of a parameter, as a first step would make it."""
+        slots = {"step": np.array(1.0)}
+        with np.errstate(all="ignore"):
+            self.change(np.zeros_like(parameter.data), slots, **self.options)
+        return slots
 
     def __repr__(self) -> str:
         options = {"lr": self.lr, **self.options, "weight_decay": self.weight_decay}
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in options.items())})"
 
 
-FLAGS = {"nesterov", "centered"}
+def _fault(key: str, array: Array, shape: tuple[int, ...]) -> str:
+    """What is wrong with an entry of a state dict; "" if nothing is."""
+    slot = key.rpartition("/")[2]
+    if array.shape != shape:
+        return f"has shape {array.shape}, not {shape}"
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        return "holds what is no finite number"
+    if slot == "step" and (array < 1 or array % 1):
+        return f"is {array}, not a whole number of steps"
+    return "is negative" if slot in ("lr", "sum", "square_avg", "exp_avg_sq") and (array < 0).any() else ""
 
 
 class SGD(Optimiser):
@@ -167,9 +219,9 @@ class SGD(Optimiser):
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
+        super().__init__(parameters, lr, weight_decay, momentum=momentum, dampening=dampening, nesterov=nesterov)
         if nesterov and (momentum == 0 or dampening):
             raise ValueError("nesterov=True needs a momentum, and no dampening")
-        super().__init__(parameters, lr, weight_decay, momentum=momentum, dampening=dampening, nesterov=nesterov)
 
     def change(self, g: Array, slots: Slots, **options: Any) -> Array:
         """The learning rate times the gradient, or times its running sum."""
@@ -262,11 +314,6 @@ class Adam(Optimiser):
     betas : (float, float)
         m ← β₁ m + (1 - β₁) g, v ← β₂ v + (1 - β₂) g².
     eps, weight_decay : float
-
-    Raises
-    ------
-    ValueError
-        If the betas are not two numbers from 0 to below 1.
     """
 
     def __init__(
@@ -278,9 +325,7 @@ class Adam(Optimiser):
         *,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(parameters, lr, weight_decay, betas=tuple(betas), eps=eps)
-        if max(betas) >= 1:
-            raise ValueError(f"betas={betas!r} must be two numbers below 1")
+        super().__init__(parameters, lr, weight_decay, betas=betas, eps=eps)
 
     def change(self, g: Array, slots: Slots, **options: Any) -> Array:
         """The learning rate times the mean gradient over its usual size."""
@@ -291,7 +336,8 @@ class Adam(Optimiser):
         return change
 
 
-OPTIMISERS: dict[str, type[Optimiser]] = {kind.__name__.lower(): kind for kind in (SGD, Adagrad, RMSprop, Adam)}
+OPTIMISERS: dict[str, type[Optimiser]] = {kind.__name__.lower(): kind for kind in Optimiser.__subclasses__()}
+"""Every optimiser of this file, by its name on the command line; `tests/test_lists.py` says what else must know it."""
 
 
 # --- clipping ---
@@ -345,8 +391,7 @@ def clip_grad_norm(parameters: Any, max_norm: float) -> float:
     >>> w.grad
     Tensor([0.6, 0.8])
     """
-    if not max_norm > 0:
-        raise ValueError(f"max_norm={max_norm!r} must be positive")
+    max_norm = number("max_norm", max_norm, POSITIVE)
     tensors = named(parameters)
     norm = grad_norm(tensors)
     if not np.isfinite(norm):
@@ -372,8 +417,7 @@ def clip_grad_value(parameters: Any, limit: float) -> None:
     ValueError
         If the limit is not positive.
     """
-    if not limit > 0:
-        raise ValueError(f"limit={limit!r} must be positive")
+    limit = number("limit", limit, POSITIVE)
     for tensor in named(parameters).values():
         if tensor.grad is not None:
             tensor.grad = Tensor(np.clip(tensor.grad.data, -limit, limit))

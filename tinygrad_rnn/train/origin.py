@@ -56,25 +56,23 @@ def _forward_origin(step: int, loss: Tensor, parameters: Mapping[str, Tensor]) -
     """In a parameter, in an input, or in an operation."""
     names = {id(tensor): name for name, tensor in parameters.items()}
     for node in history([loss]):  # oldest first, so that the first one found is the origin
-        if _finite(node._data):
+        if _finite(node.data):
             continue
-        if node._op is None:
+        if node.op is None:
             remedy = "the update before made it so: a smaller learning rate, or clip_norm"
             if step == 1:
                 remedy = "it began so: look at what made the parameters, or at the file they came from"
             name = names.get(id(node), node.name or "a leaf")
-            return Diverged(step, f"{_what(node._data)} in the parameter {name}", "", node.scope, remedy)
-        for operand, array in zip(node._operands, node._arrays, strict=True):
+            return Diverged(step, f"{_what(node.data)} in the parameter {name}", "", node.scope, remedy)
+        for operand, array in zip(node.operands, node.arrays, strict=True):
             if not _finite(array):  # no gradient flows there, or it would have been found before
                 name = (operand.name if operand is not None else None) or "a constant"
-                place = f"{_what(array)} in {name}, an input of {node._op.name}{_at(node.scope)}"
+                place = f"{_what(array)} in {name}, an input of {node.op.name}{_at(node.scope)}"
                 return Diverged(step, place, "", node.scope)
-        shapes = ", ".join(str(np.shape(array)) for array in node._arrays)
-        largest = max((float(np.abs(array).max(initial=0.0)) for array in map(np.asarray, node._arrays)), default=0.0)
-        place = (
-            f"{_what(node._data)} began in {node._op.name}{_at(node.scope)}, of operands {shapes} up to {largest:.3g}"
-        )
-        return Diverged(step, place, node._op.name, node.scope, "a smaller learning rate, or clip_norm")
+        shapes = ", ".join(str(np.shape(array)) for array in node.arrays)
+        largest = max((float(np.abs(array).max(initial=0.0)) for array in map(np.asarray, node.arrays)), default=0.0)
+        place = f"{_what(node.data)} began in {node.op.name}{_at(node.scope)}, of operands {shapes} up to {largest:.3g}"
+        return Diverged(step, place, node.op.name, node.scope, "a smaller learning rate, or clip_norm")
     return None
 
 
@@ -84,14 +82,14 @@ def _backward_origin(step: int, loss: Tensor) -> Diverged:
 
     def through(node: Tensor, i: int, contribution: Any) -> Any:
         if not _finite(contribution):
-            found[node._serial, -i] = node, _what(contribution)
+            found[node.serial, -i] = node, _what(contribution)
         return contribution
 
-    pullback({loss: np.ones_like(loss._data)}, through=through)
+    pullback({loss: np.ones_like(loss.data)}, through=through)
     if not found:
         return Diverged(step, "the gradients add up to more than there are numbers for", remedy="use float64")
     edge = max(found)
     node, what = found[edge]
-    op = node._op.name if node._op is not None else ""
+    op = node.op.name if node.op is not None else ""
     place = f"the gradient became {what} in the derivative of {op}, operand {-edge[1]}{_at(node.scope)}"
     return Diverged(step, place, op, node.scope, "a smaller learning rate, other initial weights, or float64")

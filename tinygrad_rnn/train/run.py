@@ -7,6 +7,7 @@ and goes on as if nothing had happened, bit for bit.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import zlib
@@ -17,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..nn.unroll import cut
+from ..nn.state import parts_of, state_of
+from ..nn.unroll import detach
 from ..nn.weights import load, save
 from ..scope import no_grad
 from ..tensor import Tensor, raw
@@ -87,7 +89,7 @@ class Run:
         if settings["clip_value"] is not None:
             clip_grad_value(self.optimiser.parameters, settings["clip_value"])
         self.optimiser.step()
-        self.step, self.state = number, cut(state) if state is not None else None
+        self.step, self.state = number, detach(state)
         self.history.losses.append(loss)
         self.history.norms.append(norm)
 
@@ -137,7 +139,7 @@ class Run:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a checkpoint, whole or not at all: an .npz file of plain arrays."""
-        states = self.state if isinstance(self.state, tuple) else (self.state,) * (self.state is not None)
+        states = () if self.state is None else parts_of(self.state)
         history = self.history.to_dict()
         long = {name: np.array(history.pop(name), np.float64) for name in ("losses", "norms")}
         about = {
@@ -145,9 +147,9 @@ class Run:
             "identity": self.identity(),
             "rng": [_told(generator) for _, generator in self._generators()],
             "history": history,
-            "tuple": isinstance(self.state, tuple),
+            "state": state_of(itertools.repeat(None), self.state),
         }
-        text = json.dumps(about, ensure_ascii=False).encode("utf-8")
+        text = json.dumps(about).encode()
         arrays = {f"model/{name}": np.array(p.data) for name, p in self.optimiser.parameters.items()}
         arrays |= {f"optimiser/{name}": array for name, array in self.optimiser.state_dict().items()}
         arrays |= {f"state/{k}": np.array(raw(state)) for k, state in enumerate(states)}
@@ -171,7 +173,9 @@ class Run:
                 parts[part][name] = array
             long = {name: array.tolist() for name, array in parts["history"].items()}
             history, step, theirs = History.from_dict(about["history"] | long), int(about["step"]), about["identity"]
-            states, seen = tuple(Tensor(a) for a in parts["state"].values()), about["rng"]
+            states, seen = [Tensor(a) for a in parts["state"].values()], about["rng"]
+            # Before it was written down, the form of a state was a tensor or a tuple of them.
+            form = _tuples(about["state"] if "state" in about else [None] * len(states) if about["tuple"] else None)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no checkpoint of a training run: {error!r}") from error
         ours = json.loads(json.dumps(self.identity()))
@@ -185,21 +189,31 @@ class Run:
             fits = {name: own[name].data.shape == array.shape for name, array in parts["model"].items()}
             if fits.keys() != own.keys() or not all(fits.values()):
                 raise ValueError("the parameters do not fit")
-            for (_, generator), state in zip(self._generators(), seen, strict=True):
-                generator.bit_generator.state = state
+            fresh = [type(generator.bit_generator)() for _, generator in self._generators()]
+            for bits, told in zip(fresh, seen, strict=True):
+                bits.state = told  # whether it fits is seen before anything is changed
+            state = state_of(states, form) if states else None
             self.optimiser.load_state_dict(parts["optimiser"])
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(f"{path} is no checkpoint of this run: {error!r}") from error
+        for (_, generator), bits in zip(self._generators(), fresh, strict=True):
+            generator.bit_generator.state = bits.state
         for name, array in parts["model"].items():
             own[name].data = array
         self.history, self.step = history, step
         # A shorter run looked at its last step out of turn; one that goes on would not have.
         every = self.settings["evaluate_every"]
         history.metrics = [(at, value) for at, value in history.metrics if at % every == 0]
-        self.state = None if not states else states if about["tuple"] else states[0]
+        self.state = state
 
     def _generators(self) -> list[tuple[str, np.random.Generator]]:
         return [("batches", self.rng), *generators(self.model)]
+
+
+def updates_of(arrays: Mapping[str, Any]) -> int | None:
+    """After how many updates a file of arrays was written; None if it is no checkpoint of a run."""
+    losses = arrays.get("history/losses") if "about" in arrays else None
+    return None if losses is None else len(losses)
 
 
 def generators(model: Any, path: str = "") -> Iterator[tuple[str, np.random.Generator]]:
@@ -209,6 +223,11 @@ def generators(model: Any, path: str = "") -> Iterator[tuple[str, np.random.Gene
             yield f"{path}{name}", value
         elif hasattr(value, "parameters"):
             yield from generators(value, f"{path}{name}.")
+
+
+def _tuples(form: Any) -> Any:
+    """The form of a state as JSON keeps it, in tuples again."""
+    return tuple(map(_tuples, form)) if isinstance(form, list) else None
 
 
 def _told(generator: np.random.Generator) -> Mapping[str, Any]:

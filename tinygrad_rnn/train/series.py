@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..data import DataError, load
-from ..functions import cross_entropy
+from ..arguments import generator, refusal, whole
+from ..data import Data, DataError, one_hot, read, read_text
+from ..files import printable
+from ..nn.losses import cross_entropy
 from ..scope import no_grad
 from ..tensor import Tensor
 from .tasks import Array, Batch, Task
@@ -42,8 +44,8 @@ class Text(Task):
     Parameters
     ----------
     text : str or path, optional
-        The text itself, or a file in UTF-8 that holds it (a Path, or a str ending in .txt); default: the Zen of
-        Python.
+        The text itself, or a file that holds it (a Path, or a str ending in .txt; see `tinygrad_rnn.data.read`);
+        default: the Zen of Python.
     length : int
         Characters per batch; the gradient goes back so far, while the state is carried on.
 
@@ -69,18 +71,14 @@ class Text(Task):
     metric_name = "nats per character"
 
     def __init__(self, text: str | PathLike[str] | None = None, length: int = 25) -> None:
-        name = "the Zen of Python" if text is None else "text"
+        name, length = "the Zen of Python" if text is None else "text", whole("length", length, 1)
         if text is None:
             text = zen_of_python()
+        elif not isinstance(text, (str, PathLike)):
+            raise refusal("text", text, "a text, or the path of one")
         elif isinstance(text, PathLike) or text.endswith(".txt"):
-            name = Path(text).name
-            try:
-                text = Path(text).read_text(encoding="utf-8-sig")
-            except UnicodeDecodeError:
-                raise DataError(f"{text}: is not UTF-8 text") from None
-            except OSError as error:
-                raise DataError(f"{text}: {error.strerror or error}") from None
-        if length < 1 or len(text) <= length:
+            name, text = printable(Path(text).name), read_text(text)
+        if len(text) <= length:
             raise DataError(f"{name} has {len(text)} characters: windows of {length} need at least {length + 1}")
         self.alphabet = "".join(sorted(set(text)))
         if len(self.alphabet) < 2:
@@ -107,7 +105,7 @@ class Text(Task):
         return (step - 1) % self._windows == 0
 
     def _pairs(self, symbols: Array) -> Batch:
-        return np.eye(self.inputs)[symbols[:-1]], symbols[1:]
+        return one_hot(symbols[:-1], self.inputs), symbols[1:]
 
     def loss(self, outputs: Tensor, targets: Array) -> Tensor:
         """Cross-entropy in nats, summed over time, averaged over the readers."""
@@ -132,12 +130,12 @@ class Text(Task):
         length : int
         rng : numpy.random.Generator or int, optional
         """
-        rng = np.random.default_rng(rng)
+        rng, length = generator("rng", rng), whole("length", length)
         symbol, state, written = int(self.symbols[0]), None, []
         with no_grad():
             for _ in range(length):
                 written.append(self.alphabet[symbol])
-                outputs, state = model(np.eye(self.inputs)[[[symbol]]], state)
+                outputs, state = model(one_hot(np.array([[symbol]]), self.inputs), state)
                 logits = np.asarray(outputs.data[-1, 0], np.float64)
                 odds = np.exp(logits - logits.max())
                 symbol = int(rng.choice(len(odds), p=odds / odds.sum()))
@@ -145,47 +143,63 @@ class Text(Task):
 
 
 class Series(Task):
-    """The next values of a series of numbers, at each step.
+    """The next values of a series of numbers, or of several, at each step.
 
-    Trained on random windows of its first four fifths; the metric is taken on the rest.
+    Trained on random windows of the first four fifths of its steps; the metric is taken on the rest.
 
     Parameters
     ----------
-    path : path, optional
-        As in `tinygrad_rnn.data.load`, .csv or .npy; the annual flow of the Nile by default.
+    data : path or Data, optional
+        As `tinygrad_rnn.data.read` takes it, standardised, or as that function gave it; the annual flow of the Nile by
+        default.
     columns : sequence of str
+        Of a path.
     length : int
         Steps in a window.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or has too few steps for such windows.
+        If the file cannot be read, holds prose, or has too few steps for such windows.
     """
 
     last = False
     metric_name = "MSE on the last fifth"
 
-    def __init__(self, path: str | PathLike[str] | None = None, columns: Sequence[str] = (), length: int = 20) -> None:
-        self.values, described = load(None if path is None else Path(path), columns=columns)
+    def __init__(
+        self, data: str | PathLike[str] | Data | None = None, columns: Sequence[str] = (), length: int = 20
+    ) -> None:
+        length = whole("length", length, 1)
+        if isinstance(data, Data):
+            if columns:
+                raise refusal("columns", columns, "them when the data are read: these are Data already")
+        elif data is None or isinstance(data, (str, PathLike)):
+            data = read(data, columns=columns)
+        else:
+            raise refusal("data", data, "a path, or Data(values, name) with values of shape (T, N, F)")
+        if data.alphabet:
+            raise DataError(f"{data.description}: this task predicts numbers; characters are those of Text")
+        self.values, self.scale = data.values, data.scale()
         cut = len(self.values) * 4 // 5
         self.known, self.held = self.values[:cut], self.values[cut:]
-        if length < 1 or len(self.known) <= length or len(self.held) < 2:
-            raise DataError(f"{described}: {len(self.values)} steps are too few for windows of {length}")
-        self.name, self.length = f"next values of {described}", length
-        self.inputs = self.outputs = self.values.shape[1]
-        spread, change = float(np.mean(self.known**2)), float(np.mean(np.diff(self.known, axis=0) ** 2))
+        if len(self.known) <= length or len(self.held) < 2:
+            raise DataError(f"{data.description}: {len(self.values)} steps are too few for windows of {length}")
+        self.name, self.length = f"next values of {data.description}", length
+        self.inputs = self.outputs = self.values.shape[2]
+        mean = 0.0 if data.mean is not None else self.values.mean(axis=(0, 1))
+        spread, change = float(np.mean((self.known - mean) ** 2)), float(np.mean(np.diff(self.known, axis=0) ** 2))
         self.baseline = min(spread, change)
         self.baseline_means = "always answer the mean" if spread <= change else "always answer the last value again"
-        held = np.mean(self.held[1:] ** 2), np.mean(np.diff(self.held, axis=0) ** 2)
+        held = np.mean((self.held[1:] - mean) ** 2), np.mean(np.diff(self.held, axis=0) ** 2)
         self.solved_below = 0.9 * float(held[spread > change])
 
     def batch(self, rng: np.random.Generator, size: int, step: int = 1) -> Batch:
         """Random windows, and the same one step later."""
         at = rng.integers(0, len(self.known) - self.length, size) + np.arange(self.length + 1)[:, None]
-        windows = self.known[at]
+        several = self.values.shape[1] > 1
+        windows = self.known[at, rng.integers(0, self.values.shape[1], size) if several else 0]
         return windows[:-1], windows[1:]
 
     def test_batch(self) -> Batch:
-        """The last fifth, as one sequence."""
-        return self.held[:-1, None], self.held[1:, None]
+        """The last fifth of every sequence."""
+        return self.held[:-1], self.held[1:]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..functions import cross_entropy, mse_loss
+from ..arguments import flag, whole
+from ..nn.losses import cross_entropy, mse_loss
 from ..tensor import Tensor
 
 Array = NDArray[Any]
@@ -83,16 +84,6 @@ class Task:
     length: int = 0
 
 
-def _error_rate(outputs: Array, targets: Array) -> float:
-    return float(np.mean(outputs.argmax(-1) != targets))
-
-
-def _check_length(name: str, length: int, least: int) -> int:
-    if length < least:
-        raise ValueError(f"{name} needs length >= {least}, not {length}")
-    return length
-
-
 class Adding(Task):
     """The adding problem: two of T numbers are marked; say their sum at the end.
 
@@ -121,8 +112,8 @@ class Adding(Task):
     metric_name, solved_below = "MSE", 0.01
 
     def __init__(self, length: int = 50, minimal_lag: bool = False) -> None:
-        self.length, self.minimal_lag = _check_length("adding", length, 4), minimal_lag
-        self.name = "adding, minimal lag T/2" if minimal_lag else "adding"
+        self.length, self.minimal_lag = whole("length", length, 4), flag("minimal_lag", minimal_lag)
+        self.name = "adding, minimal lag T/2" if self.minimal_lag else "adding"
 
     def batch(self, rng: np.random.Generator, size: int, step: int = 1) -> Batch:
         """Numbers and markers, and the sums."""
@@ -136,7 +127,20 @@ class Adding(Task):
         return inputs, sum(inputs[at, rows, 0] for at in marked)[:, None]
 
 
-class Copying(Task):
+class _OfClasses:
+    """Loss and metric of a task whose answers are classes."""
+
+    def loss(self, outputs: Tensor, targets: Array) -> Tensor:
+        """Mean cross-entropy, in nats."""
+        loss: Tensor = cross_entropy(outputs, targets)
+        return loss
+
+    def metric(self, outputs: Array, targets: Array) -> float:
+        """Share of classes that are wrong."""
+        return float(np.mean(outputs.argmax(-1) != targets))
+
+
+class Copying(_OfClasses, Task):
     """The copying problem: ten symbols, a pause of T steps, then say them again.
 
     Eight symbols, a blank, and a sign that it is time to answer, one-hot; T + 20 steps (Hochreiter and Schmidhuber
@@ -153,8 +157,8 @@ class Copying(Task):
     metric_name, solved_below = "share of symbols wrong", 0.01
 
     def __init__(self, length: int = 50) -> None:
-        self.length, self.name = _check_length("copying", length, 1), "copying"
-        self.baseline = 10 * math.log(8) / (length + 20)
+        self.length, self.name = whole("length", length, 1), "copying"
+        self.baseline = 10 * math.log(8) / (self.length + 20)
 
     def batch(self, rng: np.random.Generator, size: int, step: int = 1) -> Batch:
         """One-hot sequences, and at each step the class to name (8 is the blank)."""
@@ -166,17 +170,12 @@ class Copying(Task):
         targets[-10:] = symbols
         return np.eye(10)[seen], targets
 
-    def loss(self, outputs: Tensor, targets: Array) -> Tensor:
-        """Mean cross-entropy over all steps, in nats."""
-        loss: Tensor = cross_entropy(outputs, targets)
-        return loss
-
     def metric(self, outputs: Array, targets: Array) -> float:
         """Only the ten steps count at which there is something to remember."""
-        return _error_rate(outputs[-10:], targets[-10:])
+        return super().metric(outputs[-10:], targets[-10:])
 
 
-class TemporalOrder(Task):
+class TemporalOrder(_OfClasses, Task):
     """Temporal order: two of T symbols matter; say at the end which they were, and in which order.
 
     X or Y stands somewhere in [T/10, 2T/10) and in [4T/10, 5T/10), one of four distractors everywhere else; four
@@ -193,7 +192,7 @@ class TemporalOrder(Task):
     metric_name, solved_below = "error rate", 0.01
 
     def __init__(self, length: int = 50) -> None:
-        self.length, self.name = _check_length("temporal order", length, 10), "temporal order"
+        self.length, self.name = whole("length", length, 10), "temporal order"
 
     def batch(self, rng: np.random.Generator, size: int, step: int = 1) -> Batch:
         """One-hot sequences, and their classes."""
@@ -203,12 +202,3 @@ class TemporalOrder(Task):
         for k, (start, stop) in enumerate(((1, 2), (4, 5))):
             seen[rng.integers(int(start * tenth), int(stop * tenth), size), rows] = 4 + which[k]
         return np.eye(6)[seen], 2 * which[0] + which[1]
-
-    def loss(self, outputs: Tensor, targets: Array) -> Tensor:
-        """Cross-entropy, in nats."""
-        loss: Tensor = cross_entropy(outputs, targets)
-        return loss
-
-    def metric(self, outputs: Array, targets: Array) -> float:
-        """Share of sequences whose class is wrong."""
-        return _error_rate(outputs, targets)

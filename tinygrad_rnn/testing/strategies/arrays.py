@@ -7,10 +7,9 @@ transposed gradient have the right shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache
 from math import prod
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -24,28 +23,10 @@ SQUARES: list[Shape] = [(2, 2), (3, 3), (2, 3, 3), (2, 2, 2)]
 EMPTY: list[Shape] = [(0,), (2, 0), (0, 3), (1, 0, 2)]
 
 
-P = ParamSpec("P")
-S = TypeVar("S")
-
-
-def _once(make: Callable[P, S]) -> Callable[P, S]:
-    """Make a strategy once for each shape: validating new ones is a third of what drawing from them takes."""
-    made = cache(make)
-
-    @wraps(make)
-    def strategy(*args: P.args, **kwargs: P.kwargs) -> S:
-        try:
-            return made(*args, **kwargs)  # type: ignore[arg-type]
-        except TypeError:  # a shape that is a list is no key
-            return make(*args, **kwargs)
-
-    return strategy
-
-
 # Values
 
 
-@_once
+@cache  # validating new ones is a third of what drawing from them takes
 def grid(shape: Shape, low: float = -2.0, high: float = 2.0) -> st.SearchStrategy[Array]:
     """Multiples of 1/64 between two bounds.
 
@@ -58,15 +39,16 @@ def grid(shape: Shape, low: float = -2.0, high: float = 2.0) -> st.SearchStrateg
     return hnp.arrays(np.float64, shape, elements=elements, fill=st.nothing())
 
 
-@_once
-def away_from_zero(shape: Shape) -> st.SearchStrategy[Array]:
-    """Of both signs, at least 1/2 in size.
+@cache
+def cotangents(shape: Shape) -> st.SearchStrategy[Array]:
+    """Weights of a result, or divisors: of both signs, from 1/2 to 3/2 in size.
 
     Parameters
     ----------
     shape : tuple of int
+        Of the result.
     """
-    elements = st.integers(32, 128).flatmap(lambda k: st.sampled_from([k / 64, -k / 64]))
+    elements = st.integers(-64, 63).map(lambda k: (k + 32 if k >= 0 else k - 31) / 64)
     return hnp.arrays(np.float64, shape, elements=elements, fill=st.nothing())
 
 
@@ -88,7 +70,7 @@ def distinct(draw: Any, *shapes: Shape) -> tuple[Array, ...]:
 
 @st.composite
 def matrices(draw: Any, n: int, condition: float = 10.0) -> Array:
-    """Square matrices with singular values between 1 and 1 / condition: inverting them loses few digits.
+    """Square matrices with singular values between 1 and 1 / condition, the simplest of which is that of ones.
 
     Parameters
     ----------
@@ -97,16 +79,14 @@ def matrices(draw: Any, n: int, condition: float = 10.0) -> Array:
     condition : float
         Largest singular value over the smallest, at most.
     """
-    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
-    left, right = (np.linalg.qr(generator.normal(size=(n, n)))[0] for _ in range(2))
-    logs = generator.uniform(-np.log(condition), 0.0, n)
-    return np.asarray(left * np.exp(logs) @ right)
+    left, right = (np.linalg.qr(np.eye(n) + draw(grid((n, n))))[0] for _ in range(2))
+    return np.asarray(left * condition ** -draw(grid((n,), 0.0, 1.0)) @ right)
 
 
 # Shapes
 
 
-@_once
+@cache
 def shapes(min_dims: int = 0, max_dims: int = 3, empty: bool = True) -> st.SearchStrategy[Shape]:
     """Of any rank, with explicit shares of square and, if wanted, of empty ones.
 
@@ -143,16 +123,10 @@ def broadcastable(draw: Any, count: int = 2) -> tuple[Shape, ...]:
     return tuple(drawn.input_shapes)
 
 
-@_once
-def leading() -> st.SearchStrategy[Shape]:
-    """Batch axes."""
-    return st.sampled_from([(), (1,), (2,), (3,), (2, 3), (0,)])
-
-
 # Axes and indices
 
 
-@_once
+@cache
 def axes(ndim: int, one: bool = False) -> st.SearchStrategy[Any]:
     """What a reduction takes: None, an integer of either sign, or a tuple.
 
@@ -170,49 +144,16 @@ def axes(ndim: int, one: bool = False) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def mixed_indices(draw: Any, shape: Shape) -> tuple[Any, ...]:
-    """Per axis a slice, an integer, an array with repeats or a mask, with Ellipsis and newaxis thrown in.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    """
-    common = draw(st.sampled_from([(2,), (3,), (1,), (2, 2)]))
-    index: list[Any] = []
-    front = draw(st.integers(0, len(shape)))
-    back = draw(st.integers(front, len(shape)))  # behind the Ellipsis, if there are any axes left
-    for n in shape[:front] + shape[back:]:
-        kind = draw(st.sampled_from(["slice", "array", "array", "integer", "list"]))
-        if kind == "slice" or n == 0:
-            index.append(draw(st.slices(n)))
-        elif kind == "integer":
-            index.append(draw(st.integers(-n, n - 1)))
-        else:
-            positions = draw(hnp.arrays(np.intp, common, elements=st.integers(-n, n - 1)))
-            index.append(positions.tolist() if kind == "list" else positions)
-    if back < len(shape) or draw(st.booleans()):
-        index.insert(front, Ellipsis)
-    if draw(st.booleans()):
-        index.insert(draw(st.integers(0, len(index))), None)
-    return tuple(index)
-
-
-@st.composite
-def masks(draw: Any, shape: Shape) -> Any:
-    """A boolean mask over the first axes, alone or followed by something else.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    """
+def _masks(draw: Any, shape: Shape) -> Any:
+    """A boolean mask over the first axes, alone or followed by something else."""
     rank = draw(st.integers(1, len(shape)))
     mask = draw(hnp.arrays(bool, shape[:rank], elements=st.booleans(), fill=st.nothing()))
     return mask if rank == len(shape) or draw(st.booleans()) else (mask, draw(st.slices(shape[rank])))
 
 
-@_once
+@cache
 def indices(shape: Shape) -> st.SearchStrategy[Any]:
-    """All of NumPy's indexing.
+    """Basic indices, arrays of integers, lists with repeats, and masks.
 
     Parameters
     ----------
@@ -223,17 +164,4 @@ def indices(shape: Shape) -> st.SearchStrategy[Any]:
         return basic
     arrays = hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=3))
     repeated = st.lists(st.integers(-shape[0], shape[0] - 1), min_size=1, max_size=4)
-    return st.one_of(basic, mixed_indices(shape), arrays, masks(shape), repeated)
-
-
-@st.composite
-def cotangents(draw: Any, shape: Shape) -> Array:
-    """Random weights of a result: of both signs, no two alike, so that nothing cancels by accident.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the result.
-    """
-    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
-    return generator.choice([-1.0, 1.0], shape) * generator.uniform(0.5, 1.5, shape)
+    return st.one_of(basic, arrays, _masks(shape), repeated)

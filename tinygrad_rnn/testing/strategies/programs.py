@@ -7,8 +7,9 @@ moving each element a little, so that it holds for primitives that nobody has th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -74,16 +75,6 @@ class Program:
     def __call__(self, *leaves: Any) -> Any:
         """The result."""
         return self.values(leaves)[-1]
-
-    def uses(self) -> dict[int, int]:
-        """How often each value on which the result depends is an operand of one on which it depends too."""
-        first = len(self.leaves)
-        counts = {first + len(self.steps) - 1: 0}
-        for k in reversed(range(len(self.steps))):
-            if first + k in counts:
-                for i in self.steps[k].operands:
-                    counts[i] = counts.get(i, 0) + 1
-        return counts
 
 
 def _axis(draw: Any, x: Array) -> int:
@@ -153,23 +144,16 @@ def _matmul(draw: Any, name: str, values: Values, a: int) -> Choice | None:
 
 def _layer(draw: Any, name: str, values: Values, a: int) -> Choice | None:
     """x Wᵀ + b, and for affine + h Uᵀ + d."""
-    xs = [i for i, v in enumerate(values) if v.ndim == 2]
-    found: list[int] = []
-    for _ in range(1 if name == "linear" else 2):
-        rows = values[found[0]].shape[:1] if found else None
-        width = values[found[2]].shape if found else None
-        fits = [
-            (x, w, b)
-            for x in xs
-            for w in xs
-            for b, v in enumerate(values)
-            if v.ndim == 1 and values[w].shape == (len(v), values[x].shape[1])
-            if rows is None or (values[x].shape[:1] == rows and v.shape == width)
-        ]
-        if not fits:
-            return None
-        found += draw(st.sampled_from(fits))
-    return tuple(found), {}
+    shapes = [v.shape for v in values]
+    fits = [
+        (x, w, b)
+        for x, w, b in product(range(len(values)), repeat=3)
+        if len(shapes[x]) == len(shapes[w]) == 2 and shapes[x][1] == shapes[w][1] and shapes[b] == shapes[w][:1]
+    ]
+    if name == "affine":
+        both = [(*s, *t) for s, t in product(fits, repeat=2) if shapes[s[0]][0] == shapes[t[0]][0]]
+        fits = [found for found in both if shapes[found[2]] == shapes[found[5]]]  # type: ignore[misc]
+    return (draw(st.sampled_from(fits)), {}) if fits else None
 
 
 def _join(draw: Any, name: str, values: Values, a: int) -> Choice | None:
@@ -182,20 +166,13 @@ def _join(draw: Any, name: str, values: Values, a: int) -> Choice | None:
 
 
 def _einsum(draw: Any, name: str, values: Values, a: int) -> Choice:
-    """One or two operands, which share labels where sizes allow; any labels may be left in the result."""
-    operands = [a, *draw(st.lists(st.integers(0, len(values) - 1), max_size=1))]
-    sizes: dict[str, int] = {}
-    terms = []
-    for i in operands:
-        term = ""
-        for n in values[i].shape:
-            known = [label for label, size in sizes.items() if size == n and label not in term]
-            label = draw(st.sampled_from([*known, "ijklmnop"[len(sizes)]]))
-            sizes[label] = n
-            term += label
-        terms.append(term)
-    kept = draw(st.lists(st.sampled_from(sorted(sizes)), unique=True)) if sizes else []
-    return tuple(operands), {"subscripts": ",".join(terms) + "->" + "".join(kept)}
+    """One operand, or two that have labels in common; any labels may be left in the result."""
+    labels = "ijk"[: values[a].ndim]
+    same = [i for i, v in enumerate(values) if v.shape == values[a].shape]
+    others = draw(st.lists(st.sampled_from(same), max_size=1))
+    terms = [labels, *("".join(draw(st.permutations(labels))) for _ in others)]  # which may not fit, and is drawn again
+    kept = draw(st.lists(st.sampled_from(labels), unique=True)) if labels else []
+    return (a, *others), {"subscripts": ",".join(terms) + "->" + "".join(kept)}
 
 
 FORMS: dict[str, Callable[[Any, str, Values, int], Choice | None]] = {
@@ -242,16 +219,21 @@ def _trusted(step: Step, values: Values) -> bool:
 
 def _step(draw: Any, name: str, values: Values, a: int) -> Step | None:
     op = OPS[name]
-    if name in FORMS:
-        choice = FORMS[name](draw, name, values, a)
-    elif op.nary:
-        choice = _join(draw, name, values, a)
-    else:
-        choice = (_unary if len(op.rules) == 1 else _stretched)(draw, name, values, a)
-    if choice is None:
-        return None
-    step = Step(name, *choice)
-    return step if _trusted(step, values) else None
+    usual = _join if op.nary else _unary if len(op.rules) == 1 else _stretched
+    choice = FORMS.get(name, usual)(draw, name, values, a)
+    step = choice and Step(name, *choice)
+    return step if step and _trusted(step, values) else None
+
+
+def _alive(leaves: int, steps: Sequence[Step]) -> Iterator[Step]:
+    """The steps on which the last one depends."""
+    needed = {leaves + len(steps) - 1}
+    for k in reversed(range(len(steps))):
+        needed |= {*steps[k].operands} if leaves + k in needed else set()
+    number = {old: new for new, old in enumerate(sorted(needed | {*range(leaves)}))}
+    for k, step in enumerate(steps):
+        if leaves + k in needed:
+            yield replace(step, operands=tuple(number[i] for i in step.operands))
 
 
 @st.composite
@@ -261,11 +243,12 @@ def programs(draw: Any, most: int = 8, ops: Sequence[str] | None = None) -> Prog
     Parameters
     ----------
     most : int
-        Steps at most; one more now and then, where a primitive needs operands between 0 and 1.
+        Steps at most, and what joins their loose ends; one more where a primitive needs operands between 0 and 1.
     ops : sequence of str, optional
-        Names of primitives to draw from; by default all that are registered, yours too.
+        Names of primitives to draw from, yours too; by default all of the package.
     """
-    names = [*TAME, *sorted(set(OPS) - set(TAME))] if ops is None else list(ops)
+    own = sorted({name for name, op in OPS.items() if not op.replaceable} - {*TAME})
+    names = [*TAME, *own] if ops is None else list(ops)
     n, m = draw(st.sampled_from([(2, 2), (2, 3)]))
     shapes = [(n, m), (m, m), (m,), *draw(st.lists(st.sampled_from([(), (n,), (1, m), (n, m), (m, n)]), max_size=2))]
     leaves = tuple(draw(grid(shape, -1.5, 1.5)) for shape in shapes)
@@ -277,7 +260,7 @@ def programs(draw: Any, most: int = 8, ops: Sequence[str] | None = None) -> Prog
         values.append(np.asarray(step.apply(values)))
 
     # A permutation, since names drawn one by one repeat a few and leave others out for long.
-    for name in draw(st.permutations(names * (1 + most // len(names))))[: draw(st.integers(2, most))]:
+    for name in draw(st.permutations(names * (1 + most // len(names))))[: draw(st.integers(min(4, most), most))]:
         a = draw(st.integers(0, len(values) - 1))
         tried = (_step(draw, name, values, (a + k) % len(values)) for k in range(min(TRIES, len(values))))
         step = next((step for step in tried if step is not None), None)
@@ -287,4 +270,9 @@ def programs(draw: Any, most: int = 8, ops: Sequence[str] | None = None) -> Prog
                 step = _step(draw, name, values, len(values) - 1)
         if step is not None:
             take(step)
-    return Program(leaves, tuple(steps))
+    for k in range(len(leaves), len(values) - 1):  # loose ends that fit are joined, others dropped
+        step = Step("add", (len(values) - 1, k))
+        unused = not any(k in other.operands for other in steps)
+        if unused and draw(st.sampled_from([False, *[True] * 4])) and _trusted(step, values):
+            take(step)
+    return Program(leaves, tuple(_alive(len(leaves), steps)))

@@ -1,0 +1,140 @@
+"""The rooms of the package, what is asked of the tests of each, which mutants are drawn, and what a score is."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from .source import Edit
+
+SEED = "of all faults, these"
+DRAWN = 300
+MOST_EQUIVALENT = 0.05
+BY_CHANCE = 1e-4
+"""So improbable where a goal is reached, a share of a room shows that it is not; it wrongs one push in thousands."""
+
+GOALS = {
+    "rules and sweep": 1.0,
+    "tensor": 0.95,
+    "scope": 0.95,
+    "functions": 0.95,
+    "graph": 0.95,
+    "nn": 0.95,
+    "train": 0.95,
+    "data": 0.95,
+    "bptt": 0.95,
+    "cli": 0.95,
+    "testing": 0.95,
+    "files": 0.95,
+    "draw": None,
+    "diagnose": None,
+    "atlas": None,
+    "torch": None,
+}
+"""What share of the mutants must die; where nothing is asked, the share is printed. A new folder begins with 95 %."""
+FILES = {
+    "ops.py": "rules and sweep",
+    "autodiff.py": "rules and sweep",
+    "gathering.py": "rules and sweep",
+    "tensor.py": "tensor",
+    "primitive.py": "tensor",
+    "scope.py": "scope",
+    "functions.py": "functions",
+    "methods.py": "functions",
+    "numpy_calls.py": "functions",
+    "numpy_names.py": "functions",
+}
+"""The rooms of the files that stand in no folder; of all others it is `files`."""
+WITH_TORCH = {"torch"}
+"""Rooms whose tests need PyTorch, which README's test command does not install: they are examined apart."""
+EVERY = {"by hand", "operand", "arithmetic", "comparison", "branch", "constant", "held constant"}
+"""Faults of the page of derivatives that are all examined, whatever is drawn."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many mutants of a room are possible, were drawn, are equivalent, and were killed."""
+
+    possible: int
+    drawn: int
+    equivalent: int
+    killed: int
+
+    @property
+    def counted(self) -> int:
+        """Those that could have been killed."""
+        return self.drawn - self.equivalent
+
+    @property
+    def share(self) -> float:
+        """Killed, of those that could have been."""
+        return self.killed / self.counted if self.counted else 1.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the share of all mutants of the room lies, with 95 % confidence (Wilson 1927)."""
+        return wilson(self.killed, self.counted)
+
+
+def wilson(k: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """The interval of a share of which k of n were seen: where (k/n - p)² <= z² p (1 - p) / n."""
+    if not n:
+        return 0.0, 1.0
+    middle, half = k + z * z / 2, z * math.sqrt(k * (n - k) / n + z * z / 4)
+    return max(middle - half, 0.0) / (n + z * z), min(middle + half, n + z * z) / (n + z * z)
+
+
+def at_most(k: int, n: int, p: float) -> float:
+    """How probable it is that at most k of n are killed, if the share p of all is."""
+    return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))
+
+
+def room_of(path: str) -> str:
+    """The room that a file belongs to."""
+    folder, slash, _ = path.partition("/")
+    return folder if slash else FILES.get(path, "files")
+
+
+def room_of_mutant(name: str) -> str:
+    """The room of a mutant: what does not begin with a file is planted into a rule."""
+    path = name.partition(":")[0]
+    return room_of(path) if path.endswith(".py") else "rules and sweep"
+
+
+def goal_of(room: str) -> float | None:
+    """What is asked of a room."""
+    return GOALS.get(room, 0.95)
+
+
+def drawn(edits: list[Edit]) -> list[Edit]:
+    """At least 300 mutants of every room, or all; a change elsewhere in the package leaves the draw as it is."""
+    chosen: dict[str, int] = {}
+    picked = []
+    for edit in sorted(edits, key=lambda e: hashlib.sha256(f"{SEED} {e.name}".encode()).digest()):
+        room = room_of(edit.path)
+        if edit.operator == "by hand" or (edit.path == "ops.py" and edit.operator in EVERY):
+            picked.append(edit)
+        elif chosen.get(room, 0) < DRAWN:
+            chosen[room] = chosen.get(room, 0) + 1
+            picked.append(edit)
+    return sorted(picked, key=lambda e: (e.path, e.start, e.name))
+
+
+def equivalents(path: Path) -> dict[str, str]:
+    """Mutants that nothing can notice, each with the reason."""
+    entries = tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
+    return {name: entry["reason"] for entry in entries for name in entry["mutants"]}
+
+
+def fault_of(room: str, score: Score, whole: bool) -> str:
+    """What is wrong with a room, or nothing. A share of the mutants is judged by what is as good as certain from it."""
+    goal = goal_of(room)
+    if whole and score.equivalent > MOST_EQUIVALENT * score.drawn:
+        return f"{score.equivalent} of {score.drawn} are called equivalent, more than {MOST_EQUIVALENT:.0%}"
+    if goal is None or not score.counted:
+        return ""
+    reached = score.share >= goal if whole else at_most(score.killed, score.counted, goal) > BY_CHANCE
+    return "" if reached else f"below {goal:.0%}"

@@ -1,0 +1,184 @@
+"""Derived BPTT: whatever a loss does with the number of steps, its program is right at each, or refuses."""
+
+import inspect
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from derived_cells import MOVES, RandomCell, assert_equal
+from derived_losses import GIVEN, held, of_the_length, over_time, slices
+
+import tinygrad_rnn as tg
+
+pytestmark = pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
+FREE = slices() | of_the_length() | over_time()
+SOME = [
+    *("mean o[-20:]", "mean o[20:]", "o[::2]", "o[-20]", "T - 15 or 0", "at most 20", "if > 20", "if odd"),
+    *("a little if > 30", "/ (T or 20)", "γᵗ", "o[-20:] twice", "o[-20:] and state", "an offset", "tiny"),
+]
+LENGTHS = (1, 2, 3, 5, 8, 13, 20, 21, 50, 51, 100)
+
+
+def by_engine(cell, loss, x, state, extras=()):
+    inputs, first = tg.Tensor(x, requires_grad=True), tg.Tensor(state, requires_grad=True)
+    outputs, last = tg.unroll(cell, inputs, first)
+    names = [p.name for p in inspect.signature(loss).parameters.values() if p.default is p.empty]
+    rest = iter(extras)
+    value = loss(*({"outputs": outputs, "state": last}[n] if n in ("outputs", "state") else next(rest) for n in names))
+    found = tg.grad(value, [*cell.parameters().values(), inputs, first], allow_unused=True)
+    return value.item(), dict(zip([*cell.parameters(), "inputs", "state"], (g.data for g in found), strict=True))
+
+
+def answers(loss, steps, lengths, shape=None, dtype="f8", cell=None, rounding=0.0):
+    """At which lengths a program of an example of so many steps answers; right each time, up to some rounding."""
+    cell, rng = cell or tg.RNNCell(3, 4, rng=0, dtype=dtype), np.random.default_rng(1)
+
+    def drawn(T):
+        extras = () if shape is None else (rng.normal(size=shape(T)).astype(dtype),)
+        return rng.normal(size=(T, 2, 3)).astype(dtype), rng.normal(size=(2, 4)).astype(dtype), extras
+
+    def compare(got, want):
+        if rounding:
+            for name, b in want[1].items():
+                np.testing.assert_allclose(got[1][name], b, rtol=0, atol=rounding * np.abs(b).max() + 1e-15)
+        else:
+            assert_equal(got, want, dtype)
+
+    x, state, extras = drawn(steps)
+    program = tg.derive_bptt(cell, loss, (tg.Tensor(x, requires_grad=True), state, *extras))
+    compare(program(x, state, cell.parameters(), *extras), by_engine(cell, loss, x, state, extras))
+    answered = set()
+    for T in lengths:
+        x, state, extras = drawn(T)
+        try:
+            got = program(x, state, cell.parameters(), *extras)
+        except ValueError as error:
+            assert "the loss was derived for" in str(error) or "the program was derived for" in str(error)
+            continue
+        compare(got, by_engine(cell, loss, x, state, extras))
+        answered.add(T)
+    return answered
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_a_program_is_right_at_each_length_or_refuses(name):
+    answers(FREE[name], 23, (1, 24, 64))
+
+
+def test_how_much_is_answered():
+    """What is the same function at all lengths is answered at all, what needs 20 steps at 20 and more."""
+    for name in ("variance", "centred", "max", "T × T", "state", "/ T", "T - 3"):
+        assert answers(FREE[name], 4, (3, 21)) == {3, 21}, name
+    for name, needed in {"mean o[-20:]": 20, "o[-20:] twice": 1, "differences": 2}.items():
+        assert answers(FREE[name], 30, (7, 20, 45)) == {T for T in (7, 20, 45) if needed <= T}, name
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_what_a_loss_takes_is_of_the_length_or_refused(name):
+    loss, shape = GIVEN[name]
+    answered = answers(loss, 20, (3, 20, 33), shape)
+    assert answered == ({20} if name.startswith("as many") else {20, 33} if "20" in name else {3, 20, 33})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("steps", [1, 2, 8, 13, 20, 50])
+@pytest.mark.parametrize("name", [*FREE, *held(1)])
+def test_every_loss_at_every_length(name, steps, dtype):
+    loss = (FREE | held(steps))[name]
+    try:
+        by_engine(tg.RNNCell(3, 4, rng=0), loss, np.zeros((steps, 2, 3)), np.zeros((2, 4)))
+    except (IndexError, ValueError):  # not for so few steps: nothing is derived either
+        with pytest.raises((IndexError, ValueError)):
+            answers(loss, steps, LENGTHS, dtype=dtype)
+        return
+    with np.errstate(all="ignore"):
+        if name == "softmax sums to 1" and dtype == "f4":  # all gradients are rounding, of which nothing can be said
+            with suppress(tg.GradientError):
+                answers(loss, steps, LENGTHS, dtype=dtype)
+        else:
+            answers(loss, steps, LENGTHS, dtype=dtype)
+
+
+@pytest.mark.slow
+def test_random_cells_with_any_loss():
+    rng = np.random.default_rng(0)
+    for count in rng.integers(7, size=300):
+        moves = [(sorted(MOVES)[rng.integers(len(MOVES))], *map(int, rng.integers(0, 9, 2))) for _ in range(count)]
+        loss, steps = FREE[[*FREE][rng.integers(len(FREE))]], [1, 3, 8, 20, 30][rng.integers(5)]
+        try:
+            by_engine(tg.RNNCell(3, 4, rng=0), loss, np.zeros((steps, 2, 3)), np.zeros((2, 4)))
+        except (IndexError, ValueError):
+            continue
+        with np.errstate(all="ignore"):
+            answers(loss, steps, (1, 2, 9, 31), cell=RandomCell(tuple(moves), 1), rounding=1e-9)
+
+
+def test_a_length_is_compared_once():
+    cell = tg.RNNCell(3, 4, rng=0)
+    program = tg.derive_bptt(cell, FREE["variance"], (np.ones((20, 2, 3)), np.zeros((2, 4))))
+    check, seen = program._check, []
+    check.at = lambda steps, extras: seen.append(steps) or type(check).at(check, steps, extras)
+    for T in (20, 21, 7, 7, 7, 43):
+        program(np.ones((T, 2, 3)), np.zeros((2, 4)), cell.parameters())
+    assert seen == [7, 43]
+
+
+@pytest.mark.filterwarnings("error")
+def test_lengths_at_which_nobody_asked_warn_of_nothing():
+    loss = lambda outputs: tg.mean(outputs[:-30] ** 2) + tg.mean(outputs[5:] ** 2)  # noqa: E731
+    assert answers(loss, 40, (41, 81)) == {41, 81}
+
+
+def test_outputs_that_vanish_hide_no_length():
+    """Of outputs that are all zero every loss is the same."""
+
+    class Dying(tg.RNNCell):
+        def __call__(self, x, h):
+            return super().__call__(x, h) * 1e-200
+
+    assert answers(FREE["mean o[:5]"], 8, (1, 20), cell=Dying(3, 4, rng=0)) == {20}
+
+
+def test_functions_that_numpy_does_not_have_are_computed_for_all_steps_too():
+    class Soft(tg.RNNCell):
+        def __call__(self, x, h):
+            return super().__call__(x, h * 0.5) + tg.softplus(x[:, :1]) * tg.leaky_relu(x[:, 1:2])
+
+    assert answers(FREE["sum"], 8, (1, 20), cell=Soft(3, 4, rng=0)) == {1, 20}
+
+
+def test_a_loss_of_one_element_need_not_be_without_axes():
+    assert answers(lambda outputs: tg.sum(outputs**2, axis=(0, 1, 2), keepdims=True), 8, (1, 20)) == {1, 20}
+
+
+TARGETS = {
+    "a row for all": (lambda outputs, v: tg.sum(outputs[-1] * v[0]), "C"),
+    "columns in order": (lambda outputs, v: tg.sum(outputs[-1] * v), "F"),
+    "transposed": (lambda outputs, v: tg.sum(outputs[-1].T * v.T), "C"),
+    "a difference": (lambda outputs, v: tg.sum(tg.square(outputs[-1] - v)), "F"),
+}
+
+
+@pytest.mark.parametrize("passed", [False, True])
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_cotangent_may_lie_in_any_order_in_memory(name, passed):
+    """`np.dot` writes into nothing whose rows are not in order."""
+    of, order = TARGETS[name]
+    v = np.array(np.random.default_rng(0).normal(size=(5, 4)), order=order)
+    cell, x = tg.LSTMCell(3, 4, rng=0), np.random.default_rng(1).normal(size=(6, 5, 3))
+    loss = (lambda outputs, target: of(outputs, target)) if passed else (lambda outputs: of(outputs, v))
+    extras = (v,) if passed else ()
+    program = tg.derive_bptt(cell, loss, (x, cell.initial_state(5), *extras))
+    value, gradients = program(x, cell.initial_state(5), cell.parameters(), *extras)
+    want = of(tg.unroll(cell, x)[0], v)
+    np.testing.assert_allclose(value, want.item(), rtol=1e-12)
+    of_weights = tg.grad(want, list(cell.parameters().values()))
+    for key, gradient in zip(cell.parameters(), of_weights, strict=True):
+        np.testing.assert_allclose(gradients[key], gradient.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("place", [-1, -2, -3])
+def test_a_loss_of_one_output_counted_from_the_end_is_right_at_every_length(place):
+    lengths = {-place, 4, 7}
+    assert answers(lambda outputs: tg.sum(outputs[place] ** 2), 5, lengths) == lengths

@@ -1,0 +1,120 @@
+"""Primitives say what they compute: signature, names of operands, formulas, all read off the declaration."""
+
+import inspect
+import pydoc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.symbolic.explain import is_elementwise, placeholders
+
+PYTHON = {"×": "*", "−": "-", "²": "**2", "^": "**", " where ": " if ", ", else ": " else ", "≥": ">=", "≤": "<="}
+PYTHON |= {" = ": " == ", "≠": "!="}
+ELEMENTWISE = sorted(name for name, op in tg.OPS.items() if is_elementwise(op))
+
+
+def evaluated(formula, **values):
+    """What a formula says of numbers. `A where C, else B` is Python's conditional expression."""
+    for sign, written in PYTHON.items():
+        formula = formula.replace(sign, written)
+    ops = {name: op for name, op in tg.OPS.items() if not op.phrase}
+    functions = {key: getattr(np, name, op.forward) for name, op in ops.items() for key in (name, op.symbol)}
+    return eval(formula, functions | values)
+
+
+def formulas(op):
+    """The value, and the derivative in each operand by name."""
+    lines = op.__doc__.splitlines()
+    value = lines[0].partition(": y = ")[2].removesuffix(", elementwise.")
+    return value, dict(line.strip().removeprefix("dL/d").split(" = ", 1) for line in lines if line.startswith("    dL"))
+
+
+@pytest.mark.parametrize("name", tg.OPS)
+def test_every_primitive_explains_itself(name):
+    op = tg.OPS[name]
+    parameters = inspect.signature(op).parameters.values()
+    operands = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    assert op.__doc__.startswith(f"{name}(") and "Derivatives of a loss L" in op.__doc__
+    assert f"{name}(" in pydoc.render_doc(op)
+    assert "rule 0 of" not in op.__doc__, "a rule cannot be traced: give it a phrase"
+    if op.nary:
+        assert not operands and any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    else:
+        assert len(operands) == len(op.rules) and operands == list(op.operand_names)
+        assert op.phrase or (list(formulas(op)[1]) == operands and formulas(op)[0])
+    accepted = inspect.signature(op.forward if op.nary else op.rules[0]).parameters.values()
+    static = [p.name for p in accepted if p.kind is p.KEYWORD_ONLY]
+    assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] == static
+
+
+def test_most_of_the_table_is_element_by_element():
+    assert len(ELEMENTWISE) >= 24 and {"tanh", "add", "where"} <= set(ELEMENTWISE)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_the_formulas_are_what_is_computed(name, data):
+    """Both the value and each derivative, on numbers: what is printed is not typed, and not another formula."""
+    op, numbers = tg.OPS[name], st.sampled_from([0.25, 0.5, 1.0, 1.5, 2.0]) | st.floats(0.125, 3)
+    if name in ("abs", "clip", "leaky_relu", "relu", "sigmoid", "sin", "tanh"):
+        numbers |= st.floats(-3, 3)
+    if name in ("arcsin", "arccos", "arctanh", "arccosh"):
+        numbers = st.floats(0.125, 0.875).map(lambda x: x + 1 if name == "arccosh" else x)
+    xs = {x: np.float64(data.draw(numbers, x)) for x in op.operand_names}
+    g = np.float64(data.draw(st.floats(-3, 3), "g"))
+    options = {"clip": {"lo": 0.5, "hi": 1.5}, "leaky_relu": {"slope": 0.1}, "where": {"condition": xs.get("a", 0) > 1}}
+    static = options.get(name, {})
+    value, derivatives = formulas(op)
+    y = op.forward(*xs.values(), **static)
+    np.testing.assert_allclose(evaluated(value, **xs, **static), y, rtol=1e-5, atol=1e-12)
+    for rule, derivative in zip(op.rules, derivatives.values(), strict=True):
+        expected = rule(g, y, *xs.values(), **static)
+        np.testing.assert_allclose(evaluated(derivative, g=g, y=y, **xs, **static), expected, rtol=1e-5, atol=1e-12)
+
+
+def test_a_matrix_product_shows_its_shapes():
+    value, derivatives = formulas(tg.affine)
+    assert str(inspect.signature(tg.affine)) == "(x, W, b, h, U, d, /)"
+    assert value == "x @ Wᵀ + h @ Uᵀ + b + d, of shapes (..., I), (O, I), (O,), (..., H), (O, H), (O,) -> (..., O)."
+    assert derivatives["h"] == "g @ U" and derivatives["U"] == "gᵀ @ h" and derivatives["d"] == "g, Σ over (0, 1)"
+
+
+def test_a_primitive_of_ones_own_explains_itself(declared):
+    op = declared("gauss", lambda u, *, s=1.0: np.exp(-u * u / s), lambda g, y, u, *, s=1.0: -2 * g * u * y / s)
+    assert str(inspect.signature(op)) == "(u, /, *, s=1.0)"
+    assert op.__doc__.splitlines()[0] == "gauss(u, s=1.0): y = exp(−u × u / s)."
+    assert formulas(op)[1] == {"u": "−2 × g × u × y / s"}
+
+
+def test_what_cannot_be_traced_is_not_made_up(declared):
+    """A branch on a value has no one formula."""
+    op = declared("half", lambda v, *, k: v if k > 1 else v / 2, lambda g, y, v, *, k: g if k > 1 else g / 2)
+    value, derivatives = formulas(op)
+    assert value == "half(v, k)." and derivatives == {"v": "rule 0 of half"}
+    with pytest.raises(TypeError, match="asks for the numbers of a traced value"):
+        bool(placeholders({"x": ()})[0] > 0)
+
+
+def test_a_rule_with_any_number_of_operands_names_them(declared):
+    op = declared("first", lambda *xs: xs[0] * xs[1], lambda g, y, *xs: g * xs[1], lambda g, y, *xs: g * xs[0])
+    assert str(inspect.signature(op)) == "(x0, x1, /)" and formulas(op)[1] == {"x0": "g × x1", "x1": "g × x0"}
+
+
+def test_an_error_names_the_operands():
+    with pytest.raises(ValueError) as caught:
+        tg.affine(*[tg.Tensor(np.ones(shape)) for shape in [(4, 2), (8, 3), (8,), (4, 8), (8, 8), (8,)]])
+    assert caught.value.__notes__ == ["in affine x (4, 2), W (8, 3), b (8,), h (4, 8), U (8, 8), d (8,)"]
+
+
+def test_a_call_with_too_few_operands_shows_the_signature(declared):
+    declared("both", lambda u, v: u * v, lambda g, y, u, v: g * v, lambda g, y, u, v: g * u)
+    for op, said in [
+        (tg.affine, r"affine\(x, W, b, h, U, d, /\) takes 6 operands, not 2"),
+        (tg.OPS["both"], r"both\(u, v, /\)"),
+    ]:
+        with pytest.raises(TypeError, match=said):
+            op(*[tg.Tensor(1.0)] * (2 if op is tg.affine else 3))

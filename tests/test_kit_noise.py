@@ -1,0 +1,160 @@
+"""What gradcheck confirms is true and what it refutes is false, however small or large the numbers are."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.testing import CheckError, GradcheckError, InconclusiveError, check_cell, check_primitive, gradcheck
+
+X = np.array([0.3, -1.2, 0.7, 2.0, -0.4])
+FUNCTIONS = {
+    "tanh": (np.tanh, lambda g, y, x: g * (1 - np.tanh(x) ** 2)),
+    "square": (lambda x: x * x, lambda g, y, x: 2 * g * x),
+    "exp": (np.exp, lambda g, y, x: g * np.exp(x)),
+    "sin": (np.sin, lambda g, y, x: g * np.cos(x)),
+}
+DECADES = st.integers(-300, 12).map(lambda k: 10.0**k)
+
+
+def verdict(f, *inputs, **options):
+    """ "right" with the precision, "wrong" or "open"."""
+    try:
+        return "right", gradcheck(f, *inputs, **options).precision
+    except InconclusiveError:
+        return "open", np.inf
+    except GradcheckError:
+        return "wrong", 0.0
+
+
+def outside_the_table(forward, *rules):
+    """A primitive that stays in no table, so that Hypothesis may draw another."""
+    op = tg.primitive("passing by", forward, *rules)
+    del tg.OPS[op.name]
+    return op
+
+
+@given(st.sampled_from(sorted(FUNCTIONS)), DECADES, DECADES, st.integers(-12, 0), st.integers(0, 9))
+def test_right_rules_are_never_called_wrong_and_precision_is_the_truth(name, offset, scale, error, rng):
+    """offset + scale f: the larger the offset, the less is known; never is anything else said."""
+    f, rule = FUNCTIONS[name]
+    right = outside_the_table(lambda x: offset + scale * f(x), lambda g, y, x: scale * rule(g, y, x))
+    assert verdict(right, X, rng=rng)[0] != "wrong"
+    wrong = outside_the_table(right.forward, lambda g, y, x: (1 + 10.0**error) * scale * rule(g, y, x))
+    said, precision = verdict(wrong, X, rng=rng)
+    assert said != "right" or 0.99 * 10.0**error <= precision
+    if offset < 1e-3 * scale and scale > 1e-290 and error >= -9:
+        assert said == "wrong", "nothing hides it"
+
+
+@given(st.integers(-300, 2).map(lambda k: 10.0**k), st.integers(0, 9))
+def test_a_zero_rule_passes_only_where_nothing_moves(scale, rng):
+    zero = outside_the_table(lambda x: scale * x * x, lambda g, y, x: 0.0 * x * g)
+    assert verdict(zero, X, rng=rng)[0] == ("wrong" if scale > 1e-296 else "wrong" if scale else "right")
+    assert verdict(zero, np.zeros(3), rng=rng)[0] == "right", "where it is right"
+
+
+@pytest.mark.parametrize(
+    "f, inputs",
+    {
+        "1e8 + tanh": (lambda x: 1e8 + tg.tanh(x), [X]),
+        "lost and found": (lambda x: (x + 1e8) - 1e8, [X]),
+        "time stamps": (lambda w: tg.mse_loss(X[:, None] * w, 1.7e9 + 1e4 * X[:, None]), [X[:1]]),
+        "as inputs": (lambda x: tg.mean((x - 1.7e9) ** 2), [1.7e9 + 1e3 * X]),
+        "beside a large one": (lambda x, y: x * 1e8 + tg.tanh(y), [X, X]),
+        "many": (lambda x: 1e6 + x, [np.linspace(-1, 1, 500)]),
+        "constant": (lambda x: x * 0 + 1, [X]),
+        "no influence of one input": (lambda x, b: tg.softmax(x + b), [X, np.array(0.3)]),
+        "saturated": (lambda x: tg.tanh(20 * x), [X]),
+        "product of many": (lambda x: tg.prod(x) * 1e-200, [X]),
+    }.values(),
+)
+def test_right_functions_of_awkward_size(f, inputs):
+    said, precision = verdict(f, *inputs)
+    assert said == "right" and 0 < precision < 1e-2
+
+
+def test_a_zero_that_may_be_rounding_is_inconclusive(plant):
+    flipped = plant(lambda x: 1 + 1e-16 * x * x, lambda g, y, x: -2e-16 * g * x)
+    assert verdict(flipped, X)[0] == "open"
+    assert gradcheck(lambda x, b: tg.sum(x) * tg.sum(tg.softmax(b)), X, X, order=2)
+
+
+def test_a_network_whose_gradient_vanishes_is_still_checked(plant):
+    W = np.random.default_rng(0).normal(size=(4, 4)) / 8
+    wrong = plant(np.tanh, lambda g, y, x: -g * (1 - y * y))
+
+    def network(h, first):
+        h = first(h)
+        for _ in range(40):
+            h = tg.tanh(h @ W)
+        return h
+
+    h = np.random.default_rng(1).normal(size=(1, 4))
+    assert np.abs(tg.grad(tg.sum(network(t := tg.Tensor(h, requires_grad=True), tg.tanh)), t).numpy()).max() < 1e-12
+    assert verdict(lambda h: network(h, tg.tanh), h)[0] == "right"
+    assert verdict(lambda h: network(h, wrong), h)[0] == "wrong"
+
+
+def test_float32_inside_is_inconclusive_and_a_wrong_sign_there_is_wrong(plant):
+    def short(x):
+        return np.tanh(x.astype(np.float32))
+
+    right = plant(short, lambda g, y, x: g * (1 - y * y))
+    with pytest.raises(InconclusiveError, match=r"right to [345] digits; compute in float64") as caught:
+        gradcheck(right, X)
+    assert caught.value.cause == "not float64"
+    with pytest.raises(CheckError, match="checks are inconclusive") as caught:
+        check_primitive(right)
+    assert caught.value.inconclusive and set(caught.value.failed) == {"first order", "order 2"}
+    assert verdict(plant(short, lambda g, y, x: -g * (1 - y * y)), X)[0] == "wrong"
+    assert verdict(tg.tanh, X.astype(np.float32))[0] == "right"
+
+
+def fixed_point(enough):
+    """z = tanh(z / 3 + x), iterated until it moves by less than `enough`, with the right rule."""
+
+    def forward(x):
+        z = np.zeros_like(x)
+        for _ in range(200):
+            z, old = np.tanh(z / 3 + x), z
+            if np.abs(z - old).max(initial=0) < max(enough, 10 * np.finfo(x.dtype).eps):
+                break
+        return z
+
+    return forward, lambda g, y, x: g * (1 - y * y) / (1 - (1 - y * y) / 3)
+
+
+@pytest.mark.parametrize("enough", [1e-9, 1e-6])
+def test_what_is_iterated_to_a_tolerance_says_so_and_every_part_listens(plant, enough):
+    forward, rule = fixed_point(enough)
+    op, wrong = plant(forward, rule), plant(forward, lambda g, y, x: 1.05 * rule(g, y, x))
+    with pytest.raises(GradcheckError, match="if f is iterated to a tolerance, pass noise="):
+        gradcheck(plant(*fixed_point(1e-8)), X)
+    for how in ({"noise": enough}, {"rtol": 100 * enough}):
+        assert gradcheck(op, X, **how).precision > enough
+        assert check_primitive(op, **how).compared > 100
+        with pytest.raises(CheckError) as caught:
+            check_primitive(wrong, **how)
+        assert not caught.value.inconclusive
+
+    class Cell:
+        def __init__(self):
+            self.W = tg.Tensor([[0.5, -0.3], [0.2, 0.4]], requires_grad=True)
+
+        def parameters(self):
+            return {"W": self.W}
+
+        def initial_state(self, batch):
+            return tg.Tensor(np.zeros((batch, 2)))
+
+        def __call__(self, x, h):
+            return op(x @ self.W + 0.5 * h)
+
+    assert check_cell(Cell(), input_size=2, noise=enough)
+
+
+def test_nothing_to_compare_is_no_precision():
+    result = gradcheck(tg.tanh, np.zeros((0, 3)))
+    assert result.compared == 0 and result.precision == np.inf

@@ -1,0 +1,89 @@
+"""The battery looks where rules go wrong, and does not accuse what is right there."""
+
+import numpy as np
+import pytest
+from kit_rules import RIGHT, SPECIAL
+
+from tinygrad_rnn.testing import CheckError, GradcheckError, check_primitive
+from tinygrad_rnn.testing.operands import examples_of
+from tinygrad_rnn.testing.special import special_points
+
+
+def at_special_points(op, **options):
+    """The check by itself, on the two examples on which the battery has it."""
+    examples = examples_of(op, options.get("operands"), options.get("shapes"), options.get("static"), None, 0)
+    found = [next((e for e in examples if not e.empty and e.arrays[0].ndim == rank), None) for rank in (1, 2)]
+    return [special_points(e, None, 0) for e in found if e is not None]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_rules_are_not_accused_at_special_points(plant, name):
+    forward, rules, options = RIGHT[name]
+    found = at_special_points(plant(forward, *rules), **options)
+    assert sum(compared for compared, _ in found) > 5
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_rules_that_are_wrong_at_special_points_only_are_found(plant, name):
+    forward, rules, options = SPECIAL[name]
+    op = plant(forward, *rules)
+    with pytest.raises(GradcheckError, match=r"at a special point|at element|moved together"):
+        at_special_points(op, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_but_awkward_rules_pass_the_battery(plant, name):
+    forward, rules, options = RIGHT[name]
+    assert check_primitive(plant(forward, *rules), **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPECIAL)
+def test_nothing_else_in_the_battery_sees_them(plant, name):
+    forward, rules, options = SPECIAL[name]
+    with pytest.raises(CheckError) as caught:
+        check_primitive(plant(forward, *rules), **options)
+    assert set(caught.value.failed) == {"special points"} and not caught.value.inconclusive
+
+
+def test_a_kink_is_reported_and_passed():
+    report = check_primitive("abs")
+    assert report.notes == ("a kink at 0, where a rule may give any slope between",) and "; a kink at 0" in str(report)
+    assert check_primitive("tanh").notes == ()
+
+
+def test_a_domain_is_kept(plant):
+    """Where the operation is not meant for them, points are not looked at."""
+    forward, rules, _ = SPECIAL["zero beyond 20"]
+    assert check_primitive(plant(forward, *rules), domain=(-5, 5))
+
+
+def test_stacks_of_matrices_are_checked_where_the_rule_takes_them(plant):
+    def product(share):
+        def left(g, y, a, b):
+            return g @ np.swapaxes(b, -1, -2)
+
+        def right(g, y, a, b):
+            return np.swapaxes(a, -1, -2) @ g * (1.0 if a.ndim < 3 else share)
+
+        return plant(np.matmul, left, right)
+
+    assert "shapes (2, 2, 3), (2, 3, 4)" in check_primitive(product(1.0), order=1).examples
+    with pytest.raises(CheckError, match=r"constant factor of 0.5"):
+        check_primitive(product(0.5), order=1)
+
+
+def test_what_a_forward_keeps_outside_is_seen_at_the_second_call(plant):
+    kept = {}
+
+    def forward(x):
+        kept["y"] = np.tanh(x)
+        return kept["y"]
+
+    def rule(g, y, x):
+        return g * (1 - (kept["y"] if kept["y"].shape == y.shape else y) ** 2)
+
+    with pytest.raises(CheckError, match="is what a rule reads kept outside the call") as caught:
+        check_primitive(plant(forward, rule), order=1)
+    assert caught.value.failed["first order"].cause == "stale"

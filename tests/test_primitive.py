@@ -1,0 +1,148 @@
+"""Primitives of one's own: what they are called, what is refused when they are declared or called, what they guard."""
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+
+def test_what_a_primitive_is_called_and_says(declared):
+    def forward(x, y, *, k=1):
+        """Twice this, and that.
+
+        More.
+        """
+        return 2 * x + y
+
+    rules = [lambda g, y, a, b, *, k=1: 2 * g, lambda g, y, a, b, *, k=1: g]
+    op = declared("mine", forward, *rules)
+    assert (op.name, op.__name__, op.__qualname__, op.symbol, op.phrase, op.nary) == ("mine",) * 4 + ("", False)
+    assert op.__doc__.splitlines()[0] == "mine(a, b, k=1): y = 2 × a + b." and tg.OPS["mine"] is op
+    other = declared("other", lambda x: x * 1.0, lambda g, y, x: g, symbol="∘", phrase="as it is")
+    assert (other.symbol, other.phrase, other.__doc__[:8]) == ("∘", "as it is", "other(x)")
+    x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    y = op(x, 1.0, k=3)
+    assert y.tolist() == [3.0, 5.0] and tg.grad(tg.sum(y), x).tolist() == [2.0, 2.0]
+    for operands in ((x,), (x, x, x)):
+        with pytest.raises(TypeError, match=f"takes 2 operands, not {len(operands)}"):
+            op(*operands)
+    assert op(np.ones(2), 1).tolist() == [3.0, 3.0] and type(op(1.0, 2.0)) in (float, np.float64, np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("rules", "options", "words"),
+    [
+        ([], {}, "one rule per operand, and exactly one where nary=True"),
+        ([lambda g, y, *xs, which: g] * 2, {"nary": True}, "exactly one where nary=True"),
+        ([lambda g, y, *xs: g], {"nary": True}, "takes .g, y, .operands, which, "),
+        ([lambda g, y, x, which: g], {"nary": True}, "takes .g, y, .operands, which, "),
+        ([lambda g, y: g], {}, "1 rules mean 1 operands, so a rule takes .g, y. and 1 more"),
+        ([lambda g, y, a, b: g], {}, "1 rules mean 1 operands"),
+        ([lambda g, y, a, b: g, lambda g, y, a: g], {}, "2 rules mean 2 operands, so a rule takes .g, y. and 2 more"),
+    ],
+)
+def test_rules_that_do_not_fit_are_refused(rules, options, words, declared):
+    with pytest.raises(ValueError, match=f"^wrong: .*{words}"):
+        declared("wrong", lambda *xs: xs[0], *rules, **options)
+    assert "wrong" not in tg.OPS
+    with pytest.raises(ValueError, match="named 'exp' exists already"):
+        declared("exp", np.exp, lambda g, y, x: g)
+
+
+def test_a_primitive_of_any_number_of_operands(declared):
+    op = declared("total", lambda *xs: np.sum(xs, axis=0), lambda g, y, *xs, which: g * (which + 1), nary=True)
+    leaves = [tg.Tensor([1.0], requires_grad=True) for _ in range(3)]
+    for n in (1, 2, 3):
+        y = op(*leaves[:n])
+        assert y.tolist() == [float(n)]
+        assert [g.item() for g in tg.grad(tg.sum(y), leaves[:n])] == [float(k + 1) for k in range(n)]
+
+
+@pytest.mark.parametrize(
+    "result", [[1.0], 1, None, "text", np.int64(3), np.float16(1.0), np.ones(1, np.float16), np.ones(1, int), 1j]
+)
+def test_what_a_forward_function_may_not_return_where_a_gradient_is_to_flow(result, declared):
+    op = declared("wrong", lambda x: result, lambda g, y, x: g)
+    with pytest.raises(TypeError) as told:
+        op(tg.Tensor([1.0], requires_grad=True))
+    assert "wrong" in str(told.value) and "\n" not in str(told.value)
+    if hasattr(result, "dtype"):
+        with pytest.raises(TypeError) as told, tg.scope("t=1"):
+            op(tg.Tensor([1.0], requires_grad=True))
+        assert told.value.__notes__ == ["in wrong x (1,) at t=1"]
+
+
+@pytest.mark.parametrize("result", [[1.0], 1, None, "text"])
+def test_what_a_rule_may_not_return(result, declared):
+    op = declared("wrong", lambda x: x * 1.0, lambda g, y, x: result)
+    with pytest.raises(
+        TypeError, match=f"the rule of wrong for operand 0 returned {type(result).__name__}: it must return"
+    ):
+        op(tg.Tensor(1.0, requires_grad=True)).backward()
+    x = tg.Tensor(1.0, requires_grad=True)
+    declared("number", lambda x: x * 1.0, lambda g, y, x: 2.5)(x).backward()
+    assert x.grad.item() == 2.5
+
+
+def test_nobody_writes_to_what_a_graph_keeps(declared):
+    buffer = np.zeros(2)
+
+    def forward(x):
+        buffer[:] = x
+        return buffer
+
+    reused = declared("reused", forward, lambda g, y, x: g)
+    x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    assert reused(x).tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match="read-only") as told:
+        reused(x)
+    assert told.value.__notes__[0] == "what a graph keeps is not written to: compute a new array, each time"
+    views = np.zeros((2, 2))
+    whole = declared("whole", lambda x: np.add(views, x, out=views)[0], lambda g, y, x: g)
+    first = whole(x)
+    whole(x)
+    assert first.tolist() == [1.0, 2.0], "a copy of the view that was returned"
+    writes = declared("writes", lambda x: x * 1.0, lambda g, y, x: np.multiply(g, 2.0, out=g))
+    with pytest.raises(ValueError, match="read-only"):
+        tg.sum(writes(x)).backward()
+    inside = declared("inside", lambda x: np.multiply(x, 2.0, out=x), lambda g, y, x: g)
+    with pytest.raises(ValueError, match="read-only"):
+        inside(tg.exp(x))
+    back = declared("back", lambda x: x * 1.0, lambda g, y, x: np.multiply(x, 2.0, out=x))
+    h = tg.exp(x)
+    with pytest.raises(ValueError, match="read-only"):
+        back(h).backward(np.ones(2))
+    np.testing.assert_array_equal(h.numpy(), np.exp(x.numpy()))
+    masks = declared("masks", lambda x: np.ma.masked_less(x, 0.0), lambda g, y, x: g)
+    with pytest.raises(TypeError, match="would lose its mask"):
+        masks(x)
+
+    class Odd(np.ndarray):
+        def __mul__(self, other):
+            return self + other
+
+    odd = declared("odd", lambda x: x.view(Odd), lambda g, y, x: g.view(Odd))
+    y = odd(x) * 3.0
+    assert type(odd(x)._value) is np.ndarray and y.tolist() == [3.0, 6.0]
+    assert tg.grad(tg.sum(y), x).tolist() == [3.0, 3.0]
+
+
+def test_an_error_says_in_which_operation_of_which_shapes_and_where(declared):
+    a, b = np.ones(2), np.ones(3)
+    signs = {"add": "+", "subtract": "-", "multiply": "×", "divide": "/", "matmul": "@"}
+    for name, sign in {**signs, "maximum": None, "power": None}.items():
+        joint = f" {tg.OPS[name].symbol} " if sign and tg.OPS[name].symbol in "@+-×/" else ", "
+        for p, q in ((tg.Tensor(a), tg.Tensor(b)), (tg.Tensor(a, requires_grad=True), b), (a.tolist(), b)):
+            with pytest.raises(ValueError) as told, tg.scope("t=1"):
+                tg.OPS[name](p, q)
+            shapes = f"(2,){joint}(3,)" if sign else "a (2,), b (3,)"  # a sign between them says which is which
+            assert told.value.__notes__ == [f"in {name} {shapes} at t=1"]
+    with pytest.raises(TypeError) as told, tg.scope("t=1"):
+        tg.negative(tg.Tensor([True, False]))
+    assert told.value.__notes__ == ["in negative (2,) at t=1"]
+    whole = declared("whole", lambda x: x.reshape(-1).sum(), lambda g, y, x: g)
+    assert float(whole(2.0)) == float(whole([[1.0, 1.0]])) == 2.0  # a number alone is an array too
+    fails = declared("fails", lambda x: 1 / 0, lambda g, y, x: g)
+    with pytest.raises(ZeroDivisionError) as told:
+        fails(tg.Tensor(a))
+    assert told.value.__notes__ == ["in fails x (2,)"]

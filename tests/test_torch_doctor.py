@@ -1,0 +1,220 @@
+"""The doctor finds what is broken, says nothing of the repaired twin, and nearly nothing of healthy networks."""
+
+import copy
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from torch_oracle import torch
+from torch_patients import PATIENTS, B, I, T, case, lstm
+from torch_patients_network import healthy
+
+from tinygrad_rnn import nn
+from tinygrad_rnn.diagnose import gradient_flow
+from tinygrad_rnn.torch import doctor
+from tinygrad_rnn.torch.__main__ import main
+from tinygrad_rnn.torch.examination import CHECKS
+
+NAMES = [check.__name__ for check in CHECKS]
+
+
+def check_of(name):
+    return next(check for check in NAMES if name.startswith(check))
+
+
+def seen(name, broken):
+    torch.manual_seed(1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using a target size")
+        return doctor(*PATIENTS[name](broken))
+
+
+@pytest.mark.parametrize("name", PATIENTS)
+def test_broken_is_found_and_its_repaired_twin_is_not(name):
+    report = seen(name, True)
+    (found,) = [finding for finding in report if finding.check == check_of(name)]
+    assert found.what and found.line and str(report).startswith(str(report.findings[0]))
+    twin = seen(name, False)
+    assert [str(finding) for finding in twin] == [] and not twin.untold, str(twin)
+
+
+def test_every_check_has_a_patient_and_three_of_them_four():
+    counts = {check: sum(check_of(name) == check for name in PATIENTS) for check in NAMES}
+    assert min(counts.values()) >= 1
+    assert min(counts[check] for check in ("target_scale", "depth", "dead_relu")) >= 4
+
+
+@pytest.mark.slow
+def test_125_healthy_networks_get_one_remark_at_most():
+    remarks = [(seed, str(finding)) for seed in range(125) for finding in doctor(*healthy(seed))]
+    assert len(remarks) <= 1, remarks
+
+
+def test_a_few_healthy_networks_get_none():
+    assert [str(finding) for seed in range(1000, 1008) for finding in doctor(*healthy(seed))] == []
+
+
+def test_nothing_of_the_user_s_is_changed():
+    model = lstm()
+    model.rnn.dropout = 0.0
+    optimizer = torch.optim.Adam(model.parameters())
+    _, loss_fn, x, y, _ = case(model)
+    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    x_before = x.clone()
+    doctor(model.eval(), loss_fn, x, y, optimizer)
+    assert not model.training and all(p.grad is None for p in model.parameters())
+    assert not optimizer.state and torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(x, x_before) and not x.requires_grad
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_an_empty_report_says_what_it_has_not_looked_at():
+    report = doctor(*case(lstm()))
+    assert not report and str(report) == (
+        "20 checks, nothing found; this does not look at labels, shuffling, zero_grad, or how long a lag the task has"
+    )
+
+
+def test_a_check_that_cannot_be_made_is_told():
+    class Single(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.head = torch.nn.GRUCell(I, 4), torch.nn.Linear(4, 1)
+
+        def forward(self, x):
+            assert x.dtype == torch.float32, "float32 only"
+            h = torch.zeros(B, 4)
+            for t in range(T):
+                h = self.cell(x[:, t], h)
+                h = h.detach() if t == 20 else h
+            return self.head(h)
+
+    report = doctor(*case(Single()))
+    assert "cut" in report.untold and "not checked: cut (AssertionError: float32 only)" in str(report)
+    assert str(report).count("19 checks") == 1
+
+
+def test_the_verdict_comes_from_the_inputs_that_the_stack_got():
+    torch.manual_seed(0)
+    report = doctor(*case(lstm()))
+    flow = report.flow()
+    assert flow.verdict.word and np.isfinite(flow.slope)
+    assert report.flow(lag=5).judgement.lag == 5
+    with pytest.raises(ValueError, match=r"called no nn\.RNN, LSTM or GRU"):
+        doctor(torch.nn.Linear(I, 1), torch.nn.functional.mse_loss, torch.randn(8, I), torch.randn(8, 1)).flow()
+
+
+def test_a_model_with_several_inputs_and_outputs():
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = torch.nn.GRU(I, 8, batch_first=True), torch.nn.Linear(8, 1)
+
+        def forward(self, x, lengths):
+            packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            _, h = self.rnn(packed)
+            return self.head(h[-1]), h
+
+    x, y = torch.randn(B, T, I), torch.randn(B, 1)
+    lengths = torch.tensor([5, 10, 30] * 4)
+    x[torch.arange(T)[None] >= lengths[:, None]] = 0.0
+    report = doctor(Two(), lambda out, y: torch.nn.functional.mse_loss(out[0], y), (x, lengths), y)
+    assert not report and not report.untold, str(report)
+
+
+def test_the_verdict_of_packed_sequences_and_of_a_cell_in_a_loop():
+    torch.manual_seed(0)
+    model, loss_fn, (x, lengths), y, _ = PATIENTS["padding_read_after_the_end"](False)
+    flow = doctor(model, loss_fn, (x, lengths), y).flow(lag=3)
+    net, given = nn.from_torch(model.rnn), x.numpy()
+    assert flow.slope == gradient_flow(net, given, lengths=lengths.numpy(), lag=3).slope
+    model, loss_fn, x, y, _ = PATIENTS["one_step_from_zeros"](False)
+    flow = doctor(model, loss_fn, x, y).flow()
+    assert flow.slope == gradient_flow(nn.from_torch(model.cell), x.numpy().transpose(1, 0, 2)).slope
+
+
+def test_a_loss_that_knows_of_the_model_leaves_no_gradient_in_it():
+    model = lstm()
+    model, _, x, y, _ = case(model)
+
+    def loss(out, y):
+        return torch.nn.functional.mse_loss(out, y) + 1e-4 * sum(p.square().sum() for p in model.parameters())
+
+    assert not doctor(model, loss, x, y) and all(p.grad is None for p in model.parameters())
+
+
+def test_what_this_loss_does_not_move_is_told_and_no_finding():
+    model, loss_fn, x, y, _ = PATIENTS["padding_tokens"](False)
+    model[0].weight.requires_grad_(False)
+    model[1].unused = torch.nn.Linear(2, 2, bias=False)
+    report = doctor(model, loss_fn, x, y)
+    assert not report and not report.untold and report.untrained == ["0.weight (frozen)", "1.unused.weight"]
+    assert str(report).endswith("not moved by this loss: 0.weight (frozen), 1.unused.weight")
+
+
+def test_what_the_model_raises_is_raised():
+    with pytest.raises(RuntimeError, match="Expected 3"):
+        doctor(lstm(), torch.nn.functional.mse_loss, torch.randn(B, T, 7), torch.randn(B, 1))
+
+
+def test_an_empty_column_of_one_hot_tokens_is_no_finding():
+    x = torch.nn.functional.one_hot(torch.randint(5, (B, T)), 40).float()
+    model = torch.nn.Sequential(torch.nn.Linear(40, I), lstm())
+    assert [finding.check for finding in doctor(*case(model, x=x))] == []
+
+
+def test_inputs_that_are_no_tensor_are_refused():
+    with pytest.raises(TypeError, match="not dict: wrap the model"):
+        doctor(lstm(), torch.nn.functional.mse_loss, {"x": torch.ones(2)}, torch.ones(2))
+
+
+# --- the command ---
+
+
+def command(folder, *arguments):
+    text = """
+import torch
+def make(outputs=1):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2), torch.nn.Softmax(-1))
+    return model, torch.nn.CrossEntropyLoss(), torch.randn(16, 3), torch.arange(16) % 2
+def recurrent():
+    class Net(torch.nn.GRU):
+        def forward(self, x): return super().forward(x)[0][-1]
+    return Net(3, 4), torch.nn.functional.mse_loss, torch.randn(9, 8, 3), torch.randn(8, 4)
+def wrong(): return 1
+"""
+    (folder / "mine.py").write_text(text, encoding="utf-8")
+    call = [sys.executable, "-m", "tinygrad_rnn.torch", *arguments]
+    return subprocess.run(call, cwd=folder, capture_output=True, encoding="utf-8")
+
+
+def test_the_command_reports_and_fails_for_a_finding(tmp_path):
+    done = command(tmp_path, "doctor", "mine:make")
+    assert done.returncode == 1 and done.stdout.startswith("softmax is applied twice"), done.stderr
+    done = command(tmp_path, "doctor", "mine:recurrent")
+    assert done.returncode == 0 and "nothing found" in done.stdout and "decades" in done.stdout, done.stderr
+    done = command(tmp_path, "doctor", "mine:recurrent", "--lag", "4")
+    assert done.returncode == 0 and "4 steps" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize(
+    "where, says",
+    [
+        ("mine", "is not module:function"),
+        ("mine:absent", "has no attribute 'absent'"),
+        ("nowhere:make", "No module named 'nowhere'"),
+        ("mine:wrong", "must return"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_run(tmp_path, monkeypatch, where, says):
+    (tmp_path / "mine.py").write_text("def wrong(): return 1", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(SystemExit, match=says):
+        main(["doctor", where])

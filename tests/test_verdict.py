@@ -1,0 +1,309 @@
+"""The verdict: each word from a curve made by hand, on both sides of its bound; what must not change it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.diagnose import gradient_flow
+from tinygrad_rnn.diagnose.ends import End
+from tinygrad_rnn.diagnose.verdict import BLOCKED, HEALTHY, SEVERE, judge
+from tinygrad_rnn.graph.line import FLOAT32_ZERO
+from tinygrad_rnn.nn import init
+
+LITTLE = 1e-6
+INF = np.inf
+
+
+def end(*columns, states=None, **options):
+    """An end whose inputs' curves are these, one a sequence; NaN where a sequence has not begun."""
+    x = np.array(columns, float).T
+    states = {("", "h"): np.zeros_like(x)} if states is None else states
+    given = {"peak": x, "size": np.zeros(x.shape[1]), **options}
+    return End("", len(x), given.pop("x", x), states, **given)
+
+
+def straight(lost, steps=40):
+    """From 0 down by so many decades; flat at both ends, over which the newest and the oldest inputs are taken."""
+    return np.r_[0.0, np.linspace(0, -lost, steps - 9), np.full(8, -lost)]
+
+
+# --- words ---
+
+
+@pytest.mark.parametrize(
+    "lost, word",
+    [
+        (HEALTHY - LITTLE, "healthy"),
+        (HEALTHY + LITTLE, "fading"),
+        (SEVERE - LITTLE, "fading"),
+        (SEVERE + LITTLE, "vanishing"),
+        (-HEALTHY + LITTLE, "healthy"),
+        (-HEALTHY - LITTLE, "growing"),
+        (-SEVERE + LITTLE, "growing"),
+        (-SEVERE - LITTLE, "exploding"),
+    ],
+)
+def test_decades_between_both_ends_decide(lost, word):
+    found = judge(end(straight(lost), straight(lost), straight(lost)))
+    assert found.word == word and found.decades == pytest.approx(lost)
+
+
+def test_the_end_is_the_median_over_the_last_tenth_and_zeros_of_it_are_left_out():
+    curve = np.zeros(41)
+    curve[-4:] = [-9.0, -1.5, -1.5, -INF]
+    assert judge(end(curve)).decades == 1.5
+    curve[-4:] = -INF
+    found = judge(end(curve))
+    assert found.word == "vanishing" and found.decades == INF and "all is lost" in found.reason
+
+
+def test_the_newest_input_is_the_larger_of_two():
+    curve = straight(1.5)
+    curve[:2] = [-3.0, 0.0]  # whatever the last input meets, the one before passes too
+    assert judge(end(curve)).word == "healthy"
+
+
+@pytest.mark.parametrize("side, blocked", [(-LITTLE, True), (LITTLE, False)])
+def test_nothing_gets_through_below_the_bound(side, blocked):
+    flat = np.full(20, BLOCKED + side)
+    assert judge(end(flat)).word == ("nothing enters" if blocked else "healthy")
+    shut = {("", "h"): np.r_[0.0, np.full(19, BLOCKED / 2 - 1e-9)][:, None]}
+    ajar = {("", "h"): np.r_[0.0, np.full(19, BLOCKED / 2 + 1e-9)][:, None]}
+    assert judge(end(flat, states=shut)).word == ("nothing leaves" if blocked else "healthy")
+    assert judge(end(flat, states=ajar)).word == ("nothing enters" if blocked else "healthy")
+
+
+@pytest.mark.parametrize("depth, word", [(HEALTHY + 0.01, "dies in depth"), (HEALTHY - 0.01, "nothing enters")])
+def test_depth_has_to_lose_two_decades_and_half_of_it(depth, word):
+    states = {("layer 1", "h"): np.zeros((20, 1)), ("layer 0", "h"): np.full((20, 1), -depth)}
+    assert judge(end(np.full(20, BLOCKED - 0.001), states=states)).word == word
+    deeper = end(np.full(20, -2 * depth - 0.1), states=states)
+    assert judge(deeper).word == "nothing enters"  # less than half of it
+
+
+def test_small_input_weights_are_no_wall():
+    assert judge(end(np.full(20, -6.0))).word == "nothing enters"
+    assert judge(end(np.full(20, -6.0), drive=-3.0)).word == "healthy"
+    assert judge(end(np.full(20, -8.0), drive=-3.0)).word == "nothing enters"
+
+
+def test_inputs_that_say_nothing_are_named():
+    found = judge(end(np.full(20, -INF), drive=-INF, notes=("the inputs are constant",)))
+    assert (found.word, found.reason) == ("nothing enters", "the inputs are constant")
+
+
+@pytest.mark.parametrize("top, word", [(HEALTHY - LITTLE, "healthy"), (HEALTHY + LITTLE, "grows then dies")])
+def test_a_hump_of_more_than_two_decades(top, word):
+    curve = np.r_[0.0, np.linspace(0, top, 20), np.linspace(top, 0, 20), np.zeros(5)]
+    assert judge(end(curve)).word == word
+    assert judge(end(curve + np.linspace(0, 7, 46))).word == "exploding"  # end to end, whatever is between
+
+
+@pytest.mark.parametrize("high, word", [(4.4 + LITTLE, "cannot tell"), (4.4 - LITTLE, "healthy")])
+def test_sequences_that_disagree(high, word):
+    lost = [0.4] * 6 + [high] * 4
+    found = judge(end(*[straight(v) for v in lost]))
+    assert found.word == word and (word == "healthy" or "6 of 10 are healthy" in found.reason)
+    ill = [straight(v) for v in [2.5] * 6 + [9.0] * 4]
+    assert judge(end(*ill)).word == "fading"  # all are ill: no reason not to say so
+    both = [straight(v) for v in [-2.5] * 5 + [2.5] * 5]
+    assert judge(end(*both)).word == "cannot tell"
+
+
+@pytest.mark.parametrize("lag, word", [(39, "vanishing"), (40, "cannot tell"), (5, "healthy")])
+def test_the_lag_that_is_asked_for(lag, word):
+    found = judge(end(np.linspace(0, -12, 40)), lag)
+    assert (found.word, found.lag) == (word, lag)
+
+
+def test_two_steps_are_enough_and_one_is_not():
+    assert judge(end([0.0, -0.5])).word == "healthy" and judge(end([0.0, -7.0])).word == "vanishing"
+    assert judge(end([0.0])).word == "cannot tell"
+
+
+def test_the_longest_sequences_answer_for_their_lag():
+    long, short = straight(9.0), np.r_[np.zeros(10), np.full(30, np.nan)]
+    assert judge(end(long, short, short)).word == "vanishing"
+    assert judge(end(long, short, short), lag=9).word == "healthy"
+
+
+def test_reach_is_read_off_the_curve():
+    curve = np.zeros(50)
+    curve[21:] = -HEALTHY - LITTLE
+    assert judge(end(curve)).reach == 20
+    curve[21:] = -HEALTHY
+    assert judge(end(curve)).reach == 49
+    curve[5] = 3.0
+    assert judge(end(curve)).reach == 4
+
+
+@pytest.mark.parametrize("side, lag", [(0.0, 7), (1e-9, None)])
+def test_float32_is_a_statement_of_its_own(side, lag):
+    peak = np.zeros((20, 1))
+    peak[7:] = FLOAT32_ZERO + side
+    found = judge(end(np.zeros(20), peak=peak))
+    assert (found.word, found.zero_lag) == ("healthy", lag)
+
+
+def test_what_is_not_read_or_overflows():
+    nothing = end(np.full(9, -INF), size=np.array([-INF]))
+    assert judge(nothing).word == "nothing leaves" and "does not depend" in judge(nothing).reason
+    assert judge(end(np.zeros(9), overflow="overflow: ...")).word == "exploding"
+    assert judge(end(np.r_[0.0, np.full(9, INF)])).decades == -INF
+
+
+def test_without_inputs_nothing_is_called_healthy():
+    state = {("", "h"): np.zeros((20, 1))}
+    assert judge(end(np.zeros(20), x=None, states=state)).word == "cannot tell"
+    assert judge(end(np.zeros(20), x=None, states={("", "h"): straight(9.0)[:, None]})).word == "vanishing"
+
+
+# --- what must not change it ---
+
+
+def noise(steps, batch, size, seed=0):
+    return np.random.default_rng(seed).normal(size=(steps, batch, size))
+
+
+def stack(kind, layers, both, seed, hidden=5):
+    return {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[kind](3, hidden, layers, bidirectional=both, rng=seed)
+
+
+KIND, LAYERS, SEED = st.sampled_from(["rnn", "lstm", "gru"]), st.integers(1, 2), st.integers(0, 99)
+
+
+@given(KIND, LAYERS, st.booleans(), SEED, st.sampled_from([1e-50, 1e-200, 1e80]))
+def test_the_losss_scale_changes_nothing(kind, layers, both, seed, scale):
+    net, x = stack(kind, layers, both, seed), noise(12, 3, 3, seed)
+    one, other = (gradient_flow(net, x, lambda y, s=s: tg.sum(y[-1] * y[0]) * s).judgement for s in (1.0, scale))
+    assert one.word == other.word and one.decades == pytest.approx(other.decades, abs=1e-6)
+    assert (one.level, one.reach) == (pytest.approx(other.level, abs=1e-6), other.reach)
+
+
+@given(KIND, LAYERS, SEED)
+def test_the_reverse_direction_is_the_forward_one_of_the_reversed_sequence(kind, layers, seed):
+    net, x = stack(kind, layers, True, seed), noise(12, 3, 3, seed)
+    swapped = {}
+    for name, array in net.state_dict().items():
+        array = np.array(array)
+        if "weight_ih_l1" in name:  # which takes both directions of the layer below
+            array = np.concatenate([array[:, 5:], array[:, :5]], axis=1)
+        swapped[name.removesuffix("_reverse") if name.endswith("_reverse") else f"{name}_reverse"] = array
+    twin = stack(kind, layers, True, 0)
+    twin.load_state_dict(swapped)
+    v = np.random.default_rng(seed).normal(size=10)
+    forward, reverse = gradient_flow(net, x, direction=v).ends
+    forward_of_twin, reverse_of_twin = gradient_flow(twin, x[::-1], direction=np.r_[v[5:], v[:5]]).ends
+    for one, other in ((forward, reverse_of_twin), (reverse, forward_of_twin)):
+        np.testing.assert_allclose(one.x, other.x, rtol=1e-9)
+        assert judge(one).decades == pytest.approx(judge(other).decades)
+
+
+@given(KIND, SEED, st.integers(2, 10))
+def test_reading_a_step_is_ending_there(kind, seed, read):
+    net, x = stack(kind, 1, False, seed), noise(12, 2, 3, seed)
+    one, other = gradient_flow(net, x, read=read), gradient_flow(net, x[:read])
+    np.testing.assert_allclose(one.end.x, other.end.x, atol=0.5)  # rms(x - mean x) is that of all inputs
+    assert one.decades_lost == pytest.approx(other.decades_lost) and one.word == other.word
+    every = gradient_flow(net, x, "all", read=read)
+    assert every.decades_lost == pytest.approx(one.decades_lost) and "judged is what it sees" in every.end.notes[-1]
+
+
+@given(KIND, LAYERS, st.booleans(), SEED)
+def test_a_padded_sequence_is_the_sequence_alone(kind, layers, both, seed):
+    net, x = stack(kind, layers, both, seed), noise(12, 3, 3, seed)
+    lengths = np.array([12, 7, 4])
+    padded = gradient_flow(net, x, lengths=lengths)
+    for b, n in enumerate(lengths):
+        alone = gradient_flow(net, x[:n, b : b + 1])
+        for end_of, end_alone in zip(padded.ends, alone.ends, strict=True):
+            for key, states in end_alone.states.items():
+                np.testing.assert_allclose(end_of.states[key][:n, b], states[:, 0], rtol=1e-9, atol=1e-12)
+            assert np.isnan(end_of.x[n:, b]).all()
+            shift = end_of.x[:n, b] - end_alone.x[:, 0]  # rms(x - mean x) of all sequences, or of one
+            np.testing.assert_allclose(shift, shift[0], atol=1e-9)
+
+
+@given(KIND, LAYERS, SEED)
+def test_a_network_its_graph_and_a_module_of_it_are_one(kind, layers, seed):
+    net, x = stack(kind, layers, False, seed), noise(12, 3, 3, seed)
+    flow = gradient_flow(net, x)
+
+    class Model(nn.Module):
+        def __init__(self):
+            self.net = net
+
+        def __call__(self, x):
+            return self.net(x)[0]
+
+    loss = lambda y: tg.sum(y[-1] * flow.direction)  # noqa: E731
+    for other in (gradient_flow(loss(net(x)[0])), gradient_flow(Model(), x, loss)):
+        np.testing.assert_allclose(other.end.x, flow.end.x, rtol=1e-9)
+        assert other.word in (flow.word, "cannot tell") and other.decades_lost == pytest.approx(flow.decades_lost)
+
+
+@given(KIND, SEED)
+def test_what_arrives_is_what_a_gradient_of_the_inputs_says(kind, seed):
+    net, x = stack(kind, 2, False, seed), noise(9, 2, 3, seed)
+    flow = gradient_flow(net, x)
+    inputs = tg.Tensor(x, requires_grad=True)
+    outputs, _ = net(inputs)
+    found = tg.grad(tg.sum(outputs[-1] * flow.direction), inputs).data
+    size = np.log10(np.linalg.norm(found, axis=-1))[::-1] + np.log10(np.sqrt(np.square(x - x.mean((0, 1))).mean()))
+    np.testing.assert_allclose(flow.end.x, size, rtol=1e-9)
+
+
+@settings(max_examples=8)
+@given(KIND, LAYERS, SEED, st.floats(0.5, 6))
+def test_reach_has_a_tolerance_and_a_depth(kind, layers, seed, decades):
+    flow = gradient_flow(stack(kind, layers, False, seed), noise(30, 3, 3, seed))
+    assert flow.reach() == flow.verdict.healthy_up_to == flow.judgement.reach
+    assert flow.reach(decades) <= flow.reach(decades + 0.1)
+    layer = f"layer {layers - 1}" if layers > 1 else ""
+    curve = flow.end.states[layer, "h"]
+    k = flow.reach(decades, layer)
+    inside = np.abs(curve[:2].max(axis=0) - curve[1 : k + 1]) <= decades
+    assert np.median(inside.sum(axis=0)) >= k > -1
+    with pytest.raises(KeyError, match="no layer 'attic'"):
+        flow.reach(2.0, "attic")
+
+
+def test_two_networks_on_top_of_each_other_are_followed_down_to_the_inputs():
+    lower, upper, x = nn.GRU(3, 4, rng=0), nn.GRU(4, 4, rng=1), noise(10, 2, 3)
+    flow = gradient_flow(tg.sum(upper(lower(x)[0])[0][-1]))
+    inputs = tg.Tensor(x, requires_grad=True)
+    found = tg.grad(tg.sum(upper(lower(inputs)[0])[0][-1]), inputs).data
+    slope = np.log10(np.linalg.norm(found, axis=-1))[::-1] - flow.end.x
+    np.testing.assert_allclose(slope, slope[0, 0], atol=1e-9)
+
+
+def test_a_loss_that_does_not_read_the_outputs():
+    for net in (nn.RNN(3, 4, rng=0), nn.RNN(3, 4, bidirectional=True, rng=0)):
+        flow = gradient_flow(net, noise(20, 2, 3), lambda y: tg.sum(y) * 0.0)
+        assert flow.word == "nothing leaves" and "the loss does not depend" in flow.text()
+        half = gradient_flow(net, noise(20, 2, 3), lambda y: tg.sum(y[-1, :, :4]))
+        assert half.word not in ("nothing leaves", "healthy")
+
+
+def test_the_last_output_of_both_directions_reads_the_reverse_one_after_one_step():
+    flow = gradient_flow(nn.LSTM(3, 8, bidirectional=True, rng=0), noise(40, 2, 3), lambda y: tg.sum(y[-1]))
+    assert "reverse: read after one step" in flow.text() and flow.end.name == "forward"
+
+
+def test_overflow_is_a_word():
+    cell = tg.RNNCell(3, 20, "relu", rng=0, init={"weight_hh": init.orthogonal(40.0)})
+    flow = gradient_flow(cell, noise(600, 2, 3))
+    assert flow.word == "exploding" and "overflow" in flow.text() and flow.setting.steps < 600
+    cell = tg.RNNCell(1, 2, "identity", rng=0, init={"weight_ih": init.constant(10.0)})
+    for x in (np.full((5, 1, 1), 1e308), np.r_[np.ones((1, 1, 1)), np.full((4, 1, 1), 1e308)]):
+        assert "EXPLODING" in gradient_flow(cell, x).text()
+
+
+def test_parameters_that_are_not_finite_are_named():
+    cell = tg.RNNCell(3, 4, rng=0)
+    cell.weight_hh.data = np.full((4, 4), np.nan)
+    with pytest.raises(tg.GradientError, match="weight_hh holds 16 of 16 numbers that are not finite"):
+        gradient_flow(cell, noise(9, 2, 3))

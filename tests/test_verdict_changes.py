@@ -1,0 +1,393 @@
+"""What changes a verdict: each change as it is printed, built by hand, and pasted; the report that tells of it."""
+
+import csv
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.diagnose import cure, gradient_flow, what_if
+from tinygrad_rnn.diagnose.changes import WORDS as CHANGES
+from tinygrad_rnn.diagnose.changes import label_of, lines_of
+from tinygrad_rnn.diagnose.ends import End
+from tinygrad_rnn.diagnose.remedy import Trial, objection
+from tinygrad_rnn.diagnose.verdict import WORDS, Judgement
+from tinygrad_rnn.train import Adam, Adding, SequenceModel, fit
+
+LITTLE = 1e-6
+INF = np.inf
+
+
+def end(*columns, states=None, **options):
+    """An end whose inputs' curves are these, one a sequence; NaN where a sequence has not begun."""
+    x = np.array(columns, float).T
+    states = {("", "h"): np.zeros_like(x)} if states is None else states
+    given = {"peak": x, "size": np.zeros(x.shape[1]), **options}
+    return End("", len(x), given.pop("x", x), states, **given)
+
+
+def straight(lost, steps=40):
+    """From 0 down by so many decades; flat at both ends, over which the newest and the oldest inputs are taken."""
+    return np.r_[0.0, np.linspace(0, -lost, steps - 9), np.full(8, -lost)]
+
+
+def noise(steps, batch, size, seed=0):
+    return np.random.default_rng(seed).normal(size=(steps, batch, size))
+
+
+def stack(kind, layers, both, seed, hidden=5):
+    return {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[kind](3, hidden, layers, bidirectional=both, rng=seed)
+
+
+# --- changes ---
+
+
+def by_hand(net, changes):
+    """The network with the changes made without `diagnose`."""
+    twin = type(net)(3, 5, rng=0)
+    state = {name: np.array(array) for name, array in net.state_dict().items()}
+    rows = {"forget_bias": slice(5, 10), "input_bias": slice(0, 5), "output_bias": slice(15, 20)}
+    rows |= {"update_bias": slice(5, 10)}
+    for name, value in changes.items():
+        for key in state:
+            if name in ("weight_scale", "input_scale") and key.startswith(
+                {"weight_scale": "weight_hh", "input_scale": "weight_ih"}[name]
+            ):
+                state[key] = state[key] * value
+            elif name == "gate_bias" and key.startswith("bias"):
+                state[key][5:10] = value * key.startswith("bias_ih")
+                state[key][:5] = -value * key.startswith("bias_ih")
+            elif name in rows and key.startswith("bias"):
+                state[key][rows[name]] = value * key.startswith("bias_ih")
+            elif name == "bias" and key.startswith("bias"):
+                state[key] = np.full(5, value * key.startswith("bias_ih"))
+    twin.load_state_dict(state)
+    return twin
+
+
+@pytest.mark.parametrize(
+    "kind, changes",
+    [
+        ("lstm", {"forget_bias": 3.0}),
+        ("lstm", {"gate_bias": 2.0}),
+        ("lstm", {"input_bias": -2.0, "output_bias": 2.0}),
+        ("lstm", {"weight_scale": 1.5, "forget_bias": 1.0}),
+        ("gru", {"update_bias": 3.0}),
+        ("rnn", {"weight_scale": 1.5, "input_scale": 0.1}),
+        ("rnn", {"bias": 0.5}),
+    ],
+)
+def test_what_if_is_the_network_built_by_hand(kind, changes):
+    net, x = stack(kind, 1, False, 1), noise(30, 3, 3)
+    other = list(what_if(gradient_flow(net, x), **changes).flows.values())[1]
+    expected = gradient_flow(by_hand(net, changes), x)
+    np.testing.assert_allclose(other.end.x, expected.end.x, rtol=1e-12)
+    assert (other.word, other.decades_lost) == (expected.word, expected.decades_lost)
+
+
+def test_inputs_standardised_are_those_standardised_by_hand():
+    net, x = stack("rnn", 1, False, 1), 100 + 50 * noise(30, 3, 3)
+    other = list(what_if(gradient_flow(net, x), standardise=True).flows.values())[1]
+    plain = (x - x.mean(axis=(0, 1))) / x.std(axis=(0, 1))
+    assert other.decades_lost == pytest.approx(gradient_flow(net, plain).decades_lost)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_every_change_that_is_printed_is_what_is_measured_with_it(kind):
+    flow = gradient_flow(stack(kind, 1, False, 2, hidden=12), noise(50, 3, 3))
+    assert flow.verdict.trials and flow.verdict.remedy == str(flow.verdict.trials[0])
+    for trial in flow.verdict.trials:
+        other = list(flow.what_if(**trial.changes).flows.values())[1]
+        assert other.decades_lost == trial.decades and (other.word == "healthy") >= trial.heals
+        assert f"change    {trial}" in flow.text() or trial not in flow.verdict.trials[:4]
+    assert [t.heals for t in flow.verdict.trials] == sorted((t.heals for t in flow.verdict.trials), reverse=True)
+
+
+def test_an_lstms_first_change_is_of_both_gate_biases():
+    flow = gradient_flow(tg.LSTMCell(2, 16, rng=0), noise(50, 4, 2))
+    assert "chrono" in flow.verdict.trials[0].changes and flow.verdict.trials[0].heals
+    assert flow.verdict.causes == () and "default networks do the same" in flow.verdict.cause
+
+
+def judged(D, word="fading"):
+    return Judgement(word, D, 0.0, 40, 0, None, "")
+
+
+@pytest.mark.parametrize(
+    "D, largest, saturated, said",
+    [
+        (-1.0 - LITTLE, 1.0, 0.0, "overshoots"),
+        (-1.0 + LITTLE, 1.0, 0.0, ""),
+        (1.5, 10 + LITTLE, 0.0, "grows"),
+        (1.5, 10 - LITTLE, 0.0, ""),
+        (1.5, 1.0, 0.5 + LITTLE, "saturates"),
+        (1.5, 1.0, 0.5 - LITTLE, ""),
+    ],
+)
+def test_what_speaks_against_a_change(D, largest, saturated, said):
+    was, now = end(straight(3.0)), end(straight(D), largest=largest, saturated=saturated)
+    against = objection(judged(3.0), [was], judged(D), [now])
+    assert said in against and bool(said) == bool(against)
+    trial = Trial({"bias": 1.0}, judged(3.0), judged(D, "healthy"), against)
+    assert trial.heals == (not said) and (not said or "refused" in str(trial))
+
+
+def test_a_larger_state_is_no_objection_where_it_was_large_before():
+    was, now = end(straight(3.0), largest=5.0), end(straight(1.0), largest=14.9)
+    assert objection(judged(3.0), [was], judged(1.0), [now]) == ""
+    assert objection(judged(3.0), [was], judged(1.0), [dataclasses.replace(now, largest=15.1)])
+
+
+def test_trained_weights_are_never_told_to_begin_anew():
+    net, x = stack("lstm", 1, False, 2), noise(60, 3, 3)
+    flow = gradient_flow(net, x, trained=True)
+    assert flow.verdict.trials == () and "does your task need more than" in flow.text() and "default" in flow.text()
+    loud = gradient_flow(net, 1000 * x, trained=True)
+    assert {name for t in loud.verdict.trials for name in t.changes} <= {"standardise"}
+    assert "as given" in gradient_flow(net, x).text() and "after training" in flow.text()
+
+
+def test_a_graph_that_is_there_already_has_a_verdict_and_no_changes():
+    outputs, _ = tg.unroll(tg.LSTMCell(3, 8, rng=0), noise(60, 2, 3))
+    flow = gradient_flow(tg.sum(outputs[-1]))
+    assert flow.word == "vanishing" and flow.verdict.trials == ()
+    with pytest.raises(ValueError, match="cannot be changed"):
+        flow.what_if(weight_scale=2.0)
+
+
+class Own:
+    """A cell of one's own: h' = tanh(a x + w h), one unit a feature."""
+
+    def __init__(self, w):
+        self.a, self.w = tg.Tensor(np.ones(2), requires_grad=True), tg.Tensor(np.full(2, w), requires_grad=True)
+
+    def parameters(self):
+        return {"a": self.a, "w": self.w}
+
+    def initial_state(self, batch):
+        return tg.Tensor(np.zeros((batch, 2)))
+
+    def __call__(self, x, h):
+        return tg.tanh(self.a * x * 0.01 + self.w * h)
+
+
+def test_parameters_of_a_cell_of_ones_own_are_scaled_one_by_one():
+    flow = gradient_flow(Own(0.5), noise(40, 2, 2))
+    best = flow.verdict.trials[0]
+    assert flow.word == "vanishing" and best.heals and best.changes["scale"].keys() == {"w"}
+    np.testing.assert_allclose(best.changes["scale"]["w"], 2.0, rtol=0.15)
+    assert "own cells only" in flow.verdict.cause and f"w × {best.changes['scale']['w']:.3g}" in str(best)
+
+
+@pytest.mark.parametrize("torch", [False, True])
+def test_a_parameters_name_is_text_in_the_lines_to_paste(torch):
+    cell, name = Own(0.5), "w\", n)}: raise SystemError  # '\n"
+    cell.parameters = lambda: {"a": cell.a, name: cell.w}
+    code = lines_of(cell, {"scale": {name: 2.0}}, torch)
+    compile(code, "lines", "exec")
+    assert (
+        not any(line.lstrip().startswith("raise") for line in code.splitlines())
+        and repr(f"^{re.escape(name)}$") in code
+    )
+    if not torch:
+        exec(code, {"model": cell, "inputs": None})
+        assert (cell.w.data == 1.0).all() and (cell.a.data == 1.0).all()
+
+
+def test_every_change_has_its_words():
+    values = {"scale": {"w": 2.0}, "nonlinearity": "relu", "redraw": "biases", "standardise": True, "chrono": 9}
+    for name in CHANGES:
+        assert label_of({name: values.get(name, 0.5)}) and name in what_if.__doc__
+    with pytest.raises(TypeError, match="change one or more"):
+        gradient_flow(Own(0.5), noise(9, 2, 2)).what_if(weight=2.0)
+
+
+PASTED = [
+    ("lstm", {"chrono": 20}),
+    ("lstm", {"gate_bias": 3.0, "weight_scale": 1.5}),
+    ("lstm", {"output_bias": 2.0, "standardise": True}),
+    ("gru", {"update_bias": 3.0, "input_scale": 0.1}),
+    ("rnn", {"nonlinearity": "relu", "orthogonal": 1.4}),
+    ("rnn", {"layer_scale": 2.0, "bias": 0.5}),
+    ("gru", {"redraw": "biases"}),
+]
+
+
+def pasted(model, inputs, code):
+    found = {"model": model, "inputs": inputs}
+    exec(code, found)
+    return found["model"], found["inputs"]
+
+
+@pytest.mark.parametrize("kind, changes", PASTED)
+@pytest.mark.parametrize("torch", [False, True])
+def test_the_lines_to_paste_do_what_was_measured(kind, changes, torch):
+    x = 3.0 + 5.0 * noise(20, 2, 3)
+    net = nn.RNN(3, 5, 2, rng=1) if kind == "rnn" else stack(kind, 2, False, 1)
+    flow = gradient_flow(net, x)
+    expected = list(flow.what_if(**changes).flows.values())[1]
+    code = lines_of(net, changes, torch)
+    if torch:
+        from_torch = pytest.importorskip("torch")
+        theirs = getattr(from_torch.nn, type(net).__name__)(3, 5, 2, dtype=from_torch.float64)
+        theirs.load_state_dict({name: from_torch.tensor(array) for name, array in net.state_dict().items()})
+        if "nonlinearity" in changes:
+            code = code.replace("num_layers=2", "num_layers=2, dtype=torch.float64")
+        model, inputs = pasted(theirs, from_torch.tensor(x), code)
+        model, inputs = nn.from_torch(model), inputs.numpy()
+    else:
+        model, inputs = pasted(net, x, code)
+    assert gradient_flow(model, inputs).decades_lost == pytest.approx(expected.decades_lost, rel=1e-9)
+
+
+# --- whatever the network ---
+
+
+def any_network(seed):
+    """Cells, stacks and modules of two stacks, with whatever options, inputs, loss, lag and lengths."""
+    rng = np.random.default_rng([21, seed])
+    kind, form = str(rng.choice(["RNN", "LSTM", "GRU"])), str(rng.choice(["cell", "stack", "stack", "module"]))
+    H, size, T, B = int(rng.integers(2, 9)), int(rng.integers(1, 4)), int(rng.choice([2, 3, 5, 9, 16, 30])), 3
+    options = {"dtype": str(rng.choice(["float32", "float64"])), "bias": bool(rng.random() < 0.8)}
+    if kind == "RNN":
+        options["nonlinearity"] = str(rng.choice(["tanh", "relu", "sigmoid", "identity"]))
+    if (kind, form) == ("LSTM", "cell"):
+        options["forget_gate"] = bool(rng.random() < 0.7)
+    layers, both, batch_first = int(rng.integers(1, 3)), bool(rng.random() < 0.4), bool(rng.random() < 0.3)
+    net = getattr(nn, kind)
+
+    class Model(nn.Module):
+        def __init__(self, seed):
+            self.parts = [net(size, H, layers, rng=seed, **options), net(H, H + 1, rng=seed, **options)]
+            self.head = nn.Linear(H + 1, 2, rng=seed)
+
+        def __call__(self, x):
+            for part in self.parts:
+                x = part(x)[0]
+            return self.head(x)
+
+    def build(seed):
+        if form == "module":
+            return Model(seed)
+        more = {"num_layers": layers, "bidirectional": both, "batch_first": batch_first} if form == "stack" else {}
+        return getattr(nn, kind + "Cell" * (form == "cell"))(size, H, rng=seed, **more, **options)
+
+    model, gain, drive = build(seed), 10 ** rng.uniform(-1, 1), 10 ** rng.uniform(-3, 2)
+    for name, p in model.parameters().items():
+        factor = gain if "weight_hh" in name else drive if "weight_ih" in name else 1.0
+        p.data = np.array(p.data) * factor + (rng.choice([0.0, 0.0, -8.0, 4.0]) if "bias_ih" in name else 0.0)
+    x = rng.normal(size=(T, B, size)) * 10 ** rng.uniform(-1, 2) + rng.choice([0.0, 0.0, 30.0])
+    asked = {"loss": ["last", "last", "all", lambda y: tg.mean((tg.tanh(y) - 0.5) ** 2)][rng.integers(4)]}
+    if rng.random() < 0.3:
+        asked["lag"] = int(rng.integers(1, T))
+    if form != "module" and rng.random() < 0.3:
+        asked["lengths"] = np.array([T, *rng.integers(2, T + 1, size=B - 1)])
+    return build, model, x.transpose(1, 0, 2) if form == "stack" and batch_first else x, asked
+
+
+def check_what_is_printed(seed):
+    build, model, x, asked = any_network(seed)
+    flow = gradient_flow(model, x, **asked)
+    for trial in flow.verdict.trials:
+        fresh = build(seed + 1000)
+        fresh.load_state_dict(model.state_dict())
+        found = {"model": fresh, "inputs": x, "lengths": asked.get("lengths")}
+        exec(flow.lines(trial), found)
+        again = gradient_flow(found["model"], found["inputs"], **asked)
+        printed = re.search(r"D from \S+ to (\S+), ", str(trial))
+        assert printed and printed[1] == f"{again.decades_lost:.1f}", (str(trial), again.judgement)
+        assert again.word == trial.after.word
+    return len(flow.verdict.trials)
+
+
+@pytest.mark.parametrize("seed", [0, 9, 14, 24, 31])
+def test_a_printed_change_on_a_network_built_anew_gives_the_printed_number(seed):
+    assert check_what_is_printed(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_every_printed_change_on_any_network_built_anew_gives_the_printed_number(seed):
+    check_what_is_printed(seed)
+
+
+def test_only_what_learns_is_a_cure():
+    flow = gradient_flow(tg.LSTMCell(3, 8, rng=0), noise(50, 3, 3))
+    healing = [trial for trial in flow.verdict.trials if trial.heals]
+    seen = []
+
+    def train(model):
+        seen.append(model)
+        return np.linspace(1.0, (0.9, 0.5, 0.81, 0.1)[len(seen) - 1], 20)
+
+    found = cure(flow, train, most=2)
+    assert [run.label for run in found.runs] == ["as it is", *(trial.label for trial in healing[:2])]
+    assert [run.learns for run in found.runs] == [False, True, False] and found.cures == found.runs[1:2]
+    assert "LEARNS" in str(found) and "does not learn" in str(found)
+    assert found.below == pytest.approx(0.8 * np.median(np.linspace(1.0, 0.9, 20)[:2]))
+    for model, changes in zip(seen, ({}, *(t.changes for t in healing)), strict=False):
+        expected = list(flow.what_if(**changes).flows.values())[1] if changes else flow
+        assert gradient_flow(model, noise(50, 3, 3)).decades_lost == expected.decades_lost
+    seen.clear()
+    assert cure(flow, train, below=0.95).cures == ()  # it learns as it is
+    with pytest.raises(ValueError, match="cannot be trained"):
+        cure(gradient_flow(tg.sum(nn.GRU(3, 4, rng=0)(noise(9, 2, 3))[0])), train)
+
+
+@pytest.mark.full
+def test_the_two_gate_biases_learn_and_one_alone_does_not():
+    task = Adding(50, minimal_lag=True)
+
+    def train(network):
+        model = SequenceModel(network, task, rng=0)
+        options = {"clip_norm": 1.0, "seed": 0, "derived": True, "progress": False}
+        return fit(model, task, Adam(model, lr=0.01), 450, **options).losses
+
+    flow = gradient_flow(tg.LSTMCell(2, 32, rng=0), task.batch(np.random.default_rng(0), 16)[0])
+    found = cure(flow, train, below=0.8 * task.baseline)
+    assert [run.learns for run in found.runs] == [False, True, True, False]
+    assert "chrono" in found.runs[1].changes and "forget_bias" in found.runs[3].changes
+
+
+# --- the report ---
+
+
+def test_csv_and_one_file_for_a_colleague(tmp_path):
+    flow = gradient_flow(tg.LSTMCell(3, 8, rng=0), noise(60, 3, 3))
+    flow.save(tmp_path / "flow.csv")
+    rows = list(csv.DictReader((tmp_path / "flow.csv").read_text("utf-8").splitlines()))
+    assert [float(row["log10 dL/dh"]) for row in rows] == [row["log10 dL/dh"] for row in flow.table()]
+    flow.save(tmp_path / "flow.html", title="<ours & theirs>")
+    page = (tmp_path / "flow.html").read_text("utf-8")
+    assert "&lt;ours &amp; theirs&gt;" in page and "VANISHING" in page and "chrono" in page and "torch" in page
+    assert not re.search(r"(src|href)=[\"'](?!#)", page)  # nothing is loaded
+    assert gradient_flow(Own(0.5), noise(9, 2, 2))._repr_html_().count("<pre>") >= 1
+
+
+def test_the_json_says_how_to_measure_it_again():
+    net, x = stack("lstm", 1, False, 2), noise(40, 3, 3)
+    flow = gradient_flow(net, x, lag=20)
+    data = json.loads(flow.to_json())
+    assert data["verdict"]["word"] == flow.word and data["verdict"]["lag"] == 20
+    for trial in data["verdict"]["trials"]:
+        other = list(flow.what_if(**trial["changes"]).flows.values())[1]
+        assert other.decades_lost == trial["after"]["decades"]
+    again = json.loads(gradient_flow(stack("lstm", 1, False, 2), noise(40, 3, 3), lag=20).to_json())
+    assert data == again
+    moved = gradient_flow(net, x + 1e-9, lag=20).to_dict()["measured"]
+    assert data["measured"]["weights"] == moved["weights"] and data["measured"]["inputs"] != moved["inputs"]
+
+
+def test_every_healthy_says_what_it_cannot_see():
+    flow = gradient_flow(tg.LSTMCell(3, 16, init="chrono", t_max=30, rng=0), noise(30, 3, 3))
+    assert flow.word == "healthy" and flow.verdict.cause == flow.verdict.remedy == ""
+    for unseen in ("learning rate", "targets", "shuffling", "padding", "axis"):
+        assert unseen in flow.text()
+
+
+def test_words_are_all_there_are():
+    assert set(WORDS) >= {"nothing enters", "nothing leaves", "dies in depth", "grows then dies", "cannot tell"}

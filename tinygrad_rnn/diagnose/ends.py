@@ -1,0 +1,316 @@
+"""What the loss sees of each input and state, by lag: the measurement under the verdict.
+
+After this file the reader knows why one sweep from one step is enough. A loss may read many steps, and what it reads
+from the last of them hides what has come from far. So only what it reads from *one* step is followed: the gradient of
+the output there is kept, made a unit for each sequence, and sent back through the graph. What arrives is free of the
+loss's scale, and is known for a cell, a stack, a Module, or a graph that is there already. A network in both directions
+has two ends, each followed against its own direction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..autodiff import history, pullback
+from ..graph.steps import step_number
+from ..tensor import Tensor
+from .chain import Array
+from .experiment import Experiment
+
+Key = tuple[str, str]  # layer ("" for the only one), name
+SATURATED = 0.99
+"""|h| above which a unit counts as saturated."""
+PRODUCTS = {"affine", "linear", "matmul"}
+NO_STEPS = "no time steps that hand on a state: unroll a cell over two steps or more, in scopes t=1, t=2, ..."
+
+
+@lru_cache(maxsize=1 << 14)
+def place(scope: str) -> tuple[int | None, str]:
+    """The time step of a scope, and its layer; None and "" where there is none."""
+    parts = scope.split("/")
+    step = next((part for part in parts if part.startswith("t=")), "t=")
+    return step_number(step), next((part for part in parts if part.startswith("layer ")), "")
+
+
+class Unrolled:
+    """The graph of a loss, sorted by time steps and layers.
+
+    Attributes
+    ----------
+    value : Tensor
+        The loss.
+    values : dict of (layer, name) to dict of int to Tensor
+        What has a name within the steps, by step: states and gates. What is handed on without a name is called by its
+        operation and its place in the step.
+    states : set of (layer, name)
+        Those of them that a step hands on to the next.
+    inputs : dict of int to Tensor
+        x of each step; of a network on top of another one, that of the lower one.
+    running : dict of int to array of bool, shape (B,)
+        Of padded steps: which sequences have them.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+        self.nodes = history([value]) if value.requires_grad else []
+        self.layered = any(place(node.scope)[1] for node in self.nodes)
+        self.values: dict[Key, dict[int, Tensor]] = {}
+        self.states: set[Key] = set()
+        self.inputs: dict[int, Tensor] = {}
+        self.running: dict[int, Array] = {}
+        self._sort()
+
+    def inside(self, node: Tensor) -> bool:
+        """Whether a tensor is made within a step of a recurrent layer, and not by what reads it."""
+        step, layer = place(node.scope)
+        return node.op is not None and step is not None and (bool(layer) or not self.layered)
+
+    def _sort(self) -> None:
+        keys: dict[Tensor, Key] = {}
+        latest: dict[Key, tuple[int, int]] = {}
+        counts: dict[Any, int] = defaultdict(int)
+        unnamed: dict[int, list[Tensor]] = defaultdict(list)
+        for node in self.nodes:
+            step, layer = place(node.scope)
+            if step is None or node.op is None:
+                continue
+            for k, operand in enumerate(node.operands):
+                if operand is None:
+                    continue
+                if operand.name == "x":
+                    self.inputs.setdefault(step, operand)
+                elif operand.op is None and not operand.requires_grad and k == 0 and node.op.name in PRODUCTS:
+                    unnamed[step].append(operand)
+                elif operand in keys and place(operand.scope)[0] != step and place(operand.scope)[1] == layer:
+                    self.states.add(keys[operand])
+            if node.name == "x" or not self.inside(node):
+                continue
+            counts[layer, step] += 1
+            key = layer, node.name or f"{node.op.name}#{counts[layer, step]}"
+            # A network that runs a second time, as on top of another one, has the same scopes.
+            before, run = latest.get(key, (step, 0))
+            run += before != step and step in self.values.get(_of_run(key, run), ())
+            latest[key] = step, run
+            keys[node] = key = _of_run(key, run)
+            if step not in self.values.setdefault(key, {}):
+                self.values[key][step] = node
+            elif node.op.name == "where":  # a state that stands still past the end of a padded sequence
+                self.running[step] = np.reshape(node.static["condition"], (-1, 1))[:, 0]
+        self.values = {key: lane for key, lane in self.values.items() if key in self.states or "#" not in key[1]}
+        if not self.inputs:
+            self.inputs = {step: found[0] for step, found in unnamed.items() if len(found) == 1}
+
+    @property
+    def steps(self) -> list[int]:
+        """The numbers of the time steps, in order."""
+        return sorted(self.inputs or {t for key in self.states for t in self.values[key]})
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """T and B, as far as anything is handed on; B is 0 if nothing is known of it."""
+        known = [*self.inputs.values(), *(node for key in self.states for node in self.values[key].values())]
+        batch = [node.shape[0] if node.ndim > 1 else 1 for node in known[:1]]
+        return len(self.steps), batch[0] if batch else 0
+
+    def reads(self) -> dict[Tensor, Array]:
+        """∂L/∂ of what the loss reads of the steps, along the ways that go through no step."""
+        read: set[Tensor] = set()
+        seen, outside = {self.value}, [self.value]
+        for node in outside:  # which grows while it is walked
+            for operand in () if self.inside(node) else node.operands:
+                if operand is not None and operand.requires_grad and operand not in seen:
+                    seen.add(operand)
+                    (read.add if self.inside(operand) else outside.append)(operand)
+        if self.inside(self.value):
+            return {self.value: np.ones(self.value.shape)}
+        found: dict[Tensor, Array] = {}
+
+        def through(node: Tensor, i: int, g: Array) -> Array:
+            operand = node.operands[i]
+            if operand in read and not self.inside(node):
+                assert operand is not None
+                found[operand] = found[operand] + g if operand in found else g
+            return np.zeros_like(g) if operand in read else g
+
+        if read:
+            pullback({self.value: np.ones(self.value.shape)}, read, through)
+        return {tensor: g for tensor, g in found.items() if g.any()}
+
+    def lengths(self, batch: int) -> Array:
+        """How many steps each sequence has: all, but where padding is masked."""
+        missing = [~np.broadcast_to(running, batch) for running in self.running.values()]
+        steps = {t for key in self.states for t in self.values[key]} or set(self.inputs)
+        return np.asarray(len(steps) - np.sum(missing, axis=0) * np.ones(batch, int))
+
+    def first_overflow(self) -> int | None:
+        """The first step at which a state leaves float64."""
+        lanes = [self.values[key].items() for key in self.states]
+        return min((t for lane in lanes for t, node in lane if not np.isfinite(node.data).all()), default=None)
+
+
+def _of_run(key: Key, run: int) -> Key:
+    return (f"{key[0]} run {run + 1}".strip(), key[1]) if run else key
+
+
+@dataclass
+class End:
+    """What one end of the network sees, as log10 by (lag, sequence); NaN before the beginning of a sequence.
+
+    Attributes
+    ----------
+    name : {"", "forward", "reverse"}
+    step : int
+        Where the loss reads it, counted from 1.
+    x : array, shape (K, B), or None
+        What an input of its own size moves the output by: ‖∂L/∂x‖ rms(x - mean x) / ‖∂L/∂output‖; None where no input
+        is found in the graph.
+    states : dict of (layer, name) to array, shape (K, B)
+        ‖∂L/∂state‖ / ‖∂L/∂output‖.
+    peak : array, shape (K, B)
+        The largest entry of ∂L/∂x as it is: for what float32 would hold.
+    size : array, shape (B,)
+        ‖∂L/∂output‖; -inf where the loss does not depend on it.
+    drive : float
+        rms(W_ih (x - mean x)), at most 0: small input weights are no wall, since they grow.
+    largest, saturated : float
+        max |h|, and the share of |h| above 0.99.
+    notes : tuple of str
+    overflow : str
+        What is said if a state has left float64.
+    """
+
+    name: str
+    step: int
+    x: Array | None
+    states: dict[Key, Array]
+    peak: Array
+    size: Array
+    drive: float = 0.0
+    largest: float = 0.0
+    saturated: float = 0.0
+    notes: tuple[str, ...] = ()
+    overflow: str = ""
+
+    @property
+    def curve(self) -> Array:
+        """x, or where that is unknown the first state of the lowest layer."""
+        return self.x if self.x is not None else next(iter(self.states.values()))
+
+
+def log_rows(arrays: list[Array], batch: int) -> tuple[Array, Array]:
+    """Log10 of the norm and of the largest entry of each sequence's share of arrays; inf beyond float64."""
+    a = np.array([np.abs(array.reshape(batch, -1)) for array in arrays])
+    a[~np.isfinite(a)] = np.inf
+    top = a.max(axis=-1)
+    unit = a / np.where((top > 0) & np.isfinite(top), top, 1.0)[..., None]
+    norm = np.log10(top) + 0.5 * np.log10(np.clip(np.square(unit).sum(axis=-1), 1.0, a.shape[-1]))
+    return norm, np.log10(top)
+
+
+@np.errstate(all="ignore")
+def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
+    """Run once, and go back once from each end that the loss reads.
+
+    Raises
+    ------
+    ValueError
+        If nothing is handed from step to step.
+    """
+    graph = Unrolled(experiment.value())
+    if graph.nodes and not graph.states and not graph.inputs:
+        raise ValueError(NO_STEPS)
+    t = None if overflow else graph.first_overflow()
+    if t is not None:
+        overflow = f"overflow: the state leaves float64 at step {t}, and the steps before it are measured"
+        if not experiment.is_module and not isinstance(experiment.model, Tensor) and t > 2:
+            return measure_ends(experiment.cut(t - 1), overflow)
+    reads, reverse = graph.reads(), any(key[0].endswith("reverse") for key in graph.states)
+    ends = []
+    for name in ("forward", "reverse") if reverse else ("",):
+        own = {x: g for x, g in reads.items() if place(x.scope)[1].endswith("reverse") is (name == "reverse")}
+        ends.append(_end(experiment, graph, name, own, overflow))
+    return ends
+
+
+def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tensor, Array], overflow: str) -> End:
+    """Follow what is read at one step, against the direction in which the state was handed on."""
+    steps, batch = graph.steps, graph.shape[1] or _batch(experiment)
+    read = sorted({place(tensor.scope)[0] or 0 for tensor in reads})
+    if not read:
+        nothing = np.full((max(len(steps), 1), batch), -np.inf)
+        says = f"the loss does not depend on the {name}{' ' * bool(name)}output"
+        return End(name, 0, nothing, {}, nothing, nothing[0], notes=(says,), overflow=overflow)
+    step = read[0] if name == "reverse" else read[-1]
+    if experiment.read is not None and experiment.read in read:
+        step = experiment.read
+    at = {tensor: g.reshape(batch, -1) for tensor, g in reads.items() if place(tensor.scope)[0] == step}
+    size = log_rows([np.concatenate(list(at.values()), axis=1)], batch)[0][0]
+    scale = np.where(np.isfinite(size), 10.0**size, 1.0)[:, None]
+    seeds = {tensor: (g / scale).reshape(tensor.shape) for tensor, g in at.items()}
+    order = [t for t in steps if t >= step] if name == "reverse" else [t for t in reversed(steps) if t <= step]
+    xs = [graph.inputs[t] for t in order if t in graph.inputs]
+    lanes = {key: graph.values[key] for key in graph.values if key in graph.states}
+    found = pullback(seeds, [*xs, *(node for lane in lanes.values() for node in lane.values())])
+
+    def logs(tensors: list[Tensor | None], like: Tensor) -> tuple[Array, Array]:
+        nothing = np.zeros(like.shape)
+        return log_rows([nothing if x is None else found.get(x, nothing) for x in tensors], batch)
+
+    states = {key: logs([lane.get(t) for t in order], next(iter(lane.values())))[0] for key, lane in lanes.items()}
+    states = {key: a for key, a in states.items() if (a > -np.inf).any()}
+    x, peak, drive, notes = None, next(iter(states.values()), np.full((len(order), batch), -np.inf)), 0.0, []
+    if xs:
+        x, peak = logs(list(xs), xs[0])
+        dev, drive, note = _drive(graph, steps)
+        x, notes = x + dev, [note]
+    peak = peak + size
+    if len(read) > 1:
+        notes.append(f"the loss reads {len(read)} steps; judged is what it sees from step {step}")
+    _align(graph.lengths(batch), step, name, [a for a in (x, peak, *states.values()) if a is not None])
+    h = np.concatenate([[0.0], *(n.data.ravel() for (_, part), v in lanes.items() if part != "c" for n in v.values())])
+    largest, saturated = float(np.abs(h).max()), float((np.abs(h[1:]) > SATURATED).mean()) if len(h) > 1 else 0.0
+    told = tuple(note for note in notes if note)
+    return End(name, step, x, states, peak, size, drive, largest, saturated, told, overflow)
+
+
+def _batch(experiment: Experiment) -> int:
+    """How many sequences were given."""
+    return int(np.shape(experiment.inputs)[1]) if np.ndim(experiment.inputs) > 1 else 1
+
+
+def _drive(graph: Unrolled, steps: list[int]) -> tuple[float, float, str]:
+    """Log10 of rms(x - mean x) and of rms(W_ih (x - mean x)), and what is to be said of such inputs."""
+    xs = np.array([graph.inputs[t].data for t in steps if t in graph.inputs], np.float64)
+    axes = tuple(range(xs.ndim - 1))
+    dev = xs - xs.mean(axis=axes)
+    told = "" if dev.any() else "the inputs are constant" if xs.any() else "the inputs are all zero"
+    x = graph.inputs[steps[-1]]
+    use = next(
+        (node for node in graph.nodes if node.op is not None and node.op.name in PRODUCTS and node.operands[0] is x),
+        None,
+    )
+    weight = None if use is None else use.operands[1]
+    drive = dev
+    if weight is not None and use is not None and use.op is not None:
+        drive = dev @ (weight.data if use.op.name == "matmul" else weight.data.T)
+    return _log_rms(dev), min(_log_rms(drive), 0.0) if weight is not None else 0.0, told
+
+
+def _log_rms(a: Array) -> float:
+    top = float(np.abs(a).max(initial=0.0))
+    return float(np.log10(top) + 0.5 * np.log10(np.square(a / top).mean())) if top else -np.inf
+
+
+def _align(lengths: Array, step: int, name: str, arrays: list[Array]) -> None:
+    """Let each padded sequence begin at its own end, and be unknown before its beginning."""
+    for b, n in enumerate(lengths):
+        skip = max(step - int(n), 0) if name != "reverse" else 0
+        seen = min(int(n), step) if name != "reverse" else max(int(n) - step + 1, 0)
+        for a in arrays:
+            a[:, b] = np.r_[a[skip : skip + seen, b], np.full(len(a) - seen, np.nan)]

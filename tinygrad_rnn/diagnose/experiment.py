@@ -1,0 +1,297 @@
+"""The experiment: a model, its inputs, and the loss that is read, run in float64 on a copy.
+
+After this file the reader knows what is measured: the loss is v·h at the last step alone, v a random unit vector,
+unless told otherwise, and each sequence is measured on its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arguments import generator, lengths_of, refusal, whole
+from ..autodiff import pullback
+from ..functions import concatenate, stack, sum, where
+from ..nn.cells import GRUCell, LSTMCell, RNNCell
+from ..nn.sequences import in_one_array
+from ..nn.stacks import Stack
+from ..nn.state import parts_of, state_of
+from ..scope import scope
+from ..tensor import GradientError, Tensor, as_array, constant
+from .chain import Array, Chain, in_float64, is_chain, sequences_of
+
+Loss = str | Callable[[Tensor], Tensor]
+NAMED = {"last": "L = v·h at the last step, v a random unit vector", "all": "L = Σ v·h over all steps"}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is measured.
+
+    Attributes
+    ----------
+    model : cell, RNN, LSTM, GRU, Module, or a loss Tensor of a network that is unrolled already
+    inputs : array
+        Of shape (T, B, I) for a cell or a stack; for a `Module` whatever it takes.
+    loss : {"last", "all"} or callable
+    state : optional
+        Before the first step, as the model takes it.
+    v : array or int
+        The direction of the losses "last" and "all", or the seed that draws it.
+    read, lag : int, optional
+        The step, counted from 1, from which the verdict looks back, and how far the task needs to look.
+    lengths : array of int, shape (B,), optional
+        Of a cell or a stack: how long each of B padded sequences is.
+    """
+
+    model: Any
+    inputs: Any = None
+    loss: Loss = "last"
+    state: Any = None
+    v: Any = 0
+    read: int | None = None
+    lag: int | None = None
+    lengths: Any = None
+
+    @property
+    def is_module(self) -> bool:
+        """Whether the model is neither a cell nor a stack, so that only it knows what its inputs and outputs are."""
+        return not isinstance(self.model, (Stack, Tensor)) and not callable(getattr(self.model, "initial_state", None))
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether it is one step, repeated, with sequences of one length."""
+        return self.lengths is None and not isinstance(self.model, Tensor) and is_chain(self.model)
+
+    def cut(self, steps: int) -> Experiment:
+        """The first steps alone, read at the last of them."""
+        return replace(self, inputs=self.inputs[:steps], loss="last", read=None)
+
+    def few(self, sequences: int) -> Experiment:
+        """The first sequences alone, where nothing else has to be cut with them."""
+        whole = self.state is not None or self.lengths is not None or callable(self.loss) or self.is_module
+        return self if whole else replace(self, inputs=self.inputs[:, :sequences])
+
+    def value(self) -> Tensor:
+        """The loss, with its graph.
+
+        Raises
+        ------
+        ValueError
+            If the loss is a function that does not give one number.
+        """
+        if isinstance(self.model, Tensor):
+            return self.model
+        model = in_float64(self.model)
+        if isinstance(model, Stack):
+            model.batch_first = False  # as the inputs here
+        if self.is_module:
+            result = model(*((self.inputs,) if self.state is None else (self.inputs, self.state)))
+            if callable(self.loss):
+                return one_number(self.loss(result))
+            if not isinstance(result, Tensor):
+                raise ValueError(f"{model!r} returns {type(result).__name__}: give loss=, a function of it to a number")
+            outputs, last = result, result[-1] if result.ndim > 2 else result
+        elif isinstance(model, Stack):
+            outputs, state = model(self.inputs, self._state(model), self.lengths)
+            h = parts_of(state)[0]
+            last = concatenate([h[-2], h[-1]], axis=-1) if model.bidirectional else h[-1]
+        else:
+            states = list(self._steps(model))
+            outputs, last = stack(states), states[-1]
+        if callable(self.loss):
+            return one_number(self.loss(outputs))
+        if self.read is not None:
+            last = outputs[self.read - 1]
+        read: Tensor = outputs if self.loss == "all" else last
+        return one_number(sum(read * unit(self.v, last.shape[-1:])))
+
+    def _state(self, model: Stack) -> Any:
+        """The state of a stack with its batch axis, which may be left out for one sequence."""
+        if self.state is None:
+            return None
+        parts = [as_array(part).astype(np.float64) for part in parts_of(self.state)]
+        parts = [part[:, None] if part.ndim == 2 and self.inputs.shape[1] == 1 else part for part in parts]
+        return tuple(parts) if len(parts) > 1 else parts[0]
+
+    def _steps(self, cell: Any) -> Iterator[Tensor]:
+        """The output of each step of a cell, whose state may have any form."""
+        batch = self.inputs.shape[1]
+        state = cell.initial_state(batch)
+        if self.state is not None:
+            parts = [as_array(part).astype(np.float64) for part in parts_of(self.state)]
+            shapes = [own.shape for own in parts_of(state)]
+            state = state_of([Tensor(p.reshape(shape)) for p, shape in zip(parts, shapes, strict=True)], state)
+        for t, x in enumerate(self.inputs, 1):
+            with scope(f"t={t}"):
+                after = cell(constant(x, "x"), state)
+                if self.lengths is not None and (t > self.lengths).any():
+                    pairs = zip(parts_of(after), parts_of(state), strict=True)
+                    after = state_of([_running(t <= self.lengths, new, old) for new, old in pairs], after)
+            state = after
+            yield parts_of(state)[0]
+
+    def seeds(self, chain: Chain) -> Mapping[int, Array]:
+        """∂L/∂output at the steps that the loss reads, for a chain of steps."""
+        shape = chain.states[-1][chain.output].shape
+        if not callable(self.loss):
+            last = np.broadcast_to(unit(self.v, shape[1:]), shape)
+            reads = range(1, len(chain) + 1) if self.loss == "all" else [self.read or len(chain)]
+            return dict.fromkeys(reads, last)
+        array = np.stack([state[chain.output] for state in chain.states[1:]])
+        outputs = Tensor(array, requires_grad=True, name="outputs")
+        value = one_number(self.loss(outputs))
+        if not math.isfinite(value.item()):
+            raise GradientError(f"the loss is {value.item()}, so no gradient is finite")
+        if not value.requires_grad:
+            return {}
+        found = pullback({value: np.ones(value.shape)}, [outputs]).get(outputs, np.zeros(outputs.shape))
+        return {t + 1: g for t, g in enumerate(found) if g.any()}
+
+    def describe(self) -> str:
+        """The loss in words."""
+        if isinstance(self.model, Tensor):
+            return "L = yours"
+        return NAMED[self.loss] if isinstance(self.loss, str) else f"L = {getattr(self.loss, '__name__', 'yours')}"
+
+
+def experiment_of(
+    model: Any, inputs: Any, loss: Loss, *, state: Any, direction: ArrayLike | None, rng: Any, **looks: Any
+) -> Experiment:
+    """An experiment whose parts fit together.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that does not.
+    """
+    drawn = generator("rng", rng)
+    seed = (
+        int(rng) if isinstance(rng, (int, np.integer)) else int(drawn.integers(2**32))
+    )  # so that v is always the same
+    for name, least in (("read", 1), ("lag", 1)):
+        if looks[name] is not None:
+            looks[name] = whole(name, looks[name], least)
+    if not callable(loss) and loss not in NAMED:
+        raise refusal("loss", loss, "'last', 'all', or a function of the outputs")
+    if callable(loss) and direction is not None:
+        raise ValueError("direction= is v of the losses 'last' and 'all': a loss of your own has none")
+    if isinstance(model, Tensor):
+        given = {"inputs": inputs, "loss": None if loss == "last" else loss, "state": state, "direction": direction}
+        if told := [name for name, value in (given | {"lengths": looks["lengths"]}).items() if value is not None]:
+            raise TypeError(f"{', '.join(told)}: only for a network that is still to be unrolled; a loss has been")
+        return Experiment(one_number(model), **looks)
+    if inputs is None:
+        raise TypeError("give the inputs too, an array of shape (T, B, I)")
+    if looks["lengths"] is None:
+        inputs, looks["lengths"] = in_one_array(inputs, getattr(model, "batch_first", False))
+    found = Experiment(model, inputs, loss, state, **looks)
+    if looks["lengths"] is not None:
+        inputs, lengths = _padded(found)
+        found = replace(found, lengths=lengths)
+    if not found.is_module:
+        found = replace(found, inputs=sequences_of(inputs, getattr(model, "batch_first", False)))
+        if looks["read"] is not None and looks["read"] > len(found.inputs):
+            raise ValueError(f"read={looks['read']}: there are {len(found.inputs)} steps")
+    check_finite(model)
+    return replace(found, v=seed if direction is None else checked_direction(direction))
+
+
+def _padded(experiment: Experiment) -> tuple[Array, Array]:
+    """Inputs in which padding is zero, since it may hold anything, and how long each sequence is."""
+    array, lengths = as_array(experiment.inputs), experiment.lengths
+    if array.ndim != 3 or experiment.is_module:
+        raise refusal("lengths", lengths, "them to a cell or a stack, and inputs with an axis of sequences")
+    time = int(getattr(experiment.model, "batch_first", False))
+    lengths = lengths_of(lengths, array.shape[1 - time], array.shape[time])
+    running = np.arange(array.shape[time])[:, None] < lengths
+    return np.where((running.T if time else running)[..., None], array, 0.0), lengths
+
+
+def _running(running: Array, new: Tensor, old: Tensor) -> Tensor:
+    """The new state of the sequences that have this step, the old one of the others."""
+    kept: Tensor = where(running.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+    kept.name = new.name
+    return kept
+
+
+class NotFinite(GradientError):
+    """A parameter is not finite: training has lost the network."""
+
+
+def check_finite(model: Any) -> None:
+    """Refuse a network that training has destroyed.
+
+    Raises
+    ------
+    NotFinite
+        If a parameter is not, naming it.
+    """
+    for name, tensor in model.parameters().items():
+        if broken := int((~np.isfinite(tensor.data)).sum()):
+            raise NotFinite(
+                f"{name} holds {broken} of {tensor.size} numbers that are not finite: this network is lost, "
+                "go back to a checkpoint before it"
+            )
+
+
+def checked_direction(direction: ArrayLike) -> Array:
+    """v as an array of finite numbers."""
+    v = as_array(direction).astype(np.float64)
+    if not np.isfinite(v).all():
+        raise refusal("direction", direction, "finite numbers")
+    return v
+
+
+def unit(v: Any, shape: tuple[int, ...]) -> Array:
+    """v as given, or a random unit vector, so that the loss favours no unit and ∂L/∂h_T has norm 1."""
+    if isinstance(v, np.ndarray):
+        if v.shape != shape:
+            raise ValueError(f"direction of shape {v.shape} for a state of shape {shape}")
+        return v
+    drawn = np.random.default_rng(v).standard_normal(shape)
+    return np.asarray(drawn / np.linalg.norm(drawn))
+
+
+def one_number(value: Any) -> Tensor:
+    """The loss, if it is one number."""
+    if getattr(value, "size", 0) != 1 or not hasattr(value, "backward"):
+        raise ValueError("the loss must give a Tensor with one number: reduce it with sum() or mean()")
+    found: Tensor = value
+    return found
+
+
+def networks_of(model: Any, path: str = "model", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """The cells and stacks of a model, wherever they are, each with the expression that leads to it."""
+    seen = set() if seen is None else seen
+    if id(model) in seen:
+        return
+    seen.add(id(model))
+    if isinstance(model, Stack) or callable(getattr(model, "initial_state", None)):
+        yield path, model
+        return
+    items = (
+        model.items() if isinstance(model, Mapping) else enumerate(model) if isinstance(model, (list, tuple)) else ()
+    )
+    attributes = getattr(model, "__dict__", {}).items()
+    parts = [(f"{path}[{key!r}]", part) for key, part in items]
+    for place, part in parts + [(f"{path}.{name}", part) for name, part in attributes if not name.startswith("_")]:
+        if hasattr(part, "parameters") or isinstance(part, (list, tuple, Mapping)):
+            yield from networks_of(part, place, seen)
+
+
+def cells_of(model: Any) -> list[Any]:
+    """The cells of a model, the lowest layer first, wherever they are."""
+    parts = [part for _, part in networks_of(model)]
+    return [cell for part in parts for cell in (part._cells.values() if isinstance(part, Stack) else (part,))]
+
+
+def is_ours(model: Any) -> bool:
+    """Whether all recurrent cells of a model are the package's, whose default initialisation is known."""
+    cells = cells_of(model)
+    return bool(cells) and all(isinstance(cell, (RNNCell, LSTMCell, GRUCell)) for cell in cells)

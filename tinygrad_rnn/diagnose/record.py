@@ -1,0 +1,86 @@
+"""The report as plain data: every number, and all that is needed to measure it again."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ..tensor import Tensor
+from .experiment import Experiment
+from .flow import Flow
+
+
+def record(flow: Flow) -> dict[str, Any]:
+    """A report as JSON has it; numbers that are not finite are strings."""
+    judged, found, weights = flow.judgement, flow.verdict, {}
+    verdict = {"decades_lost": judged.decades, "healthy_up_to": judged.reach} | {
+        name: getattr(judged, name) for name in ("word", "level", "lag", "zero_lag", "reason", "end")
+    }
+    trials = [{"label": t.label, "heals": t.heals} | plain(t) for t in found.trials]
+    verdict |= {"cause": found.cause, "causes": found.undone, "try": found.remedy, "trials": trials}
+    if flow.by_lag is not None:
+        for name in flow.by_lag.names:
+            beyond = {edge: flow.by_lag.share_beyond(name, edge) for edge in flow.by_lag.edges}
+            weights[name] = {"log10_norm": flow.by_lag.log_norm(name), "share_beyond_lag": beyond}
+    lanes = [
+        {"slope": lane.line.slope, "half_life": lane.line.half_life} | plain(lane) | plain(lane.line)
+        for lane in flow.lanes.values()
+    ]
+    data: dict[str, Any] = plain(
+        {
+            "setting": flow.setting,
+            "verdict": verdict | {"default": found.default},
+            "ends": flow.ends,
+            "lanes": lanes,
+            "shares": [*flow.shares.values()],
+            "activations": [*flow.activations.values()],
+            "weights_by_lag": weights,
+            "theory": [line.to_dict() for line in flow.theory],
+            "measured": measured(flow.experiment) | {"trained": flow.trained, **flow.about},
+        }
+    )
+    return data
+
+
+def measured(experiment: Experiment) -> dict[str, Any]:
+    """What was measured, so that somebody else can tell whether they measure the same."""
+    versions = {name: version(name) for name in ("tinygrad-rnn", "numpy")} | {"python": platform.python_version()}
+    found = {name: getattr(experiment, name) for name in ("lag", "read", "lengths", "v")}
+    found |= {"versions": versions, "loss": experiment.describe()}
+    if isinstance(experiment.model, Tensor):
+        return found
+    inputs = np.asarray(experiment.inputs)
+    parameters = {name: np.asarray(p.data) for name, p in experiment.model.parameters().items()}
+    data = {"shape": inputs.shape, "mean": inputs.mean(), "sd": inputs.std(), "sha256": digest({"inputs": inputs})}
+    weights = {"sha256": digest(parameters), "shapes": {name: a.shape for name, a in parameters.items()}}
+    return found | {"model": repr(experiment.model), "weights": weights, "inputs": data}
+
+
+def digest(arrays: Mapping[str, Any]) -> str:
+    """SHA-256 of arrays with their names, shapes and types, the same on every machine."""
+    found = hashlib.sha256()
+    for name, array in arrays.items():
+        little = array.astype(array.dtype.newbyteorder("<"))
+        found.update(f"{name} {little.shape} {little.dtype.str}\n".encode() + little.tobytes())
+    return found.hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Plain data as JSON has it, of data classes too; (layer, name) becomes one name."""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
+    if isinstance(value, Mapping):
+        names = {key: " ".join(key[::-1]).strip() if isinstance(key, tuple) else str(key) for key in value}
+        return {names[key]: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

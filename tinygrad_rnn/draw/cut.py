@@ -1,0 +1,224 @@
+"""A graph as a table: time steps are its columns, layers its rows, and each of their crossings is a small graph.
+
+After this file the reader knows when something follows in time and when it stands above: a layer, or a second loop that
+takes what the first one made in the same step, is a row of its own; what only follows stands to the right. What is
+computed at every step besides (the loss) is the row on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..graph.model import GradientGraph
+from ..graph.parts import Edge, Node, grouped
+from ..graph.steps import rows_of, step_number
+
+Place = tuple[int, int]
+"""Band (from above) and slot (from the left) of a block."""
+
+
+@dataclass
+class Block:
+    """What stands at one crossing: operations, oldest first, and leaves that only they use."""
+
+    nodes: list[Node] = field(default_factory=list)
+    leaves: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A graph cut into blocks; `steps` names the time step of each slot, "" before, between and after them.
+
+    `bands` are the names of the layers from above, `backwards` tells which run from right to left. `uses` are the drawn
+    edges, each with the block of its source and of its target; a leaf is in the block of what uses it, an initial state
+    in the slot before. `parameters` are the uses of what stands in rows below a band.
+    """
+
+    blocks: Mapping[Place, Block]
+    steps: Sequence[str]
+    bands: Sequence[str]
+    backwards: Sequence[bool]
+    uses: Sequence[tuple[Edge, Place, Place]]
+    parameters: Sequence[tuple[Edge, Place]]
+
+
+def part_of_symbol(edge: Edge, nodes: Sequence[Node]) -> bool:
+    """Whether the source is an unnamed number: it is written into the symbol of its operation."""
+    source = nodes[edge.source]
+    return source.kind == "constant" and not source.name and source.value is not None and source.value.size == 1
+
+
+def cut(graph: GradientGraph) -> Cut | None:
+    """The table of a graph; None if it has no time steps, or if time does not order it."""
+    drawn = [e for e in graph.edges if not e.internal and not part_of_symbol(e, graph.nodes)]
+    made = {e.target for e in graph.edges} | {n.id for n in graph.nodes if n.members or n.kind == "loss"}
+    touched = {end for e in drawn for end in (e.source, e.target)} | {graph.nodes[-1].id}
+    nodes = [node for node in graph.nodes if node.id in made & touched]
+    timed = _timed(graph, nodes, drawn)
+    if timed is None:
+        return None
+    places, steps, names, backwards = timed
+    for e in drawn:
+        (band, slot), (other, goal) = places.get(e.source, places[e.target]), places[e.target]
+        way = -1 if backwards[band] and steps[slot] and steps[goal] else 1
+        if band == other and (goal - slot) * way < 0 and not (backwards[band] and way > 0):
+            return None
+    blocks: dict[Place, Block] = {}
+    for node in nodes:
+        blocks.setdefault(places[node.id], Block()).nodes.append(node)
+    initial = _initial(graph, drawn, places, blocks, backwards)
+    uses: list[tuple[Edge, Place, Place]] = []
+    parameters: list[tuple[Edge, Place]] = []
+    for edge in drawn:
+        target = places[edge.target]
+        if edge.source in places:
+            uses.append((edge, places[edge.source], target))
+            continue
+        source = graph.nodes[edge.source]
+        if edge in initial:
+            home = target[0], target[1] + (1 if backwards[target[0]] else -1)
+        elif source.kind == "parameter" and not source.step:  # one that a step has made is given to it
+            parameters.append((edge, target))
+            continue
+        else:
+            home = target
+        block = blocks.setdefault(home, Block())
+        if source not in block.leaves:
+            block.leaves.append(source)
+        uses.append((edge, home, target))
+    return Cut(blocks, steps, names, backwards, uses, parameters)
+
+
+def _timed(
+    graph: GradientGraph, nodes: Sequence[Node], drawn: Sequence[Edge]
+) -> tuple[dict[int, Place], list[str], list[str], list[bool]] | None:
+    """Band and slot of every operation, the steps of the slots, names and directions of the bands."""
+    keys: dict[int, tuple[int, int, int]] = {}  # loop, number, row
+    rows = rows_of(graph)
+    stepped = [node for node in nodes if node.step]
+    if not stepped or any(step_number(node.step or "") is None for node in stepped):
+        return None
+    numbers = {node.id: step_number(node.step or "") or 0 for node in stepped}
+    if rows is not None:
+        keys = {node.id: (0, numbers[node.id], rows.of[node.id]) for node in stepped if node.id in rows.of}
+        if len(keys) < len(stepped):
+            return None
+        names, backwards = list(rows.names), list(rows.backwards)
+    else:
+        loops = _loops(stepped, numbers)
+        homes = _stacked(loops, numbers, drawn)
+        keys = {id: (homes[loop][0], numbers[id], homes[loop][1]) for id, loop in loops.items()}
+        names = [""] * (1 + max(row for _, _, row in keys.values()))
+        backwards = [False] * len(names)
+    order = sorted({key[:2] for key in keys.values()})
+    into = grouped(drawn, "target")
+    late: dict[int, int] = {}
+    for node in nodes:  # the last step that each thing follows from
+        sources = [late[e.source] for e in into.get(node.id, ()) if e.source in late]
+        late[node.id] = order.index(keys[node.id][:2]) if node.id in keys else max(sources, default=-1)
+    leads: set[int] = set()
+    for node in reversed(nodes):
+        if node.id in keys or node.id in leads:
+            leads |= {e.source for e in into.get(node.id, ())}
+    # Slots: before, then each step, and after it what lies between it and the next.
+    slot = {node.id: 1 + 2 * late[node.id] + (node.id not in keys) for node in nodes}
+    last = len(order) - 1
+    every = {node.id for node in nodes if node.id not in keys and node.id not in leads and 0 <= late[node.id] < last}
+    rise = int(bool(every))
+    count = len(names) + rise
+    places: dict[int, Place] = {}
+    for node in nodes:
+        if node.id in keys:
+            places[node.id] = count - 1 - keys[node.id][2], slot[node.id]
+        elif node.id in every:
+            places[node.id] = 0, slot[node.id] - 1
+        else:
+            near = [places[e.source] for e in into.get(node.id, ()) if e.source in places]
+            users = [count - 1 - keys[e.target][2] for e in drawn if e.source == node.id and e.target in keys]
+            band = (
+                0
+                if rise and node.id not in leads
+                else min(users, default=0)
+                if not near
+                else max(near, key=lambda place: (place[1], -place[0]))[0]
+            )
+            places[node.id] = band, slot[node.id]
+    steps = [""]
+    for key in order:
+        steps += [f"t={key[1]}", ""]
+    folded = {numbers[n.id]: n.step or "" for n in stepped if ".." in (n.step or "")}
+    steps = [folded.get(int(s[2:]), s) if s else s for s in steps]
+    return places, steps, [""] * rise + names[::-1], [False] * rise + backwards[::-1]
+
+
+def _loops(stepped: Sequence[Node], numbers: Mapping[int, int]) -> dict[int, int]:
+    """The loop that each operation belongs to: one begins where another scope surrounds it, or time begins again."""
+    latest: dict[str, tuple[int, int]] = {}
+    count, found = 0, dict[int, int]()
+    for node in stepped:
+        around = node.scope.split(node.step or "")[0]
+        loop, number = latest.get(around, (-1, 0))
+        if loop < 0 or numbers[node.id] < number:
+            loop, count = count, count + 1
+        latest[around] = loop, numbers[node.id]
+        found[node.id] = loop
+    return found
+
+
+def _stacked(loops: Mapping[int, int], numbers: Mapping[int, int], drawn: Sequence[Edge]) -> dict[int, tuple[int, int]]:
+    """(group, row) of each loop: it stands above one from which it takes something at equal steps alone."""
+    equal: dict[tuple[int, int], set[int]] = {}
+    ahead: set[tuple[int, int]] = set()
+    for edge in drawn:
+        if edge.source in loops and edge.target in loops and loops[edge.source] != loops[edge.target]:
+            pair = loops[edge.source], loops[edge.target]
+            if numbers[edge.source] == numbers[edge.target]:
+                equal.setdefault(pair, set()).add(numbers[edge.source])
+            elif numbers[edge.source] > numbers[edge.target]:
+                ahead.add(pair)
+    homes: dict[int, tuple[int, int]] = {}
+    for loop in sorted(set(loops.values())):
+        below = [a for (a, b), at in equal.items() if b == loop and a in homes and len(at) > 1 and (a, b) not in ahead]
+        if below:
+            group, row = max(homes[a] for a in below)
+            homes[loop] = group, row + 1
+        else:
+            homes[loop] = 1 + max((group for group, _ in homes.values()), default=-1), 0
+    return homes
+
+
+def _initial(
+    graph: GradientGraph,
+    drawn: Sequence[Edge],
+    places: Mapping[int, Place],
+    blocks: Mapping[Place, Block],
+    backwards: Sequence[bool],
+) -> set[Edge]:
+    """The uses of initial states: leaves where later steps have what the step before has made.
+
+    With one step only, everything that is not a parameter and is named like a state counts.
+    """
+    rank = {node.id: k for block in blocks.values() for k, node in enumerate(block.nodes)}
+    slots: dict[int, set[tuple[int, int]]] = {}
+    ends: dict[int, list[int]] = {}
+    for (band, slot), block in blocks.items():
+        if any(node.step for node in block.nodes):
+            ends.setdefault(band, []).append(slot)
+    for edge in drawn:
+        if edge.source in places:
+            (a, b), (c, d) = places[edge.source], places[edge.target]
+            if a == c and abs(b - d) == 2:
+                slots.setdefault(a, set()).add((rank[edge.target], edge.operand))
+    found = set()
+    for edge in drawn:
+        if edge.source in places:
+            continue
+        band, slot = places[edge.target]
+        if band not in ends or slot != (max if backwards[band] else min)(ends[band]):
+            continue
+        if len(ends[band]) == 1:
+            found |= {edge} if (graph.nodes[edge.source].name or "")[:1] in ("h", "c") else set()
+        elif (rank[edge.target], edge.operand) in slots.get(band, ()):
+            found.add(edge)
+    return found

@@ -1,0 +1,84 @@
+"""How large an array is, and what that number means.
+
+After this file the reader knows when a zero is exact and when it is a gradient that float32 or float64 could not hold.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Norm = Literal["l2", "rms", "max"]
+State = Literal["finite", "zero", "underflow", "nan", "inf", "none"]
+
+
+def norm_of(array: NDArray[Any], norm: Norm = "l2") -> float:
+    """Size of an array of numbers: ``l2`` (default), ``rms`` or ``max``.
+
+    Computed in float64 and scaled before squaring, so that neither ``1e-200`` reads as zero nor ``1e200`` as infinite.
+
+    Parameters
+    ----------
+    array : array_like
+    norm : {"l2", "rms", "max"}
+
+    Returns
+    -------
+    float
+    """
+    values = np.abs(np.asarray(array, dtype=np.float64))
+    largest = float(values.max(initial=0.0)) if values.size else 0.0
+    if norm == "max" or largest == 0.0 or not np.isfinite(largest):
+        return largest
+    # A subnormal `largest` has an infinite reciprocal, but dividing by it is exact enough.
+    total = float(np.sqrt(np.sum((values / largest) ** 2)))
+    return largest * (total / np.sqrt(values.size) if norm == "rms" else total)
+
+
+def statistics(array: NDArray[Any]) -> dict[str, Any]:
+    """Norm, smallest, largest and mean of an array, JSON-ready."""
+    if not array.size:
+        return {"norm": 0.0, "min": None, "max": None, "mean": None}
+    wide = np.asarray(array, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return {
+            k: json_ready(v)
+            for k, v in {"norm": norm_of(wide), "min": wide.min(), "max": wide.max(), "mean": wide.mean()}.items()
+        }
+
+
+def json_ready(value: Any) -> Any:
+    """Numbers and arrays as JSON has them; it has no NaN and no infinity, so these become strings."""
+    if value is None:
+        return None
+    if np.ndim(value):
+        return [json_ready(item) for item in value]
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def state_of(array: NDArray[Any], lost: bool) -> State:
+    """What the norm of an array means; `lost` says that something in it had underflowed."""
+    largest = largest_of(array)
+    if math.isnan(largest):
+        return "nan"
+    if math.isinf(largest):
+        return "inf"
+    if largest == 0.0:
+        return "underflow" if lost else "zero"
+    return "underflow" if largest < smallest_normal(array.dtype) else "finite"
+
+
+def largest_of(array: NDArray[Any]) -> float:
+    """The largest element, in size; 0 of an array without any."""
+    return float(np.abs(array).max(initial=0.0))
+
+
+@lru_cache
+def smallest_normal(dtype: np.dtype[Any]) -> float:
+    """Below it, a number of this dtype loses digits."""
+    return float(np.finfo(dtype).tiny)

@@ -1,0 +1,174 @@
+"""The points where rules go wrong: zeros, ties, repeated operands, integers, both sides of every branch, extremes.
+
+After this file the reader knows why random operands are not enough: a rule that divides by x is right everywhere but at
+0, one that forgets a branch is right on the other side of it, one that computes exp(x) is right until that overflows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from .again import again
+from .checker import Check, gradcheck
+from .operands import Example
+from .oracles import Array, Element, steps_at, unit
+from .outcome import GradcheckError
+
+__tracebackhide__ = True  # pytest shows the caller's line
+
+POINTS = (0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 20.0, -20.0, 800.0, -800.0)
+# Close enough to each other that hardly a branch lies between two of them.
+SCAN = tuple(k / 4 for k in range(-24, 25)) + tuple(s * 6.1 * 1.25**k for k in range(24) for s in (1, -1))
+EXTREMES = (1e300, -1e300, 1e-300, -1e-300, 5e-324)
+"""Where many a right rule overflows, so that they count only if the forward function goes through without."""
+SEVERAL = (0.0, 1.0, -1.0, 2.0, -3.0, 0.5, 20.0, -20.0, 800.0, -800.0)
+
+
+def special_points(example: Example, domain: Any, rng: int) -> tuple[int, list[str]]:
+    """Check a primitive there.
+
+    Returns
+    -------
+    compared : int
+        How many derivatives were compared with differences.
+    notes : list of str
+        Kinks, which are passed.
+
+    Raises
+    ------
+    GradcheckError
+        If a derivative is wrong, or NaN or infinite where differences settle.
+    """
+    survey = _Survey(example, domain, rng)
+    with np.errstate(all="ignore"):
+        if not example.given:
+            for points in survey.in_line() if example.local else survey.one_at_a_time():
+                survey.look(example, points, "at a special point")
+        for function, points in survey.moved_together():
+            survey.look(function, points, "where equal elements are moved together")
+    kinks = sorted(survey.kinks, key=float)[:3]
+    return survey.compared, [f"a kink at {', '.join(kinks)}, where a rule may give any slope between"] if kinks else []
+
+
+class _Survey:
+    """One example, and what is seen at its special points."""
+
+    def __init__(self, example: Example, domain: Any, rng: int) -> None:
+        self.example, self.rng = example, rng
+        count = len(example.points)
+        pairs = domain if domain is None or not isinstance(domain[0], (int, float)) else [domain] * count
+        self.bounds = pairs or [(-np.inf, np.inf)] * count
+        self.compared, self.kinks = 0, dict[str, None]()
+
+    def in_line(self) -> Iterator[list[Array]]:
+        """Of an operation that goes element by element all points at once, each an element."""
+        count = len(self.example.points)
+        if count == 1:
+            rows: list[Any] = [*zip(dict.fromkeys((*SCAN, *POINTS, *EXTREMES))), (-0.0,)]  # -0 is equal to 0
+        else:
+            rows = [*product(SEVERAL, repeat=2)] if count == 2 else [np.roll(SEVERAL, k)[:count] for k in range(10)]
+            rows += [(*[1.5] * i, x, *[1.5] * (count - 1 - i)) for x in EXTREMES for i in range(count)]
+        kept = [row for row in rows if self.meant([np.array([x]) for x in row])]
+        if kept:
+            yield [np.array(column) for column in zip(*kept, strict=True)]
+
+    def one_at_a_time(self) -> Iterator[list[Array]]:
+        """Of any other each point alone: in one element of an operand, in all, and all elements whole numbers."""
+        for i, array in enumerate(rest := self.example.points):
+            found = [np.round(3 * array)]
+            for x in (*POINTS, *EXTREMES):
+                found.append(one := array.copy())
+                one.flat[0] = x
+                found += [np.full(array.shape, x)] * (abs(x) <= 20)
+            for moved in found:
+                if self.meant(points := [*rest[:i], moved, *rest[i + 1 :]]):
+                    yield points
+
+    def meant(self, points: Sequence[Array]) -> bool:
+        """Whether the operation is meant for these operands: in its domain, finite, at extremes without overflow."""
+        for x, (low, high) in zip(points, self.bounds, strict=True):
+            if ((x < low) | (x > high)).any():
+                return False
+        extreme = any(((x != 0) & ((np.abs(x) < 1e-200) | (np.abs(x) > 1e200))).any() for x in points)
+        try:
+            with np.errstate(all="raise" if extreme else "ignore"):
+                return bool(np.isfinite(self.example.forward(self.example.with_points(points))).all())
+        except Exception:  # what it refuses is no point to check it at
+            return False
+
+    def moved_together(self) -> Iterator[tuple[Any, list[Array]]]:
+        """Functions of what equal elements have in common: at a tie each may have any share, but not their sum."""
+        points = self.example.points
+        if len(points) > 1 and len({x.shape for x in points}) == 1 and self.meant([points[0]] * len(points)):
+            yield (lambda x: self.example(*[x] * len(points))), [points[0]]
+        for i, array in enumerate(points if not (self.example.local or self.example.given) else ()):
+            for axis, extremum in product(range(array.ndim), (np.argmax, np.argmin)):
+                place = list(np.unravel_index(int(extremum(array)), array.shape))
+                mask, tied = np.zeros(array.shape), array.copy()
+                mask[tuple(place)] = 1
+                place[axis] = (place[axis] + 1) % array.shape[axis]
+                mask[tuple(place)], tied[tuple(place)] = 1, array.flat[int(extremum(array))]
+                at = [*points[:i], tied, *points[i + 1 :]]
+                if self.meant(at):
+                    shares = [mask if k == i else 0.0 for k in range(len(at))]
+                    yield partial(self.moved, at, shares), [np.array(0.0)]
+
+    def moved(self, at: Sequence[Array], shares: Sequence[Any], t: Any) -> Any:
+        """The operation where some elements of its operands are larger by the same number."""
+        return self.example(*(x + t * share for x, share in zip(at, shares, strict=True)))
+
+    def look(self, function: Any, points: list[Array], where: str) -> None:
+        """Compare the derivatives at these operands."""
+        rng, tolerances = np.random.default_rng(self.rng), {"rtol": self.example.rtol, "noise": self.example.noise}
+        check = Check(function, points, 1, rng, **tolerances)  # type: ignore[arg-type]
+        try:
+            seed = check.sweep(check.begin())
+        except (ValueError, ArithmeticError):  # a rule that refuses a point, with an error, gives no wrong number there
+            return
+        for i, gradient in enumerate(check.gradients):
+            every = list(np.ndindex(gradient.shape))
+            local = self.example.local and len(check.here) == len(every)
+            for k, element in enumerate(every if local else dict.fromkeys([every[0], every[-1]])):
+                sizes = check.here[k : k + 1] if local else check.here
+                size = 1.0 + float(np.abs(sizes).max()) + abs(x := float(points[i][element]))
+                if local and abs(x) > 1e200 and self.overflows(i, [point[element] for point in points]):
+                    size = 1.0
+                alone = [np.array([point[element]]) for point in points] if local else points
+                try:
+                    if wrong := self.compare(check, i, element, seed, size):
+                        # Explained of the point alone: to others it is equal by accident.
+                        e, weight = ((0,), seed[k : k + 1]) if local else (element, seed)
+                        at = Check(function, alone, 1, rng, **tolerances)  # type: ignore[arg-type]
+                        at.wrong(i, f"{where}, at element {e} = {x:.6g}", [e], weight, wrong, e)
+                except GradcheckError as error:
+                    if function is self.example:
+                        error.again = partial(again, gradcheck, function, self.example.with_points(alone), {}, error)
+                    raise
+
+    def overflows(self, i: int, row: Sequence[float]) -> bool:
+        """Whether a rule overflows where the forward function does not."""
+        arrays = self.example.with_points([np.array([x]) for x in row])
+        try:
+            with np.errstate(over="raise", invalid="raise"):
+                self.example.rule(self.example.floats[i], np.ones(1), self.example.forward(arrays), arrays)
+        except FloatingPointError:
+            return True
+        return False
+
+    def compare(self, check: Check, i: int, element: Element, seed: Array, size: float) -> Any:
+        """One derivative, if it is wrong; to lose digits beside numbers of some size, 1, f or x, is no mistake."""
+        analytic, x = float(check.gradients[i][element]), float(check.arrays[i][element])
+        if not np.isfinite(analytic):
+            check.infinite(i, element, analytic, seed)
+            return None
+        tolerance = check.rtol * abs(analytic) + 64 * check.noise * size
+        c = check.compare(i, seed, unit(check.arrays[i], element), steps_at(x), analytic, tolerance)
+        self.compared += c.verdict in ("right", "zero")
+        if c.verdict == "kink":
+            self.kinks[f"{x if abs(x) > 1e-290 else 0.0:.4g}"] = None
+        return c if c.verdict == "wrong" else None

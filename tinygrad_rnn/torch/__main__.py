@@ -1,0 +1,49 @@
+"""``python -m tinygrad_rnn.torch doctor mymodule:make``: the doctor, for those who prefer a shell."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Any
+
+from . import doctor
+
+
+def case_of(where: str) -> tuple[Any, ...]:
+    """What a function of the user's returns, given as ``module:function``."""
+    module, _, function = where.partition(":")
+    if not function:
+        raise SystemExit(f"{where!r} is not module:function, such as train:make")
+    sys.path.insert(0, "")
+    try:
+        case: Any = getattr(importlib.import_module(module), function)()
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise SystemExit(f"{where}: {error}") from error
+    if not isinstance(case, tuple) or not 4 <= len(case) <= 5:
+        raise SystemExit(f"{where} must return (model, loss_fn, inputs, targets) or (..., optimizer)")
+    return tuple(case)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the report, and of a model in which nothing is wrong the verdict on its gradient; 1 if something is."""
+    parser = argparse.ArgumentParser(prog="python -m tinygrad_rnn.torch")
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("doctor", help="look for what is wrong with a model, a batch and a loss")
+    command.add_argument(
+        "case", metavar="MODULE:FUNCTION", help="returns (model, loss_fn, inputs, targets[, optimizer])"
+    )
+    command.add_argument("--lag", type=int, metavar="STEPS", help="how far back the task needs to look")
+    options = parser.parse_args(arguments)
+    report = doctor(*case_of(options.case))
+    print(report)
+    if not report:
+        try:
+            print(report.flow(lag=options.lag))
+        except (TypeError, ValueError) as error:
+            print(f"no verdict: {error}")
+    return int(bool(report))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The doctor, who looks for what is wrong before anybody asks about the gradient through time.
+
+After this file the reader knows which mistakes can be proved from one forward and one backward pass, and that a check
+that cannot tell says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..diagnose import GradientFlow, gradient_flow
+from ..nn import from_torch
+from . import mistakes, network
+from .case import Case
+
+CHECKS: tuple[Callable[[Case], mistakes.Finding], ...] = (
+    *(mistakes.not_finite, mistakes.constant_data, mistakes.broadcast_loss, mistakes.twice, mistakes.target_scale),
+    *(mistakes.out_of_reach, mistakes.pairs, mistakes.samples_mix, mistakes.cut, mistakes.one_step, mistakes.padding),
+    *(network.read_too_early, network.input_scale, network.weight_size, network.closed, network.depth),
+    *(network.dead_relu, network.dropout, network.kept_history, network.optimiser),
+)
+UNSEEN = "this does not look at labels, shuffling, zero_grad, or how long a lag the task has"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    check : str
+        Which check found it, such as "cut".
+    what : str
+        What is wrong, with the number that shows it.
+    line : str
+        The line of PyTorch to change.
+    """
+
+    check: str
+    what: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.what}\n    try: {self.line}"
+
+
+@dataclass
+class Report:
+    """What the doctor found; iterates over the findings, and is false if there are none.
+
+    Attributes
+    ----------
+    findings : list of Finding
+    untold : dict of str to str
+        Checks that could not be made, and why.
+    untrained : list of str
+        Parameters that this loss does not move: frozen, or not used. That may be meant, so it is no finding.
+    """
+
+    findings: list[Finding]
+    untold: dict[str, str] = field(default_factory=dict)
+    untrained: list[str] = field(default_factory=list)
+    _case: Case | None = field(default=None, repr=False)
+
+    def __iter__(self) -> Any:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __str__(self) -> str:
+        found = [str(finding) for finding in self.findings]
+        told = f"{len(CHECKS) - len(self.untold)} checks, {len(found) or 'nothing'} found; {UNSEEN}"
+        more = [f"not checked: {name} ({why})" for name, why in self.untold.items()]
+        still = f"not moved by this loss: {', '.join(self.untrained[:3])}"
+        if self.untrained:
+            more.append(still + (f" and {n} more" if (n := len(self.untrained) - 3) > 0 else ""))
+        return "\n".join([*found, told, *more])
+
+    def flow(self, **options: Any) -> GradientFlow:
+        """The gradient through time of the first recurrent part, with the inputs that it got: once nothing is wrong.
+
+        Parameters
+        ----------
+        **options
+            As `tinygrad_rnn.diagnose.gradient_flow`, such as ``lag=20``.
+
+        Returns
+        -------
+        GradientFlow
+
+        Raises
+        ------
+        ValueError
+            If the model called no nn.RNN, LSTM or GRU, and no cell of theirs, on a sequence.
+        TypeError
+            If it has an option that we do not have, such as proj_size.
+        """
+        for (module, given, x, *_), *more in self._case.calls.values() if self._case is not None else []:
+            if isinstance(module, nn.RNNBase):
+                inputs = given._replace(data=x.detach().cpu()) if given is not x else x.detach().cpu()
+            else:
+                inputs = torch.stack([step.detach().cpu() for step in (x, *[call.x for call in more])])
+            return gradient_flow(from_torch(module).eval(), inputs, **options)
+        raise ValueError("the model called no nn.RNN, LSTM or GRU, and no cell of theirs, on a sequence")
+
+
+def doctor(model: Any, loss_fn: Any, inputs: Any, targets: Any, optimizer: Any = None) -> Report:
+    """Look for what is wrong with a model, a batch and a loss; nothing of yours is changed.
+
+    Some passes of copies, in the time of some fifteen training steps. At most one healthy network in a
+    hundred gets a remark.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    loss_fn : callable
+        ``loss_fn(model(*inputs), targets)`` is the loss.
+    inputs : torch.Tensor or tuple
+        A batch, as the model takes it.
+    targets : torch.Tensor
+    optimizer : torch.optim.Optimizer, optional
+        To see whether it has all parameters, and how large its first update would be.
+
+    Returns
+    -------
+    Report
+        Its findings, each with the number that it rests on and a line of PyTorch to change; prints itself.
+
+    Raises
+    ------
+    TypeError
+        If the inputs do not begin with a tensor; besides, whatever the model or the loss raises.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tinygrad_rnn.torch import doctor
+    >>> _ = torch.manual_seed(0)
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2), torch.nn.Softmax(-1))
+    >>> x, y = torch.randn(16, 3), torch.arange(16) % 2
+    >>> print(doctor(model, torch.nn.CrossEntropyLoss(), x, y))
+    softmax is applied twice: by the model, and by cross_entropy
+        try: return logits  # without .softmax(-1)
+    20 checks, 1 found; this does not look at labels, shuffling, zero_grad, or how long a lag the task has
+    """
+    first = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
+    if not isinstance(first, torch.Tensor):
+        what = type(first).__name__
+        raise TypeError(
+            f"inputs are a tensor or a tuple that begins with one, not {what}: wrap the model in one that is"
+        )
+    if held := network.histories(model):
+        why = "a model that keeps a history cannot be copied"
+        others = {check.__name__: why for check in CHECKS if check is not network.kept_history}
+        return Report([Finding("kept_history", *network.keeps(held))], others)
+    findings, untold = [], {}
+    with torch.random.fork_rng([]):
+        case = Case(model, loss_fn, inputs, targets, optimizer)
+        for check in CHECKS:
+            try:
+                found = check(case)
+            except Exception as error:  # of somebody's model, asked for what it was not made for
+                untold[check.__name__] = f"{type(error).__name__}: {error}".splitlines()[0]
+                continue
+            if found is not None:
+                findings.append(Finding(check.__name__, *found))
+    still = [(name, p) for name, p in case.model.named_parameters() if p.grad is None]
+    untrained = [name if p.requires_grad else f"{name} (frozen)" for name, p in still]
+    return Report(findings, untold, untrained, case)

@@ -1,0 +1,224 @@
+"""PyTorch's own backward pass, watched: what each node of its graph got, and what it sent along each of its edges.
+
+After this file the reader knows where the numbers come from: a hook on each node sees what the node sends back, after
+un-broadcasting and casting, before anything is added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..graph.contributions import Array, Contribution, Outer, Slice, Whole
+
+_COMPILED = "torch.compile hides the graph in one node: record the model before it is compiled, model._orig_mod"
+_REENTRANT = "a reentrant checkpoint hides what is inside: use checkpoint(..., use_reentrant=False)"
+_OPAQUE = {"CompiledFunction": _COMPILED, "CheckpointFunctionBackward": _REENTRANT}
+
+
+@dataclass
+class Sweep:
+    """One backward pass.
+
+    Attributes
+    ----------
+    nodes : list
+        PyTorch's nodes, oldest first, without those that only add to a leaf.
+    sent : dict
+        By (node, operand): what it sent back along that edge; of a weight and of a slice, what it is made of.
+    arrived : dict
+        By (node, output): the gradient of that output.
+    leaves : dict
+        By leaf: its gradient, or None.
+    folded : set
+        Nodes that transpose a weight for the products that use it, x Wᵀ: no step of their own, as in F.linear.
+    """
+
+    nodes: list[Any]
+    sent: dict[tuple[Any, int], Contribution] = field(default_factory=dict)
+    arrived: dict[tuple[Any, int], Array] = field(default_factory=dict)
+    leaves: dict[Any, Array | None] = field(default_factory=dict)
+    folded: set[Any] = field(default_factory=set)
+
+
+def is_leaf(node: Any) -> bool:
+    """Whether a node only adds to the gradient of a leaf."""
+    return hasattr(node, "variable")
+
+
+def is_python(node: Any) -> bool:
+    """Whether it is a custom autograd.Function."""
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
+
+
+def sweep(loss: Any, gradient: Any = None) -> Sweep:
+    """Run the backward pass of a loss without adding to any ``.grad``, and keep all that flows.
+
+    Raises
+    ------
+    ValueError
+        If the loss has no history.
+    TypeError
+        If something hides what is inside of it: a compiled model, a reentrant checkpoint.
+    RuntimeError
+        If `backward` has freed the graph; or what PyTorch says, such as of a loss that is no scalar.
+    """
+    if not isinstance(loss, torch.Tensor) or loss.grad_fn is None:
+        raise ValueError("the loss has no history: was it computed under no_grad, or from detached tensors?")
+    watched = Sweep(_ordered(loss.grad_fn))
+    watched.folded = _transposed_weights(watched.nodes)
+
+    def watch(node: Any) -> Any:
+        def hook(inputs: Any, outputs: Any) -> None:
+            arrived = [None if g is None else to_array(g) for g in outputs]
+            watched.arrived |= {(node, k): g for k, g in enumerate(arrived) if g is not None}
+            if node not in watched.folded:
+                sent = {
+                    (node, i): _carried(node, i, g, arrived, watched) for i, g in enumerate(inputs) if g is not None
+                }
+                watched.sent |= sent
+
+        return node.register_hook(hook)
+
+    handles = [watch(node) for node in watched.nodes]
+    leaves = list({f.variable: None for node in watched.nodes for f, _ in node.next_functions if is_leaf(f)})
+    try:
+        found = torch.autograd.grad(loss, leaves, gradient, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if "second time" not in str(error):
+            raise
+        raise RuntimeError(
+            "backward() has freed the graph: ask for it before, or backward(retain_graph=True)"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    arrays = [None if gradient is None else to_array(gradient) for gradient in found]
+    watched.leaves = dict(zip(leaves, arrays, strict=True))
+    return watched
+
+
+def _transposed_weights(nodes: list[Any]) -> set[Any]:
+    """The nodes `t` all of whose uses are products x Wᵀ."""
+    uses: dict[Any, list[bool]] = {}
+    for node in nodes:
+        for i, (f, _) in enumerate(node.next_functions):
+            if f is not None and f.name() == "TBackward0":
+                uses.setdefault(f, []).append(_is_weight(node, i))
+    return {node for node, good in uses.items() if all(good)}
+
+
+def _is_weight(node: Any, i: int) -> bool:
+    """Whether an operand is the second factor of a plain matrix product."""
+    if node.name() == "AddmmBackward0":
+        return i == 2 and node._saved_alpha == node._saved_beta == 1
+    return i == 1 and node.name() == "MmBackward0"
+
+
+def _carried(node: Any, i: int, sent: Any, arrived: Sequence[Any], watched: Sweep) -> Contribution:
+    """What a node sent along an edge; of W in x Wᵀ its factors, of a slice the part that is not zero."""
+    if node.name() in ("SelectBackward0", "SliceBackward0"):
+        return Slice(arrived[0], _index(node, sent.dim()), tuple(sent.shape), arrived[0].dtype)
+    if node.next_functions[i][0] in watched.folded:
+        try:
+            x = to_array(node._saved_mat1 if node.name() == "AddmmBackward0" else node._saved_self)
+            return Outer(arrived[0], x, arrived[0].dtype)
+        except RuntimeError:  # a checkpoint gives back only once what it has computed again
+            return Whole(to_array(sent).T)
+    return Whole(to_array(sent))
+
+
+def _index(node: Any, axes: int) -> tuple[Any, ...]:
+    """What a selecting node took."""
+    axis = _signed(node._saved_dim) % axes
+    if node.name() == "SliceBackward0":
+        first, last = (_signed(getattr(node, f"_saved_{end}")) for end in ("start", "end"))
+        return (*[slice(None)] * axis, slice(first, last, node._saved_step))
+    return (*[slice(None)] * axis, _signed(node._saved_index))
+
+
+def _signed(number: int) -> int:
+    """PyTorch tells negative numbers as unsigned ones."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _ordered(last: Any) -> list[Any]:
+    """The nodes behind the last one, each after those that it was made from; as they were made, where that is known."""
+    order: list[Any] = []
+    seen: set[Any] = set()
+    stack: list[tuple[Any, bool]] = [(last, False)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack += [(node, True), *[(f, False) for f, _ in node.next_functions if f is not None]]
+    for node in order:
+        for name, why in _OPAQUE.items():
+            if name in type(node).__name__:
+                raise TypeError(why)
+    order = [node for node in order if not is_leaf(node)]
+    rank = {node: sequence_number(node) for node in order}
+    if all(rank[f] < rank[node] for node in order for f, _ in node.next_functions if f in rank):
+        order.sort(key=rank.__getitem__)
+    return order
+
+
+def sequence_number(node: Any) -> int:
+    """When a node was made, as PyTorch counts; -1 where it does not tell."""
+    return int(node._sequence_nr()) if hasattr(node, "_sequence_nr") else -1
+
+
+def shares(node: Any, outputs: list[int], watched: Sweep) -> dict[int, list[Contribution | None]]:
+    """What each output of a node alone sends back to each operand: a backward rule is linear in what arrives.
+
+    A rule of the user's that is not linear, such as one that clamps, gives all of it to the first output.
+    """
+    together = [watched.sent.get((node, i)) for i in range(len(node.next_functions))]
+    if len(outputs) < 2:
+        return dict.fromkeys(outputs, together)
+    if node.name() == "UnbindBackward0" and together[0] is not None:
+        shape, before = together[0].shape, [slice(None)] * (_signed(node._saved_dim) % len(together[0].shape))
+        parts = {k: watched.arrived[node, k] for k in outputs}
+        return {k: [Slice(part, (*before, k), shape, part.dtype)] for k, part in parts.items()}
+    python = is_python(node)
+    blank = [torch.zeros(m.shape, dtype=m.dtype, device=m.device) if python else None for m in node._input_metadata]
+    alone: dict[int, list[Contribution | None]] = {}
+    with torch.no_grad():
+        for k in outputs:
+            m = node._input_metadata[k]
+            one = torch.as_tensor(watched.arrived[node, k], dtype=m.dtype, device=m.device)
+            sent = (node.apply if python else node)(*[one if j == k else nothing for j, nothing in enumerate(blank)])
+            parts_of_k = sent if isinstance(sent, (tuple, list)) else (sent,)
+            alone[k] = [None if part is None else Whole(to_array(part)) for part in parts_of_k]
+    for i, whole in enumerate(together):
+        found = [part.array() for k in outputs if (part := alone[k][i]) is not None]
+        if whole is not None and not (found and _same(sum(found[1:], found[0]), whole.array())):
+            return {outputs[0]: together}
+    return alone
+
+
+def _same(sum_of_parts: Array, whole: Array) -> bool:
+    tolerance = 1e-3 * float(np.abs(whole).max(initial=0.0))
+    return bool(np.allclose(sum_of_parts, whole, 1e-3, tolerance, equal_nan=True))
+
+
+def to_array(tensor: Any) -> Array:
+    """A copy, as NumPy has it; bfloat16, which NumPy lacks, is widened.
+
+    Raises
+    ------
+    TypeError
+        Of complex numbers.
+    """
+    if tensor.is_complex():
+        raise TypeError("a complex tensor: the gradient of a complex number has no one norm that a picture could show")
+    tensor = tensor.detach().cpu()
+    tensor = tensor.to_dense() if tensor.is_sparse else tensor
+    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array.copy()

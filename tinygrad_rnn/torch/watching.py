@@ -1,0 +1,288 @@
+"""Watching a recurrent model train, in its own loop and with its own loss.
+
+After this file the reader knows what one hook on the input of a recurrent module tells at nearly no cost: the exact
+gradient of the loss with respect to every x_t, and so how far back the loss reaches at this moment of training.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import warnings
+from collections.abc import Callable
+from os import PathLike, fspath
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+from .page import training_page
+from .unrolled import CELLS, RECURRENT, unroll
+
+_SATURATED = {**dict.fromkeys("iforz", (0.05, 0.95)), **dict.fromkeys("gnh", (-0.95, 0.95))}
+"""By the letter of a gate or state: outside of these it hardly moves any more."""
+
+
+class watch:
+    """Watch a training loop: ``with watch(model, optimizer, to="run.csv") as w:`` around it.
+
+    Each step of the optimiser makes a record: the norm of the gradient, and for each recurrent module ‖∂L/∂x_t‖ by time
+    step, the mean over the batch. Every `weights` steps it has the update of each matrix relative to the matrix, every
+    `gates` steps the means and the saturated shares of the gates, from eight of the sequences at most. The gradient is
+    that of your loss, with your mask, detach and truncation; a loss at every step gives a sum over lags.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    optimizer : torch.optim.Optimizer
+    to : path, callable or writer, optional
+        A .csv file with rows of step, key, value; ``to(record)``; or anything with ``add_scalar(tag, value, step)``, as
+        TensorBoard's writer, or with ``log(values, step=)``.
+    every, weights, gates : int
+        How many steps apart; 0 for never.
+    alarm : callable
+        Gets a line of text when the gradient is not finite, or 100 times its usual size and twice its largest so far,
+        when one update changes more than half of a matrix or none changes any, and when no `zero_grad` was called.
+
+    Attributes
+    ----------
+    records : list of dict
+        All that was seen, with ``step`` in each.
+    alarms : list of str
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tinygrad_rnn.torch import watch
+    >>> model = torch.nn.LSTM(3, 4)
+    >>> optimizer = torch.optim.Adam(model.parameters())
+    >>> with watch(model, optimizer) as w:
+    ...     for _ in range(2):
+    ...         loss = model(torch.ones(5, 2, 3))[0][-1].square().mean()
+    ...         optimizer.zero_grad()
+    ...         loss.backward()
+    ...         optimizer.step()
+    >>> len(w.records), len(w.records[0]["LSTM/by step"])
+    (2, 5)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        to: str | PathLike[str] | Callable[[dict[str, Any]], Any] | Any = None,
+        *,
+        every: int = 1,
+        weights: int = 50,
+        gates: int = 200,
+        alarm: Callable[[str], Any] = warnings.warn,
+    ) -> None:
+        self.model, self.optimizer, self.to, self.alarm = model, optimizer, to, alarm
+        self.every, self.weights, self.gates = every, weights, gates
+        self.records: list[dict[str, Any]] = []
+        self.alarms: list[str] = []
+        self._step, self._norms = 0, list[float]()
+        self._norm: Any = None
+        self._moved, self._told = 0.0, set[str]()
+        self._by_step: dict[str, list[Any]] = {}  # by module: what each call of it got back, mean over the batch
+        self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
+        self._before: dict[str, Any] = {}  # by parameter: before this update
+        self._modules = {n or type(m).__name__: m for n, m in model.named_modules() if isinstance(m, RECURRENT)}
+
+    def __enter__(self) -> watch:
+        if isinstance(self.to, (str, PathLike)):
+            if not fspath(self.to).endswith(".csv"):
+                raise ValueError(f"to={self.to!r}: a file of records ends in .csv")
+            with open(self.to, "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(("step", "key", "value"))
+        pairs = self._modules.items()
+        self._handles = [m.register_forward_pre_hook(self._entry(name), with_kwargs=True) for name, m in pairs]
+        self._handles.append(self.optimizer.register_step_pre_hook(self._pre))
+        self._handles.append(self.optimizer.register_step_post_hook(self._post))
+        held = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        self._handles += [parameter.register_hook(self._stale(parameter)) for parameter in held[-1:]]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def page(self, path: str | PathLike[str]) -> None:
+        """Write one HTML file: curves, alarms, and the gradient by time step with a slider over the training.
+
+        Parameters
+        ----------
+        path : path
+        """
+        training_page(path, self.records, self.alarms)
+
+    def _due(self, every: int) -> bool:
+        return bool(every) and self._step % every == 0
+
+    def _entry(self, name: str) -> Any:
+        """A hook that makes the input of a module need a gradient, and sees it."""
+
+        def hook(module: Any, args: Any, kwargs: Any) -> Any:
+            x = args[0] if args else kwargs.get("input")
+            if x is None or not (module.training and torch.is_grad_enabled() and self._due(self.every)):
+                return None
+            data = x.data if isinstance(x, PackedSequence) else x
+            # A view, so that other uses of the same tensor are not counted.
+            data = data.view_as(data) if data.requires_grad else data.detach().requires_grad_(True)
+            calls = self._by_step.setdefault(name, [])
+            place = len(calls)
+            calls.append(None)
+            data.register_hook(lambda g: calls.__setitem__(place, _by_step(module, x, g.detach())))
+            if self._due(self.gates) and not isinstance(module, CELLS) and not isinstance(x, PackedSequence):
+                few = data.detach()
+                self._inputs[name] = few if few.dim() == 2 else few[:8] if module.batch_first else few[:, :8]
+            x = x._replace(data=data) if isinstance(x, PackedSequence) else data
+            return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "input": x})
+
+        return hook
+
+    def _stale(self, parameter: Any) -> Any:
+        """A hook on one parameter that sees, in the first backward pass after an update, whether it begins at zero."""
+        seen = 0  # the update after which it looked last
+
+        def hook(gradient: Any) -> None:
+            nonlocal seen
+            if seen < self._step:
+                seen, old = self._step, parameter.grad
+                if old is not None and bool(_values(old).any()):
+                    self._alarm_once("the gradients of the update before are added to these: optimizer.zero_grad()")
+
+        return hook
+
+    def _alarm_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._alarm(text)
+
+    def _alarm(self, text: str) -> None:
+        self.alarms.append(f"step {self._step}: {text}")
+        self.alarm(self.alarms[-1])
+
+    def _pre(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norms = (
+            torch._foreach_norm([_values(p.grad) for p in parameters]) if parameters and self._due(self.every) else []
+        )
+        self._norm = torch.stack([norm.to(norms[0].device) for norm in norms]).norm() if norms else None
+        if self._due(self.weights):
+            named = self.model.named_parameters()
+            self._before = {n: p.detach().clone() for n, p in named if p.dim() > 1 and p.requires_grad}
+
+    def _post(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        record: dict[str, Any] = {"step": self._step}
+        if self._norm is not None:
+            record["gradient"] = float(self._norm)
+        for name, calls in self._by_step.items():
+            if parts := [call for call in calls if call is not None]:
+                record |= {f"{name}/{key}": value for key, value in _lost(torch.cat(parts).tolist()).items()}
+        now = dict(self.model.named_parameters()) if self._before else {}
+        for name, old in self._before.items():
+            if float(size := old.norm()):
+                record[f"{name}/update"] = float((now[name].detach() - old).norm() / size)
+        for name, x in self._inputs.items():
+            record |= {f"{name}/{key}": value for key, value in _gates(self._modules[name], x).items()}
+        self._by_step, self._inputs, self._before = {}, {}, {}
+        for text in self._wrong(record):
+            self._alarm(text)
+        self.records.append(record)
+        _write(self.to, record)
+        self._step += 1
+
+    def _wrong(self, record: dict[str, Any]) -> list[str]:
+        """What deserves an alarm."""
+        found, norm = [], record.get("gradient")
+        if norm is not None:
+            usual = median(self._norms[-50:]) if len(self._norms) >= 10 else 0.0
+            if not math.isfinite(norm):
+                bad = [
+                    n
+                    for n, p in self.model.named_parameters()
+                    if p.grad is not None and not bool(_values(p.grad).isfinite().all())
+                ]
+                found.append(
+                    f"the gradient is not finite, first in {(bad or ['?'])[0]}; its usual norm was {usual:.2g}"
+                )
+            elif usual and norm > max(100 * usual, 2 * max(self._norms)):  # a bump after convergence is neither
+                line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
+                found.append(
+                    f"the gradient's norm is {norm:.2g}, {norm / usual:.0f} times its usual {usual:.2g}: {line}"
+                )
+            self._norms.append(norm)
+        moved = {key: v for key, v in record.items() if key.endswith("/update")}
+        if moved:
+            worst = max(moved, key=lambda key: moved[key] if moved[key] == moved[key] else math.inf)
+            self._moved = max(self._moved, moved[worst])
+            if not moved[worst] <= 0.5:
+                line = f"changes {worst.removesuffix('/update')} by {moved[worst]:.0%} of its size: a smaller lr"
+                found.append(f"one update {line}")
+            elif self._step and self._moved < 1e-6:
+                self._alarm_once("no update has changed any matrix by a millionth: lr, clipping, or what is frozen")
+        return found
+
+
+def _by_step(module: Any, x: Any, g: Any) -> Any:
+    """‖∂L/∂x_t‖ for each step, the mean over the sequences that have it."""
+    norms = g.norm(dim=-1)
+    if isinstance(x, PackedSequence):
+        return torch.stack([part.mean() for part in norms.split(x.batch_sizes.tolist())])
+    if isinstance(module, CELLS):
+        return norms.mean().reshape(1)
+    return norms.mean(0 if module.batch_first else 1) if norms.dim() == 2 else norms
+
+
+def _lost(norms: list[float]) -> dict[str, Any]:
+    """The gradient by time step, and by how many decades the first step's is below the largest."""
+    first, largest = norms[0], max(norms)
+    known = first > 0 and math.isfinite(largest)
+    lost = math.log10(largest / first) if known else math.inf
+    return {"by step": norms, "decades lost": lost, "steps at zero": sum(norm == 0 for norm in norms)}
+
+
+def _values(gradient: Any) -> Any:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def _gates(module: Any, x: Any) -> dict[str, float]:
+    """Mean and saturated share of each gate and state, over steps, sequences and units."""
+    seen: dict[str, list[Any]] = {}
+    training = module.training
+
+    def note(name: str, value: Any) -> Any:
+        seen.setdefault(name, []).append(value.reshape(-1))
+        return value
+
+    module.eval()
+    try:
+        with torch.no_grad():
+            unroll(module, x, None, note)
+    finally:
+        module.train(training)
+    found = {}
+    for name, parts in seen.items():
+        if name in _SATURATED and (name != "h" or isinstance(module, nn.RNN)):
+            values, (low, high) = torch.cat(parts), _SATURATED[name]
+            found[f"{name} mean"] = float(values.mean())
+            found[f"{name} saturated"] = float(((values < low) | (values > high)).float().mean())
+    return found
+
+
+def _write(to: Any, record: dict[str, Any]) -> None:
+    """To a file, a writer as TensorBoard and others have, or a callable."""
+    step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
+    if isinstance(to, (str, PathLike)):
+        with open(to, "a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows((step, key, repr(value)) for key, value in numbers.items())
+    elif hasattr(to, "add_scalar"):
+        for key, value in numbers.items():
+            to.add_scalar(key, value, step)
+    elif hasattr(to, "log"):
+        to.log(numbers, step=step)
+    elif to is not None:
+        to(record)
