@@ -110,12 +110,13 @@ def test_chart(tmp_path):
     assert "halves in 1 steps" in line.get_label()
 
 
-@pytest.mark.parametrize("steps", [3, 15, 20, 30])
-@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    "kind, steps, batch",
+    [("RNN", 3, 1), ("RNN", 15, 3), ("LSTM", 20, 1), ("LSTM", 3, 3), ("GRU", 30, 1), ("GRU", 15, 1)],
+)
 def test_one_loss_has_one_rate_everywhere(kind, steps, batch, tmp_path, capsys):
     """In the picture, wherever it is folded, in the chart, in the report and on the command line."""
-    net = getattr(tg, kind)(4, 16, rng=0)
+    net = getattr(tg, kind)(4, 8, rng=0)
     x = np.random.default_rng(0).normal(size=(batch, steps, 4))
     np.save(tmp_path / "x.npy", x)
     tg.nn.save(tmp_path / "net.npz", net.state_dict())

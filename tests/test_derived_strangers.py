@@ -164,10 +164,9 @@ def derived(name, loss, inputs=3, hidden=4, batch=2, steps=3, dtype="f8"):
 
 @pytest.mark.parametrize("name", STRANGERS)
 def test_gradients_are_the_engines_at_odd_sizes(name):
-    sizes = [(3, 4, 2, 3, "f8"), (1, 1, None, 1, "f8"), (2, 5, 1, 4, "f4")]
-    for (inputs, hidden, batch, steps, dtype), loss in zip(
-        sizes, (cross_entropy, *list(LOSSES.values())[:2]), strict=True
-    ):
+    last, every = list(LOSSES.values())[:2]
+    single = (2, 5, 1, 4, "f4", every) if list(STRANGERS).index(name) % 2 else (1, 1, None, 1, "f8", last)
+    for inputs, hidden, batch, steps, dtype, loss in [(3, 4, 2, 3, "f8", cross_entropy), single]:
         if name == "attention" and dtype == "f4":
             continue  # a float64 scalar of NumPy makes it float64: refused, as the next test says
         cell, program = derived(name, loss, inputs, hidden, batch, steps, dtype)

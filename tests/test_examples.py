@@ -12,7 +12,6 @@ import tinygrad_rnn as tg
 CHECKOUT = Path(__file__).resolve().parent.parent
 # The blog post has tests of its own, test_claims.py.
 EXAMPLES = [path for path in sorted((CHECKOUT / "examples").glob("*.py")) if not path.stem.startswith("blog_post")]
-QUICK = {"check_my_rule", "cliff", "draw_lstm", "exploding", "rnn_beside_lstm", "torch_weights"}
 
 
 def texts(path):
@@ -67,9 +66,8 @@ def test_what_examples_say_is_read_from_examples():
     assert set(SAYS) <= {path.stem for path in EXAMPLES}
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(p, id=p.stem, marks=() if p.stem in QUICK else pytest.mark.slow) for p in EXAMPLES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs_and_leaves_a_picture(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")

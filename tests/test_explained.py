@@ -55,7 +55,7 @@ def test_most_of_the_table_is_element_by_element():
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_the_formulas_are_what_is_computed(name, data):
     """Both the value and each derivative, on numbers: what is printed is not typed, and not another formula."""

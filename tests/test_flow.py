@@ -89,11 +89,11 @@ def test_scaled_walk_equals_the_whole_graph(kind, seed, batch, steps):
         assert share.carried[0] == pytest.approx(1.0)
 
 
-def test_thousands_of_steps_do_not_underflow():
+def test_a_thousand_steps_do_not_underflow():
     cell = tg.RNNCell(1, 4, "identity", bias=False, init={"weight_hh": init.orthogonal(0.2)}, rng=0)
-    flow = gradient_flow(cell, np.zeros((2_000, 1, 1)))
+    flow = gradient_flow(cell, np.zeros((1_000, 1, 1)))
     assert flow.slope == pytest.approx(math.log10(0.2), rel=1e-9)
-    assert flow["h"].logs[-1, 0] == pytest.approx(2_000 * math.log10(0.2), rel=1e-9)
+    assert flow["h"].logs[-1, 0] == pytest.approx(1_000 * math.log10(0.2), rel=1e-9)
 
 
 # --- the catalogue ---
@@ -164,16 +164,16 @@ def test_p9_forget_bias_one():
 
 def loud(cell):
     """Inputs that nobody standardised."""
-    return cell, 100 * np.random.default_rng(5).normal(size=(50, 8, 3))
+    return cell, 100 * np.random.default_rng(5).normal(size=(30, 3, 3))
 
 
 @pytest.mark.parametrize(
     "model, word, causes",
     [
-        (lambda: simple("sigmoid", "orth", 1.0, 1, size=(24, 4, 70), batch=3), "vanishing", ()),  # as default ones
-        (lambda: simple("relu", "orth", 2.5, 3, size=(40, 4, 60), batch=3), "exploding", ("recurrent weights",)),
-        (lambda: simple("identity", "orth", 1.0, 4, size=(16, 4, 60), batch=3), "healthy", ()),
-        (lambda: simple("tanh", "orth", 0.0, 5, size=(16, 4, 60), batch=3), "vanishing", ("recurrent weights",)),
+        (lambda: simple("sigmoid", "orth", 1.0, 1, size=(24, 4, 40), batch=2), "vanishing", ()),  # as default ones
+        (lambda: simple("relu", "orth", 2.5, 3, size=(24, 4, 40), batch=2), "exploding", ("recurrent weights",)),
+        (lambda: simple("identity", "orth", 1.0, 4, size=(16, 4, 40), batch=2), "healthy", ()),
+        (lambda: simple("tanh", "orth", 0.0, 5, size=(16, 4, 20), batch=2), "vanishing", ("recurrent weights",)),
         (lambda: loud(tg.RNNCell(3, 16, rng=0)), "vanishing", ("size of the inputs",)),
         (lambda: loud(tg.LSTMCell(3, 16, forget_bias=3, rng=0)), "vanishing", ("size of the inputs",)),
     ],

@@ -213,7 +213,9 @@ def test_several_strips_and_unnamed_states():
     assert "t = 1 … 12, 12 steps folded" in draw(unrolled("lstm", 12), fold=0).dot
 
 
-@pytest.mark.parametrize("steps", [300, pytest.param(1000, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "steps", [100, pytest.param(300, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.full)]
+)
 def test_hundreds_of_steps(steps):
     graph = unrolled("lstm", steps)
     assert draw(graph).dot.count("‖∂L/∂c") > steps - 6

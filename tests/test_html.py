@@ -243,6 +243,7 @@ def answer(dom):
     return json.loads(text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 
 
+@pytest.mark.slow
 def test_browser_shows_the_view_of_the_address(browse):
     text = page(unrolled("lstm", 3), title="LSTM")
     plain = browse(text)
@@ -349,6 +350,7 @@ def test_browser_can_be_used_by_keyboard(browse):
     assert lit == "n on pin" and unlit == "n"  # what has the focus is lit until Enter releases it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [True, False], ids=["as it is", "without its content policy"])
 def test_browser_executes_nothing_of_a_name(browse, policy):
     text = page(hostile(), title="T " + HOSTILE, subtitle=HOSTILE).replace("alert(1)", "document.title=`pwned`")

@@ -6,6 +6,7 @@ complain guards nothing.
 
 import ast
 import doctest
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -193,14 +194,16 @@ def test_lines_above_the_budget_are_noticed(tmp_path):
 FLOORS = architecture.ORDER
 
 
+@functools.cache  # several guards ask for them
 def imports(source, for_types=False):
     """The imports of a module, those inside functions included; those that only a type checker sees `for_types`."""
-    todo = [ast.parse(source)]
+    todo, found = [ast.parse(source)], []
     for node in todo:  # which grows while it is walked
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
+            found.append(node)
         only_types = not for_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        todo += node.orelse if only_types else ast.iter_child_nodes(node)
+        todo += node.orelse if only_types else [n for n in ast.iter_child_nodes(node) if not isinstance(n, ast.expr)]
+    return found
 
 
 def climbs(parts, source):
@@ -281,7 +284,8 @@ def file_of(module):
 
 def circles(root, for_types=False):
     """Groups of files each of which can be reached from each other by imports."""
-    files = {path: set(imported_files(path, root, for_types)) & {*root.rglob("*.py")} for path in root.rglob("*.py")}
+    every = {*root.rglob("*.py")}
+    files = {path: set(imported_files(path, root, for_types)) & every for path in every}
     reached = {path: set(found) for path, found in files.items()}
     for middle in files:
         for path in files:

@@ -47,8 +47,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "layers", "both", "loss", "level"), CASES)
-def test_every_edge_is_drawn_once_and_nothing_overlaps(kind, layers, both, loss, level):
-    graph = stack(kind, 3, layers, both, loss)
+@pytest.mark.parametrize("steps", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_every_edge_is_drawn_once_and_nothing_overlaps(kind, layers, both, loss, level, steps):
+    graph = stack(kind, steps, layers, both, loss)
     seen = View(level, fold=None).of([graph])[0]
     expected = Counter(
         (e.source, e.target, e.operand) for e in seen.edges if not e.internal and not part_of_symbol(e, seen.nodes)

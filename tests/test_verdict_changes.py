@@ -98,7 +98,7 @@ def test_inputs_standardised_are_those_standardised_by_hand():
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_every_change_that_is_printed_is_what_is_measured_with_it(kind):
-    flow = gradient_flow(stack(kind, 1, False, 2, hidden=12), noise(50, 3, 3))
+    flow = gradient_flow(stack(kind, 1, False, 2, hidden=8), noise(40, 2, 3))
     assert flow.verdict.trials and flow.verdict.remedy == str(flow.verdict.trials[0])
     for trial in flow.verdict.trials:
         other = list(flow.what_if(**trial.changes).flows.values())[1]
@@ -304,7 +304,7 @@ def check_what_is_printed(seed):
     return len(flow.verdict.trials)
 
 
-@pytest.mark.parametrize("seed", [0, 9, 14, 24, 31])
+@pytest.mark.parametrize("seed", [0, 9, 14])
 def test_a_printed_change_on_a_network_built_anew_gives_the_printed_number(seed):
     assert check_what_is_printed(seed)
 
@@ -357,7 +357,7 @@ def test_the_two_gate_biases_learn_and_one_alone_does_not():
 
 
 def test_csv_and_one_file_for_a_colleague(tmp_path):
-    flow = gradient_flow(tg.LSTMCell(3, 8, rng=0), noise(60, 3, 3))
+    flow = gradient_flow(tg.LSTMCell(3, 8, rng=0), noise(60, 2, 3))
     flow.save(tmp_path / "flow.csv")
     rows = list(csv.DictReader((tmp_path / "flow.csv").read_text("utf-8").splitlines()))
     assert [float(row["log10 dL/dh"]) for row in rows] == [row["log10 dL/dh"] for row in flow.table()]
@@ -369,14 +369,14 @@ def test_csv_and_one_file_for_a_colleague(tmp_path):
 
 
 def test_the_json_says_how_to_measure_it_again():
-    net, x = stack("lstm", 1, False, 2), noise(40, 3, 3)
+    net, x = stack("lstm", 1, False, 2), noise(24, 2, 3)
     flow = gradient_flow(net, x, lag=20)
     data = json.loads(flow.to_json())
     assert data["verdict"]["word"] == flow.word and data["verdict"]["lag"] == 20
     for trial in data["verdict"]["trials"]:
         other = list(flow.what_if(**trial["changes"]).flows.values())[1]
         assert other.decades_lost == trial["after"]["decades"]
-    again = json.loads(gradient_flow(stack("lstm", 1, False, 2), noise(40, 3, 3), lag=20).to_json())
+    again = json.loads(gradient_flow(stack("lstm", 1, False, 2), x, lag=20).to_json())
     assert data == again
     moved = gradient_flow(net, x + 1e-9, lag=20).to_dict()["measured"]
     assert data["measured"]["weights"] == moved["weights"] and data["measured"]["inputs"] != moved["inputs"]
