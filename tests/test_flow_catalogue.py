@@ -11,7 +11,10 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.diagnose import gradient_flow
 from tinygrad_rnn.nn import init
 
-SEEDS = [pytest.param(1, id="one seed"), pytest.param(10, id="ten seeds", marks=pytest.mark.full)]
+SEEDS = [
+    pytest.param(1, id="one seed", marks=pytest.mark.slow),
+    pytest.param(10, id="ten seeds", marks=pytest.mark.full),
+]
 
 
 def simple(phi, W, seed, n=64, m=8, steps=100, sx=1.0, bias=False):
@@ -30,6 +33,7 @@ def gated(kind, seed, n=64, m=8, steps=100, **options):
     return kind(m, n, rng=rng, **options), rng.standard_normal((steps, 1, m))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("g, theory", [(0.5, -0.4758), (1.0, -0.1996), (1.5, -0.0616), (2.0, 0.02)])
 def test_p3_mean_field(g, theory):
     flow = gradient_flow(*simple("tanh", init.gaussian(g / 16), 0, n=256, steps=40))
@@ -38,7 +42,13 @@ def test_p3_mean_field(g, theory):
 
 
 @pytest.mark.parametrize(
-    "g, expected", [(1, -0.6022), (4, -0.0083), (6, 0.0249), pytest.param(10, 0.0957, marks=pytest.mark.full)]
+    "g, expected",
+    [
+        (1, -0.6022),
+        pytest.param(4, -0.0083, marks=pytest.mark.slow),
+        (6, 0.0249),
+        pytest.param(10, 0.0957, marks=pytest.mark.full),
+    ],
 )
 def test_p4_a_centred_sigmoid_can_explode(g, expected):
     def measured(seed):
@@ -85,7 +95,7 @@ def test_p11_large_weights_explode(scale, expected):
     assert np.mean([flow["c"].line.slope for flow in flows]) == pytest.approx(expected, abs=0.03)
 
 
-GRU = [(0, -0.195, 1), (5, -0.0029, 1)]
+GRU = [pytest.param(0, -0.195, 1, marks=pytest.mark.slow), (5, -0.0029, 1)]
 GRU += [
     pytest.param(b, e, 10, marks=pytest.mark.full) for b, e in ((0, -0.195), (1, -0.097), (2, -0.042), (5, -0.0029))
 ]
@@ -118,7 +128,12 @@ def test_p14_half_the_units_of_an_irnn_die_at_once():
 
 
 @pytest.mark.parametrize(
-    "phi, g, share, total", [("sigmoid", 1, 2e-14, 0.9), ("tanh", 1, 1e-4, 4.5), ("identity", 1, 0.767, None)]
+    "phi, g, share, total",
+    [
+        pytest.param("sigmoid", 1, 2e-14, 0.9, marks=pytest.mark.slow),
+        pytest.param("tanh", 1, 1e-4, 4.5, marks=pytest.mark.slow),
+        ("identity", 1, 0.767, None),
+    ],
 )
 def test_p16_the_weights_gradient_hides_it(phi, g, share, total):
     flows = [gradient_flow(*simple(phi, init.orthogonal(g), seed)) for seed in range(3)]
@@ -136,7 +151,10 @@ def test_p17_a_loss_at_all_steps_hides_it():
     assert gradient_flow(cell, x, "all").word == "vanishing"  # which follows what one step reads
 
 
-@pytest.mark.parametrize("a, window, expected", [(0.9, 5, 0.40951), (0.9, 20, 0.87842), (0.99, 50, 0.39499)])
+@pytest.mark.parametrize(
+    "a, window, expected",
+    [(0.9, 5, 0.40951), (0.9, 20, 0.87842), pytest.param(0.99, 50, 0.39499, marks=pytest.mark.slow)],
+)
 def test_p18_a_window_recovers_one_minus_a_to_the_k(a, window, expected):
     cell = tg.RNNCell(1, 1, "identity", bias=True, rng=0)
     for name, value in (("weight_hh", [[a]]), ("weight_ih", [[0.0]]), ("bias_ih", [1.0]), ("bias_hh", [0.0])):
@@ -149,6 +167,7 @@ def test_p18_a_window_recovers_one_minus_a_to_the_k(a, window, expected):
     assert recovered == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("g, cosines", [(1.0, (0.46, 0.79, 0.90, 0.97, 0.999)), (1.2, (0.15, 0.28, 0.36, 0.48, 0.70))])
 def test_p18_truncation_turns_the_gradient(g, cosines):
     windows = (1, 5, 10, 20, 50)

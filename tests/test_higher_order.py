@@ -298,3 +298,22 @@ def test_a_transform_walks_no_further_than_to_what_is_closed_over(monkeypatch):
     assert tg.jacobian(lambda y: h * y, 2.0).item() == h.item(), "whose graph was freed"
     with pytest.raises(tg.GradientError, match="freed"):
         tg.grad(tg.jacobian(lambda y: h * y, 2.0), w)
+
+
+def test_gradients_that_can_be_differentiated_accumulate_too():
+    x = tg.Tensor([2.0, -1.0], requires_grad=True)
+    for _ in range(2):
+        tg.sum(x**3).backward(create_graph=True)
+    np.testing.assert_allclose(x.grad.numpy(), 6 * x.numpy() ** 2)
+    np.testing.assert_allclose(tg.grad(tg.sum(x.grad), x).numpy(), 12 * x.numpy())
+    x.grad = None
+
+
+def test_what_does_not_depend_on_its_operands_has_a_jacobian_of_zeros():
+    assert not tg.jacobian(lambda x: tg.Tensor(np.ones(2)), np.ones(3)).numpy().any()
+
+
+def test_a_function_without_operands_can_be_pulled_back():
+    w = tg.Tensor(3.0, requires_grad=True)
+    y, pull = tg.vjp(lambda: w * w)
+    assert y.item() == 9.0 and pull(1.0) == () and tg.grad(y, w).item() == 6.0

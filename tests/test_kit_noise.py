@@ -126,7 +126,7 @@ def fixed_point(enough):
     return forward, lambda g, y, x: g * (1 - y * y) / (1 - (1 - y * y) / 3)
 
 
-@pytest.mark.parametrize("enough", [1e-9, 1e-6])
+@pytest.mark.parametrize("enough", [1e-9, pytest.param(1e-6, marks=pytest.mark.slow)])
 def test_what_is_iterated_to_a_tolerance_says_so_and_every_part_listens(plant, enough):
     forward, rule = fixed_point(enough)
     op, wrong = plant(forward, rule), plant(forward, lambda g, y, x: 1.05 * rule(g, y, x))

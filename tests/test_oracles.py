@@ -231,7 +231,7 @@ def test_a_direction_that_fails_is_traced_to_its_element(plant):
     """Or, since only 200 of the 420 elements are looked at, sometimes to none, but never to another one."""
     op = plant(np.tanh, one_element(3.0))
     found = set()
-    for rng in range(6):
+    for rng in range(2):
         with pytest.raises(GradcheckError, match="is wrong") as caught:
             gradcheck(op, LARGE[:20, :21], mode="direction", rng=rng)
         found.add(caught.value.element)

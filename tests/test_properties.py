@@ -200,7 +200,7 @@ def check_fused(name, case, seed):
 
 @pytest.mark.parametrize("name", COMPOSED)
 def test_fused_equals_composed(name):
-    settings(max_examples=max(10, settings().max_examples // 2))(
+    settings(max_examples=max(3, settings().max_examples // 4))(
         given(name=st.just(name), case=CASES[name].cases, seed=SEEDS)(check_fused)
     )()
 

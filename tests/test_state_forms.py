@@ -101,7 +101,7 @@ def sequences(steps, batch, size):
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stack_of_one_layer_is_its_cell(kind, measure):
-    for hidden, size, steps, batch in SHAPES:
+    for hidden, size, steps, batch in SHAPES if measure == "gradient_flow" else SHAPES[-2:]:
         same(*twins(kind, size, hidden), measure, sequences(steps, batch, size))
 
 
@@ -118,7 +118,7 @@ def test_a_cell_of_ones_own_is_the_cell_in_it(form, measure):
 def test_the_report_and_the_check_of_such_a_cell(form):
     kind, pack, unpack = FORMS[form]
     cell = KINDS[kind][0](2, 3, rng=0)
-    x = sequences(20, 2, 2)
+    x = sequences(9, 2, 2)
     own, flow = gradient_flow(Own(cell, pack, unpack), x), gradient_flow(cell, x)
     assert own.decades_lost == pytest.approx(flow.decades_lost) and own.word == flow.word
     if form in ("tuple of one", "named tuple"):
@@ -242,10 +242,10 @@ def test_a_list_of_numbers_is_an_array():
 def test_flow_reads_weights_of_one_sequence(kind, layers, tmp_path, capsys):
     stack = KINDS[kind][1](1, 4, layers, rng=0)
     nn.save(tmp_path / "net.npz", stack.state_dict())
-    series = sequences(30, None, 1)
+    series = sequences(15, None, 1)
     np.savetxt(tmp_path / "series.csv", series, delimiter=",", header="a", comments="")
     phi = ["--nonlinearity", "tanh"] if kind == "rnn" else []
-    data = ["--data", str(tmp_path / "series.csv"), "--steps", "30", "--json", str(tmp_path / "flow.json")]
+    data = ["--data", str(tmp_path / "series.csv"), "--steps", "15", "--json", str(tmp_path / "flow.json")]
     assert main(["flow", "--weights", str(tmp_path / "net.npz"), *data, *phi]) == 0
     flow = gradient_flow(stack, series)  # weights that were loaded see their data as they are
     found = json.loads((tmp_path / "flow.json").read_text(encoding="utf-8"))

@@ -136,9 +136,9 @@ def check_whole(graph, level, parameters="auto"):
 @pytest.mark.parametrize("level", ["op", "gate", "step"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_cell_of_ones_own_is_whole_and_nothing_touches(cell, level):
-    graph = network(cell)
+    graph = network(cell, 2)
     check_whole(graph, level)
-    for parameters in ("once", "step"):
+    for parameters in ("once", "step") if level == "gate" else ["once"]:
         drawing = draw(graph, level=level, parameters=parameters, title="A title").drawing
         assert faults(drawing) == []
         for group in drawing.items:
@@ -150,7 +150,7 @@ def test_a_cell_of_ones_own_is_whole_and_nothing_touches(cell, level):
 @pytest.mark.parametrize("loss", ["last", "head", "all", "each", "attention"])
 def test_losses(loss):
     for level in ("op", "gate"):
-        graph = network("mgu", 3, loss)
+        graph = network("mgu", 2, loss)
         check_whole(graph, level)
         assert faults(draw(graph, level=level).drawing) == []
 
