@@ -38,9 +38,7 @@ pairs = [(gradients[name], p.grad.data) for name, p in cell.parameters().items()
 worst = max(np.abs(ours - theirs).max() for ours, theirs in pairs)
 print(f"largest difference from the engine's gradients: {worst:.1e}")
 title = "What the program computes"
-tg.draw(
-    loss(outputs, target), "derived_bptt.svg", level="step", fold=2, title=title
-)
+tg.draw(loss(outputs, target), "derived_bptt.svg", title=title)
 
 # Gradient descent with momentum; the program takes the parameters as they are now.
 velocity = {name: np.zeros(p.shape) for name, p in cell.parameters().items()}

@@ -33,4 +33,4 @@ about = (
     f"H = {HIDDEN}, normal inputs, loss at the last step, seed {SEED}; Q orthogonal"
 )
 title = "A ReLU network explodes by its recurrent weights"
-tg.draw(graphs, "exploding.svg", level="step", title=title, subtitle=about)
+tg.draw(graphs, "exploding.svg", title=title, subtitle=about)

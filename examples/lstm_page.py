@@ -21,7 +21,7 @@ for forget_bias in (None, 1.0, 3.0):
 
 title = "LSTM at its default initialisation"
 tg.draw(graphs["default"], "lstm_page.html", title=title, subtitle=description)
-tg.draw(graphs, "lstm_page.svg", level="step")
+tg.draw(graphs, "lstm_page.svg")
 
 for decay in tg.gradient_through_time(graphs).decays:
     print(

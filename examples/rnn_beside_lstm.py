@@ -31,7 +31,7 @@ title = "How much gradient arrives at an earlier step?"
 about = f"flow of the Nile, H = {HIDDEN}, seed {SEED}, weights U(−1/√H, 1/√H)"
 about += "; opened: forget bias 5, input −3"
 words = {"title": title, "subtitle": about}
-tg.draw(graphs, "rnn_beside_lstm.svg", level="step", fold=1, **words)
+tg.draw(graphs, "rnn_beside_lstm.svg", **words)
 
 for name, graph in graphs.items():
     states = [node.gradient for node in graph.nodes if node.name == "h"]

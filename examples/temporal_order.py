@@ -48,7 +48,6 @@ for name, cell in CELLS.items():
 tg.draw(
     graphs,
     "temporal_order.svg",
-    level="step",
     title="Before any training: what comes back to the first symbols",
     subtitle=f"{task!r}, 16 sequences, seed {SEED}",
 )

@@ -43,7 +43,6 @@ for name, model in {"as it came": lstm, "repaired": again}.items():
 tg.draw(
     graphs,
     "torch_weights.svg",
-    level="step",
     title="An LSTM from PyTorch, and what its gate biases do",
     subtitle=description,
 )

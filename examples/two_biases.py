@@ -43,7 +43,7 @@ title = (
     "How much of the answer's gradient reaches the first numbers, after training"
 )
 about = f"{task!r}, 16 sequences, seed {SEED}"
-tg.draw(graphs, "two_biases.svg", level="step", title=title, subtitle=about)
+tg.draw(graphs, "two_biases.svg", title=title, subtitle=about)
 if find_spec("matplotlib"):
     title = f"{task!r}: where the two gate biases begin"
     loss_chart(histories, "two_biases.png", title)

@@ -44,4 +44,4 @@ graphs["after"] = last_character()
 print(history.table())
 print("It writes:", task.sample(model, 80, SEED))
 title = f"The last character's gradient, before and after {STEPS} steps"
-tg.draw(graphs, "zen_of_python.svg", level="step", title=title)
+tg.draw(graphs, "zen_of_python.svg", title=title)

@@ -354,7 +354,7 @@ DRAW = [
             **{"theme": words("light", "dark"), "norm": words("l2", "rms", "max"), "level": LEVEL, "scale": SCALE},
             "heads": words("gradient", "data"),
             **{"parameters": words("auto", "step", "once", "none"), "labels": FLAG.without("auto"), "constants": FLAG},
-            "fold": whole(0).without(None, "auto"),
+            "fold": whole(1).without(None, "auto"),
             "page": PAGE,
             "steps": Values([*several(1).bad, [9]], several(1).good).without(None),
         },

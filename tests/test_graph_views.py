@@ -12,7 +12,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.graph.collapse import collapse, total
 from tinygrad_rnn.graph.contributions import Whole
 from tinygrad_rnn.graph.parts import Edge
-from tinygrad_rnn.graph.steps import is_folded, layer_of, rows_of, run_of, states, step_number, steps_of
+from tinygrad_rnn.graph.steps import layer_of, rows_of, states, step_number, steps_of
 from tinygrad_rnn.norms import norm_of
 
 LEVELS = ["op", "gate", "step", 1, 2]
@@ -176,7 +176,7 @@ def test_groups_have_the_name_value_and_gradient_of_what_leaves_them():
         node = found[f"t={t}"]
         (h,) = [n for n in graph.nodes if n.name == "h" and n.step == f"t={t}"]
         assert (node.kind, node.op, node.symbol, node.shape) == ("op", h.op, h.symbol, h.shape)
-        assert node.name == "c, h" and node.step == f"t={t}" and not is_folded(node)
+        assert node.name == "c, h" and node.step == f"t={t}"
         np.testing.assert_array_equal(node.value, h.value)
         np.testing.assert_array_equal(node.gradient, h.gradient)
         assert list(node.members) == [n for n in graph.nodes if n.step == f"t={t}"]
@@ -265,33 +265,17 @@ def test_a_group_that_holds_the_loss_is_the_loss():
     assert (seen.nodes[-1].op, seen.nodes[-1].value) == ("sum", loss.data) and seen.nodes[-1].gradient == 1.0
 
 
-@pytest.mark.parametrize("folded", [(), [(2, 3)]])
 @pytest.mark.parametrize("level", ["op", "gate", "step"])
-def test_what_stands_beside_the_layers_of_a_stack_is_a_group_of_its_own(level, folded):
+def test_what_stands_beside_the_layers_of_a_stack_is_a_group_of_its_own(level):
     net = nn.LSTM(2, 3, 2, rng=0)
     outputs, _ = net(np.ones((4, 1, 2)))
     with tg.scope("head"):
         y = tg.tanh(outputs[-1] * 2.0)
     graph = tg.gradient_graph(tg.sum(y))
-    seen = collapse(graph, level, folded)
+    seen = collapse(graph, level)
     heads = [n for n in seen.nodes if n.scope == "head"]
     assert len(heads) == (1 if level == "step" else 3)
     assert sum(len(n.members) or 1 for n in seen.nodes) == len(graph.nodes)
-
-
-@pytest.mark.parametrize("level", ["op", "gate", "step"])
-@pytest.mark.parametrize(("folded", "scopes"), [([(2, 3)], ["t=2..3"]), ([(1, 1), (3, 5)], ["t=1..1", "t=3..5"])])
-def test_a_run_of_steps_is_one_node(level, folded, scopes):
-    graph = unrolled(tg.RNNCell, 5)
-    seen = collapse(graph, level, folded)
-    runs = [n for n in seen.nodes if is_folded(n)]
-    assert [n.scope for n in runs] == scopes and [n.name for n in runs] == ["h"] * len(runs)
-    for (first, last), node in zip(folded, runs, strict=True):
-        steps = {f"t={t}" for t in range(first, last + 1)}
-        assert {m.step for m in node.members} == steps and step_number(node.step) == first
-        assert len(node.members) == sum(n.step in steps for n in graph.nodes)
-    rest = {n.step for n in seen.nodes if n.step and not is_folded(n)}
-    assert rest == {f"t={t}" for t in range(1, 6) if not any(a <= t <= b for a, b in folded)}
 
 
 # --- time ---
@@ -303,7 +287,7 @@ def test_a_run_of_steps_is_one_node(level, folded, scopes):
         ("t=3", 3),
         ("t=0", 0),
         ("t=007", 7),
-        ("t=4..47", 4),
+        ("t=4..47", None),
         ("t=", None),
         ("t=x", None),
         ("t=-1", None),
@@ -319,7 +303,6 @@ def test_numbers_of_steps(text, number):
     with tg.scope(text):
         y = tg.exp(tg.Tensor(1.0, requires_grad=True))
     assert steps_of(tg.gradient_graph(y)) == ([] if number is None else [number])
-    assert run_of(3, 12) == "t=3..12"
 
 
 def scoped(path, f, *operands, name=None):

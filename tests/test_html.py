@@ -15,8 +15,9 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import html
-from tinygrad_rnn.draw.style import THEMES, Options, Scale
+from tinygrad_rnn.draw.sight import sight as look
 from tinygrad_rnn.draw.view import View
+from tinygrad_rnn.graph.steps import states
 from tinygrad_rnn.norms import norm_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -32,8 +33,8 @@ def unrolled(kind="lstm", steps=3):
 
 
 def page(graph, view=None, theme="light", norm="l2", **words):
-    sources = graph if isinstance(graph, dict) else {"": graph}
-    return html.page(sources, view or View(), Options(THEMES[theme], Scale(), norm, True), **words)
+    sources, view = graph if isinstance(graph, dict) else {"": graph}, view or View()
+    return html.page(sources, view, look(sources, view, (theme, "fixed", norm, True, "gradient", None)), **words)
 
 
 def hostile():
@@ -116,10 +117,11 @@ def test_every_edge_is_there_with_its_norm(kind, steps, norm):
     text = page(graph, norm=norm)
     levels, drawn = table(text)["levels"], pictures(text)
     assert list(levels) == list(drawn)
-    assert {"step", "op"} <= set(levels) <= {"step", "gate", "op", "view"} and ("view" in levels) == (steps > 8)
+    assert {"step", "op"} <= set(levels) <= {"step", "gate", "op", "view"} and ("view" in levels) == (steps > 5)
     for name, level in levels.items():
-        view = View(level="auto" if name == "view" else name, fold="auto" if name == "view" else None)
-        (seen,) = view.of([graph])
+        if "chart" in level:
+            continue
+        (seen,) = View(level=name, fold=2 if steps > 5 and name == "op" else None).of([graph])
         expected = sorted((e.state, _six(e, norm)) for e in seen.edges if not e.internal)
         assert sorted((e[3], e[2] or 0.0) for e in level["edges"]) == expected, name
         groups = [g for g in drawn[name].iter(f"{SVG}g")]
@@ -152,8 +154,8 @@ def test_time_runs_backwards_from_the_loss():
     for tail, head, _, _, time, _ in level["edges"]:
         assert time == own[head]
         assert level["nodes"][tail][1] >= time  # nothing is reached later than what comes back to it
-    folded = table(page(unrolled("rnn", 12)))["levels"]["view"]
-    assert [name for _, name in folded["times"]] == [f"t = {k}" for k in range(1, 13)] + ["the loss"]
+    long = table(page(unrolled("rnn", 12)))["levels"]["view"]
+    assert [name for _, name in long["times"]] == [f"t = {k}" for k in range(1, 13)] + ["the loss"]
 
 
 def test_numbers_that_json_has_not_are_text():
@@ -173,17 +175,28 @@ def test_hostile_names_are_text_in_every_level():
         assert {e.tag.removeprefix(SVG) for e in root.iter()} <= set("svg desc rect ellipse g path text".split())
 
 
-def test_what_does_not_fit_is_folded(monkeypatch):
+def test_what_does_not_fit_is_left_out(monkeypatch):
     graph = unrolled("lstm", 12)
     whole = table(page(graph))["levels"]
-    monkeypatch.setattr(html, "MAX_EDGES", 200)
-    text = page(graph)
-    assert 'data-level="step" aria-pressed="false">Steps<' in text and ">Operations, folded<" not in text
-    small = table(text)["levels"]
-    assert len(small["step"]["edges"]) == len(whole["step"]["edges"])
-    assert len(small.get("op", small["gate"])["edges"]) < 200 < len(whole["op"]["edges"])
+    assert list(whole) == ["view", "step", "gate", "op"]
+    monkeypatch.setattr(html, "MAX_EDGES", len(whole["step"]["edges"]))
+    assert list(table(page(graph))["levels"]) == ["view", "step"]
     monkeypatch.setattr(html, "MAX_EDGES", 1)
     assert list(table(page(graph))["levels"]) == ["view"]
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("rnn", 12), ("lstm", 40)])
+@pytest.mark.parametrize("norm", ["l2", "max"])
+def test_the_page_of_a_long_sequence_has_every_number_of_its_chart(kind, steps, norm):
+    graph = unrolled(kind, steps)
+    level = table(page(graph, norm=norm))["levels"]["view"]
+    chart = level["chart"]
+    assert chart["steps"] == list(range(1, steps + 1)) and sorted(chart["x"]) == chart["x"]
+    lanes = states(graph)
+    assert {label for label, _ in chart["rows"]} == set(lanes)
+    for label, sizes in chart["rows"]:
+        assert sizes == [float(f"{norm_of(lanes[label][t].gradient, norm):.6g}") for t in chart["steps"]]
+    assert [t for t, _ in level["times"]] == [*range(1, steps + 2)]
 
 
 def test_themes_and_motion_follow_the_reader():
@@ -195,7 +208,7 @@ def test_themes_and_motion_follow_the_reader():
 
 
 def test_viewer_is_small():
-    assert len(html._script().encode()) < 10_000
+    assert len(html._script().encode()) < 11_000
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
@@ -381,21 +394,51 @@ def test_browser_shows_hostile_names_as_text_in_every_place(browse):
     assert named and images == children == 0 and title == "T"
 
 
-@pytest.mark.parametrize(
-    "steps", [pytest.param(300, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.full)]
-)
-def test_browser_opens_hundreds_of_steps(browse, steps, monkeypatch):
-    monkeypatch.setattr(html, "MAX_EDGES", 6 * steps)  # as much is folded of them all as of a thousand
-    text = page(unrolled("rnn", steps))
-    assert len(text) < 5_000 * steps
+@pytest.mark.slow
+def test_browser_moves_the_clock_of_a_thousand_steps(browse):
+    text = page(unrolled("rnn", 1000))
+    assert len(text) < 1_500_000
     drive = """
-    const start = performance.now(); $("button[data-level=step]").click(); const opened = performance.now() - start;
-    const again = performance.now(); $("#time").value = 150; $("#time").oninput(); key("-"); middle(svg());
-    found([opened, performance.now() - again, svg().querySelectorAll(".n").length, $("#reached").textContent]);
+    const times = [];
+    for (let k = 0; k < 20; k++) {
+      const start = performance.now(); $("#time").value = 900 - 40 * k; $("#time").oninput(); middle(svg());
+      times.push(performance.now() - start);
+    }
+    const shown = $("#status").textContent, box = svg().querySelector(".d[id*=row]");
+    mouse("pointermove", box, ...middle(box));
+    found([times.sort((a, b) => a - b)[10], shown, $("#reached").textContent, $("#tip").textContent]);
     """
-    opened, moved, nodes, name = answer(browse(text, drive=drive))
-    assert nodes > steps and name == "t = 151"
-    assert opened < 5000 and moved < 1000
+    moved, shown, name, tip = answer(browse(text, drive=drive))
+    assert moved < 50 and name == "t = 141" and shown.startswith("t = 141\nh: ")
+    chart = table(text)["levels"]["view"]["chart"]
+    assert float(shown.split("h: ")[1]) == pytest.approx(chart["rows"][0][1][140], rel=1e-3, abs=0.0)
+    step = int(re.match(r"t = (\d+)\nh: ", tip)[1])
+    assert float(tip.split("h: ")[1]) == pytest.approx(chart["rows"][0][1][step - 1], rel=1e-3, abs=0.0)
+
+
+@pytest.mark.slow
+def test_browser_lights_the_way_of_a_node_that_the_clock_has_not_reached(browse):
+    drive = """
+    const node = svg().querySelector(".n[aria-label^=i]");
+    $("#time").value = $("#time").max; $("#time").oninput();
+    const before = getComputedStyle(node).opacity;
+    node.dispatchEvent(new MouseEvent("click", at(...middle(node))));
+    const lit = [...svg().querySelectorAll(".on")];
+    found([before, lit.length, lit.map((g) => +getComputedStyle(g).opacity).sort()[0]]);
+    """
+    text = page(unrolled("lstm", 3)).replace("transition: opacity 0.2s", "")
+    before, lit, faintest = answer(browse(text, drive=drive))
+    assert float(before) < 0.2 and lit > 10 and faintest == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [5, 12, 200])
+def test_browser_opens_the_whole_strip_on_a_phone(browse, steps):
+    drive = """
+    const [x, y, w, h] = view(), b = svg().getBBox();
+    found([x <= b.x && x + w >= b.x + b.width, document.documentElement.scrollWidth <= innerWidth]);
+    """
+    assert answer(browse(page(unrolled("lstm", steps)), "", "--window-size=500,844", drive=drive)) == [True, True]
 
 
 @pytest.mark.slow

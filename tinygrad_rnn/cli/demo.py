@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{name:20}{left_of(gradient_through_time(graphs[name]).decays)}")
     about = "flow of the Nile, H = 16, seed 0, weights U(−1/√H, 1/√H); opened: forget bias 5, input −3"
     title = "How much gradient arrives at an earlier step?"
-    draw(graphs, picture, level="step", fold=1, page="slide", title=title, subtitle=about)
+    draw(graphs, picture, page="slide", title=title, subtitle=about)
     print(f"wrote               {picture}\nnext                tinygrad-rnn draw lstm")
 
 

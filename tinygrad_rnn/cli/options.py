@@ -79,7 +79,7 @@ def level(text: str) -> str | int:
 
 def fold(text: str) -> int | None:
     """The type of ``--fold``."""
-    return None if text == "none" else whole(0, 10**6)(text)
+    return None if text == "none" else whole(1, 10**6)(text)
 
 
 def colours(text: str) -> str | tuple[float, float]:
@@ -213,7 +213,7 @@ OPTIONS = {
     "theme": _word("", "light", "dark"),
     "title": Option("default: what the picture shows", str, "TEXT"),
     "level": Option("a box for each op, gate or step, or for each scope of a depth; default: auto", level, "LEVEL"),
-    "fold": Option("time steps at each end in full, those between as a strip; or none", fold, "N"),
+    "fold": Option("time steps at each end, those between left out; or none", fold, "N"),
     "parameters": _word("rows below the steps, in each step, or not at all: ", "auto", "once", "step", "none"),
     "norm": _word("of a gradient: ", "l2", "rms", "max"),
     "heads": _word("which way heads point: as the gradient flows, or as ", "gradient", "data"),

@@ -321,7 +321,7 @@ def _fill(step: Step, before: Step | None, plan: Plan, graph: GradientGraph, int
                     continue
                 if source.kind == "constant" and not source.name:
                     continue  # part of its operation's symbol
-                if before is not None or state is None:
+                if (before is not None and source.op is None) or state is None:  # or of a step that is left out
                     return False
                 origin = state
             if (origin, role) in step.edges or (origin, role) not in plan.edges:

@@ -147,8 +147,6 @@ def _timed(
     steps = [""]
     for key in order:
         steps += [f"t={key[1]}", ""]
-    folded = {numbers[n.id]: n.step or "" for n in stepped if ".." in (n.step or "")}
-    steps = [folded.get(int(s[2:]), s) if s else s for s in steps]
     return places, steps, [""] * rise + names[::-1], [False] * rise + backwards[::-1]
 
 
@@ -215,7 +213,11 @@ def _initial(
         if edge.source in places:
             continue
         band, slot = places[edge.target]
-        if band not in ends or slot != (max if backwards[band] else min)(ends[band]):
+        left_out = graph.nodes[edge.source].op is not None  # what comes from there is given, like an initial state
+        if band not in ends or (not left_out and slot != (max if backwards[band] else min)(ends[band])):
+            continue
+        if left_out:
+            found.add(edge)
             continue
         if len(ends[band]) == 1:
             found |= {edge} if (graph.nodes[edge.source].name or "")[:1] in ("h", "c") else set()

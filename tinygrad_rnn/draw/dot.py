@@ -13,7 +13,7 @@ from .marks import Box, Drawing, Group, Mark, Text, Way
 from .style import MINUS, Theme
 from .svg import num
 
-_HEADS = {"back": "normal", "bar": "tee", "open": "onormal", "forward": "normal"}
+_HEADS = {"back": "normal", "bar": "tee", "open": "onormal", "forward": "normal", "none": "none"}
 
 
 def write(drawing: Drawing) -> str:

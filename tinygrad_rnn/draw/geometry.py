@@ -89,11 +89,6 @@ def _towards(start: Point, end: Point, length: float) -> Point:
     return start[0] + (end[0] - start[0]) * length / whole, start[1] + (end[1] - start[1]) * length / whole
 
 
-def moved(curve: Curve, dx: float, dy: float) -> Curve:
-    """The curve at another place."""
-    return tuple((x + dx, y + dy) for x, y in curve)
-
-
 def _split(piece: Sequence[complex], at: float) -> tuple[complex, ...]:
     """The first part of a cubic, by de Casteljau's construction; complex numbers are the quickest points."""
     p0, p1, p2, p3 = piece

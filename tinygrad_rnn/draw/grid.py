@@ -26,6 +26,7 @@ MOST_ONCE = 5
 
 ROW = 27.0  # from one parameter to the next
 BAND = 94.0  # where the panels of the steps begin
+GAP = 170.0  # where steps are left out
 
 
 @dataclass
@@ -46,29 +47,49 @@ class Grid:
         """All rows of steps, one below the other."""
         plan, count = self.plan, len(self.steps)
         self.left, self.right = 58.0, max(72.0, self._tail_width() - 8.0) + 10.0 * (plan is GRU)
-        room, lines = self.width - self.left - self.right, 1
-        if count * plan.least > room:  # a row that goes on begins with the states of the one before
+        room = self.width - self.left - self.right
+        runs = self._runs()
+        beside = count * plan.least + (len(runs) - 1) * GAP <= room
+        if beside:
+            room -= (len(runs) - 1) * GAP
+        elif max(map(len, runs)) * plan.least > room or len(runs) > 1:  # a row begins with the states before it
             self.left = 92.0
             room = self.width - self.left - self.right
-            lines = -(-count // max(1, int(room // plan.least)))
-        per = -(-count // lines)
+            most = max(1, int(room // plan.least))
+            per = -(-max(map(len, runs)) // -(-max(map(len, runs)) // most))
+            runs = [run[k : k + per] for run in runs for k in range(0, len(run), per)]
+        per = count if beside else max(map(len, runs))
         self.pitch = min(room / per, 380.0)
         self.gap, self.gutter = plan.metrics(self.pitch)
         if plan is GRU:
             self.gutter = 30 + (self.pitch - 234) / 3
             self.gap = (self.pitch - 112 - self.gutter) / 2
-        self.x0 = self.left + (room - self.pitch * per) / 2
+        self.x0 = start = self.left + (room - self.pitch * per) / 2
         self.names = list(dict.fromkeys(e.source for step in self.steps for _, e in sorted_taps(step)))
         ends = [self.graph.nodes[edge.source] for edge in self.tail if edge.operand]
         leaves = [node for node in ends if node.op is None and not node.members]
         below = 52.0 * (plan is RNN and len(leaves) > 1)  # for what is used below the lane of h
         self.foot = plan.foot + below + (56 if self.parameters != "none" else 26)
         self.high = self.foot + ROW * len(self.names) * (self.parameters != "none") - BAND + 34
-        for n in range(lines):
-            self.down = n * self.high
-            self._row(self.steps[n * per : (n + 1) * per])
+        for n, run in enumerate(runs):
+            self.down = 0.0 if beside else n * self.high
+            if n and beside:
+                self.x0 += len(runs[n - 1]) * self.pitch + GAP
+                between = f"t = {runs[n - 1][-1].number + 1} … {run[0].number - 1}"
+                self.scene.titles.append((self._at(self.x0 - GAP + 4, BAND + 14), between))
+            self._row(run)
+        self.x0 = start
         self.scene.edges.sort(key=lambda placed: (placed.edge.target, placed.edge.operand, placed.edge.source))
         return self.scene
+
+    def _runs(self) -> list[list[Step]]:
+        """The steps, cut where others between them are left out."""
+        runs = [[self.steps[0]]]
+        for before, step in pairwise(self.steps):
+            if any(self._source(step, state).id != before.roles[state].id for state in self.plan.states):
+                runs.append([])
+            runs[-1].append(step)
+        return runs
 
     # Pixels to points.
 
@@ -109,7 +130,7 @@ class Grid:
             w, h, x = (46.0, 40.0, self.x0 - 56) if continued else (30.0, 24.0, self.x0 - 27)
             shape = self._state(source) if continued else _initial(source)
             kind = Look(shape.role, "again" if continued else "box", 0, 0, shape.big, shape.small)
-            drawn = self._node(source, (x, y, w, h), kind, mark="_again" if continued else "")
+            drawn = self._node(source, (x, y, w, h), kind, mark="_again" if continued and source.scope else "")
             names[source.id] = drawn.removesuffix("_again")
             before[state] = x + w / 2
         for k, step in enumerate(steps):

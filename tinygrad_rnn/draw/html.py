@@ -12,26 +12,25 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from typing import Any, Literal
 
 from ..graph.model import GradientGraph
 from ..graph.parts import Node
-from ..graph.steps import is_folded, rows_of, states, step_number
+from ..graph.steps import rows_of, states, step_number, steps_of
 from ..norms import norm_of
 from . import paint
 from .geometry import Rect
-from .layout import arrange_all
 from .marks import Drawing, Group
-from .scene import Scene
-from .style import THEMES, Options, number, steps_in
+from .sight import Sight, drawn, placed, shape_of
+from .style import THEMES, Options, number
 from .svg import Palette, elements, view_of
-from .view import View
+from .view import ENDS, FULL, SMALL, View
 
 MAX_EDGES = 6_000
-"""Edges on one page, all levels together (about 900 bytes each); a level that does not fit is folded."""
+"""Edges on one page, all levels together (about 900 bytes each); a level that does not fit is left out."""
 
 MAX_NUMBERS = 3_000
 """A level with more edges leaves their numbers to the tooltips."""
@@ -40,24 +39,10 @@ _LEVELS: tuple[Literal["step", "gate", "op"], ...] = ("step", "gate", "op")
 _NAMES = {"view": "Overview", "step": "Steps", "gate": "Gates", "op": "Operations"}
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What is seen at one level: the graphs as drawn, at their places, and as marks."""
-
-    graphs: tuple[GradientGraph, ...]
-    rows: tuple[tuple[str, Scene], ...]
-    drawing: Drawing
-
-    @property
-    def shape(self) -> list[tuple[Any, ...]]:
-        """The same for two levels that show the same."""
-        return [(e.source, e.target, e.operand, e.internal) for graph in self.graphs for e in graph.edges]
-
-
 def page(
     sources: Mapping[str, GradientGraph],
     view: View,
-    options: Options,
+    first: Sight,
     labels: bool | Literal["auto"] = "auto",
     title: str = "",
     subtitle: str = "",
@@ -70,8 +55,8 @@ def page(
         The whole graphs, by title.
     view : View
         What is shown first.
-    options : Options
-        Scale and norm; its theme counts if it is dark, else the page follows the reader's preference.
+    first : Sight
+        The same as it was drawn. Its theme counts if it is dark, else the page follows the reader's preference.
     labels : bool or "auto"
         Numbers on the edges; "auto" up to 3000 edges.
     title, subtitle : str
@@ -81,11 +66,13 @@ def page(
     str
         HTML that references nothing outside of itself.
     """
-    sights, first = _sights(sources, view, options, labels)
+    options = first.drawing.options
+    sights, chosen = _sights(sources, view, first, labels)
     palette, pictures, tables = Palette(), [], {}
+    description = _description(sources, options)
     for name, sight in sights.items():
         tables[name] = _table(sight)
-        pictures.append(_picture(name, sight.drawing, palette, _description(sources, options), hidden=name != first))
+        pictures.append(_picture(name, sight.drawing, palette, description, hidden=name != chosen))
     key = _legend(options, palette, sights)
     style = _text("viewer.css") + palette.css(".g", list(THEMES.values()))
     return _document(
@@ -94,13 +81,14 @@ def page(
         style=style,
         theme=' data-theme="dark"' if options.theme.name == "dark" else "",
         buttons="".join(
-            f'<button type="button" data-level="{name}" aria-pressed="false">{text}{_folded(sights[name])}</button>'
+            f'<button type="button" data-level="{name}" aria-pressed="false">'
+            f"{text}{_ends(sources, sights[name])}</button>"
             for name, text in _NAMES.items()
             if name in sights
         ),
         pictures="\n".join(pictures),
         legend=key,
-        data=_json({"first": first, "levels": tables}),
+        data=_json({"first": chosen, "levels": tables}),
     )
 
 
@@ -108,47 +96,42 @@ def page(
 
 
 def _sights(
-    sources: Mapping[str, GradientGraph], view: View, options: Options, labels: bool | Literal["auto"]
+    sources: Mapping[str, GradientGraph], view: View, first: Sight, labels: bool | Literal["auto"]
 ) -> tuple[dict[str, Sight], str]:
-    """Every level, coarsest first, folded where it would not fit; and the one to begin with."""
-    room, found = MAX_EDGES, dict[str, Sight]()
-    for level in _LEVELS:
-        whole = replace(view, level=level, fold=None, steps=None)
-        graphs = whole.of(sources.values())
-        if _count(graphs) > room:
-            graphs = replace(whole, fold=3).of(sources.values())
-        if _count(graphs) > room:
-            continue
-        sight = _sight(sources, graphs, view, options, labels)
-        found = {name: other for name, other in found.items() if other.shape != sight.shape}
-        found[level] = sight  # of a cell without gates, the gate level is the level of operations
-        room -= _count(graphs)
-    chosen = view.of(sources.values())
-    sight = _sight(sources, chosen, view, options, labels)
-    for name, other in found.items():
-        if other.shape == sight.shape:
-            return found, name
-    return {"view": sight, **found}, "view"
+    """Every level, coarsest first, of long sequences both ends; and the name of the first, whose marks are there."""
+    count = max(len(steps_of(graph)) for graph in sources.values())
+    room, found = MAX_EDGES, dict[str, list[GradientGraph]]()
+    for level in _LEVELS[count > SMALL :]:  # boxes of whole steps would be no more than the chart
+        ends = ENDS if count > SMALL or (count > FULL and level == "op") else None
+        graphs = replace(view, level=level, fold=ends, steps=None).of(sources.values())
+        if len(drawn(graphs)) <= room:
+            room -= len(drawn(graphs))
+            found = {name: other for name, other in found.items() if shape_of(other) != shape_of(graphs)}
+            found[level] = graphs  # of a cell without gates, the gate level is the level of operations
+    same = [
+        name for name, graphs in found.items() if first.series is None and shape_of(graphs) == shape_of(first.graphs)
+    ]
+    chosen = same[0] if same else "view"
+    sights = {} if same else {"view": _numbered(first, labels)}
+    for name, graphs in found.items():
+        sights[name] = _numbered(
+            first if name == chosen else placed(sources, graphs, view, first.drawing.options), labels
+        )
+    return sights, chosen
 
 
-def _folded(sight: Sight) -> str:
-    return ", folded" if any(is_folded(node) for graph in sight.graphs for node in graph.nodes) else ""
+def _numbered(sight: Sight, labels: bool | Literal["auto"]) -> Sight:
+    """The same with numbers where a page has them: it can be looked at from near."""
+    options = replace(sight.drawing.options, labels=len(sight.edges) <= MAX_NUMBERS if labels == "auto" else labels)
+    same = sight.series is not None or options == sight.drawing.options
+    return sight if same else replace(sight, drawing=paint.graphs(sight.rows, options))
 
 
-def _count(graphs: Sequence[GradientGraph]) -> int:
-    return sum(not edge.internal for graph in graphs for edge in graph.edges)
-
-
-def _sight(
-    sources: Mapping[str, GradientGraph],
-    graphs: Sequence[GradientGraph],
-    view: View,
-    options: Options,
-    labels: bool | Literal["auto"],
-) -> Sight:
-    rows = arrange_all(dict(zip(sources, graphs, strict=True)), view.parameters, options)
-    numbers = _count(graphs) <= MAX_NUMBERS if labels == "auto" else labels
-    return Sight(tuple(graphs), tuple(rows), paint.graphs(rows, replace(options, labels=numbers)))
+def _ends(sources: Mapping[str, GradientGraph], sight: Sight) -> str:
+    fewer = any(
+        len(steps_of(seen)) < len(steps_of(graph)) for graph, seen in zip(sources.values(), sight.graphs, strict=False)
+    )
+    return ", both ends" if fewer else ""
 
 
 def _description(sources: Mapping[str, GradientGraph], options: Options) -> str:
@@ -173,7 +156,7 @@ def _table(sight: Sight) -> dict[str, Any]:
     nodes = [group for group in groups if group.kind != "edge"]
     links = [group for group in groups if group.kind == "edge"]
     rank = {group.name: k for k, group in enumerate(nodes)}
-    times, labels = _times(nodes, links, _backwards(sight))
+    times, labels = _times(nodes, links, _backwards(sight), [t for t, _ in sight.series or ()])
     reached = {group.name: times[group.name] if group.step is not None else min(labels) for group in nodes}
     edges = []
     for link in links:
@@ -189,6 +172,19 @@ def _table(sight: Sight) -> dict[str, Any]:
         "edges": edges,
         "loss": rank[loss],
         "times": sorted(labels.items()),
+        **({"chart": _chart(sight)} if sight.series else {}),
+    }
+
+
+def _chart(sight: Sight) -> dict[str, Any]:
+    """For the viewer: where each step stands, and of every row its name and its sizes, step by step."""
+    assert sight.series is not None
+    rows = [(row.label, {t: _plain(size) for t, size, _ in row.sizes}) for row in sight.lanes]
+    steps = [t for t, _ in sight.series]
+    return {
+        "steps": steps,
+        "x": [round(x, 1) for _, x in sight.series],
+        "rows": [[label, [sizes.get(t) for t in steps]] for label, sizes in rows],
     }
 
 
@@ -203,7 +199,10 @@ def _backwards(sight: Sight) -> set[tuple[int, int]]:
 
 
 def _times(
-    nodes: Sequence[Group], edges: Sequence[Group], backwards: Collection[tuple[int, int]] = ()
+    nodes: Sequence[Group],
+    edges: Sequence[Group],
+    backwards: Collection[tuple[int, int]] = (),
+    more: Sequence[int] = (),
 ) -> tuple[dict[str, int], dict[int, str]]:
     """When backward goes through each node, as a time step, and the names of these times.
 
@@ -215,14 +214,16 @@ def _times(
         found = [group.step] if group.step is not None else _steps(group.node)
         if found:
             steps[group.name] = found
-    ends = sorted(k for found in steps.values() for k in found)
+    ends = sorted([*(k for found in steps.values() for k in found), *more])
     of = {group.name: group for group in nodes}
     times: dict[str, int] = {}
-    for name, found in steps.items():  # of folded steps the one at which what stands before them is reached
+    for name, found in steps.items():
         node = of[name].node
         back = node is not None and (of[name].graph, node.id) in backwards
         times[name] = ends[0] + ends[-1] - max(found) if back else min(found)
-    labels = {k: f"t = {k}" + f", reverse t = {ends[0] + ends[-1] - k}" * bool(backwards) for k in times.values()}
+    labels = {
+        k: f"t = {k}" + f", reverse t = {ends[0] + ends[-1] - k}" * bool(backwards) for k in [*times.values(), *more]
+    }
     before, after = min(labels, default=1) - 1, max(labels, default=0) + 1
     users: dict[str, list[str]] = {}
     for edge in edges:
@@ -237,11 +238,9 @@ def _times(
 
 
 def _steps(node: Node | None) -> list[int]:
-    """The time step of a node, or the first and the last of a folded one."""
-    if node is None or node.step is None:
-        return []
-    number = step_number(node.step)
-    return list(steps_in(node)) if is_folded(node) else [] if number is None else [number]
+    """The time step of a node, if it has one."""
+    number = step_number(node.step) if node is not None and node.step else None
+    return [] if number is None else [number]
 
 
 def _plain(x: float) -> float | str:

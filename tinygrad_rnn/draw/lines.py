@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge
-from ..graph.steps import is_folded, states
+from ..graph.steps import states
 from ..norms import Norm, norm_of
 from .channels import Routed, Wire
 from .cut import Place, cut
@@ -20,7 +20,6 @@ from .geometry import Point, Rect, line
 from .marks import SCALE
 from .routes import route
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
-from .strip import LANE_PITCH, Lane, Lanes, Strip
 from .style import (
     Look,
     clean,
@@ -29,7 +28,7 @@ from .style import (
     short,
     text_width,
 )
-from .table import LAYER, Seat, Table, check_size, grown
+from .table import LANE_PITCH, LAYER, Seat, Table, check_size, grown
 
 LEVEL, TOTAL_HEIGHT = 21.0, 18.0
 """From one parameter's row to the next."""
@@ -49,7 +48,7 @@ def arrange(graph: GradientGraph, prefix: str, parameters: str, norm: Norm, widt
     check_size(max(counts.values(), default=0), "a time step")
     if parameters == "auto":
         parameters = "once" if sum(map(bool, parts.steps)) <= MOST_ONCE else "step"
-    lanes = Lanes(graph, states(graph) if any(node.members for node in graph.nodes) else {})
+    lanes = states(graph) if any(node.members for node in graph.nodes) else {}
     table = Table(graph, parts, lanes, prefix, norm)
     return _Lines(table, parameters == "once").scene(width * SCALE - 24.0)
 
@@ -136,10 +135,6 @@ class _Lines:
                     row += 1
                 seats.add((item.band, slot, row))
                 shape = replace(item.look, shape="again")
-                if is_folded(item.node):
-                    shape = Look(
-                        "value", "again", 60.0, item.look.height, f"t = {(item.node.step or '').split('.')[-1]}"
-                    )
                 index[key] = len(items)
                 items.append(
                     replace(item, id=f"{item.id}_again{slots[0]}", slot=slot, column=0, row=row, look=shape, again=True)
@@ -201,9 +196,8 @@ class _Lines:
         alike: dict[int, object] = {}
         for slot in slots:
             stepped = slot not in (_START, _END) and bool(table.parts.steps[slot])
-            folded = any(is_folded(item.node) for item in items if item.slot == slot)
             for k in range(wide[slot]):
-                alike[offsets[slot] + k] = (wide[slot], k) if stepped and not folded else (slot, k, "alone")
+                alike[offsets[slot] + k] = (wide[slot], k) if stepped else (slot, k, "alone")
         below = {band: HEADROOM + 14.0 + (LEVEL * len(under.get(band, ())) + DROP) * (band in under) for band in bands}
         routed = route(moved, wires, alike, below, feet, LANE_PITCH, page=page, least=self.least, stretch=self.stretch)
         return _Routed(items, edges, wires, routed, offsets, wide, below, bands, under)
@@ -281,8 +275,6 @@ class _Put:
             shape = grown(item.look, high[k])
             placed = PlacedNode(item.id, item.node, shape, self.at(centre), frames.get(item.node.step))
             self.page.nodes.append(placed)
-            if is_folded(item.node) and not item.again:
-                self.strip(item, placed)
         found = self.found
         for edge, wire, run in zip(found.edges, found.wires, found.routed.runs, strict=True):
             if wire.source is not None:
@@ -290,17 +282,6 @@ class _Put:
                 curve = tuple(self.at(point) for point in run.curve)
                 self.page.edges.append(PlacedEdge(edge, *ends, curve, self.at(run.label), run.anchor))
         self.page.spines += [self.rect(bar) for bar in self.found.routed.bars]
-
-    def strip(self, item: Seat, placed: PlacedNode) -> None:
-        """The lanes of folded steps."""
-        inside = self.table.lanes.inside(item.node)
-        lanes = []
-        for name in item.ports:
-            port = item.item(0, 0).port(name, LANE_PITCH)
-            if name in inside and port is not None:
-                y = placed.centre[1] - port
-                lanes.append(Lane(name, y, inside[name], self.table.lanes.factor(name)))
-        self.page.strips.append(Strip(item.node, placed.rect, tuple(lanes)))
 
     def parameters(self) -> None:
         """Each parameter's row, with a number at every use, and at its end the whole gradient; or a box at each use."""

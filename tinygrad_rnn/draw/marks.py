@@ -69,6 +69,8 @@ class Way:
 
     def stem(self) -> Curve:
         """The line without the room of its head."""
+        if self.style.head == "none":
+            return self.curve
         length = {"open": 1.0, "bar": 3.0}.get(self.style.head, self.head_size[0] - 1.0)
         if self.style.head in ("open", "forward"):
             return trimmed(self.curve, length)
@@ -76,6 +78,8 @@ class Way:
 
     def head(self) -> tuple[Point, ...]:
         """The corners of its head: of a triangle, of a bar, of an open angle."""
+        if self.style.head == "none":
+            return ()
         length, half = self.head_size
         if self.style.head == "open":
             length, half = 6.0, 3.5

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ..graph.parts import Edge, Node
+from ..graph.steps import step_number
 from ..norms import Norm, State, norm_of, statistics
 from . import cards
-from .bars import draw_strip
 from .geometry import Rect, line
 from .marks import SCALE, Box, Drawing, Group, Mark, Text, Way
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
@@ -28,6 +29,7 @@ from .style import (
     edge_style,
     narrow,
     number,
+    power,
     tensor_prefix,
     text_width,
 )
@@ -40,13 +42,12 @@ _BAR = 260.0
 _SAMPLE = 44.0
 
 
-def paint(
-    rows: Sequence[tuple[str, Scene]], options: Options, title: str, subtitle: str | None, notes: Iterable[str]
+def framed(
+    body: Drawing, rows: Sequence[tuple[str, Scene]], title: str, subtitle: str | None, notes: Iterable[str]
 ) -> Drawing:
-    """One or several placed graphs under one title and one legend."""
-    drawing = graphs(rows, options)
-    body = drawing.rect
-    _heading(drawing, body, title, subtitle)
+    """What is drawn, under a title and above a legend, which names what occurs in these scenes."""
+    drawing = Drawing(body.options, [*body.items], [*body.extents])
+    _heading(drawing, body.rect, title, subtitle)
     legend(drawing, drawing.rect, rows, list(notes))
     return drawing
 
@@ -87,6 +88,26 @@ def _wrapped(name: str, width: int = 16) -> list[str]:
 # --- a graph ----------------------------------------------------------------------------------------------------------
 
 
+def small_scene(drawing: Drawing, scene: Scene) -> None:
+    """A graph in small, without a word or a head: only the colours of its edges are read."""
+    for frame in scene.frames:
+        drawing.add(Box(frame.rect, "panel", "frame", pen=0.5, radius=3.0))
+    for spine in scene.spines:
+        drawing.add(Box(spine, "fill op", "line op", pen=0.5, radius=1.0))
+    nodes = {placed.id: placed.node for placed in scene.nodes}
+    for k, placed in enumerate(scene.edges):
+        style = edge_style(placed.edge.size(drawing.options.norm), placed.edge.state, drawing.options.scale)
+        way = Way(placed.curve, replace(style, width=0.6 * style.width, head="none", double=False))
+        target = nodes[placed.head]
+        tip = edge_tooltip(placed.edge, nodes[placed.tail], target, drawing.options.norm)
+        step = step_number(target.step) if target.step else None
+        drawing.add(Group("detail", f"e{k}", (way,), tip, step=step))
+    for node in scene.nodes:
+        role, oval = node.look.role, node.look.shape == "ellipse"
+        radius = 0.0 if oval else 1.5
+        drawing.add(Box(node.rect, f"fill {role}", f"line {role}", pen=0.7, radius=radius, ellipse=oval))
+
+
 def _scene(drawing: Drawing, scene: Scene, graph: int) -> None:
     prefix = scene.nodes[0].id.split("n", 1)[0]
     drawing.extents.append(scene.rect)
@@ -110,8 +131,6 @@ def _scene(drawing: Drawing, scene: Scene, graph: int) -> None:
             drawing.add(_node(placed, drawing.options, graph))
     for at, title in scene.titles:
         drawing.add(Text(at, title, 12.0, bold=True, anchor="start"))
-    for k, strip in enumerate(scene.strips):  # inside its box, which is drawn already
-        draw_strip(drawing, strip, f"{prefix}strip{k}")
     nodes = {placed.id: placed.node for placed in scene.nodes}
     # Weak edges first: where two share a stretch, the stronger one is seen.
     largest = max((abs(edge.edge.signed or 0.0) for edge in scene.edges), default=0.0) if scene.signed else None
@@ -271,7 +290,7 @@ def legend(drawing: Drawing, body: Rect, rows: Sequence[tuple[str, Scene]], note
     left = (body.left + body.right) / 2 - (room if room > wide else min(wide, 780.0)) / 2
     right = left + max(room, wide)
     if not signed:
-        _colour_bar(drawing, left + 10.0, y)
+        _colour_bar(drawing, left + 10.0, y, bool(rows))
     x, row = (left + bar + 10.0, y - 18.0) if one_row or signed else (left + 10.0, y - 58.0)
     start = x
     for (words, look), width in zip(samples, widths, strict=True):
@@ -290,22 +309,18 @@ def legend(drawing: Drawing, body: Rect, rows: Sequence[tuple[str, Scene]], note
         drawing.add(Text(place, note, LABEL_SIZE, colour="muted", anchor="start"))
 
 
-def _colour_bar(drawing: Drawing, x: float, y: float) -> None:
+def _colour_bar(drawing: Drawing, x: float, y: float, edges: bool) -> None:
     options = drawing.options
-    drawing.add(Text((x, y), "gradient on the edge", 11.0, bold=True, anchor="start"))
+    drawing.add(
+        Text((x, y), "gradient on the edge" if edges else "gradient of the state", 11.0, bold=True, anchor="start")
+    )
     drawing.add(Text((x + _BAR, y), NORMS[options.norm], LABEL_SIZE, colour="muted", anchor="end"))
     cell = _BAR / CLASSES
     for k in range(CLASSES):
         drawing.add(Box(Rect(x + k * cell, y - 24.0, x + (k + 1) * cell + 0.2, y - 12.0), f"r{k}"))
-    for fraction, power in _ticks(options.scale):
+    for fraction, exponent in _ticks(options.scale):
         drawing.add(Box(Rect.around((x + fraction * _BAR, y - 26.0), 1.0, 4.0), "muted"))
-        drawing.add(Text((x + fraction * _BAR, y - 35.0), _power(power), LABEL_SIZE, colour="muted"))
-
-
-def _power(exponent: float) -> str:
-    """A tick: ``1e−6``, ``0.1``, ``1``."""
-    value = 10.0**exponent
-    return f"{value:g}" if -4 < exponent < 4 else number(value).replace(".0e", "e")
+        drawing.add(Text((x + fraction * _BAR, y - 35.0), power(exponent), LABEL_SIZE, colour="muted"))
 
 
 def _ticks(scale: Scale) -> list[tuple[float, float]]:

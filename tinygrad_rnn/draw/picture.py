@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..arguments import flag, one_of, refusal, whole, wholes
+from ..arguments import refusal, whole, wholes
 from ..files import write_whole
 from ..graph.model import GradientGraph
-from ..graph.parts import Edge, Level
+from ..graph.parts import Level
 from ..norms import Norm
 from . import engine
-from .style import MAX_LABELS, THEMES, Heads, Options, Scale, clean, scale_of, short
-from .view import MAX_EDGES, SIDE_BY_SIDE, Parameters, View
+from .style import Heads, Scale, clean
+from .view import Parameters, View
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
     from .marks import Drawing
-    from .scene import Scene
+    from .sight import Sight
 
 FORMATS = (".svg", ".png", ".pdf", ".html", ".dot", ".gv")
 
@@ -173,14 +172,14 @@ def draw(
         Which way heads point: back to the operand, as the number on the edge flows, or forward, as data do.
     level : {"auto", "op", "gate", "step"} or int
         One box per operation, per gate, per time step (each layer of a stack has its own), or per scope of that depth.
-        "auto" takes the finest at which a time step has at most 12 boxes at level "op", 40 at level "gate", and level
-        "step" for more than 8 time steps.
+        "auto" takes the finest at which a time step has at most 12 boxes at level "op", 40 at level "gate". Where
+        `level`, `fold`, `steps` and `parameters` are left as they are, from 6 time steps on the gradient of each state
+        is drawn as a line and as a row of numbers and colours, up to 20 with the network in small cells between them.
     fold : int, "auto" or None
-        How many time steps at each end are drawn in full; those between become one gradient strip, with a bar for each
-        state of each step, as high as its gradient is on the scale. "auto" is 3 if there are more than 8 time steps;
-        None draws all.
+        How many time steps at each end are drawn; what comes from those between is dashed. "auto" is 2 if there are
+        more than 20 time steps; None draws all.
     steps : sequence of int, optional
-        The time steps to be drawn in full, instead of `fold`; each gap between them becomes a strip.
+        The time steps to be drawn, instead of `fold`.
     parameters : {"auto", "step", "once", "none"}
         Draw each parameter in every step that uses it, once as a row below the steps with its whole gradient at the
         end (each layer of a stack has rows of its own), or not at all. "auto" is "once" for up to 5 steps.
@@ -217,28 +216,24 @@ def draw(
         raise ValueError("nothing to draw: the mapping is empty")
     view = View(level, fold, None if steps is None else wholes("steps", steps), parameters, constants)
     whole = {str(name): graph_of(source) for name, source in sources.items()}
-    graphs = dict(zip(whole, view.of(whole.values()), strict=True))
-    _check_size(graphs)
-    options = replace(_options(graphs, theme, scale, norm, labels, heads), page=_page(page))
     words = clean(title or "", 120), clean(subtitle, 160) if subtitle else None
-    drawing = _drawing(graphs, options, words, parameters)
-    count = f"{len(_shown(graphs))} edges"
-    picture = Picture(drawing, count, words[0], lambda: _html(whole, view, options, labels, title, subtitle))
+    # The layout is imported by whoever draws, not with the package: it is half of it.
+    from .sight import sight
+
+    first = sight(whole, view, (theme, scale, norm, labels, heads, _page(page)))
+    count = f"{len(first.edges)} edges" if first.rows else "gradient through time"
+    picture = Picture(first.framed(*words), count, words[0], lambda: _html(whole, view, first, labels, words))
     if path is not None:
         picture.save(path)
     return picture
 
 
 def _html(
-    whole: Mapping[str, GradientGraph], view: View, options: Options, labels: Any, title: str | None, sub: str | None
+    whole: Mapping[str, GradientGraph], view: View, first: Sight, labels: Any, words: tuple[str, str | None]
 ) -> str:
     from .html import page  # like the DOT writer
 
-    return page(whole, view, options, labels, clean(title or "", 120), clean(sub or "", 160))
-
-
-def _shown(graphs: Mapping[str, GradientGraph]) -> list[Edge]:
-    return [edge for graph in graphs.values() for edge in graph.edges if not edge.internal]
+    return page(whole, view, first, labels, words[0], words[1] or "")
 
 
 def draw_side_by_side(
@@ -277,8 +272,8 @@ def draw_side_by_side(
     >>> from tinygrad_rnn.draw import draw_side_by_side
     >>> cells = tg.RNNCell(2, 3, rng=0), tg.LSTMCell(2, 3, rng=0)
     >>> losses = [tg.sum(tg.unroll(cell, np.ones((20, 1, 2)))[0][-1]) for cell in cells]
-    >>> draw_side_by_side(*losses, titles=["RNN", "LSTM"]).dot.count("steps folded")
-    2
+    >>> "RNN h" in draw_side_by_side(*losses, titles=["RNN", "LSTM"]).svg()
+    True
     """
     graphs = (a, b, *more)
     names = [str(title) for title in titles] or [chr(ord("A") + k) for k in range(len(graphs))]
@@ -301,61 +296,6 @@ def _page(page: Any) -> tuple[float, float] | None:
     except (TypeError, ValueError):
         raise refusal("page", page, '"slide", "notebook", a pair of whole numbers (width, height) or None') from None
     return float(whole("page", width, 1)), float(whole("page", height, 1))
-
-
-def _check_size(graphs: Mapping[str, GradientGraph]) -> None:
-    count = len(_shown(graphs))
-    if count > MAX_EDGES:
-        raise ValueError(
-            f"{count} edges are too many for a picture (limit: {MAX_EDGES}): fold time steps (fold=3), choose them "
-            '(steps=[1, 2, 3]), or use level="step"'
-        )
-
-
-def _options(
-    graphs: Mapping[str, GradientGraph], theme: str, scale: Any, norm: Norm, labels: bool | str, heads: Heads
-) -> Options:
-    one_of("theme", theme, THEMES)
-    one_of("norm", norm, get_args(Norm))
-    one_of("heads", heads, get_args(Heads))
-    edges = _shown(graphs)
-    sizes = [size for e in edges if e.state == "finite" and (size := e.size(norm)) is not None]
-    numbered = len(edges) <= MAX_LABELS if isinstance(labels, str) and labels == "auto" else flag("labels", labels)
-    return Options(THEMES[theme], scale_of(scale, sizes), norm, numbered, heads)
-
-
-def _drawing(
-    graphs: Mapping[str, GradientGraph],
-    options: Options,
-    words: tuple[str, str | None],
-    parameters: Parameters,
-) -> Drawing:
-    # The layout is imported by whoever draws, not with the package: it is half of it.
-    from .layout import arrange_all
-    from .paint import paint
-
-    rows = arrange_all(graphs, parameters, options)
-    return paint(rows, options, *words, _notes(rows))
-
-
-def _notes(rows: list[tuple[str, Scene]]) -> list[str]:
-    """What the picture leaves unsaid: leaves that are drawn several times are still one array."""
-    notes: list[str] = []
-    shared = {
-        p.node.id: p.node for _, scene in rows for p in scene.nodes if scene.shared.get(p.node.id) and p.node.name
-    }
-    leaves = [node for node in shared.values() if node.kind == "parameter"]
-    names = list(dict.fromkeys(str(short(clean(node.name or ""))) for node in leaves))
-    if names:
-        what = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
-        notes.append(f"{what}: one array each, drawn in every step that uses it; its gradient is the sum over these")
-    if any(scene.lanes for _, scene in rows):
-        notes.append("boxes: the whole gradient; bold: the sum over all steps, as vectors")
-    if any(scene.strips for _, scene in rows):
-        notes.append("in folded steps a bar is the gradient of one step's state, as high as that is on the scale")
-    if any(placed.edge.formula.endswith(SIDE_BY_SIDE) for _, scene in rows for placed in scene.edges):
-        notes.append("an edge from folded steps to the loss carries the tensors of all of them, side by side")
-    return notes
 
 
 def _left(error: engine.NoRenderer, path: Path, dot: str) -> engine.NoRenderer:

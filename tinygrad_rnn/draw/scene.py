@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ..graph.parts import Edge, Node
-from .geometry import Curve, Point, Rect, moved, union
+from .geometry import Curve, Point, Rect, union
 from .marks import Anchor
-from .strip import Strip
 from .style import Look, text_width
 
 LABEL = (34.0, 12.0)
@@ -65,16 +64,15 @@ class Frame:
 class Scene:
     """Everything of one graph at its place, in points, y up.
 
-    `shared` counts the copies of leaves drawn per step; `strips` has what is drawn inside the box of folded steps,
-    `titles` the names of the rows, by their left ends. Where all tensors are numbers, it is `signed`. Of cells on the
-    grid, `spines` are bars that belong to a node, `lanes` the rows of parameters, `dots` where a use leaves its row.
+    `shared` counts the copies of leaves drawn per step, `titles` are the names of the rows, by their left ends. Where
+    all tensors are numbers, it is `signed`. Of cells on the grid, `spines` are bars that belong to a node, `lanes` the
+    rows of parameters, `dots` where a use leaves its row.
     """
 
     nodes: list[PlacedNode] = field(default_factory=list)
     edges: list[PlacedEdge] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     shared: dict[int, int] = field(default_factory=dict)
-    strips: list[Strip] = field(default_factory=list)
     titles: list[tuple[Point, str]] = field(default_factory=list)
     signed: bool = False
     spines: list[Rect] = field(default_factory=list)
@@ -89,21 +87,23 @@ class Scene:
         titles = [Rect(x, y - 8.0, x + 1.06 * text_width(text, 12.0), y + 8.0) for (x, y), text in self.titles]
         return union([*(n.rect for n in self.nodes), *(f.rect for f in self.frames), *points, *labels, *titles])
 
-    def moved(self, dx: float, dy: float) -> Scene:
-        """The same at another place."""
+    def moved(self, dx: float, dy: float, part: float = 1.0) -> Scene:
+        """The same at another place, after it was made smaller."""
 
         def at(point: Point) -> Point:
-            return point[0] + dx, point[1] + dy
+            return part * point[0] + dx, part * point[1] + dy
 
         def rect(r: Rect) -> Rect:
-            return Rect(r.left + dx, r.bottom + dy, r.right + dx, r.top + dy)
+            return Rect(*at((r.left, r.bottom)), *at((r.right, r.top)))
+
+        def look(old: Look) -> Look:
+            return old if part == 1.0 else replace(old, width=part * old.width, height=part * old.height)
 
         return Scene(
-            [replace(n, centre=at(n.centre)) for n in self.nodes],
-            [replace(e, curve=moved(e.curve, dx, dy), label=at(e.label)) for e in self.edges],
+            [replace(n, centre=at(n.centre), look=look(n.look)) for n in self.nodes],
+            [replace(e, curve=tuple(map(at, e.curve)), label=at(e.label)) for e in self.edges],
             [replace(f, rect=rect(f.rect)) for f in self.frames],
             self.shared,
-            [Strip(s.node, rect(s.rect), tuple(replace(a, y=a.y + dy) for a in s.lanes)) for s in self.strips],
             [(at(point), text) for point, text in self.titles],
             self.signed,
             [rect(spine) for spine in self.spines],

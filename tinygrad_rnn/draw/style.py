@@ -16,11 +16,10 @@ from typing import Any, Literal
 from .. import arguments
 from ..files import printable
 from ..graph.parts import Array, Edge, Node
-from ..graph.steps import is_folded
 from ..norms import Norm, State
 
-CLASSES, REDS = 24, 8
-"""Colours of the ramp, and of the red one above `EXPLODING`: few enough that two of them can be told apart."""
+CLASSES, REDS, INKS = 24, 8, 6
+"""Colours of the ramp, of the red one above `EXPLODING`, of lines: so few that two of them can be told apart."""
 
 Heads = Literal["gradient", "data"]
 
@@ -32,9 +31,6 @@ MAX_LABELS = 400
 """With more edges than this, ``labels="auto"`` leaves the numbers to the tooltips."""
 MAX_PLAIN = 1_000
 """Edges of a graph, or of one time step, that the engine is asked to place: its time grows faster than their square."""
-
-STRIP_SIDE = 12.0
-"""Between the border of a gradient strip and its bars."""
 
 SMALLEST_NORMAL = "<1e−308"
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -60,15 +56,18 @@ class Theme:
     strong: tuple[float, float]
     chroma: float
     red: tuple[float, float, float]
+    inks: tuple[str, ...]
     roles: Mapping[str, tuple[str, str]]
 
     def colour(self, name: str) -> str:
-        """The colour that a mark names: ``ink``, ``fill value``, ``line value``, ``r5`` of the ramp, ``e2`` above."""
+        """The colour that a mark names: ``ink``, ``fill value``, ``r5`` of the ramp, ``e2`` above, ``l0``."""
         kind, _, role = name.partition(" ")
         if role:
             return self.roles[role][kind == "line"]
-        if name[0] in "re" and name[1:].isdigit():
+        if name[0] in "rel" and name[1:].isdigit():
             place = int(name[1:])
+            if name[0] == "l":
+                return self.inks[place % INKS]
             return ramp(place / (CLASSES - 1), self) if name[0] == "r" else _red(place, self)
         return str(getattr(self, name))
 
@@ -88,6 +87,7 @@ LIGHT = Theme(
     strong=(0.26, 285.0),
     chroma=0.125,
     red=(0.60, 0.28, 0.19),
+    inks=("#0b57a4", "#b5470b", "#147a4a", "#8a3ea0", "#5c6570", "#a0114f"),
     roles={
         "value": ("#eaf1fb", "#5b7fb5"),
         "op": ("#ffffff", "#8c959f"),
@@ -95,7 +95,6 @@ LIGHT = Theme(
         "input": ("#e8f5ec", "#4c9a6a"),
         "constant": ("#ffffff", "#b6bec7"),
         "loss": ("#fdebf0", "#b2476a"),
-        "strip": ("#f6f8fa", "#d0d7de"),
     },
 )
 DARK = Theme(
@@ -113,6 +112,7 @@ DARK = Theme(
     strong=(0.93, 100.0),
     chroma=0.125,
     red=(0.58, 0.80, 0.19),
+    inks=("#6cb2ff", "#ff9d5c", "#5fcf94", "#d79aef", "#9aa4af", "#ff7eb6"),
     roles={
         "value": ("#182a44", "#6c97d6"),
         "op": ("#21262d", "#8b949e"),
@@ -120,7 +120,6 @@ DARK = Theme(
         "input": ("#142d1f", "#5aa878"),
         "constant": ("#161b22", "#5c6570"),
         "loss": ("#3a1a27", "#d8708f"),
-        "strip": ("#161b22", "#30363d"),
     },
 )
 THEMES = {"light": LIGHT, "dark": DARK}
@@ -189,11 +188,11 @@ class Options:
     page: tuple[float, float] | None = None
 
 
-def scale_of(spec: Any, magnitudes: Sequence[float]) -> Scale:
+def scale_of(spec: Any, magnitudes: Sequence[float], most: int = 12) -> Scale:
     """Read the ``scale=`` argument: None (fitted), ``"fixed"`` (1e-12 to 1), ``(lo, hi)``, or a `Scale`.
 
     A fitted one spans whole decades: from the largest magnitude (at least 1, at most 1000) down to the smallest, at
-    least 4 and at most 12.
+    least 4 and at most `most`.
     """
     if isinstance(spec, Scale):
         return spec
@@ -203,7 +202,7 @@ def scale_of(spec: Any, magnitudes: Sequence[float]) -> Scale:
     if spec is None:
         logs = [math.log10(m) for m in magnitudes if 0.0 < m < math.inf]
         hi = min(3, max(0, math.ceil(max(logs, default=0.0) - 0.02)))
-        lo = max(hi - 12, min(hi - 4, math.floor(min(logs, default=0.0) + 1e-9)))
+        lo = max(hi - most, min(hi - 4, math.floor(min(logs, default=0.0) + 1e-9)))
         return Scale(10.0**lo, 10.0**hi, top)
     try:
         lo, hi = spec
@@ -275,19 +274,25 @@ def narrow(text: str, room: float) -> str:
     return re.sub(r"^(0\.0+[1-9])\d$", r"\1", re.sub(r"\.\de", "e", text)) if wide else text
 
 
+def power(exponent: float) -> str:
+    """A decade: ``1e−6``, ``0.1``, ``1``."""
+    value = 10.0**exponent
+    return f"{value:g}" if -4 < exponent < 4 else number(value).replace(".0e", "e")
+
+
 @dataclass(frozen=True)
 class EdgeStyle:
     """Everything that the drawing of an edge depends on but its place; `color` is the name of one in a `Theme`.
 
     A head of kind ``back`` is filled and stands at the operand, as does a ``bar``: they say which way the number goes.
-    ``open`` stands at the consumer: only data flow there. ``forward`` is ``back`` turned round.
+    ``open`` stands at the consumer: only data flow there. ``forward`` is ``back`` turned round; ``none`` is no head.
     """
 
     color: str
     width: float
     line: str
     label: str
-    head: Literal["back", "bar", "open", "forward"]
+    head: Literal["back", "bar", "open", "forward", "none"]
     bold: bool = False
     double: bool = False
 
@@ -361,8 +366,6 @@ def look(node: Node, operands: int = 0) -> Look:
         box = _box("loss", name or "L", symbol if name != symbol else "", name or "L", minimum=48.0)
         # Its second border lies outside of a node's nominal size.
         return replace(box, width=max(box.width, min(240.0, 14.0 * operands)), height=40.0)
-    if is_folded(node):
-        return _strip_look(node)
     if node.members:
         return _group_look(node, name, step)
     if node.kind in ("parameter", "input"):
@@ -441,20 +444,6 @@ def _group_look(node: Node, name: str | None, step: str) -> Look:
         return _box("value", tail, "", tail)
     symbol = clean(node.symbol or "", 14)  # the gate's own name is in the tooltip
     return _box("value", name + subscript(step), symbol if symbol != name else "", name + "₀₀")
-
-
-def steps_in(node: Node) -> tuple[int, int]:
-    """The first and the last time step of a folded node."""
-    first, last = (node.step or "")[2:].split("..")
-    return int(first), int(last)
-
-
-def _strip_look(node: Node) -> Look:
-    # A bar is wide while there are few, a hair if there are many. The height is set when the lanes are known.
-    first, last = steps_in(node)
-    count = last - first + 1
-    width = math.ceil(count * min(14.0, max(0.9, 400.0 / count)))
-    return Look("strip", "strip", max(372.0, width) + 2 * STRIP_SIDE, 72.0, "")
 
 
 def number_text(value: Array) -> str:

@@ -128,6 +128,8 @@ def _way(way: Way, palette: Palette) -> str:
         f'<path class="w {palette.of("s", colour)}{_LINES[style.line]}" stroke-width="{num(width)}" d="{path}"/>'
         for colour, width in strokes
     )
+    if style.head == "none":
+        return out
     corners = "L".join(f"{num(x)},{num(-y)}" for x, y in way.head())
     if style.head in ("bar", "open"):
         pen = 2.4 if style.head == "bar" else 1.2

@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Node
-from ..graph.steps import is_folded
 from ..norms import Norm, norm_of
 from .channels import Item
 from .cut import Cut, Place, part_of_symbol
 from .grammar import Pair, Sentence, Spots, parse, sentence_node
-from .strip import LANE_PITCH, Lanes, title_of
 from .style import (
     MAX_PLAIN,
-    STRIP_SIDE,
     Look,
     look,
     narrow,
     number,
     number_text,
-    text_width,
 )
+
+LANE_PITCH = 52.0
+"""Between two states that a box of a whole step hands on."""
 
 LAYER = re.compile(r"_l\d+(_reverse)?$")
 
@@ -71,8 +71,12 @@ class Seat:
 class Table:
     """The boxes of a graph, by node and block, each at its place in the table; and what stands in rows below."""
 
-    def __init__(self, graph: GradientGraph, parts: Cut, lanes: Lanes, prefix: str, norm: Norm) -> None:
-        self.graph, self.parts, self.lanes, self.prefix, self.norm = graph, parts, lanes, prefix, norm
+    def __init__(
+        self, graph: GradientGraph, parts: Cut, lanes: Mapping[str, Mapping[int, Node]], prefix: str, norm: Norm
+    ) -> None:
+        self.graph, self.parts, self.prefix, self.norm = graph, parts, prefix, norm
+        self.order = list(lanes)
+        self.lanes = {node.id: name for name, lane in lanes.items() for node in lane.values()}
         self.copies = Counter(n.id for block in parts.blocks.values() for n in block.leaves)
         self.copies.update({edge.source for edge, _ in parts.parameters})  # which have a row
         self.joined: set[tuple[int, int, Place]] = set()  # source, target: above each other
@@ -208,15 +212,12 @@ class Table:
         mark += f"b{place[0]}" if len(self.parts.bands) > 1 else ""
         name = f"{self.prefix}n{node.id}" + (mark if self.copies[node.id] > 1 else "")
         shape, ports = self.look(node, (node.id, place) in self.states), tuple[str, ...]()
+        if node in self.parts.blocks[place].leaves and node.op is not None:  # of a step that is left out
+            shape = replace(shape, shape="again")
         if node.members and step and node.scope.rpartition("/")[2] == node.step:
-            mine = {member.id for member in node.members}
-            ports = tuple(name for name, lane in self.lanes.states.items() if any(n.id in mine for n in lane.values()))
-            ports = tuple(sorted(ports, key=lambda name: name.split(" ")[0] == "h"))
-            shape = replace(
-                shape, height=max(50.0, LANE_PITCH * (len(ports) - 1) + (78.0 if is_folded(node) else 34.0))
-            )
-            if is_folded(node) and not ports:
-                shape = replace(shape, width=text_width(title_of(node), 11.0) * 1.06 + 2 * STRIP_SIDE, height=26.0)
+            mine = dict.fromkeys(self.lanes[member.id] for member in node.members if member.id in self.lanes)
+            ports = tuple(sorted(sorted(mine, key=self.order.index), key=lambda name: name.split(" ")[0] == "h"))
+            shape = replace(shape, height=max(50.0, LANE_PITCH * (len(ports) - 1) + 34.0))
         self.boxes[node.id, place] = Seat(
             name, node, shape, place[0], place[1], column, row, self._way(place), ports, beside=beside
         )
@@ -235,7 +236,7 @@ class Table:
 
     def state_of(self, edge: Edge, target: Seat) -> str:
         """The name of the state that an edge carries."""
-        name = self.lanes.of(edge)
+        name = None if edge.tensor is None else self.lanes.get(edge.tensor.id)
         if name is None and edge.tensor is not None and target.ports:
             first = (edge.tensor.name or "").rstrip("0123456789")
             name = next((port for port in target.ports if first and port.split(" ")[0] == first), None)

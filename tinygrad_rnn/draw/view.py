@@ -9,22 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ..arguments import flag, one_of, whole
-from ..graph.collapse import Run, collapse
-from ..graph.contributions import Slice, Whole
+from ..graph.collapse import collapse
+from ..graph.contributions import Slice
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Level, Node, grouped
-from ..graph.steps import is_folded, steps_of
-from ..norms import state_of
-from .style import MAX_PLAIN
+from ..graph.steps import states, step_number, steps_of
+from .style import MAX_PLAIN, subscript
 
-ALL_STEPS = 8
-"""Up to this many time steps are drawn in full by default, more are folded and drawn at level "step"."""
+FULL, SMALL, ENDS = 5, 20, 2
+"""Up to so many time steps are drawn in full by default, in small cells, and of more at each end on request."""
 
 OP_NODES, GATE_NODES = 12, 40
 """A time step of at most so many boxes is drawn at level "op" by default, at level "gate" (else at level "step")."""
@@ -32,7 +30,6 @@ OP_NODES, GATE_NODES = 12, 40
 MAX_EDGES = 50_000
 """More are refused: no viewer opens such a picture."""
 
-SIDE_BY_SIDE = "tensors side by side"
 Parameters = Literal["auto", "step", "once", "none"]
 _COARSER: tuple[Level, ...] = ("op", "gate", "step")
 
@@ -51,26 +48,54 @@ class View:
         one_of("parameters", self.parameters, get_args(Parameters))
         flag("constants", self.constants)
         if not (self.fold is None or (isinstance(self.fold, str) and self.fold == "auto")):
-            whole("fold", self.fold, or_else=', "auto" or None')
+            whole("fold", self.fold, 1, or_else=', "auto" or None')
 
     def of(self, graphs: Iterable[GradientGraph]) -> list[GradientGraph]:
         """The graphs as they are drawn: all at one level, the coarsest that one of them asks for."""
-        graphs = list(graphs)
+        graphs = [self._part(graph) for graph in graphs]
         if self.level != "auto":
             return [self._one(graph, self.level) for graph in graphs]
-        level = max((level_for(graph) for graph in graphs), key=_COARSER.index)
+        level = max(map(level_for, graphs), key=_COARSER.index)
         return [self._one(graph, level) for graph in graphs]
 
+    def long(self, graphs: Sequence[GradientGraph]) -> bool:
+        """Whether the steps are too many to be drawn in full, and all that is drawn was left to us."""
+        ours = (self.level, self.fold, self.parameters) == ("auto",) * 3 and self.steps is None and self.constants
+        count = max(len(steps_of(graph)) for graph in graphs)
+        return ours and count > FULL and all(graph.origin is None and states(graph) for graph in graphs)
+
+    def _part(self, graph: GradientGraph) -> GradientGraph:
+        """The graph of the steps that are drawn; what comes to them from the others is like an initial state."""
+        numbers = steps_of(graph) if graph.origin is None else []
+        gone = set(numbers) - kept(numbers, self.fold, self.steps)
+        if not gone:
+            return graph
+        away = {n.id for n in graph.nodes if n.step and step_number(n.step) in gone}
+        edges = [
+            e for e in graph.edges if e.target not in away and (e.source not in away or graph.nodes[e.target].step)
+        ]
+        touched = {end for e in edges for end in (e.source, e.target)} | {graph.nodes[-1].id}
+        nodes = [node for node in graph.nodes if node.id in touched]
+        rank = {node.id: k for k, node in enumerate(nodes)}
+        cut = {
+            n.id: replace(n, scope="", name=f"{n.name or n.op}{subscript((n.step or '')[2:])}")
+            for n in nodes
+            if n.id in away
+        }
+        return replace(
+            graph,
+            nodes=tuple(replace(cut.get(n.id, n), id=rank[n.id]) for n in nodes),
+            edges=tuple(replace(e, source=rank[e.source], target=rank[e.target]) for e in edges),
+            by_tensor={},
+        )
+
     def _one(self, graph: GradientGraph, level: Level) -> GradientGraph:
-        folded = folds(steps_of(graph), self.fold, self.steps) if graph.origin is None else []
-        seen = collapse(graph, level, folded)
+        seen = collapse(graph, level)
         dropped = _dropped(graph.origin or graph)
         out = [_shared(edge, seen) or _is_dropped(edge, seen, dropped) for edge in seen.edges]
         if any(out):
             pairs = zip(seen.edges, out, strict=True)
-            seen = replace(seen, edges=tuple(replace(e, internal=True) if gone else e for e, gone in pairs))
-        if folded:
-            seen = _bundle(seen)
+            seen = replace(seen, edges=tuple(replace(e, internal=True) if left else e for e, left in pairs))
         hidden = _beside_steps(seen) if level == "step" else set()
         for edge in seen.edges:
             source = seen.nodes[edge.source]
@@ -88,7 +113,7 @@ def level_for(graph: GradientGraph) -> Level:
     if graph.origin is not None:
         return "op"
     steps = len(steps_of(graph))
-    if steps > ALL_STEPS:
+    if steps > SMALL:
         return "step"
     if not steps:
         return "op" if len(graph.edges) <= MAX_PLAIN else "gate"
@@ -108,21 +133,18 @@ def _largest_step(graph: GradientGraph) -> int:
     return max(map(len, boxes.values()), default=0)
 
 
-def folds(numbers: Sequence[int], fold: int | str | None, steps: Sequence[int] | None) -> list[Run]:
-    """Which runs of time steps are folded, so that only `steps`, or `fold` steps at each end, are drawn in full."""
+def kept(numbers: Sequence[int], fold: int | str | None, steps: Sequence[int] | None) -> set[int]:
+    """Which time steps are drawn: `steps`, or `fold` of them at each end."""
     if steps is not None:
         unknown = sorted(set(steps) - set(numbers))
         if unknown:
             there = f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
             raise ValueError(f"steps {unknown} are not in the graph, which has {there}")
-        kept = set(steps)
-    else:
-        ends = (3 if len(numbers) > ALL_STEPS else None) if fold == "auto" else fold
-        if ends is None or len(numbers) <= 2 * int(ends):
-            return []
-        kept = {*numbers[: int(ends)], *numbers[len(numbers) - int(ends) :]}
-    between = [list(run) for shown, run in groupby(numbers, kept.__contains__) if not shown]
-    return [(run[0], run[-1]) for run in between]
+        return set(steps)
+    ends = (ENDS if len(numbers) > SMALL else None) if fold == "auto" else fold
+    if ends is None or len(numbers) <= 2 * int(ends):
+        return set(numbers)
+    return {*numbers[: int(ends)], *numbers[-int(ends) :]}
 
 
 def _beside_steps(graph: GradientGraph) -> set[int]:
@@ -176,31 +198,3 @@ def _is_dropped(edge: Edge, graph: GradientGraph, dropped: set[tuple[int, int]])
     inside = {member.id for member in target.members or (target,)}
     uses = [e for e in (graph.origin or graph).edges_from(edge.tensor) if e.target in inside] if dropped else []
     return bool(uses) and all((e.source, e.target) in dropped for e in uses)
-
-
-def _bundle(graph: GradientGraph) -> GradientGraph:
-    """Draw all that folded steps send to one place outside of time, or to another row, as one edge.
-
-    Its contribution is the tensors side by side, as one vector.
-    """
-    bundles: dict[tuple[int, int], list[Edge]] = {}
-    for edge in graph.edges:
-        source, target = graph.nodes[edge.source], graph.nodes[edge.target]
-        if not edge.internal and is_folded(source) and target.step in (None, source.step):
-            bundles.setdefault((edge.source, edge.target), []).append(edge)
-    large = {key: edges for key, edges in bundles.items() if len(edges) > 1}
-    if not large:
-        return graph
-    kept = [edge for edge in graph.edges if edge.internal or (edge.source, edge.target) not in large]
-    kept += [_together(edges) for edges in large.values()]
-    return replace(graph, edges=tuple(sorted(kept, key=lambda edge: (edge.target, edge.operand))))
-
-
-def _together(edges: Sequence[Edge]) -> Edge:
-    parts = [edge.carried.array().ravel() for edge in edges if edge.carried is not None]
-    formula = f"{len(edges)} {SIDE_BY_SIDE}"
-    if not parts:
-        return replace(edges[0], formula=formula, tensor=None)
-    array = np.concatenate(parts)
-    state = state_of(array, any(edge.state == "underflow" for edge in edges))
-    return replace(edges[0], carried=Whole(array), state=state, formula=formula, tensor=None)

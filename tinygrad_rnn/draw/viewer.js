@@ -52,9 +52,10 @@
     v.at = [x + w / 2 - W / v.s / 2, y + h / 2 - H / v.s / 2];
     look();
   }
-  // What is too long to read as a whole is first shown at its end, where the loss is and backward begins.
+  // What is too long to read as a whole is first shown at its end, where the loss is and backward begins; not on a phone.
   function home() {
     fit();
+    if (v.chart || innerWidth < 640) return;
     const readable = Math.min(stage.clientHeight / v.box[3], 1.15);
     if (v.s >= 0.62 || v.s >= readable) return;
     v.s = Math.max(readable, 0.62);
@@ -112,8 +113,10 @@
   function reach(k, follow = true) {
     time.value = k;
     const [limit, name] = v.times[k];
-    v.edges.forEach((e, i) => v.e[i].classList.toggle("off", e[4] < limit));
-    v.nodes.forEach((n, i) => v.n[i].classList.toggle("off", n[1] < limit));
+    const show = (row, element, place) => { if (row[place] < limit !== !!row.off) element.classList.toggle("off", row.off = row[place] < limit); };
+    v.edges.forEach((e, i) => show(e, v.e[i], 4)); // only what changes is touched
+    v.nodes.forEach((n, i) => show(n, v.n[i], 1));
+    if (v.chart) $("status").textContent = told(Math.max(0, v.chart.steps.findIndex((t) => t >= limit)));
     $("reached").textContent = name;
     time.setAttribute("aria-valuetext", `backward has reached ${name}`);
     if (!follow) return;
@@ -144,11 +147,20 @@
   function hint(g, x, y) {
     tip.hidden = !g;
     if (!g) return;
-    const i = v.index.get(g);
-    tip.textContent = g.matches(".e") ? v.edges[i][5] : v.nodes[i][0];
+    const i = v.index.get(g), text = g.matches(".e") ? v.edges[i][5] : v.nodes[i][0];
+    tip.textContent = v.chart && /^(row|line)/.test(g.id.split("-")[1]) ? told(nearest(x)) : text;
     const r = tip.getBoundingClientRect();
     tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - r.width - 4))}px`;
     tip.style.top = `${y + 18 + r.height < innerHeight ? y + 18 : Math.max(4, y - r.height - 12)}px`;
+  }
+  // --- of a chart: the step under a place of the window, and what all rows have there
+  function nearest(x) {
+    const at = v.at[0] + (x - stage.getBoundingClientRect().left) / v.s;
+    return v.chart.x.reduce((best, k, i) => Math.abs(k - at) < Math.abs(v.chart.x[best] - at) ? i : best, 0);
+  }
+  function told(k) {
+    const of = (x) => typeof x === "number" ? String(+x.toPrecision(4)) : x;
+    return `t = ${v.chart.steps[k]}` + v.chart.rows.map(([name, sizes]) => sizes[k] === null ? "" : `\n${name}: ${of(sizes[k])}`).join("");
   }
   function dark() {
     const now = root.dataset.theme || (matchMedia("(prefers-color-scheme:dark)").matches ? "dark" : "light");

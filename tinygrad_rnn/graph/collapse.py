@@ -1,4 +1,4 @@
-"""A gradient graph seen from further away: one node per gate, per time step, or for a run of time steps.
+"""A gradient graph seen from further away: one node per gate, or per time step.
 
 After this file the reader knows why such a view may not add up norms: what flows back along a collapsed edge is the sum
 of arrays, which can cancel, and its norm is taken after.
@@ -14,11 +14,9 @@ from ..arguments import whole
 from ..norms import State
 from .contributions import Contribution, summed
 from .parts import Edge, Graph, Level, Node, grouped
-from .steps import Rows, layer_of, rows_of, run_of, step_number
+from .steps import Rows, layer_of, rows_of
 
 G = TypeVar("G", bound=Graph)
-Run = tuple[int, int]
-"""The first and the last of some consecutive time steps."""
 
 
 @dataclass
@@ -29,8 +27,8 @@ class _Group:
     members: list[Node] = field(default_factory=list)
 
 
-def collapse(graph: G, level: Level, folded: Sequence[Run] = ()) -> G:
-    """Put all nodes of one gate, of one time step, or of a run of time steps, into one node.
+def collapse(graph: G, level: Level) -> G:
+    """Put all nodes of one gate, or of one time step, into one node.
 
     There is one edge for each tensor and each group that uses it: its contribution is the sum of that tensor's
     contributions into the group, and `Edge.tensor` is the tensor, so that h and c stay two edges. Edges inside a group
@@ -46,8 +44,6 @@ def collapse(graph: G, level: Level, folded: Sequence[Run] = ()) -> G:
         "op" gives the graph back as it is; "step" collapses each time step (or, outside of all, each outermost scope),
         "gate" the scopes one deeper (``t=3/forget``), a number those of that depth. In a stack every layer has steps
         and gates of its own: ``t=3/layer 0/forget`` then belongs to ``layer 0/t=3``.
-    folded : sequence of (first, last)
-        Runs of time steps that become one node each, of scope ``t=4..47``, whatever the level.
 
     Returns
     -------
@@ -70,10 +66,10 @@ def collapse(graph: G, level: Level, folded: Sequence[Run] = ()) -> G:
     """
     if not (isinstance(level, str) and level in ("op", "gate", "step")):
         level = whole("level", level, 1, or_else=', a depth of scopes; or "op", "gate" or "step"')
-    if level == "op" and not folded:
+    if level == "op":
         return graph
     graph = cast(G, graph.origin or graph)
-    groups = _groups(graph, level, folded)
+    groups = _groups(graph, level)
     # A group is as old as its newest member, whose value leaves it.
     ordered = sorted(groups.values(), key=lambda group: group.members[-1].id)
     home = {member.id: rank for rank, group in enumerate(ordered) for member in group.members}
@@ -85,12 +81,12 @@ def collapse(graph: G, level: Level, folded: Sequence[Run] = ()) -> G:
     return replace(graph, nodes=nodes, edges=_edges(graph, home, ordered), by_tensor=by_tensor, origin=graph)
 
 
-def _groups(graph: Graph, level: Level, folded: Sequence[Run]) -> dict[object, _Group]:
+def _groups(graph: Graph, level: Level) -> dict[object, _Group]:
     groups: dict[object, _Group] = {}
     tail = _tail(graph) if level in ("gate", "step") else set()
-    rows = rows_of(graph) if folded or level in ("gate", "step") else None
+    rows = rows_of(graph) if level in ("gate", "step") else None
     for node in graph.nodes:
-        scope = _scope(node, level, folded, rows)
+        scope = _scope(node, level, rows)
         if scope is not None:
             row = rows.of[node.id] if rows is not None and node.step else 0
             group = groups.setdefault((scope, row), _Group(scope))
@@ -102,24 +98,18 @@ def _groups(graph: Graph, level: Level, folded: Sequence[Run]) -> dict[object, _
     return groups
 
 
-def _scope(node: Node, level: Level, folded: Sequence[Run], rows: Rows | None) -> str | None:
+def _scope(node: Node, level: Level, rows: Rows | None) -> str | None:
     """The scope whose group a node joins; None if it stays alone. Each layer of a stack has steps of its own."""
-    if not node.scope:
+    if not node.scope or level == "op":
         return None
     parts = node.scope.split("/")
-    if rows is not None and node.step and level in ("op", "gate", "step"):
+    if rows is not None and node.step and level in ("gate", "step"):
         layer = rows.names[rows.of[node.id]]
         if layer:  # as if the layer were around the steps
             inside = parts[parts.index(node.step) + 1 :] if layer_of(node) == layer else [layer]
             parts = [layer, node.step, *inside[1:]]
         elif level == "step":
-            level = "op"  # what stands between layers stays as it is
-    number = step_number(node.step) if node.step and folded else None
-    run = next((run for run in folded if number is not None and run[0] <= number <= run[1]), None)
-    if run is not None:
-        return "/".join([*parts[: parts.index(node.step or "")], run_of(*run)])
-    if level == "op":
-        return None
+            return None  # what stands between layers stays as it is
     outermost = parts.index(node.step) + 1 if node.step else 1
     depth = outermost if level == "step" else outermost + 1 if level == "gate" else level
     return "/".join(parts[:depth]) if len(parts) >= depth else None

@@ -15,19 +15,9 @@ from .parts import Graph, Node
 
 
 def step_number(step: str) -> int | None:
-    """The k of ``t=k``, the first of ``t=4..47``; None if that is no number."""
-    digits = step[2:].split("..", 1)[0]
+    """The k of ``t=k``; None if that is no number."""
+    digits = step[2:]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
-
-
-def run_of(first: int, last: int) -> str:
-    """The scope of consecutive steps that were folded into one node: ``t=4..47``."""
-    return f"t={first}..{last}"
-
-
-def is_folded(node: Node) -> bool:
-    """Whether a node stands for a run of time steps."""
-    return bool(node.members) and ".." in (node.step or "")
 
 
 def steps_of(graph: Graph) -> list[int]:
