@@ -127,6 +127,9 @@ RIGHT = {
                      {"skip": ["float32"]}),
     "tiny": (lambda x: x * x * x.dtype.type(1e-30), [lambda g, y, x: 2e-30 * g * x], {}),
     "interpolation with kinks": (interpolated, [interpolated_rule], {"order": 1}),
+    "cusp": (
+        lambda x: np.sqrt(np.abs(x)), [lambda g, y, x: g * np.sign(x) / (2 * np.where(x == 0, 1, y))], {"order": 1}),
+    "faster and faster": (lambda x: np.sin(20 * x * x), [lambda g, y, x: 40 * g * x * np.cos(20 * x * x)], {}),
     "hypot": (np.hypot, [lambda g, y, a, b: g * a / y, lambda g, y, a, b: g * b / y], {}),
     "arctan2": (
         np.arctan2, [lambda g, y, a, b: g * b / (a * a + b * b),

@@ -22,7 +22,7 @@ from ..tensor import Tensor
 from .again import again
 from .comparison import MOST_ELEMENTS, Comparison, Measured, Mode
 from .diagnosis import diagnose
-from .evidence import Evidence, same
+from .evidence import SAME, Evidence, same
 from .oracles import EPS, STEPS, Array, Element, Estimate, Line, steps_at, unit
 from .outcome import GradcheckError, GradcheckResult, InconclusiveError, relative_error
 from .subject import Subject
@@ -313,9 +313,9 @@ class Check(Measured):
             guilty = [line for line in out.lines if not explained_without(line)] or out.lines
             return "detached", f"something left the graph here: {'; '.join(guilty[:3])}"
         fresh: list[Evidence] = []
-        for moved in (0.3, 0.2):
-            if element is None and same(evidence.numeric, evidence.analytic):
-                break  # too small a mistake to be seen again
+        for moved in (0.15, 0.1):
+            if same(evidence.numeric, evidence.analytic, 10 * SAME):
+                break  # too small a mistake to be seen again for sure
             with suppress(Exception):  # where f is not defined
                 fresh.append(self.drawn_anew(moved, evidence))
         return diagnose(evidence, fresh, self.rtol, self.atol)
@@ -324,7 +324,7 @@ class Check(Measured):
         """Evidence at random inputs, to confirm a cause: at 0, 1 and -1 a mistake looks like many others."""
         rng, near = self.generator, Subject(self.f, self.inputs, self.order)
         for k, a in enumerate(self.arrays):
-            a = a * rng.uniform(1 - moved, 1 + moved, a.shape) + 0.1 * rng.normal(size=a.shape)
+            a = a * rng.uniform(1 - moved, 1 + moved, a.shape) + 0.05 * rng.normal(size=a.shape)
             near.arrays[k] = np.asarray(a, self.arrays[k].dtype)
         outputs = self.tensors_out([Tensor(a) for a in near.arrays])
         if not all(np.isfinite(y.numpy()).all() for y in outputs):

@@ -112,6 +112,7 @@ class Measured(Subject):
         line = Line(self.defined, [a.astype(float) for a in self.arrays], i, unit(self.arrays[i], element), seed)
         estimate = line.derivative(steps_at(x), 1e-9) if np.isfinite(x) else Estimate(np.nan)
         settled = estimate.finite and not estimate.sides and estimate.error <= 1e-4 * estimate.motion
+        settled = settled and line.again(estimate).error <= 0.01 * estimate.motion
         if settled or (kinks and estimate.sides and np.isfinite(estimate.sides).all()):
             sides = [f"{slope:.4g}" for slope in estimate.sides or ()]
             given = f"{estimate.value:.10g}" if settled else f"slopes {' and '.join(sides)}"
@@ -147,8 +148,10 @@ class Measured(Subject):
             if finer.motion and not finer.sides and abs(analytic - finer.value) <= apart:
                 estimate, allowed = finer, apart
             else:
-                resolved = estimate.error <= max(0.05 * estimate.motion, 2 * estimate.rounding)  # not so beside a pole
-                if resolved and again.finite and abs(analytic - again.value) > doubt:
+                # In an oscillation that is too fast for a step the outputs move faster, the smaller the step.
+                near = line.slope(1e-3 * estimate.step)
+                steady = near.motion <= 10 * estimate.motion + 4 * line.resolution(near.step) or not near.finite
+                if estimate.resolved and steady and again.finite and abs(analytic - again.value) > doubt:
                     return Comparison(analytic, estimate, allowed, "wrong")
                 allowed = max(doubt, abs(analytic - estimate.value))
         if abs(analytic) <= line.dust and COARSEST * abs(estimate.value) < allowed:

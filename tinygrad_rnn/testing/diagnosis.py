@@ -49,6 +49,8 @@ def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float, atol: f
             return next(iter(causes)), "; or: ".join([*causes.values()][:2])
         if rest and all(few(e, rtol, atol) for e in looked):
             return rest
+    if not any(e.numeric.any() for e in looked):
+        return "unknown", "f does not change here, whatever its rule gives: is that meant, as of a straight-through one?"
     return "unknown", "none of the usual slips (sign, factor, transposed, swapped, lost sum, ...); perhaps the formula"
 
 
@@ -219,9 +221,8 @@ def products(e: Evidence) -> Any:
         if a.ndim >= 2 and a.shape[-1] == a.shape[-2]:
             with suppress(np.linalg.LinAlgError):
                 named[f"inv({name})"] = np.linalg.inv(a)
-    atoms, seeds = (
-        {k: a for n, b in d.items() if b.ndim >= 2 for k, a in turned(n, b)} for d in (named, {"g": e.single})
-    )
+    g = e.single[..., None, None] * np.eye(shape[-1]) if e.single.shape == shape[:-2] else e.single
+    atoms, seeds = ({k: a for n, b in d.items() if b.ndim >= 2 for k, a in turned(n, b)} for d in (named, {"g": g}))
     found: dict[bool, list[str]] = {True: [], False: []}
     for factors in [(atoms, seeds), (seeds, atoms), (atoms, seeds, atoms)]:
         for names in product(*factors):
@@ -272,11 +273,12 @@ def along_an_axis(e: Evidence) -> Any:
     usual = [np.ones(x.shape), x, *[y for y in e.outputs[:1] if y.shape == x.shape]]
     for over, axes in e.axes():
         count = int(np.prod([x.shape[k] for k in axes]))
-        gap, factor, *basis = (
+        rule, right, *basis = (
             np.moveaxis(a, axes, range(-len(axes), 0)).reshape(-1, count)
-            for a in (e.full(e.analytic - e.numeric), e.full(e.analytic / e.numeric), *usual)
+            for a in (e.full(e.analytic), e.full(e.numeric), *usual)
         )
-        if 1 < len(gap) < e.numeric.size and np.ptp(factor, axis=1).max() <= SAME * np.abs(factor).max():
+        gap, factor = rule - right, (rule * right).sum(1, keepdims=True) / (right * right).sum(1, keepdims=True)
+        if 1 < len(gap) < e.numeric.size and same(factor * right, rule):
             yield "factor", f"off by a factor that is the same {over}, of another sum or norm, say", None
         for names, which in (("mean", [0]), ("norm", [1]), ("norm, or a sum", [2]), ("mean and a norm", [0, 1])):
             if len(gap) * (count - len(which)) > 1 and max(which) < len(basis):

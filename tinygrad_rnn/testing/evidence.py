@@ -140,7 +140,7 @@ class Evidence:
         return found if same(self.analytic, found @ self.cotangent) else None
 
 
-def same(a: Array, b: Array) -> bool:
+def same(a: Array, b: Array, share: float = SAME) -> bool:
     """Equal up to the precision of the numeric Jacobian; nothing is equal to infinity."""
     largest = float(np.abs(b).max(initial=0.0))
-    return bool(np.isfinite(largest) and np.abs(a - b).max(initial=0.0) <= SAME * largest)
+    return bool(np.isfinite(largest) and np.abs(a - b).max(initial=0.0) <= share * largest)

@@ -33,6 +33,10 @@ FORMS: dict[str, Callable[[Array], Any]] = {
     "sin({})": np.sin,
     "cos({})": np.cos,
     "tanh({})": np.tanh,
+    "(1 - tanh({})²)": lambda a: 1 - np.tanh(a) ** 2,
+    "sigmoid'({})": lambda a: 1 / (np.exp(a / 2) + np.exp(-a / 2)) ** 2,
+    "(1 - abs({}))": lambda a: 1 - np.abs(a),
+    "(1 + abs({}))": lambda a: 1 + np.abs(a),
 }
 
 
@@ -50,7 +54,9 @@ class Formulas:
                 rows |= {how.format(n): v**power for power, how in POWERS.items() for n, v in forms.items()}
                 rows |= {f"y / {n}": rows["y"] / rows[n] for n, _ in named if name == "y" and n in rows}
         usable = [name for name, row in rows.items() if np.isfinite(row).all() and row.all()]
-        self.names = sorted(usable, key=lambda name: (bool(re.search("[a-z]{3}", name)), len(name)))
+        long = {name: bool(re.search("[a-z]{3}", name)) for name in usable}
+        self.names = sorted(usable, key=lambda name: (long[name], len(name)))
+        self.plain = len(usable) - sum(long.values())
         self.rows = np.array([rows[name] for name in self.names])
         self.logs = np.log(np.abs(self.rows[:, :MOST]))
         self.few = [k for k, name in enumerate(self.names) if "sqrt" not in name]
@@ -63,7 +69,8 @@ class Formulas:
         off = np.log(np.abs(wanted))[:MOST] - self.logs[:, None] - self.logs[second]
         constants = np.array([*SIMPLE])
         near = np.abs(off.mean(-1)[..., None] - np.log(constants))
-        for i, j in np.argwhere((np.ptp(off, axis=-1) <= SAME) & (near.min(-1) <= SAME)):
+        fits = np.argwhere((np.ptp(off, axis=-1) <= SAME) & (near.min(-1) <= SAME))
+        for i, j in sorted(fits, key=lambda fit: max(fit) >= self.plain):  # what needs no function's name first
             constant = float(constants[near[i, j].argmin()])
             row = constant * self.rows[i] * self.rows[second[j]]
             for sign, said in ((1, ""), (-1, "-")):
@@ -97,7 +104,9 @@ def factors_and_terms(e: Evidence) -> Any:
             yield "missing factor", f"a factor {said.replace(' × 1 /', ' /')} is {how}", None
             return
         if g is not None and not pairs and (said := formulas.found((e.numeric - e.analytic) / g)):
-            yield "missing term", f"a summand {'-' if said[0] == '-' else '+'} g × {said.strip('-')} is missing", None
+            sign, said = "-" if said[0] == "-" else "+", said.strip("-")
+            twice = f", or g × {said[4:]} has the wrong sign" if said.startswith("2 × ") else ""
+            yield "missing term", f"a summand {sign} g × {said} is missing{twice}", None
             return
     if g is not None and len(e.outputs) == 1 and e.outputs[0].shape == e.inputs[e.which].shape:
         said = "of the product rule for y = x · (y / x) only the summand g · y / x is there"

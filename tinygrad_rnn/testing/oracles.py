@@ -58,6 +58,11 @@ class Estimate:
         """Whether it is a number at all; at the edge of a domain it is none."""
         return bool(np.isfinite(self.value) and np.isfinite(self.error))
 
+    @property
+    def resolved(self) -> bool:
+        """Whether more is known than that the outputs move; beside a pole, or in an oscillation, it may not be."""
+        return not self.motion or self.error <= max(0.05 * self.motion, 2 * self.rounding)
+
 
 class Line:
     """<seed, f> along a line through the inputs, on which one of them moves.
@@ -140,16 +145,14 @@ class Line:
             # Of a smooth function the gap between the sides falls with h. That it does not is a kink, which central
             # differences alone do not see at exactly 0 of abs, if it stays the same, a jump if it grows as 1 / h, and
             # noise that no rounding of the result explains if it does neither.
-            if gap[2] > 0.5 * gap[0] and gap[2] > sharp + 16 * rounding:
+            if gap[2] > 0.5 * gap[0] and gap[2] > min(sharp, 0.01 * motion) + 16 * rounding:
                 ratios = gap[1] / gap[0] if gap[0] else 0.0, gap[2] / gap[1] if gap[1] else 0.0
-                if gap[2] <= 1e-3 * motion:  # too little to tell a kink from noise, and to matter
-                    error = max(error, *gap)
-                elif all(0.7 < ratio < 1.4 for ratio in ratios):
+                if gap[2] > 1e-3 * motion and all(0.7 < ratio < 1.4 for ratio in ratios):
                     sides = min(left[2], right[2]), max(left[2], right[2])
-                elif all(1.7 < ratio < 2.3 for ratio in ratios):
+                elif gap[2] > 1e-3 * motion and all(1.7 < ratio < 2.3 for ratio in ratios):
                     sides = -np.inf, np.inf
-                else:
-                    error = max(error, float(np.ptp(central)))
+                else:  # a cusp, noise, or too little to tell, and to matter
+                    error = max(error, *gap)
         return Estimate(value, error, sides, step, rounding, motion)
 
     def derivative(self, steps: Sequence[float], goal: float) -> Estimate:
@@ -168,12 +171,15 @@ class Line:
             if estimates and not estimate.motion:  # perhaps what moved before is only rounded
                 estimate = replace(estimate, error=self.resolution(step))
             estimates.append(estimate)
-            if estimate.finite and not estimate.sides and estimate.error <= goal:
+            if not estimate.finite or estimate.sides:
+                continue
+            # The goal may follow from a wrong number, however large: that the outputs move must be seen as well.
+            if estimate.error <= goal and estimate.resolved:
                 return estimate
-            if estimate.finite and not estimate.sides and estimate.error <= 2 * estimate.rounding:
+            if estimate.error <= 2 * estimate.rounding:
                 estimates.append(self.slope(10 * step, goal))  # smaller steps are only noisier
                 break
-        return min(estimates, key=lambda e: (not e.finite, e.sides is not None, e.error))
+        return min(estimates, key=lambda e: (not e.finite, e.sides is not None, e.error / (e.motion or 1.0)))
 
     def again(self, estimate: Estimate) -> Estimate:
         """The same with other steps, several times: the median, and the spread, which nobody had to estimate."""
@@ -219,7 +225,7 @@ def numeric_jacobian(values: Values, arrays: Sequence[Array], which: int, elemen
     rows = []
     for element in elements:
         direction = unit(arrays[which], element)
-        h = 1e-3 * max(1.0, abs(float(arrays[which][element])))
+        h = 3e-4 * max(1.0, abs(float(arrays[which][element])))  # small, since an edge of the domain may be near
         line = Line(values, arrays, which, direction, np.zeros(0), here=np.zeros(0))
         with np.errstate(all="ignore"):
             wide, narrow = line(h) - line(-h), line(h / 2) - line(-h / 2)

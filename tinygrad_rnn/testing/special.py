@@ -135,7 +135,9 @@ class _Survey:
             local = self.example.local and len(check.here) == len(every)
             for k, element in enumerate(every if local else dict.fromkeys([every[0], every[-1]])):
                 sizes = check.here[k : k + 1] if local else check.here
-                size = 1.0 + float(np.abs(sizes).max()) + abs(x := float(points[i][element]))
+                x = float(points[i][element])
+                largest = abs(x) if local else max(float(np.abs(point).max()) for point in points)
+                size = 1.0 + float(np.abs(sizes).max()) + largest
                 if local and abs(x) > 1e200 and self.overflows(i, [point[element] for point in points]):
                     size = 1.0
                 alone = [np.array([point[element]]) for point in points] if local else points
