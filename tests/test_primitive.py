@@ -146,3 +146,13 @@ def test_an_error_says_in_which_operation_of_which_shapes_and_where(declared):
     with pytest.raises(ZeroDivisionError) as told:
         fails(tg.Tensor(a))
     assert told.value.__notes__ == ["in fails x (2,)"]
+
+
+def test_a_formula_that_doubles_with_each_step_of_a_loop_is_cut(declared):
+    def map_(x):
+        for _ in range(60):
+            x = 3 * x * (1 - x)
+        return x
+
+    op = tg.primitive("logistic map", map_, lambda g, y, x: g * map_(x))
+    assert "..." in op.__doc__ and len(op.__doc__) < 20_000

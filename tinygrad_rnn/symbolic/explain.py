@@ -9,17 +9,19 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .notation import in_brackets, math_text
+from .notation import ATOM, in_brackets, math_text
 from .trace import Node, Trace, Tracer
 
 if TYPE_CHECKING:
     from ..primitive import Primitive
 
+LONGEST = 2000
+"""Characters of a formula."""
 _INVISIBLE = {"reshape", "getitem", "broadcast_to", "cast", "detach"}  # they move numbers and do not change them
 
 
@@ -33,8 +35,12 @@ def placeholders(shapes: dict[str, tuple[int, ...]]) -> list[Tracer]:
 _ones = lru_cache(lambda shape: np.broadcast_to(1.0, shape))  # few shapes, again and again, while we are imported
 
 
-def mathematics(value: Any, level: int = 0) -> str:
-    """A traced value as mathematics; a number as its digits, an array as an anonymous constant."""
+def mathematics(value: Any, level: int = 0, written: dict[int, tuple[str, int]] | None = None) -> str:
+    """A traced value as mathematics; a number as its digits, an array as an anonymous constant.
+
+    What is used several times stands in `written`, and what is too long to be read is left out: a formula
+    that doubles with each step of a loop would have no end.
+    """
     node = value.node if isinstance(value, Tracer) else value if isinstance(value, Node) else None
     if node is None:
         node = Node("number" if np.ndim(value) == 0 else "constant", value=value)
@@ -42,7 +48,13 @@ def mathematics(value: Any, level: int = 0) -> str:
         node = node.args[0]
     if not node.args and node.op != "number":
         return node.name or "const"
-    return in_brackets(*math_text(node, mathematics), level)
+    written = {} if written is None else written
+    found = written.get(id(node)) or math_text(node, partial(mathematics, written=written))
+    if len(found[0]) > LONGEST:
+        found = "...", ATOM
+    if node.args:  # others are made for the moment
+        written[id(node)] = found
+    return in_brackets(*found, level)
 
 
 def formula(

@@ -50,7 +50,7 @@ def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float, atol: f
         if rest and all(few(e, rtol, atol) for e in looked):
             return rest
     if not any(e.numeric.any() for e in looked):
-        return "unknown", "f does not change here, whatever its rule gives: is that meant, as of a straight-through one?"
+        return "unknown", "f does not change here, but its rule gives something: is it meant to (straight-through)?"
     return "unknown", "none of the usual slips (sign, factor, transposed, swapped, lost sum, ...); perhaps the formula"
 
 
