@@ -6,21 +6,21 @@ with the names and values that a recording has seen, and the sums are compared w
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from ..graph import Edge, GradientGraph, Node
-from ..graph.contributions import Array, Contribution, Outer, Slice, Whole
+from ..graph.contributions import Array, Contribution, Slice, Whole
 from ..norms import state_of
-from .formulas import LINEAR, SYMBOLS, formula
+from .formulas import FORMULAS, SYMBOLS
 from .seen import Operation, Seen
 from .sweep import Sweep, is_leaf, is_python, sequence_number, shares, sweep, to_array
 
@@ -41,42 +41,12 @@ class TorchGraph(GradientGraph):
         KeyError
             If the loss was not computed from it.
         """
-        known: Any = self.by_tensor
-        try:
-            return known[_key_of(tensor)]  # type: ignore[no-any-return]
-        except (KeyError, AttributeError):
+        made_by, known = getattr(tensor, "grad_fn", None), cast(dict[Any, Node], self.by_tensor)
+        key = id(tensor) if made_by is None else (made_by, tensor.output_nr)
+        if key not in known:
             what = f"a tensor of shape {tuple(getattr(tensor, 'shape', ()))}"
-            raise KeyError(f"{what} is not among those that this loss was computed from") from None
-
-
-def _key_of(tensor: Any) -> Hashable:
-    return id(tensor) if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
-
-
-@dataclass
-class _Draft:
-    """A node to be: everything about it but its rank."""
-
-    kind: Any
-    name: str | None = None
-    op: str | None = None
-    scope: str = ""
-    value: Any = None  # a tensor
-    gradient: Array | None = None
-    shape: tuple[int, ...] = ()
-    dtype: str = ""
-    arrived: Array | None = None  # the sum of the contributions, in float64
-
-
-@dataclass
-class _Link:
-    """An edge to be, between two drafts."""
-
-    source: _Draft
-    target: _Draft
-    operand: int
-    sends: Contribution | None
-    formula: str
+            raise KeyError(f"{what} is not among those that this loss was computed from")
+        return known[key]
 
 
 def gradient_graph(loss: Any, gradient: Any = None) -> GradientGraph:
@@ -125,12 +95,12 @@ def graph_of(loss: Any, gradient: Any, seen: Seen) -> tuple[GradientGraph, float
 
 
 class _Builder:
-    """Collects drafts and links, node by node, oldest first."""
+    """Collects nodes and edges, oldest first. A node has an even number, so that a hook finds room behind it."""
 
     def __init__(self, loss: Any, watched: Sweep, seen: Seen) -> None:
         self.loss, self.watched, self.seen = loss, watched, seen
-        self.drafts: dict[Hashable, _Draft] = {}  # in the order in which they are made
-        self.links: list[_Link] = []
+        self.by_tensor: dict[Any, Node] = {}  # in the order in which they are made; some have two keys
+        self.edges: list[Edge] = []
         self.numbers = sorted(seen.operations)
         self.used = defaultdict(set)  # by node: which of its outputs something was sent to
         for node in watched.nodes:
@@ -141,26 +111,30 @@ class _Builder:
         self.used[loss.grad_fn].add(loss.output_nr)
 
     def add(self, node: Any) -> None:
-        """A node of PyTorch's: one draft for each output that is used, with a link from each operand."""
+        """A node of PyTorch's: one of ours for each output that is used, with an edge from each operand."""
         if node in self.watched.folded:
             if (weight := self._operand(node, 0, None)[1]) is not None:
-                self.drafts[node, 0] = weight
+                self.by_tensor[node, 0] = weight
             return
         operation, exact = self._operation(node)
         op = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"Backward\d*$", "", node.name().split("::")[-1])).lower()
         operands = [self._operand(node, i, operation if exact else None) for i in range(len(node.next_functions))]
+        rules = FORMULAS.get(op, {}) if exact and operation.plain else {}
         if node.next_functions and node.next_functions[-1][0] in self.watched.folded:
-            op, exact = "linear", True
-            operands = [(name, source) for name, (_, source) in zip(LINEAR[-len(operands) :], operands, strict=True)]
+            op, rules = "linear", FORMULAS["linear"]
+            operands = [(name, source) for name, (_, source) in zip([*rules][-len(operands) :], operands, strict=True)]
         outputs = sorted(self.used[node])
         sends = shares(node, [k for k in outputs if (node, k) in self.watched.arrived], self.watched)
         for k in outputs:
-            draft = self._output(node, k, op, operation.scope)
+            is_loss = node is self.loss.grad_fn and k == self.loss.output_nr
+            value = self.loss if is_loss else self.seen.values.get((node, k))
+            label, told = self.seen.labels.get((node, k)), node._input_metadata[k] if value is None else value
+            made = self._node((node, k), "loss" if is_loss else "op", label, op, operation.scope, told, value)
             for i, (name, source) in enumerate(operands):
                 if source is not None:
                     sent = sends[k][i] if k in sends else None
-                    text = formula(op, name) if exact and (operation.plain or op == "linear") else f"∂{op}/∂{name}"
-                    self.links.append(_Link(source, draft, i, sent, text if sent is not None else ""))
+                    text = "" if sent is None else rules.get(name, f"∂{op}/∂{name}")
+                    self.edges.append(Edge(source.id, made.id, i, sent, "none", text))
 
     def _operation(self, node: Any) -> tuple[Operation, bool]:
         """What was recorded when a node was made, and whether it is that very operation and not one just before."""
@@ -172,62 +146,57 @@ class _Builder:
         same = self.numbers[near] == number and len(operation.operands) == len(node.next_functions)
         return operation, same and not is_python(node)
 
-    def _operand(self, node: Any, i: int, operation: Operation | None) -> tuple[str, _Draft | None]:
-        """An operand's name, and its draft; None if no gradient was asked of what made it."""
+    def _operand(self, node: Any, i: int, operation: Operation | None) -> tuple[str, Node | None]:
+        """An operand's name, and its node; None if no gradient was asked of what made it."""
         f, k = node.next_functions[i]
         name, value, copy = operation.operands[i] if operation else (f"operand {i}", None, None)
-        if f is None:
-            held = copy if isinstance(copy, torch.Tensor) else value
-            label = self.seen.names.get(id(value))
-            key: Hashable = id(value) if label else (node, "operand", i)
-            scope = self.seen.scopes.get(id(value), "") if label else operation.scope if operation else ""
-            draft = _Draft("input" if label else "constant", label, scope=scope)
-            if isinstance(held, (torch.Tensor, int, float)):
-                draft.value = held = torch.as_tensor(held)
-                draft.shape, draft.dtype = tuple(held.shape), _dtype(held)
-            return name, self.drafts.setdefault(key, draft)
-        if is_leaf(f):
+        if f is not None and not is_leaf(f):
+            return name, self.by_tensor.get((f, k))
+        if f is not None:
             v = f.variable
-            draft = _Draft("parameter", self.seen.names.get(id(v)), value=v, gradient=self.watched.leaves[v])
-            draft.shape, draft.dtype = tuple(v.shape), _dtype(v)
-            return name, self.drafts.setdefault(id(v), draft)
-        return name, self.drafts.get((f, k))
+            return name, self._node(id(v), "parameter", self.seen.names.get(id(v)), None, "", v, v)
+        held = copy if isinstance(copy, torch.Tensor) else value
+        held = torch.as_tensor(held) if isinstance(held, (torch.Tensor, int, float)) else None
+        if label := self.seen.names.get(id(value)):
+            return name, self._node(id(value), "input", label, None, self.seen.scopes.get(id(value), ""), held, held)
+        scope = operation.scope if operation else ""
+        return name, self._node((node, "operand", i), "constant", None, None, scope, held, held)
 
-    def _output(self, node: Any, k: int, op: str, scope: str) -> _Draft:
-        is_loss = node is self.loss.grad_fn and k == self.loss.output_nr
-        value = self.loss if is_loss else self.seen.values.get((node, k))
-        draft = _Draft("loss" if is_loss else "op", self.seen.labels.get((node, k)), op, scope, value)
-        draft.gradient = self.watched.arrived.get((node, k))
-        told = value if value is not None else node._input_metadata[k]
-        draft.shape, draft.dtype = tuple(told.shape), _dtype(told)
-        self.drafts[node, k] = draft
-        return draft
+    def _node(self, key: Any, kind: Any, name: str | None, op: str | None, scope: str, like: Any, value: Any) -> Node:
+        """The node with this key, made if there is none; `like` has its shape and dtype."""
+        if key not in self.by_tensor:
+            shape = () if like is None else tuple(like.shape)
+            dtype = "" if like is None else str(like.dtype).removeprefix("torch.")
+            array, symbol = None if value is None else to_array(value), SYMBOLS.get(op or "")
+            gradient = self.watched.leaves[value] if kind == "parameter" else self.watched.arrived.get(key)
+            number = 2 * len(self.by_tensor)
+            self.by_tensor[key] = Node(number, kind, name, op, symbol, scope, shape, dtype, array, gradient)
+        return self.by_tensor[key]
 
     def graph(self) -> tuple[GradientGraph, float]:
         """Plain data: sums compared, hooks of the user's shown, everything numbered."""
-        for link in self.links:
-            if link.sends is not None:
-                link.source.arrived = _added(link.source.arrived, link.sends)
-        order, residual = [], 0.0
-        hooked: dict[int, _Draft] = {}
-        drafts = list({id(draft): draft for draft in self.drafts.values()}.values())
-        for draft in drafts:
-            order.append(draft)
-            error = _error(draft)
-            if error is not None and error >= 2.0 ** (-6 if draft.dtype in ("float16", "bfloat16") else -16):
-                hooked[id(draft)] = hook = _hook(draft)
-                order.append(hook)
-            else:
-                residual = max(residual, error or 0.0)
-        for link in self.links:
-            link.source = hooked.get(id(link.source), link.source)
-        for draft in drafts:
-            if id(draft) in hooked and draft.gradient is not None:
-                self.links.append(_Link(draft, hooked[id(draft)], 0, Whole(draft.gradient), "what a hook made of g"))
-        ids = {id(draft): rank for rank, draft in enumerate(order)}
-        nodes = tuple(_node(rank, draft) for rank, draft in enumerate(order))
-        by_tensor: dict[Any, Node] = {key: nodes[ids[id(draft)]] for key, draft in self.drafts.items()}
-        return TorchGraph(nodes, _edges(self.links, ids), by_tensor, None, (self.seen.kept, self.watched)), residual
+        arrived: dict[int, Array] = {}
+        for edge in self.edges:
+            if edge.carried is not None:
+                arrived[edge.source] = _added(arrived.get(edge.source), edge.carried)
+        nodes, residual = {node.id: node for node in self.by_tensor.values()}, 0.0
+        for node in [node for node in nodes.values() if node.id in arrived]:
+            error = _error(arrived[node.id], node.gradient)
+            if error < 2.0 ** (-6 if node.dtype in ("float16", "bfloat16") else -16):
+                residual = max(residual, error)
+            elif math.isfinite(error) and node.gradient is not None:  # a hook of the user's, which becomes a node
+                hook, before = node.id + 1, arrived[node.id].astype(node.gradient.dtype)
+                nodes[hook] = replace(node, kind="op", name=None, op="hook", symbol=None, gradient=before)
+                self.edges = [replace(e, source=hook) if e.source == node.id else e for e in self.edges]
+                self.edges.append(Edge(node.id, hook, 0, Whole(node.gradient), "none", "what a hook made of g"))
+        ids = {number: rank for rank, number in enumerate(sorted(nodes))}
+        made = [replace(nodes[number], id=rank) for number, rank in ids.items()]
+        edges = [replace(edge, source=ids[edge.source], target=ids[edge.target]) for edge in self.edges]
+        if (size := sum(e.carried.kept.nbytes for e in edges if isinstance(e.carried, Whole))) > _LARGE:
+            text = f"the contributions take {size // 1_000_000} MB: a few sequences show the same, such as x[:8]"
+            warnings.warn(text, stacklevel=4)
+        by_tensor = {key: made[ids[node.id]] for key, node in self.by_tensor.items()}
+        return TorchGraph(tuple(made), _told(edges, made), by_tensor, None, (self.seen.kept, self.watched)), residual
 
 
 def _added(total: Array | None, sends: Contribution) -> Array:
@@ -236,59 +205,25 @@ def _added(total: Array | None, sends: Contribution) -> Array:
     with np.errstate(invalid="ignore", over="ignore"):
         if isinstance(sends, Slice):
             total[sends.index] += sends.part
-        elif isinstance(sends, Outer):
-            total += sends.delta.T.astype(float) @ sends.x.astype(float)
         else:
             total += sends.array()
     return total
 
 
-def _error(draft: _Draft) -> float | None:
-    """By how much what arrived differs from the gradient, relative to its largest element; None if not comparable."""
-    if draft.gradient is None or draft.arrived is None or not draft.gradient.size:
-        return None
+def _error(total: Array, gradient: Array | None) -> float:
+    """By how much what arrived differs from the gradient, relative to its largest element; NaN if not comparable."""
+    if gradient is None or not gradient.size:
+        return math.nan
     with np.errstate(invalid="ignore", over="ignore"):
-        off = np.abs(draft.arrived - draft.gradient).max() / max(np.abs(draft.arrived).max(), 1e-300)
-    return float(off) if np.isfinite(off) else None  # after NaN nothing can be compared
+        return float(np.abs(total - gradient).max() / max(np.abs(total).max(), 1e-300))
 
 
-def _hook(draft: _Draft) -> _Draft:
-    """Where a tensor's gradient is not what arrived, a hook of the user's has changed it: it becomes a node."""
-    before = None if draft.arrived is None or draft.gradient is None else draft.arrived.astype(draft.gradient.dtype)
-    hook = _Draft("op", None, "hook", draft.scope, draft.value, before, draft.shape, draft.dtype)
-    if draft.kind == "loss":
-        draft.kind, hook.kind = "op", "loss"
-    return hook
-
-
-def _node(rank: int, draft: _Draft) -> Node:
-    value, symbol = None if draft.value is None else to_array(draft.value), SYMBOLS.get(draft.op or "")
-    shape, dtype = draft.shape, draft.dtype
-    return Node(rank, draft.kind, draft.name, draft.op, symbol, draft.scope, shape, dtype, value, draft.gradient)
-
-
-def _edges(links: list[_Link], ids: dict[int, int]) -> tuple[Edge, ...]:
-    """Newest first, since what arrives at a node decides what its zeros mean; then by (target, operand)."""
-    lost = {ids[id(link.target)] for link in links if _subnormal(link.target.gradient)}
-    edges, size = [], 0
-    for link in sorted(links, key=lambda link: (-ids[id(link.target)], link.operand)):
-        source, target = ids[id(link.source)], ids[id(link.target)]
-        state = "none" if link.sends is None else link.sends.state(target in lost)
-        if state == "underflow":
-            lost.add(source)
-        if isinstance(link.sends, Whole):
-            size += link.sends.kept.nbytes
-        edges.append(Edge(source, target, link.operand, link.sends, state, link.formula))
-    if size > _LARGE:
-        warnings.warn(
-            f"the contributions take {size // 1_000_000} MB: a few sequences show the same, such as x[:8]", stacklevel=5
-        )
-    return tuple(sorted(edges, key=lambda edge: (edge.target, edge.operand)))
-
-
-def _subnormal(gradient: Array | None) -> bool:
-    return gradient is not None and state_of(gradient, False) == "underflow"
-
-
-def _dtype(tensor: Any) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _told(edges: list[Edge], nodes: list[Node]) -> tuple[Edge, ...]:
+    """What the zeros on the edges mean, newest first, since what arrives at a node decides that."""
+    lost = {n.id for n in nodes if n.gradient is not None and state_of(n.gradient, False) == "underflow"}
+    told = []
+    for edge in sorted(edges, key=lambda edge: (-edge.target, edge.operand)):
+        state = "none" if edge.carried is None else edge.carried.state(edge.target in lost)
+        lost |= {edge.source} if state == "underflow" else set()
+        told.append(replace(edge, state=state))
+    return tuple(sorted(told, key=lambda edge: (edge.target, edge.operand)))

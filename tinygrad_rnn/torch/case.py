@@ -7,7 +7,7 @@ enters with its gradient, and what each recurrent part got and gave.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
 from .stepwise import tensors_of
+from .sweep import walk
 from .unrolled import RECURRENT
 
 
@@ -77,6 +78,7 @@ class Case:
             tensor.retain_grad()
         if self.loss.requires_grad and wanted:  # and nothing of the user's, which the loss may know of too
             self.loss.backward(retain_graph=True, inputs=list(wanted.values()))
+        self.nodes = walk(self.loss.grad_fn)[::-1]  # from the loss on
         modules = [(name or type(m).__name__, m) for name, m in self.model.named_modules()]
         self.recurrent = [(name, m) for name, m in modules if isinstance(m, RECURRENT)]
         self.stacks = {name: calls[0] for name, calls in self.calls.items() if isinstance(calls[0].module, nn.RNNBase)}
@@ -95,6 +97,7 @@ class Case:
         calls: dict[str, list[Call]] = {}
         fronts: list[tuple[str, Any]] = []
         dropouts: list[tuple[float, bool]] = []
+        tokens = not inputs[0].is_floating_point()
 
         def enter(tensor: Any) -> Any:
             if not tensor.requires_grad:  # of an embedding that is frozen
@@ -102,43 +105,29 @@ class Case:
             entries.append(change(tensor))
             return entries[-1]
 
+        def noting(name: str) -> Callable[..., Any]:
+            def note(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
+                if isinstance(m, nn.Linear) and args and entries and args[0] is entries[0]:
+                    fronts.append((name, m))
+                elif isinstance(m, RECURRENT):
+                    given: list[Any] = [*args, *kwargs.values(), None]
+                    x, hx = given[:2]
+                    fresh = hx is None or not any(bool(part.any()) for part in tensors_of(hx))
+                    bare = x.data if isinstance(x, PackedSequence) else x
+                    calls.setdefault(name, []).append(Call(m, x, bare, tensors_of(out)[0], fresh))
+                return enter(out) if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and tokens else None
+
+            return note
+
         with ExitStack() as opened:
-            if inputs[0].is_floating_point():
+            if not tokens:
                 inputs[0] = enter(inputs[0].detach().clone())
             for name, module in model.named_modules():
-                if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and not inputs[0].is_floating_point():
-                    opened.callback(module.register_forward_hook(lambda m, a, o: enter(o)).remove)
-                elif isinstance(module, nn.Linear):
-
-                    def front(m: Any, args: Any, out: Any, name: str = name or type(module).__name__) -> None:
-                        fronts.extend([(name, m)] if args and any(args[0] is entry for entry in entries[:1]) else [])
-
-                    opened.callback(module.register_forward_hook(front).remove)
-                elif isinstance(module, RECURRENT):
-
-                    def note(
-                        m: Any, args: Any, kwargs: Any, out: Any, name: str = name or type(module).__name__
-                    ) -> None:
-                        given: list[Any] = [*args, *kwargs.values(), None]
-                        x, hx = given[:2]
-                        fresh = hx is None or not any(bool(part.any()) for part in tensors_of(hx))
-                        calls.setdefault(name, []).append(Call(m, x, _bare(x), tensors_of(out)[0], fresh))
-
-                    opened.callback(module.register_forward_hook(note, with_kwargs=True).remove)
+                hook = noting(name or type(module).__name__)
+                opened.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
             opened.enter_context(_Functions(dtype, dropouts))
             result = model(*inputs)
         return result, Pass(tensors_of(result)[0], entries[0] if entries else None, calls, fronts, dropouts)
-
-    def nodes(self) -> Iterator[Any]:
-        """Every node of PyTorch's graph of the loss."""
-        seen: set[Any] = set()
-        stack = [self.loss.grad_fn]
-        while stack:
-            node = stack.pop()
-            if node is not None and node not in seen:
-                seen.add(node)
-                yield node
-                stack += [f for f, _ in node.next_functions]
 
     def double(self) -> Any:
         """A copy in float64 and evaluation mode, for differences."""
@@ -157,7 +146,3 @@ def _like(value: Any, dtype: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(dtype) if value.is_floating_point() else value
     return tuple(_like(part, dtype) for part in value) if type(value) is tuple else value
-
-
-def _bare(x: Any) -> Any:
-    return x.data if isinstance(x, PackedSequence) else x

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from ..nn import from_torch
 from . import mistakes, network
 from .case import Case
 
-CHECKS: tuple[Callable[[Case], mistakes.Finding], ...] = (
+CHECKS: tuple[Callable[[Case], mistakes.Found], ...] = (
     *(mistakes.not_finite, mistakes.constant_data, mistakes.broadcast_loss, mistakes.twice, mistakes.target_scale),
     *(mistakes.out_of_reach, mistakes.pairs, mistakes.samples_mix, mistakes.cut, mistakes.one_step, mistakes.padding),
     *(network.read_too_early, network.input_scale, network.weight_size, network.closed, network.depth),
@@ -151,25 +152,20 @@ def doctor(model: Any, loss_fn: Any, inputs: Any, targets: Any, optimizer: Any =
     """
     first = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
     if not isinstance(first, torch.Tensor):
-        what = type(first).__name__
-        raise TypeError(
-            f"inputs are a tensor or a tuple that begins with one, not {what}: wrap the model in one that is"
-        )
-    if held := network.histories(model):
+        what = f"inputs are a tensor or a tuple that begins with one, not {type(first).__name__}"
+        raise TypeError(f"{what}: wrap the model in one that is")
+    for held in network.keeps(model):
         why = "a model that keeps a history cannot be copied"
         others = {check.__name__: why for check in CHECKS if check is not network.kept_history}
-        return Report([Finding("kept_history", *network.keeps(held))], others)
+        return Report([Finding("kept_history", *held)], others)
     findings, untold = [], {}
     with torch.random.fork_rng([]):
         case = Case(model, loss_fn, inputs, targets, optimizer)
         for check in CHECKS:
             try:
-                found = check(case)
+                findings += [Finding(check.__name__, *found) for found in islice(check(case), 1)]
             except Exception as error:  # of somebody's model, asked for what it was not made for
                 untold[check.__name__] = f"{type(error).__name__}: {error}".splitlines()[0]
-                continue
-            if found is not None:
-                findings.append(Finding(check.__name__, *found))
     still = [(name, p) for name, p in case.model.named_parameters() if p.grad is None]
     untrained = [name if p.requires_grad else f"{name} (frozen)" for name, p in still]
     return Report(findings, untold, untrained, case)

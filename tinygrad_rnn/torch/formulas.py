@@ -13,36 +13,20 @@ SYMBOLS = {
 }
 
 FORMULAS = {
-    ("add", "self"): "g",
-    ("add", "other"): "g",
-    ("sub", "self"): "g",
-    ("sub", "other"): "−g",
-    ("mul", "self"): "g × other",
-    ("mul", "other"): "g × self",
-    ("div", "self"): "g / other",
-    ("div", "other"): "−g × y / other",
-    ("neg", "self"): "−g",
-    ("exp", "self"): "g × y",
-    ("log", "self"): "g / self",
-    ("sqrt", "self"): "g / (2 × y)",
-    ("tanh", "self"): "g × (1 − y²)",
-    ("sigmoid", "self"): "g × y × (1 − y)",
-    ("relu", "self"): "g where y > 0, else 0",
-    ("t", "self"): "gᵀ",
-    ("mm", "self"): "g @ mat2ᵀ",
-    ("mm", "mat2"): "selfᵀ @ g",
-    ("linear", "bias"): "g",
-    ("linear", "input"): "g @ weight",
-    ("linear", "weight"): "gᵀ @ input",
-    ("addmm", "self"): "g",
-    ("addmm", "mat1"): "g @ mat2ᵀ",
-    ("addmm", "mat2"): "mat1ᵀ @ g",
+    "add": {"self": "g", "other": "g"},
+    "sub": {"self": "g", "other": "−g"},
+    "mul": {"self": "g × other", "other": "g × self"},
+    "div": {"self": "g / other", "other": "−g × y / other"},
+    "neg": {"self": "−g"},
+    "exp": {"self": "g × y"},
+    "log": {"self": "g / self"},
+    "sqrt": {"self": "g / (2 × y)"},
+    "tanh": {"self": "g × (1 − y²)"},
+    "sigmoid": {"self": "g × y × (1 − y)"},
+    "relu": {"self": "g where y > 0, else 0"},
+    "t": {"self": "gᵀ"},
+    "mm": {"self": "g @ mat2ᵀ", "mat2": "selfᵀ @ g"},
+    "linear": {"bias": "g", "input": "g @ weight", "weight": "gᵀ @ input"},
+    "addmm": {"self": "g", "mat1": "g @ mat2ᵀ", "mat2": "mat1ᵀ @ g"},
 }
-
-LINEAR = ("bias", "input", "weight")
-"""What a product x Wᵀ + b uses, in PyTorch's order; without the bias where there is none."""
-
-
-def formula(op: str, operand: str) -> str:
-    """The formula of an edge, or what it is the derivative of."""
-    return FORMULAS.get((op, operand), f"∂{op}/∂{operand}")
+"""By operation and operand, both as PyTorch calls them; the operands of a product x Wᵀ + b in PyTorch's order."""

@@ -64,14 +64,15 @@ class record(TorchDispatchMode):  # type: ignore[misc]
 
     def __init__(self, model: Any = None, names: Mapping[str, Any] | None = None) -> None:
         super().__init__()
+        model, self.residual = torch.nn.Module() if model is None else model, 0.0
         self.seen = Seen(names={id(tensor): name for name, tensor in (names or {}).items()})
-        self.residual = 0.0
-        modules = list(model.modules()) if model is not None else []
-        self.seen.kept += [modules, *(names or {}).values()]
-        self._paths = {}
-        if model is not None:
-            self._paths = {id(m): _original(name) for name, m in model.named_modules()}
-            self._name_parameters(model)
+        every = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        for name, tensor in every:  # a shared weight has all its names
+            before, name = self.seen.names.get(id(tensor)), _original(name)
+            self.seen.names[id(tensor)] = f"{before} = {name}" if before else name
+        modules = list(model.modules())
+        self.seen.kept += [modules, every, *(names or {}).values()]
+        self._paths = {id(module): _original(name) for name, module in model.named_modules()}
         self._steps = Stepwise(self._note, self._paths, modules)
         self._modules: list[str] = []
 
@@ -79,14 +80,6 @@ class record(TorchDispatchMode):  # type: ignore[misc]
     def unrolled(self) -> float:
         """See the class."""
         return self._steps.worst
-
-    def _name_parameters(self, model: Any) -> None:
-        """A shared weight has all its names."""
-        every = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-        self.seen.kept += [tensor for _, tensor in every]
-        for name, tensor in every:
-            before, name = self.seen.names.get(id(tensor)), _original(name)
-            self.seen.names[id(tensor)] = f"{before} = {name}" if before else name
 
     def __enter__(self) -> record:
         with ExitStack() as opened:

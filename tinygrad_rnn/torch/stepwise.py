@@ -60,13 +60,16 @@ class Stepwise:
             if threading.get_ident() != self.thread:
                 return forward(module, input, hx)
             with parametrize.cached():  # a spectral norm goes on a step each time that its weight is read
-                random = torch.get_rng_state()
-                try:
-                    result = self._run(module, input, hx)
-                except Exception:
-                    forward(module, input, hx)  # which says it in PyTorch's words, if it is the user's mistake
-                    raise
-                if (kernel := _without_gradient(forward, module, input, hx, random)) is not None:
+                for name in getattr(module, "parametrizations", ()):
+                    getattr(module, name)  # here, where it gets a history
+                on = (input.data if isinstance(input, PackedSequence) else input).device.type
+                # A GPU draws another dropout mask.
+                comparable = on == "cpu" or not (module.training and getattr(module, "dropout", 0.0))
+                # The kernel first: what is wrong with the call, it says in PyTorch's words.
+                with torch.no_grad(), torch.random.fork_rng([]):
+                    kernel = tensors_of(forward(module, input, hx)) if comparable else []
+                result = self._run(module, input, hx)
+                if comparable:
                     self._compare(module, tensors_of(result), kernel)
             return result
 
@@ -89,10 +92,9 @@ class Stepwise:
             if first > 1 and hx is None:  # another sequence, not the next part of the one before
                 places.enter_context(scope(f"call {self.calls[id(module)]}"))
                 first = 1
-            output, state = unroll(module, x, hx, self.note, first)
             data = len(x.batch_sizes) if isinstance(x, PackedSequence) else x.shape[module.batch_first and x.dim() == 3]
             self.steps[id(module)] = first - 1 + data
-            return output, state
+            return unroll(module, x, hx, self.note, first)
 
     def _compare(self, module: Any, ours: list[Any], theirs: list[Any]) -> None:
         """Refuse to go on with a result that is not the kernel's."""
@@ -100,20 +102,8 @@ class Stepwise:
             error = float((a.detach() - b).abs().max() / b.abs().max().clamp_min(1e-6)) if a.numel() else 0.0
             self.worst = max(self.worst, error)
             if error > (1e-4 if min(a.element_size(), b.element_size()) > 2 else 3e-2):
-                raise ArithmeticError(
-                    f"unrolled, {module} gives another result than PyTorch's own kernel, "
-                    f"by {error:.0e} of its largest value: please report it"
-                )
-
-
-def _without_gradient(forward: Any, module: Any, x: Any, hx: Any, random: Any) -> list[Any] | None:
-    """What the fused kernel gives; None where it cannot be compared, since a GPU draws another dropout mask."""
-    device = (x.data if isinstance(x, PackedSequence) else x).device
-    if device.type != "cpu" and module.training and getattr(module, "dropout", 0.0):
-        return None
-    with torch.no_grad(), torch.random.fork_rng([]):
-        torch.set_rng_state(random)
-        return tensors_of(forward(module, x, hx))
+                by = f"by {error:.0e} of its largest value: please report it"
+                raise ArithmeticError(f"unrolled, {module} gives another result than PyTorch's own kernel, {by}")
 
 
 def tensors_of(result: Any) -> list[Any]:

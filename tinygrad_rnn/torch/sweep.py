@@ -17,6 +17,7 @@ from ..graph.contributions import Array, Contribution, Outer, Slice, Whole
 
 _COMPILED = "torch.compile hides the graph in one node: record the model before it is compiled, model._orig_mod"
 _REENTRANT = "a reentrant checkpoint hides what is inside: use checkpoint(..., use_reentrant=False)"
+_FREED = "backward() has freed the graph: ask for it before, or backward(retain_graph=True)"
 _OPAQUE = {"CompiledFunction": _COMPILED, "CheckpointFunctionBackward": _REENTRANT}
 
 
@@ -76,11 +77,9 @@ def sweep(loss: Any, gradient: Any = None) -> Sweep:
         def hook(inputs: Any, outputs: Any) -> None:
             arrived = [None if g is None else to_array(g) for g in outputs]
             watched.arrived |= {(node, k): g for k, g in enumerate(arrived) if g is not None}
-            if node not in watched.folded:
-                sent = {
-                    (node, i): _carried(node, i, g, arrived, watched) for i, g in enumerate(inputs) if g is not None
-                }
-                watched.sent |= sent
+            for i, g in enumerate(inputs):
+                if g is not None and node not in watched.folded:
+                    watched.sent[node, i] = _carried(node, i, g, arrived, watched)
 
         return node.register_hook(hook)
 
@@ -91,14 +90,11 @@ def sweep(loss: Any, gradient: Any = None) -> Sweep:
     except RuntimeError as error:
         if "second time" not in str(error):
             raise
-        raise RuntimeError(
-            "backward() has freed the graph: ask for it before, or backward(retain_graph=True)"
-        ) from error
+        raise RuntimeError(_FREED) from error
     finally:
         for handle in handles:
             handle.remove()
-    arrays = [None if gradient is None else to_array(gradient) for gradient in found]
-    watched.leaves = dict(zip(leaves, arrays, strict=True))
+    watched.leaves = {v: None if g is None else to_array(g) for v, g in zip(leaves, found, strict=True)}
     return watched
 
 
@@ -146,23 +142,25 @@ def _signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number
 
 
-def _ordered(last: Any) -> list[Any]:
-    """The nodes behind the last one, each after those that it was made from; as they were made, where that is known."""
+def walk(last: Any) -> list[Any]:
+    """All nodes behind one, and itself, each after those that it was made from."""
     order: list[Any] = []
-    seen: set[Any] = set()
-    stack: list[tuple[Any, bool]] = [(last, False)]
+    seen, stack = {None}, [(last, False)]
     while stack:
         node, done = stack.pop()
         if done:
             order.append(node)
         elif node not in seen:
             seen.add(node)
-            stack += [(node, True), *[(f, False) for f, _ in node.next_functions if f is not None]]
-    for node in order:
-        for name, why in _OPAQUE.items():
-            if name in type(node).__name__:
-                raise TypeError(why)
-    order = [node for node in order if not is_leaf(node)]
+            stack += [(node, True), *[(f, False) for f, _ in node.next_functions]]
+    return order
+
+
+def _ordered(last: Any) -> list[Any]:
+    """The nodes behind the last one, without those of leaves; as they were made, where that is known."""
+    order = [node for node in walk(last) if not is_leaf(node)]
+    for why in (why for name, why in _OPAQUE.items() for node in order if name in type(node).__name__):
+        raise TypeError(why)
     rank = {node: sequence_number(node) for node in order}
     if all(rank[f] < rank[node] for node in order for f, _ in node.next_functions if f in rank):
         order.sort(key=rank.__getitem__)
@@ -183,19 +181,18 @@ def shares(node: Any, outputs: list[int], watched: Sweep) -> dict[int, list[Cont
     if len(outputs) < 2:
         return dict.fromkeys(outputs, together)
     if node.name() == "UnbindBackward0" and together[0] is not None:
-        shape, before = together[0].shape, [slice(None)] * (_signed(node._saved_dim) % len(together[0].shape))
-        parts = {k: watched.arrived[node, k] for k in outputs}
-        return {k: [Slice(part, (*before, k), shape, part.dtype)] for k, part in parts.items()}
-    python = is_python(node)
-    blank = [torch.zeros(m.shape, dtype=m.dtype, device=m.device) if python else None for m in node._input_metadata]
+        shape = together[0].shape
+        before = [slice(None)] * (_signed(node._saved_dim) % len(shape))
+        return {k: [Slice(g := watched.arrived[node, k], (*before, k), shape, g.dtype)] for k in outputs}
+    call, like = node.apply if is_python(node) else node, node._input_metadata
+    blank = [torch.zeros(m.shape, dtype=m.dtype, device=m.device) if is_python(node) else None for m in like]
     alone: dict[int, list[Contribution | None]] = {}
     with torch.no_grad():
         for k in outputs:
-            m = node._input_metadata[k]
-            one = torch.as_tensor(watched.arrived[node, k], dtype=m.dtype, device=m.device)
-            sent = (node.apply if python else node)(*[one if j == k else nothing for j, nothing in enumerate(blank)])
-            parts_of_k = sent if isinstance(sent, (tuple, list)) else (sent,)
-            alone[k] = [None if part is None else Whole(to_array(part)) for part in parts_of_k]
+            one = torch.as_tensor(watched.arrived[node, k], dtype=like[k].dtype, device=like[k].device)
+            sent = call(*[one if j == k else nothing for j, nothing in enumerate(blank)])
+            parts = sent if isinstance(sent, (tuple, list)) else [sent]
+            alone[k] = [None if part is None else Whole(to_array(part)) for part in parts]
     for i, whole in enumerate(together):
         found = [part.array() for k in outputs if (part := alone[k][i]) is not None]
         if whole is not None and not (found and _same(sum(found[1:], found[0]), whole.array())):

@@ -26,8 +26,7 @@ RECURRENT = STACKS + CELLS
 
 def kind_of(module: Any) -> str:
     """One of RNN, LSTM and GRU, also of a subclass or a parametrised module."""
-    names: list[str] = [kind.__name__ for kind in RECURRENT if isinstance(module, kind)]
-    return names[0].removesuffix("Cell")
+    return next(str(kind.__name__) for kind in RECURRENT if isinstance(module, kind)).removesuffix("Cell")
 
 
 def weights_of(module: Any, suffix: str = "") -> list[Any]:
@@ -40,13 +39,12 @@ def _silent(name: str, tensor: Any) -> Any:
     return tensor
 
 
-def one_step(kind: str, activation: Any, x: Any, state: Parts, weights: Sequence[Any], note: Note = _silent) -> Parts:
+def one_step(module: Any, x: Any, state: Parts, weights: Sequence[Any], note: Note = _silent) -> Parts:
     """One step of a cell, from state to state."""
-    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    (w_ih, w_hh, b_ih, b_hh, w_hr), kind, n = weights, kind_of(module), module.hidden_size
     a, b, h = F.linear(x, w_ih, b_ih), F.linear(state[0], w_hh, b_hh), state[0]
     if kind == "RNN":
-        return (note("h", activation(a + b)),)
-    n = w_hh.shape[0] // (4 if kind == "LSTM" else 3)
+        return (note("h", torch.relu(a + b) if module.nonlinearity == "relu" else torch.tanh(a + b)),)
 
     def gate(k: int, name: str, letter: str, function: Any = torch.sigmoid, reset: Any = None) -> Any:
         with scope(name):
@@ -62,10 +60,6 @@ def one_step(kind: str, activation: Any, x: Any, state: Parts, weights: Sequence
     c = note("c", f * state[1] + i * g)
     y = o * torch.tanh(c)
     return note("h", y if w_hr is None else F.linear(y, w_hr)), c
-
-
-def _activation(module: Any) -> Any:
-    return torch.relu if getattr(module, "nonlinearity", "tanh") == "relu" else torch.tanh
 
 
 def step_scope(number: int) -> AbstractContextManager[None]:
@@ -88,7 +82,7 @@ def _lane(
                 state = tuple(part[:rows] for part in state)
             elif rows > have:
                 state = tuple(torch.cat([now, new[have:rows]]) for now, new in zip(state, start, strict=True))
-            state = one_step(kind_of(module), _activation(module), xs[t], state, weights, note)
+            state = one_step(module, xs[t], state, weights, note)
         outputs[t] = state[0]
     if ended:
         state = tuple(torch.cat(parts) for parts in zip(state, *reversed(ended), strict=True))
@@ -194,9 +188,7 @@ def _joined(outputs: list[list[Any]], dropout: float, first: int) -> list[Any]:
 
 def cell_step(module: Any, x: Any, hx: Any = None, note: Note = _silent) -> Any:
     """What the call of an nn.RNNCell, LSTMCell or GRUCell returns."""
-    pair = kind_of(module) == "LSTM"
-    if hx is None:
-        zeros = x.new_zeros(*x.shape[:-1], module.hidden_size)
-        hx = (zeros, zeros) if pair else zeros
-    after = one_step(kind_of(module), _activation(module), x, hx if pair else (hx,), weights_of(module), note)
+    pair, zeros = kind_of(module) == "LSTM", x.new_zeros(*x.shape[:-1], module.hidden_size)
+    state = (zeros, zeros) if hx is None else hx if pair else (hx,)
+    after = one_step(module, x, state, weights_of(module), note)
     return after if pair else after[0]

@@ -6,10 +6,9 @@ gradient of the loss with respect to every x_t, and so how far back the loss rea
 
 from __future__ import annotations
 
-import csv
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike, fspath
 from statistics import median
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ..files import csv_text
 from .page import training_page
 from .unrolled import CELLS, RECURRENT, unroll
 
@@ -83,9 +83,8 @@ class watch:
         self.every, self.weights, self.gates = every, weights, gates
         self.records: list[dict[str, Any]] = []
         self.alarms: list[str] = []
-        self._step, self._norms = 0, list[float]()
         self._norm: Any = None
-        self._moved, self._told = 0.0, set[str]()
+        self._step, self._norms, self._moved, self._told = 0, list[float](), 0.0, set[str]()
         self._by_step: dict[str, list[Any]] = {}  # by module: what each call of it got back, mean over the batch
         self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
         self._before: dict[str, Any] = {}  # by parameter: before this update
@@ -95,19 +94,21 @@ class watch:
         if isinstance(self.to, (str, PathLike)):
             if not fspath(self.to).endswith(".csv"):
                 raise ValueError(f"to={self.to!r}: a file of records ends in .csv")
-            with open(self.to, "w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(("step", "key", "value"))
+            _append(self.to, [("step", "key", "value")], "w")
         pairs = self._modules.items()
         self._handles = [m.register_forward_pre_hook(self._entry(name), with_kwargs=True) for name, m in pairs]
         self._handles.append(self.optimizer.register_step_pre_hook(self._pre))
         self._handles.append(self.optimizer.register_step_post_hook(self._post))
-        held = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+        held = [parameter for parameter in self._held() if parameter.requires_grad]
         self._handles += [parameter.register_hook(self._stale(parameter)) for parameter in held[-1:]]
         return self
 
     def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
+
+    def _held(self) -> list[Any]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def page(self, path: str | PathLike[str]) -> None:
         """Write one HTML file: curves, alarms, and the gradient by time step with a slider over the training.
@@ -149,27 +150,21 @@ class watch:
 
         def hook(gradient: Any) -> None:
             nonlocal seen
-            if seen < self._step:
-                seen, old = self._step, parameter.grad
-                if old is not None and bool(_values(old).any()):
-                    self._alarm_once("the gradients of the update before are added to these: optimizer.zero_grad()")
+            old, fresh, seen = parameter.grad, seen < self._step, self._step
+            if fresh and old is not None and bool(_values(old).any()):
+                self._alarm("the gradients of the update before are added to these: optimizer.zero_grad()", True)
 
         return hook
 
-    def _alarm_once(self, text: str) -> None:
-        if text not in self._told:
+    def _alarm(self, text: str, once: bool = False) -> None:
+        if not once or text not in self._told:
             self._told.add(text)
-            self._alarm(text)
-
-    def _alarm(self, text: str) -> None:
-        self.alarms.append(f"step {self._step}: {text}")
-        self.alarm(self.alarms[-1])
+            self.alarms.append(f"step {self._step}: {text}")
+            self.alarm(self.alarms[-1])
 
     def _pre(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norms = (
-            torch._foreach_norm([_values(p.grad) for p in parameters]) if parameters and self._due(self.every) else []
-        )
+        gradients = [_values(p.grad) for p in self._held() if p.grad is not None and self._due(self.every)]
+        norms = torch._foreach_norm(gradients) if gradients else []
         self._norm = torch.stack([norm.to(norms[0].device) for norm in norms]).norm() if norms else None
         if self._due(self.weights):
             named = self.model.named_parameters()
@@ -189,42 +184,31 @@ class watch:
         for name, x in self._inputs.items():
             record |= {f"{name}/{key}": value for key, value in _gates(self._modules[name], x).items()}
         self._by_step, self._inputs, self._before = {}, {}, {}
-        for text in self._wrong(record):
-            self._alarm(text)
+        self._warn(record)
         self.records.append(record)
         _write(self.to, record)
         self._step += 1
 
-    def _wrong(self, record: dict[str, Any]) -> list[str]:
-        """What deserves an alarm."""
-        found, norm = [], record.get("gradient")
-        if norm is not None:
-            usual = median(self._norms[-50:]) if len(self._norms) >= 10 else 0.0
-            if not math.isfinite(norm):
-                bad = [
-                    n
-                    for n, p in self.model.named_parameters()
-                    if p.grad is not None and not bool(_values(p.grad).isfinite().all())
-                ]
-                found.append(
-                    f"the gradient is not finite, first in {(bad or ['?'])[0]}; its usual norm was {usual:.2g}"
-                )
-            elif usual and norm > max(100 * usual, 2 * max(self._norms)):  # a bump after convergence is neither
-                line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
-                found.append(
-                    f"the gradient's norm is {norm:.2g}, {norm / usual:.0f} times its usual {usual:.2g}: {line}"
-                )
-            self._norms.append(norm)
-        moved = {key: v for key, v in record.items() if key.endswith("/update")}
+    def _warn(self, record: dict[str, Any]) -> None:
+        """Alarms, of what deserves one."""
+        norm, usual = record.get("gradient"), median(self._norms[-50:]) if len(self._norms) >= 10 else 0.0
+        if norm is not None and not math.isfinite(norm):
+            named = [(n, p.grad) for n, p in self.model.named_parameters() if p.grad is not None]
+            bad = next((n for n, g in named if not bool(_values(g).isfinite().all())), "?")
+            self._alarm(f"the gradient is not finite, first in {bad}; its usual norm was {usual:.2g}")
+        elif norm is not None and usual and norm > max(100 * usual, 2 * max(self._norms)):  # no bump after convergence
+            line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
+            self._alarm(f"the gradient's norm is {norm:.2g}, {norm / usual:.0f} times its usual {usual:.2g}: {line}")
+        self._norms += [] if norm is None else [norm]
+        moved = {key.removesuffix("/update"): v for key, v in record.items() if key.endswith("/update")}
         if moved:
             worst = max(moved, key=lambda key: moved[key] if moved[key] == moved[key] else math.inf)
             self._moved = max(self._moved, moved[worst])
             if not moved[worst] <= 0.5:
-                line = f"changes {worst.removesuffix('/update')} by {moved[worst]:.0%} of its size: a smaller lr"
-                found.append(f"one update {line}")
+                self._alarm(f"one update changes {worst} by {moved[worst]:.0%} of its size: a smaller lr")
             elif self._step and self._moved < 1e-6:
-                self._alarm_once("no update has changed any matrix by a millionth: lr, clipping, or what is frozen")
-        return found
+                text = "no update has changed any matrix by a millionth: lr, clipping, or what is frozen"
+                self._alarm(text, True)
 
 
 def _by_step(module: Any, x: Any, g: Any) -> Any:
@@ -255,7 +239,8 @@ def _gates(module: Any, x: Any) -> dict[str, float]:
     training = module.training
 
     def note(name: str, value: Any) -> Any:
-        seen.setdefault(name, []).append(value.reshape(-1))
+        if name in _SATURATED and (name != "h" or isinstance(module, nn.RNN)):
+            seen.setdefault(name, []).append(value.reshape(-1))
         return value
 
     module.eval()
@@ -264,21 +249,24 @@ def _gates(module: Any, x: Any) -> dict[str, float]:
             unroll(module, x, None, note)
     finally:
         module.train(training)
-    found = {}
+    found: dict[str, float] = {}
     for name, parts in seen.items():
-        if name in _SATURATED and (name != "h" or isinstance(module, nn.RNN)):
-            values, (low, high) = torch.cat(parts), _SATURATED[name]
-            found[f"{name} mean"] = float(values.mean())
-            found[f"{name} saturated"] = float(((values < low) | (values > high)).float().mean())
+        values, (low, high) = torch.cat(parts), _SATURATED[name]
+        outside = ((values < low) | (values > high)).float().mean()
+        found |= {f"{name} mean": float(values.mean()), f"{name} saturated": float(outside)}
     return found
+
+
+def _append(path: str | PathLike[str], rows: Iterable[Sequence[Any]], mode: str = "a") -> None:
+    with open(path, mode, newline="", encoding="utf-8") as file:
+        file.write(csv_text(rows))
 
 
 def _write(to: Any, record: dict[str, Any]) -> None:
     """To a file, a writer as TensorBoard and others have, or a callable."""
     step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
     if isinstance(to, (str, PathLike)):
-        with open(to, "a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows((step, key, repr(value)) for key, value in numbers.items())
+        _append(to, ((step, key, value) for key, value in numbers.items()))
     elif hasattr(to, "add_scalar"):
         for key, value in numbers.items():
             to.add_scalar(key, value, step)
