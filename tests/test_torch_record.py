@@ -382,7 +382,7 @@ def test_a_kernel_that_computes_something_else_is_refused():
         loss = net(torch.ones(T, B, I))[0].sum()
     assert_sums(run.graph(loss), TOLERANCE[torch.float32])
     with pytest.raises(ArithmeticError, match="gives another result"), record(net) as run:
-        run._steps._compare(net, [torch.ones(2)], [torch.ones(2) * 1.01])
+        run._compare(net, [torch.ones(2)], [torch.ones(2) * 1.01])
 
 
 # --- nothing is left behind ---

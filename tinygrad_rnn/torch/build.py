@@ -12,7 +12,7 @@ import warnings
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,10 +21,48 @@ from ..graph import Edge, GradientGraph, Node
 from ..graph.contributions import Array, Contribution, Slice, Whole
 from ..norms import state_of
 from .formulas import FORMULAS, SYMBOLS
-from .seen import Operation, Seen
 from .sweep import Sweep, is_leaf, is_python, sequence_number, shares, sweep, to_array
 
 _LARGE = 200_000_000  # bytes of contributions from which on a smaller batch is recommended
+
+
+class Operation(NamedTuple):
+    """One operation of the forward pass: where it ran, and its differentiable operands with what they held.
+
+    An operand is (name, tensor or number, copy of its value); the copy is None where autograd knows the tensor.
+    """
+
+    scope: str
+    operands: list[tuple[str, Any, Any]]
+    plain: bool  # no keyword argument changes what it computes
+
+
+@dataclass
+class Seen:
+    """What is known beside PyTorch's graph; without a recording, nothing.
+
+    Attributes
+    ----------
+    operations : dict
+        By the sequence number of PyTorch's node.
+    values : dict
+        By (node, output): what the forward pass computed.
+    labels : dict
+        By (node, output): what a step calls it, such as h or c.
+    names : dict
+        By the id of a tensor: its name in the model.
+    scopes : dict
+        By the id of an input of one step: where it belongs.
+    kept : list
+        What must live as long as its id is used.
+    """
+
+    operations: dict[int, Operation] = field(default_factory=dict)
+    values: dict[tuple[Any, int], Any] = field(default_factory=dict)
+    labels: dict[tuple[Any, int], str] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    scopes: dict[int, str] = field(default_factory=dict)
+    kept: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,9 +16,8 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
-from .stepwise import tensors_of
 from .sweep import walk
-from .unrolled import RECURRENT
+from .unrolled import RECURRENT, tensors_of
 
 
 class Call(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .case import Case
-from .stepwise import tensors_of
+from .unrolled import tensors_of
 
 Found = Iterator[tuple[str, str]]
 

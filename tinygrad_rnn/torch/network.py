@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from .case import Case
 from .mistakes import Found, name_of
-from .stepwise import tensors_of
+from .unrolled import tensors_of
 
 
 def read_too_early(case: Case) -> Found:

@@ -1,7 +1,9 @@
 """Watching a PyTorch model's forward pass: what each operation had, in which module, time step and gate.
 
 After this file the reader knows how the backward graph gets its values: every operation that makes a node of it passes
-the recording with its operands still knowing which node made them, so that nothing has to be matched by guess.
+the recording with its operands still knowing which node made them, so that nothing has to be matched by guess. And how
+a fused recurrent kernel runs step by step without touching the user's model: `forward` is another function on PyTorch's
+classes, in one thread and for the time of a `with`.
 """
 
 from __future__ import annotations
@@ -9,20 +11,23 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch.nn.modules import module as hooks
+from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..graph import GradientGraph
-from ..scope import current
-from .build import graph_of
-from .seen import Operation, Seen
-from .stepwise import Stepwise
-from .unrolled import RECURRENT
+from ..scope import current, scope
+from .build import Operation, Seen, graph_of
+from .unrolled import CELLS, RECURRENT, cell_step, step_scope, tensors_of, unroll
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class record(TorchDispatchMode):  # type: ignore[misc]
@@ -64,7 +69,7 @@ class record(TorchDispatchMode):  # type: ignore[misc]
 
     def __init__(self, model: Any = None, names: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        model, self.residual = torch.nn.Module() if model is None else model, 0.0
+        model, self.residual, self.unrolled = torch.nn.Module() if model is None else model, 0.0, 0.0
         self.seen = Seen(names={id(tensor): name for name, tensor in (names or {}).items()})
         every = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         for name, tensor in every:  # a shared weight has all its names
@@ -73,19 +78,25 @@ class record(TorchDispatchMode):  # type: ignore[misc]
         modules = list(model.modules())
         self.seen.kept += [modules, every, *(names or {}).values()]
         self._paths = {id(module): _original(name) for name, module in model.named_modules()}
-        self._steps = Stepwise(self._note, self._paths, modules)
+        self._cells = sum(isinstance(module, CELLS) for module in modules)
+        self._stacks = sum(isinstance(module, RECURRENT) for module in modules) - self._cells
+        self._steps, self._calls = Counter[int](), Counter[int]()  # by module
         self._modules: list[str] = []
 
-    @property
-    def unrolled(self) -> float:
-        """See the class."""
-        return self._steps.worst
-
     def __enter__(self) -> record:
+        if not _ONE_AT_A_TIME.acquire(blocking=False):
+            raise RuntimeError("another recording is under way, here or in another thread: one at a time")
         with ExitStack() as opened:
-            opened.enter_context(self._steps)
-            _run_uncompiled(opened)
+            opened.callback(_ONE_AT_A_TIME.release)
             self._thread, self._next = threading.get_ident(), torch.autograd._get_sequence_nr()
+            for kind in RECURRENT:
+                opened.callback(setattr, kind, "forward", kind.forward)
+                kind.forward = self._step_by_step(kind.forward)
+            if "torch._dynamo" in sys.modules:
+                # What is compiled runs as it was written; otherwise `torch.compile` would give up on it for good.
+                opened.enter_context(torch.compiler.set_stance("force_eager"))
+                opened.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global hooks")
             opened.callback(hooks.register_module_forward_pre_hook(self._enter).remove)
             opened.callback(hooks.register_module_forward_hook(self._leave, always_call=True).remove)
             super().__enter__()
@@ -115,9 +126,61 @@ class record(TorchDispatchMode):  # type: ignore[misc]
             self.seen.kept.append(tensor)
         return tensor
 
+    def _step_by_step(self, forward: Any) -> Any:
+        def run(module: Any, input: Any, hx: Any = None) -> Any:  # named as PyTorch names them
+            if threading.get_ident() != self._thread:
+                return forward(module, input, hx)
+            with parametrize.cached():  # a spectral norm goes on a step each time that its weight is read
+                for name in getattr(module, "parametrizations", ()):
+                    getattr(module, name)  # here, where it gets a history
+                on = (input.data if isinstance(input, PackedSequence) else input).device.type
+                # A GPU draws another dropout mask.
+                comparable = on == "cpu" or not (module.training and getattr(module, "dropout", 0.0))
+                # The kernel first: what is wrong with the call, it says in PyTorch's words.
+                with torch.no_grad(), torch.random.fork_rng([]):
+                    kernel = tensors_of(forward(module, input, hx)) if comparable else []
+                result = self._run(module, input, hx)
+                if comparable:
+                    self._compare(module, tensors_of(result), kernel)
+            return result
+
+        return run
+
+    def _run(self, module: Any, x: Any, hx: Any) -> Any:
+        path, first = self._paths.get(id(module), type(module).__name__), self._steps[id(module)] + 1
+        self._calls[id(module)] += 1
+        with ExitStack() as places:
+            if isinstance(module, CELLS):
+                self._steps[id(module)] += 1
+                if self._stacks:  # whose steps have numbers too
+                    places.enter_context(scope(path.rpartition(".")[0] or path))
+                places.enter_context(step_scope(first))
+                if self._cells > 1:
+                    places.enter_context(scope(path.replace("/", ".")))
+                return cell_step(module, x, hx, self._note)
+            if self._stacks > 1 or self._cells:
+                places.enter_context(scope(path.replace(".", "/")))
+            if first > 1 and hx is None:  # another sequence, not the next part of the one before
+                places.enter_context(scope(f"call {self._calls[id(module)]}"))
+                first = 1
+            data = len(x.batch_sizes) if isinstance(x, PackedSequence) else x.shape[module.batch_first and x.dim() == 3]
+            self._steps[id(module)] = first - 1 + data
+            return unroll(module, x, hx, self._note, first)
+
+    def _compare(self, module: Any, ours: list[Any], theirs: list[Any]) -> None:
+        """Refuse to go on with a result that is not the kernel's."""
+        for a, b in zip(ours, theirs, strict=True):
+            error = float((a.detach() - b).abs().max() / b.abs().max().clamp_min(1e-6)) if a.numel() else 0.0
+            self.unrolled = max(self.unrolled, error)
+            if error > (1e-4 if min(a.element_size(), b.element_size()) > 2 else 3e-2):
+                by = f"by {error:.0e} of its largest value: please report it"
+                raise ArithmeticError(f"unrolled, {module} gives another result than PyTorch's own kernel, {by}")
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        number = torch.autograd._get_sequence_nr()
-        operands = list(_operands(func, args))
+        number, operands = torch.autograd._get_sequence_nr(), list[tuple[str, Any]]()
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            if "Tensor" in str(argument.type):
+                operands += [(argument.name, v) for v in (value if isinstance(value, (list, tuple)) else [value])]
         for _, value in operands:
             if isinstance(value, torch.Tensor) and value.grad_fn is not None:
                 key = value.grad_fn, value.output_nr
@@ -125,7 +188,7 @@ class record(TorchDispatchMode):  # type: ignore[misc]
                     self.seen.values[key] = value.detach().clone()
         if number > self._next:  # this operation has just got a node of its own
             self._next = number
-            path = "/".join(filter(None, (current()[0], self._modules[-1] if self._modules else "")))
+            path = "/".join(filter(None, (current()[0], *self._modules[-1:])))
             kept = [(name, value, _copy(value)) for name, value in operands if _differentiable(value)]
             self.seen.operations[number - 1] = Operation(path, kept, not kwargs)
         return func(*args, **(kwargs or {}))
@@ -154,25 +217,9 @@ class record(TorchDispatchMode):  # type: ignore[misc]
         return graph
 
 
-def _run_uncompiled(opened: ExitStack) -> None:
-    """Whatever is compiled runs as it was written; otherwise `torch.compile` would give up on it for good."""
-    if "torch._dynamo" in sys.modules:
-        opened.enter_context(torch.compiler.set_stance("force_eager"))
-        opened.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global hooks")
-
-
 def _original(name: str) -> str:
     """A name without what `torch.compile`, which does not compile under a recording, has put before it."""
     return name.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
-
-
-def _operands(func: Any, args: Any) -> Iterator[tuple[str, Any]]:
-    """The tensors that an operation is given, by the names of its schema."""
-    for argument, value in zip(func._schema.arguments, args, strict=False):
-        if "Tensor" in str(argument.type):
-            for part in value if isinstance(value, (list, tuple)) else [value]:
-                yield argument.name, part
 
 
 def _differentiable(value: Any) -> bool:

@@ -35,6 +35,13 @@ def weights_of(module: Any, suffix: str = "") -> list[Any]:
     return [getattr(module, name, None) for name in names]
 
 
+def tensors_of(result: Any) -> list[Any]:
+    """The tensors of whatever a module returns, in order."""
+    if isinstance(result, PackedSequence):
+        return [result.data]
+    return [result] if isinstance(result, torch.Tensor) else [t for part in result for t in tensors_of(part)]
+
+
 def _silent(name: str, tensor: Any) -> Any:
     return tensor
 
