@@ -308,8 +308,24 @@ def test_the_page_holds_its_numbers(tmp_path):
     text = (tmp_path / "run.html").read_text(encoding="utf-8")
     assert "http" not in text and text.count("</script>") == 1
     assert html.escape("step 1: <b> & RECORDS") in text
-    records = json.loads(re.search(r"const records = (.*);\n", text)[1])
+    records = json.loads(re.search(r"const records = (.*), log = v", text)[1])
     assert records[0]["gradient"] == "nan" and records[2]["rnn/by step"] == w.records[2]["rnn/by step"]
+
+
+def test_a_page_of_a_long_run_has_few_frames_and_all_numbers(tmp_path):
+    model = Net(nn.LSTM(I, H))
+    w = train(model, torch.randn(T, B, I), 1)
+    w.records = [w.records[0] | {"step": step} for step in range(1000)]
+    w.page(tmp_path / "run.html", film=Shown())
+    text = (tmp_path / "run.html").read_text(encoding="utf-8")
+    records = json.loads(re.search(r"const records = (.*), log = v", text)[1])
+    assert 100 < sum("rnn/by step" in record for record in records) <= 200
+    assert sum("gradient" in record for record in records) == 1000 and "<p>a film</p>" in text
+
+
+class Shown:
+    def _repr_html_(self):
+        return "<p>a film</p>"
 
 
 # --- nothing is left behind ---

@@ -10,7 +10,6 @@ import math
 import re
 import warnings
 from bisect import bisect_right
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
@@ -140,13 +139,6 @@ class _Builder:
         self.by_tensor: dict[Any, Node] = {}  # in the order in which they are made; some have two keys
         self.edges: list[Edge] = []
         self.numbers = sorted(seen.operations)
-        self.used = defaultdict(set)  # by node: which of its outputs something was sent to
-        for node in watched.nodes:
-            for i, (f, k) in enumerate(node.next_functions):
-                sent = (node, i) in watched.sent or node in watched.folded
-                if f is not None and sent and not is_leaf(f):
-                    self.used[f].add(k)
-        self.used[loss.grad_fn].add(loss.output_nr)
 
     def add(self, node: Any) -> None:
         """A node of PyTorch's: one of ours for each output that is used, with an edge from each operand."""
@@ -161,18 +153,16 @@ class _Builder:
         if node.next_functions and node.next_functions[-1][0] in self.watched.folded:
             op, rules = "linear", FORMULAS["linear"]
             operands = [(name, source) for name, (_, source) in zip([*rules][-len(operands) :], operands, strict=True)]
-        outputs = sorted(self.used[node])
-        sends = shares(node, [k for k in outputs if (node, k) in self.watched.arrived], self.watched)
-        for k in outputs:
+        outputs = [k for k in range(len(node._input_metadata)) if (node, k) in self.watched.arrived]
+        for k, sends in shares(node, outputs, self.watched).items():
             is_loss = node is self.loss.grad_fn and k == self.loss.output_nr
             value = self.loss if is_loss else self.seen.values.get((node, k))
             label, told = self.seen.labels.get((node, k)), node._input_metadata[k] if value is None else value
             made = self._node((node, k), "loss" if is_loss else "op", label, op, operation.scope, told, value)
             for i, (name, source) in enumerate(operands):
                 if source is not None:
-                    sent = sends[k][i] if k in sends else None
-                    text = "" if sent is None else rules.get(name, f"∂{op}/∂{name}")
-                    self.edges.append(Edge(source.id, made.id, i, sent, "none", text))
+                    text = "" if sends[i] is None else rules.get(name, f"∂{op}/∂{name}")
+                    self.edges.append(Edge(source.id, made.id, i, sends[i], "none", text))
 
     def _operation(self, node: Any) -> tuple[Operation, bool]:
         """What was recorded when a node was made, and whether it is that very operation and not one just before."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
 from .sweep import walk
@@ -30,34 +30,34 @@ class Call(NamedTuple):
     fresh: bool  # from a state of zeros
 
 
-class Pass(NamedTuple):
+@dataclass
+class Pass:
     """One forward pass.
 
     `entry` is the tensor in which the batch enters: the input, or of tokens their embedding.
     """
 
-    output: Any
-    entry: Any
-    calls: dict[str, list[Call]]  # by the name of the recurrent part
-    fronts: list[tuple[str, Any]]  # each nn.Linear that is given the entry itself
-    dropouts: list[tuple[float, bool]]  # how much each drops, and whether it does
+    output: Any = None
+    entry: Any = None
+    calls: dict[str, list[Call]] = field(default_factory=dict)  # by the name of the recurrent part
+    fronts: list[tuple[str, Any]] = field(default_factory=list)  # each nn.Linear that is given the entry itself
+    dropouts: list[tuple[float, bool]] = field(default_factory=list)  # how much each drops, and whether it does
 
 
-class _Functions(TorchFunctionMode):  # type: ignore[misc]
-    """Notes dropouts, and makes zeros that a model asks for in the dtype of the model."""
+class _Dropouts(TorchFunctionMode):  # type: ignore[misc]
+    """Notes dropouts."""
 
-    def __init__(self, dtype: Any, dropouts: list[tuple[float, bool]]) -> None:
+    def __init__(self, found: list[tuple[float, bool]]) -> None:
         super().__init__()
-        self.dtype, self.dropouts = dtype, dropouts
+        self.found = found
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        options, name = kwargs or {}, getattr(func, "__name__", "")
-        if name in ("zeros", "ones", "empty", "rand", "randn"):
-            options = {"dtype": self.dtype, **options}
-        elif name.endswith("dropout"):
-            told = {"p": 0.5, "training": True} | dict(zip(("x", "p", "training"), args, strict=False)) | options
-            self.dropouts.append((float(told["p"]), bool(told["training"])))
-        return func(*args, **options)
+        if getattr(func, "__name__", "").endswith("dropout"):
+            given = (
+                {"p": 0.5, "training": True} | dict(zip(("x", "p", "training"), args, strict=False)) | (kwargs or {})
+            )
+            self.found.append((float(given["p"]), bool(given["training"])))
+        return func(*args, **(kwargs or {}))
 
 
 class Case:
@@ -67,9 +67,9 @@ class Case:
         self.own, self.loss_fn, self.targets, self.optimizer = model, loss_fn, targets, optimizer
         self.inputs = inputs if isinstance(inputs, tuple) else (inputs,)
         self.model = copy.deepcopy(model).train()
-        result, self.seen = self.run(self.model)
-        self.output, self.entry, self.calls, self.fronts, self.dropouts = self.seen
-        self.loss = loss_fn(result, targets)
+        result, seen = self.run(self.model)
+        self.output, self.entry, self.calls = seen.output, seen.entry, seen.calls
+        self.fronts, self.dropouts, self.loss = seen.fronts, seen.dropouts, loss_fn(result, targets)
         inner = [tensor for calls in self.calls.values() for call in calls for tensor in (call.x, call.out)]
         wanted = {id(t): t for t in [*self.model.parameters(), self.entry, self.output, *inner] if t is not None}
         wanted = {key: tensor for key, tensor in wanted.items() if tensor.requires_grad}
@@ -92,28 +92,25 @@ class Case:
     def run(self, model: Any, change: Callable[[Any], Any] = lambda entry: entry) -> tuple[Any, Pass]:
         """Run a copy: what it returns, and the pass; `change` makes another entry of the one that there is."""
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-        inputs, entries = list(_like(self.inputs, dtype)), []
-        calls: dict[str, list[Call]] = {}
-        fronts: list[tuple[str, Any]] = []
-        dropouts: list[tuple[float, bool]] = []
+        inputs, seen = list(_like(self.inputs, dtype)), Pass()
         tokens = not inputs[0].is_floating_point()
 
         def enter(tensor: Any) -> Any:
             if not tensor.requires_grad:  # of an embedding that is frozen
                 tensor = tensor.detach().requires_grad_()
-            entries.append(change(tensor))
-            return entries[-1]
+            tensor = change(tensor)
+            seen.entry = tensor if seen.entry is None else seen.entry
+            return tensor
 
         def noting(name: str) -> Callable[..., Any]:
             def note(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
-                if isinstance(m, nn.Linear) and args and entries and args[0] is entries[0]:
-                    fronts.append((name, m))
+                if isinstance(m, nn.Linear) and args and args[0] is seen.entry:
+                    seen.fronts.append((name, m))
                 elif isinstance(m, RECURRENT):
                     given: list[Any] = [*args, *kwargs.values(), None]
-                    x, hx = given[:2]
-                    fresh = hx is None or not any(bool(part.any()) for part in tensors_of(hx))
-                    bare = x.data if isinstance(x, PackedSequence) else x
-                    calls.setdefault(name, []).append(Call(m, x, bare, tensors_of(out)[0], fresh))
+                    fresh = given[1] is None or not any(bool(part.any()) for part in tensors_of(given[1]))
+                    call = Call(m, given[0], tensors_of(given[0])[0], tensors_of(out)[0], fresh)
+                    seen.calls.setdefault(name, []).append(call)
                 return enter(out) if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and tokens else None
 
             return note
@@ -124,9 +121,12 @@ class Case:
             for name, module in model.named_modules():
                 hook = noting(name or type(module).__name__)
                 opened.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
-            opened.enter_context(_Functions(dtype, dropouts))
+            opened.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(dtype)  # of zeros that a model makes
+            opened.enter_context(_Dropouts(seen.dropouts))
             result = model(*inputs)
-        return result, Pass(tensors_of(result)[0], entries[0] if entries else None, calls, fronts, dropouts)
+        seen.output = tensors_of(result)[0]
+        return result, seen
 
     def double(self) -> Any:
         """A copy in float64 and evaluation mode, for differences."""

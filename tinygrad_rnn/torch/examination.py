@@ -6,7 +6,6 @@ that cannot tell says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -16,15 +15,9 @@ from torch import nn
 
 from ..diagnose import GradientFlow, gradient_flow
 from ..nn import from_torch
-from . import mistakes, network
 from .case import Case
+from .checks import CHECKS, keeps, kept_history
 
-CHECKS: tuple[Callable[[Case], mistakes.Found], ...] = (
-    *(mistakes.not_finite, mistakes.constant_data, mistakes.broadcast_loss, mistakes.twice, mistakes.target_scale),
-    *(mistakes.out_of_reach, mistakes.pairs, mistakes.samples_mix, mistakes.cut, mistakes.one_step, mistakes.padding),
-    *(network.read_too_early, network.input_scale, network.weight_size, network.closed, network.depth),
-    *(network.dead_relu, network.dropout, network.kept_history, network.optimiser),
-)
 UNSEEN = "this does not look at labels, shuffling, zero_grad, or how long a lag the task has"
 
 
@@ -147,16 +140,16 @@ def doctor(model: Any, loss_fn: Any, inputs: Any, targets: Any, optimizer: Any =
     >>> x, y = torch.randn(16, 3), torch.arange(16) % 2
     >>> print(doctor(model, torch.nn.CrossEntropyLoss(), x, y))
     softmax is applied twice: by the model, and by cross_entropy
-        try: return logits  # without .softmax(-1)
+        try: return logits  # without softmax
     20 checks, 1 found; this does not look at labels, shuffling, zero_grad, or how long a lag the task has
     """
     first = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
     if not isinstance(first, torch.Tensor):
         what = f"inputs are a tensor or a tuple that begins with one, not {type(first).__name__}"
         raise TypeError(f"{what}: wrap the model in one that is")
-    for held in network.keeps(model):
+    for held in keeps(model):
         why = "a model that keeps a history cannot be copied"
-        others = {check.__name__: why for check in CHECKS if check is not network.kept_history}
+        others = {check.__name__: why for check in CHECKS if check is not kept_history}
         return Report([Finding("kept_history", *held)], others)
     findings, untold = [], {}
     with torch.random.fork_rng([]):

@@ -6,7 +6,6 @@ un-broadcasting and casting, before anything is added up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +78,7 @@ def sweep(loss: Any, gradient: Any = None) -> Sweep:
             watched.arrived |= {(node, k): g for k, g in enumerate(arrived) if g is not None}
             for i, g in enumerate(inputs):
                 if g is not None and node not in watched.folded:
-                    watched.sent[node, i] = _carried(node, i, g, arrived, watched)
+                    watched.sent[node, i] = _carried(node, i, g, arrived[0], watched)
 
         return node.register_hook(hook)
 
@@ -100,12 +99,9 @@ def sweep(loss: Any, gradient: Any = None) -> Sweep:
 
 def _transposed_weights(nodes: list[Any]) -> set[Any]:
     """The nodes `t` all of whose uses are products x Wᵀ."""
-    uses: dict[Any, list[bool]] = {}
-    for node in nodes:
-        for i, (f, _) in enumerate(node.next_functions):
-            if f is not None and f.name() == "TBackward0":
-                uses.setdefault(f, []).append(_is_weight(node, i))
-    return {node for node, good in uses.items() if all(good)}
+    uses = [(f, node, i) for node in nodes for i, (f, _) in enumerate(node.next_functions) if f is not None]
+    uses = [(f, node, i) for f, node, i in uses if f.name() == "TBackward0"]
+    return {f for f, *_ in uses} - {f for f, node, i in uses if not _is_weight(node, i)}
 
 
 def _is_weight(node: Any, i: int) -> bool:
@@ -115,31 +111,25 @@ def _is_weight(node: Any, i: int) -> bool:
     return i == 1 and node.name() == "MmBackward0"
 
 
-def _carried(node: Any, i: int, sent: Any, arrived: Sequence[Any], watched: Sweep) -> Contribution:
-    """What a node sent along an edge; of W in x Wᵀ its factors, of a slice the part that is not zero."""
-    if node.name() in ("SelectBackward0", "SliceBackward0"):
-        return Slice(arrived[0], _index(node, sent.dim()), tuple(sent.shape), arrived[0].dtype)
-    if node.next_functions[i][0] in watched.folded:
-        try:
-            x = to_array(node._saved_mat1 if node.name() == "AddmmBackward0" else node._saved_self)
-            return Outer(arrived[0], x, arrived[0].dtype)
-        except RuntimeError:  # a checkpoint gives back only once what it has computed again
-            return Whole(to_array(sent).T)
-    return Whole(to_array(sent))
+def _carried(node: Any, i: int, sent: Any, g: Array | None, watched: Sweep) -> Contribution:
+    """What a node sent along an edge, where g arrived; of W in x Wᵀ its factors."""
+    if g is None or node.next_functions[i][0] not in watched.folded:
+        return _kept(to_array(sent))
+    try:
+        x = to_array(node._saved_mat1 if node.name() == "AddmmBackward0" else node._saved_self)
+        return Outer(g, x, g.dtype)
+    except RuntimeError:  # a checkpoint gives back only once what it has computed again
+        return Whole(to_array(sent).T)
 
 
-def _index(node: Any, axes: int) -> tuple[Any, ...]:
-    """What a selecting node took."""
-    axis = _signed(node._saved_dim) % axes
-    if node.name() == "SliceBackward0":
-        first, last = (_signed(getattr(node, f"_saved_{end}")) for end in ("start", "end"))
-        return (*[slice(None)] * axis, slice(first, last, node._saved_step))
-    return (*[slice(None)] * axis, _signed(node._saved_index))
-
-
-def _signed(number: int) -> int:
-    """PyTorch tells negative numbers as unsigned ones."""
-    return number - 2**64 if number >= 2**63 else number
+def _kept(array: Array) -> Contribution:
+    """An array that is zero outside of a small box, as after x[t], as that box."""
+    axes, box = range(array.ndim), list[slice]()
+    for axis in axes:
+        at = np.flatnonzero(array.any(axis=tuple(k for k in axes if k != axis)))
+        box.append(slice(at[0], at[-1] + 1) if len(at) else slice(0))
+    part = array[tuple(box)]
+    return Slice(part.copy(), tuple(box), array.shape, array.dtype) if 2 * part.size < array.size else Whole(array)
 
 
 def walk(last: Any) -> list[Any]:
@@ -180,10 +170,6 @@ def shares(node: Any, outputs: list[int], watched: Sweep) -> dict[int, list[Cont
     together = [watched.sent.get((node, i)) for i in range(len(node.next_functions))]
     if len(outputs) < 2:
         return dict.fromkeys(outputs, together)
-    if node.name() == "UnbindBackward0" and together[0] is not None:
-        shape = together[0].shape
-        before = [slice(None)] * (_signed(node._saved_dim) % len(shape))
-        return {k: [Slice(g := watched.arrived[node, k], (*before, k), shape, g.dtype)] for k in outputs}
     call, like = node.apply if is_python(node) else node, node._input_metadata
     blank = [torch.zeros(m.shape, dtype=m.dtype, device=m.device) if is_python(node) else None for m in like]
     alone: dict[int, list[Contribution | None]] = {}
@@ -192,7 +178,7 @@ def shares(node: Any, outputs: list[int], watched: Sweep) -> dict[int, list[Cont
             one = torch.as_tensor(watched.arrived[node, k], dtype=like[k].dtype, device=like[k].device)
             sent = call(*[one if j == k else nothing for j, nothing in enumerate(blank)])
             parts = sent if isinstance(sent, (tuple, list)) else [sent]
-            alone[k] = [None if part is None else Whole(to_array(part)) for part in parts]
+            alone[k] = [None if part is None else _kept(to_array(part)) for part in parts]
     for i, whole in enumerate(together):
         found = [part.array() for k in outputs if (part := alone[k][i]) is not None]
         if whole is not None and not (found and _same(sum(found[1:], found[0]), whole.array())):

@@ -6,9 +6,11 @@ gradient of the loss with respect to every x_t, and so how far back the loss rea
 
 from __future__ import annotations
 
+import html
+import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from os import PathLike, fspath
 from statistics import median
 from typing import Any
@@ -17,12 +19,43 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..files import csv_text
-from .page import training_page
+from ..files import csv_text, write_whole
+from ..norms import json_ready
 from .unrolled import CELLS, RECURRENT, unroll
 
 _SATURATED = {**dict.fromkeys("iforz", (0.05, 0.95)), **dict.fromkeys("gnh", (-0.95, 0.95))}
 """By the letter of a gate or state: outside of these it hardly moves any more."""
+
+_FRAMES = 200  # of the gradient by time step, at most
+
+_HEAD = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Training, watched</title><h1>Training, watched</h1>
+<style>body{font:15px system-ui;margin:2em;max-width:52em}</style>"""
+_CURVES = """<style>svg{width:100%;height:12em}path{fill:none;stroke:#0072b2;stroke-width:2}input{width:100%}</style>
+<script>const records = RECORDS, log = v => typeof v === "number" && v > 0 ? Math.log10(v) : null;
+const ends = l => l.reduce(([a, b], v) => v === null ? [a, b] : [Math.min(a, v), Math.max(b, v)], [1 / 0, -1 / 0]);
+function curve(title, points, [low, high] = ends(points.map(p => p[1]))) {
+  const [a, b] = ends(points.map(p => p[0])), good = points.filter(p => p[1] !== null);
+  if (!good.length) return `<h3>${title}</h3><p>nothing finite and above zero</p>`;
+  const at = ([x, y]) => [50 + 540 * (x - a) / (b - a || 1), 130 - 120 * (y - low) / (high - low || 1)];
+  const marks = [[0, 15, high.toPrecision(3)], [0, 134, low.toPrecision(3)], [50, 150, a], [570, 150, b]];
+  const text = marks.map(([x, y, v]) => `<text x="${x}" y="${y}" font-size="11">${v}</text>`).join("");
+  return `<h3>${title}</h3><svg viewBox="0 0 600 155"><path d="M${good.map(at).join("L")}"/>${text}</svg>`;
+}
+for (const k of [...new Set(records.flatMap(Object.keys))].filter(k => k !== "step")) {
+  const frames = records.filter(r => k in r), logs = k === "gradient" || k.endsWith("/update");
+  const [box, slider] = ["div", "input"].map(n => document.body.appendChild(document.createElement(n)));
+  const value = v => logs ? log(v) : typeof v === "number" ? v : null, moves = k.endsWith("/by step");
+  const lines = moves ? frames.map(r => r[k].map((v, t) => [t + 1, log(v)])) : [frames.map(r => [r.step, value(r[k])])];
+  const range = ends(lines.flat().map(p => p[1])), name = moves ? k.replace("by step", "‖∂L/∂x_t‖ by t") : k;
+  Object.assign(slider, {type: "range", max: lines.length - 1, value: 0, ariaLabel: k, hidden: lines.length < 2});
+  slider.oninput = () => {
+    const at = moves ? `update ${frames[slider.value].step}` : "by update";
+    box.innerHTML = curve(`${moves || logs ? "log10 of " : ""}${name}, ${at}`, lines[slider.value], range);
+  };
+  slider.oninput();
+}
+</script>"""
 
 
 class watch:
@@ -81,8 +114,7 @@ class watch:
     ) -> None:
         self.model, self.optimizer, self.to, self.alarm = model, optimizer, to, alarm
         self.every, self.weights, self.gates = every, weights, gates
-        self.records: list[dict[str, Any]] = []
-        self.alarms: list[str] = []
+        self.records, self.alarms = list[dict[str, Any]](), list[str]()
         self._norm: Any = None
         self._step, self._norms, self._moved, self._told = 0, list[float](), 0.0, set[str]()
         self._by_step: dict[str, list[Any]] = {}  # by module: what each call of it got back, mean over the batch
@@ -94,7 +126,7 @@ class watch:
         if isinstance(self.to, (str, PathLike)):
             if not fspath(self.to).endswith(".csv"):
                 raise ValueError(f"to={self.to!r}: a file of records ends in .csv")
-            _append(self.to, [("step", "key", "value")], "w")
+            write_whole(self.to, csv_text([("step", "key", "value")]))
         pairs = self._modules.items()
         self._handles = [m.register_forward_pre_hook(self._entry(name), with_kwargs=True) for name, m in pairs]
         self._handles.append(self.optimizer.register_step_pre_hook(self._pre))
@@ -110,14 +142,24 @@ class watch:
     def _held(self) -> list[Any]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def page(self, path: str | PathLike[str]) -> None:
+    def page(self, path: str | PathLike[str], film: Any = None) -> None:
         """Write one HTML file: curves, alarms, and the gradient by time step with a slider over the training.
 
         Parameters
         ----------
         path : path
+        film : Film, optional
+            Of graphs that you have recorded on the way, to stand at the head of the page.
         """
-        training_page(path, self.records, self.alarms)
+        apart = 1 + len(self.records) // _FRAMES
+        kept = [
+            {html.escape(key): json_ready(v) for key, v in record.items() if k % apart == 0 or not isinstance(v, list)}
+            for k, record in enumerate(self.records)
+        ]
+        # The numbers are put in their place in the template, so that nothing in them can stand for another.
+        curves = json.dumps(kept).replace("<", "\\u003c").join(_CURVES.split("RECORDS"))
+        alarms = "".join(f"<li>{html.escape(alarm)}</li>" for alarm in self.alarms)
+        write_whole(path, f"{_HEAD}<ul>{alarms}</ul>{'' if film is None else film._repr_html_()}{curves}</html>\n")
 
     def _due(self, every: int) -> bool:
         return bool(every) and self._step % every == 0
@@ -129,17 +171,18 @@ class watch:
             x = args[0] if args else kwargs.get("input")
             if x is None or not (module.training and torch.is_grad_enabled() and self._due(self.every)):
                 return None
-            data = x.data if isinstance(x, PackedSequence) else x
+            packed = isinstance(x, PackedSequence)
+            data = x.data if packed else x
             # A view, so that other uses of the same tensor are not counted.
             data = data.view_as(data) if data.requires_grad else data.detach().requires_grad_(True)
             calls = self._by_step.setdefault(name, [])
             place = len(calls)
             calls.append(None)
             data.register_hook(lambda g: calls.__setitem__(place, _by_step(module, x, g.detach())))
-            if self._due(self.gates) and not isinstance(module, CELLS) and not isinstance(x, PackedSequence):
+            if self._due(self.gates) and not packed and not isinstance(module, CELLS):
                 few = data.detach()
                 self._inputs[name] = few if few.dim() == 2 else few[:8] if module.batch_first else few[:, :8]
-            x = x._replace(data=data) if isinstance(x, PackedSequence) else data
+            x = x._replace(data=data) if packed else data
             return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "input": x})
 
         return hook
@@ -257,16 +300,12 @@ def _gates(module: Any, x: Any) -> dict[str, float]:
     return found
 
 
-def _append(path: str | PathLike[str], rows: Iterable[Sequence[Any]], mode: str = "a") -> None:
-    with open(path, mode, newline="", encoding="utf-8") as file:
-        file.write(csv_text(rows))
-
-
 def _write(to: Any, record: dict[str, Any]) -> None:
     """To a file, a writer as TensorBoard and others have, or a callable."""
     step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
     if isinstance(to, (str, PathLike)):
-        _append(to, ((step, key, value) for key, value in numbers.items()))
+        with open(to, "a", newline="", encoding="utf-8") as file:
+            file.write(csv_text((step, key, value) for key, value in numbers.items()))
     elif hasattr(to, "add_scalar"):
         for key, value in numbers.items():
             to.add_scalar(key, value, step)

@@ -1,0 +1,419 @@
+"""The doctor's checks: of data, loss and axes, which no choice of network would cure; then of network and optimiser.
+
+After this file the reader knows that many of them are exact: PyTorch's graph itself says that a softmax is applied
+twice, that a loss broadcasts, that one sample's output depends on another sample. Where a threshold is needed, it lies
+where healthy networks never are; the decisions page tells how far away those were. Each check yields what is wrong,
+with the number that shows it, and a line to change; nothing if there is nothing, or if it cannot tell.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from .case import Case
+from .unrolled import tensors_of
+
+Found = Iterator[tuple[str, str]]
+
+RESHAPES = {"View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "T", "Transpose", "Permute"}
+RESHAPES |= {"Select", "Slice", "Clone"}
+LOSSES = {"MseLoss", "L1Loss", "SmoothL1Loss", "HuberLoss"}
+RANGES = {"Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Relu": (0.0, math.inf)}
+LOGITS = {
+    "LogSoftmax": ("Softmax", "cross_entropy"),
+    "BinaryCrossEntropyWithLogits": ("Sigmoid", "binary_cross_entropy_with_logits"),
+}
+"""By a node of the loss: what it squashes with, and what PyTorch calls it."""
+
+
+def name_of(node: Any) -> str:
+    """AddmmBackward0 as Addmm."""
+    return type(node).__name__.split("Backward")[0]
+
+
+def before(node: Any) -> Any:
+    """What made the first operand of a node, reshaping aside."""
+    node = node.next_functions[0][0] if node is not None and node.next_functions else None
+    while node is not None and name_of(node) in RESHAPES:
+        node = node.next_functions[0][0]
+    return node
+
+
+def size_of(tensors: Iterable[Any]) -> float:
+    """The norm of all of them together."""
+    return math.hypot(*[float(t.detach().norm()) for t in tensors if t is not None])
+
+
+# --- data, loss and axes ---
+
+
+def not_finite(case: Case) -> Found:
+    """NaN or infinity in what the model is given, in the loss, or in a gradient."""
+    drop, safe = "x = torch.nan_to_num(x)  # or drop these rows", "(x + 1e-8).sqrt()  # so of norm, std, log and /"
+    for what, t, line in (("inputs", case.inputs[0], drop), ("targets", case.targets, drop), ("loss", case.loss, safe)):
+        if isinstance(t, torch.Tensor) and t.is_floating_point() and (count := int((~t.isfinite()).sum())):
+            yield f"{count} of {t.numel()} numbers in the {what} are NaN or infinite", line
+    for name, p in case.model.named_parameters():
+        if p.grad is not None and not bool(p.grad.isfinite().all()):
+            yield f"the loss is finite, but the gradient of {name} is not", safe
+
+
+def constant_data(case: Case) -> Found:
+    """A column of the inputs that never changes, or targets that are all the same."""
+    x, y, axis = case.inputs[0], case.targets, case.batch_axis
+    one_hot = bool(((x == 0) | (x == 1)).all())  # in which a rare token's column may well be empty
+    if x.is_floating_point() and x.dim() > 1 and x.shape[0] > 1 and not one_hot:
+        if dead := (x.reshape(-1, x.shape[-1]).std(0) == 0).nonzero().flatten().tolist():
+            line = f"x = x[..., [k for k in range({x.shape[-1]}) if k not in {dead[:5]}]]"
+            yield f"input columns {dead[:5]} never change in this batch ({len(dead)} of {x.shape[-1]})", line
+    if x.dim() > axis and x.shape[axis] > 1 and bool((x == x.narrow(axis, 0, 1)).all()):
+        yield f"all {x.shape[axis]} sequences of this batch are the same", "x = x.clone()  # before it is written again"
+    if isinstance(y, torch.Tensor) and y.numel() >= 8 and bool((y == y.flatten()[0]).all()):
+        yield f"all {y.numel()} targets are {y.flatten()[0].item():g}", "DataLoader(..., shuffle=True)"
+
+
+def _differences(case: Case) -> list[Any]:
+    """The nodes that subtract targets from the output, or the other way round."""
+    end = case.output.grad_fn
+    ends = {end, before(end) if name_of(end) in RESHAPES else end} - {None}
+    return [n for n in case.nodes if name_of(n) in {"Sub", "Rsub"} and ends & {f for f, _ in n.next_functions}]
+
+
+def broadcast_loss(case: Case) -> Found:
+    """Output (B, 1) against targets (B,), which makes B × B differences."""
+    spread = [node for node in case.nodes if name_of(node) in LOSSES and name_of(before(node)) == "Expand"]
+    spread += [n for n in _differences(case) if math.prod(n._input_metadata[0].shape) > case.output.numel()]
+    if spread:
+        shapes = f"{tuple(case.output.shape)} against the targets {tuple(case.targets.shape)}"
+        yield f"the loss broadcasts the output {shapes}", "loss_fn(output.squeeze(-1), targets)"
+
+
+def twice(case: Case) -> Found:
+    """A squashing that the loss has in it already, lacks, or cannot do with."""
+    for node in case.nodes:
+        first, (own, loss) = name_of(before(node)), LOGITS.get(name_of(node), ("", ""))
+        without = f"return logits  # without {first.lower()}"
+        if first == own:
+            yield f"{own.lower()} is applied twice: by the model, and by {loss}", without
+        elif loss and first in RANGES:
+            yield f"the logits pass a {first.lower()}, though they have to be able to take any value", without
+        if name_of(node) in ("NllLoss", "NllLoss2D"):
+            total = node._saved_self.detach().exp().sum(-1 if node._saved_self.dim() == 1 else 1)
+            if not bool((total - 1).abs().max() < 0.1):
+                sums = f"their exponentials sum to {float(total.min()):.2g} ... {float(total.max()):.2g}"
+                line = "F.cross_entropy(logits, targets)  # which has the log_softmax, over the classes, in it"
+                yield f"nll_loss gets numbers that are no log-probabilities of its classes: {sums}", line
+
+
+def _regression(case: Case) -> bool:
+    y, differences = case.targets, any(name_of(node) in LOSSES for node in case.nodes) or _differences(case)
+    return bool(differences) and isinstance(y, torch.Tensor) and y.is_floating_point() and y.numel() > 1
+
+
+def target_scale(case: Case) -> Found:
+    """Targets so far from what the model puts out that its head has to grow or shrink first; for regression only."""
+    if _regression(case):
+        y, out = case.targets, case.output.detach()
+        far, size = float(y.mean().abs() + y.std()), float(out.abs().mean() + out.std())
+        if far > 100 * max(size, 0.1) or 0 < far < 1e-3 * size:
+            line = f"y = (y - {float(y.mean()):.4g}) / {float(y.std()):.4g}  # and back for the prediction"
+            yield f"targets of size {far:.3g}, outputs of size {size:.3g}: the head has to get there first", line
+
+
+def out_of_reach(case: Case) -> Found:
+    """Targets that the output cannot take: it is squashed, or is a recurrent state itself."""
+    last = case.output.grad_fn
+    last = name_of(before(last) if name_of(last) in RESHAPES else last)
+    low, high = RANGES.get(last, (-math.inf, math.inf))
+    for name, call in [(name, call) for name, calls in case.calls.items() for call in calls]:
+        if case.output.untyped_storage().data_ptr() == call.out.untyped_storage().data_ptr():
+            relu = getattr(call.module, "nonlinearity", "") == "relu"
+            last, (low, high) = f"state of {name}", RANGES["Relu" if relu else "Tanh"]
+    line = "return self.fc(h)  # as it is, for numbers of any size"
+    if any(name_of(node).startswith("BinaryCrossEntropy") for node in case.nodes):
+        last, low, high, line = "loss", 0.0, 1.0, "y = (y > 0).float()"
+    elif not _regression(case):
+        return
+    if beyond := float(((case.targets < low) | (case.targets > high)).float().mean()):
+        reach = f"{low:g} ... {high:g}, beyond what the {last.lower()} can take"
+        yield f"{beyond:.0%} of the targets lie outside {reach}", line
+
+
+def pairs(case: Case) -> Found:
+    """The loss sets outputs beside the targets of other samples: it changes with the order of the batch."""
+    (x, *others), y, axis = case.inputs, case.targets, case.batch_axis
+    if others or not isinstance(y, torch.Tensor) or x.dim() < 2 or x.shape[0] == x.shape[1]:
+        return
+    axes = [k for k, n in enumerate(y.shape) if n == x.shape[axis]]
+    with torch.no_grad():
+        one, other = case.evaluated()(x), case.evaluated()(x.flip(axis))
+        losses = [float(case.loss_fn(one, y)), float(case.loss_fn(other, y.flip(axes)))]
+    out, turned = tensors_of(one)[0], tensors_of(other)[0]
+    along = [k for k, n in enumerate(out.shape) if n == x.shape[axis]][:1]
+    alone = bool(along) and torch.allclose(turned.flip(along), out, 1e-3, 1e-5)  # else samples see each other
+    if alone and len(axes) == 1 and abs(losses[0] - losses[1]) > 1e-3 * max(map(abs, losses)):
+        what = f"outputs {tuple(out.shape)} meet the targets {tuple(y.shape)} of other samples"
+        when = f"turned round, the batch has the loss {losses[1]:.4g} and not {losses[0]:.4g}"
+        yield f"{what}: {when}", "y = y.transpose(0, 1)  # before reshape"
+
+
+def samples_mix(case: Case) -> Found:
+    """The output of one sample depends on the input of another."""
+    if case.entry is None or case.entry.dim() < 2:
+        return
+    # In evaluation mode, where batch norm does not mix; a cuDNN kernel would have no backward then.
+    with torch.backends.cudnn.flags(enabled=False):
+        seen = case.run(case.evaluated())[1]
+    axes = [(a, b) for a in range(min(2, seen.output.dim())) for b in (0, 1)]
+    axes = [(a, b) for a, b in axes if seen.output.shape[a] == seen.entry.shape[b] > 1]
+    if worst := min([_share_of_others(seen.output, a, seen.entry, b) for a, b in axes], default=0.0):
+        names = [n for n, m in case.recurrent if isinstance(m, nn.RNNBase) and not m.batch_first]
+        line = f"model.{names[0]}.batch_first = True" if names else "x.transpose(0, 1)  # not view or reshape"
+        yield f"samples see each other: an output depends on the inputs of others ({worst:.0e} of its own)", line
+
+
+def _share_of_others(output: Any, a: int, x: Any, b: int) -> float:
+    """How much the middle output along axis a depends on the other inputs along axis b, beside all."""
+    i = output.shape[a] // 2
+    seed = output.select(a, i).pow(2).sum()
+    g = torch.autograd.grad(seed, x, retain_graph=True, allow_unused=True)[0] if seed.requires_grad else None
+    if g is None or float(g.abs().max()) == 0:
+        return 0.0
+    others = torch.tensor([j for j in range(x.shape[b]) if j != i], device=g.device)
+    return float(g.index_select(b, others).abs().max() / g.abs().max())
+
+
+def cut(case: Case) -> Found:
+    """The gradient is not the slope of the output: a detach, .data or no_grad on the way."""
+    if not any(p.grad is not None for p in case.model.parameters()):
+        line = "loss_fn(output, targets)  # no .item(), .argmax(), .detach(), .numpy() or torch.tensor() on the way"
+        yield "no parameter gets a gradient: the loss was computed from bare numbers", line
+    x, b = case.entry, case.batch_axis
+    if x is None or x.dim() != 3:
+        return
+    model, (rows, steps) = case.double(), (x.shape[b], x.shape[1 - b])
+    seen = case.run(copy.deepcopy(model))[1]
+    output, entry = seen.output, seen.entry
+    if output.shape[:1] != (rows,) or not output.requires_grad:
+        return
+    seed = torch.linspace(0.5, 1.5, output.numel(), dtype=torch.float64, device=x.device).reshape(output.shape)
+    found = torch.autograd.grad((output * seed).sum(), entry, allow_unused=True)[0]
+    gradient = torch.zeros_like(entry) if found is None else found
+    row, probes = torch.arange(rows, device=x.device), max(rows, 8)  # each sample probes a step of its own
+
+    def score(move: Any) -> Any:
+        return (case.run(copy.deepcopy(model), lambda e: e.detach() + move)[1].output * seed).reshape(rows, -1).sum(1)
+
+    worst = (0.0, 0, 0.0)
+    with torch.no_grad():
+        for start in range(0, probes, rows):
+            t = ((start + row) * (steps - 1) // max(probes - 1, 1)).clamp_max(steps - 1)
+            place, one = (row, t) if b == 0 else (t, row), torch.zeros_like(entry)
+            one[place] = 1.0
+            wide, close = ((score(e * one) - score(-e * one)) / (2 * e) for e in (1e-3, 1e-4))
+            told = gradient[place].sum(-1)
+            off = (close - told).abs() > 0.1 * torch.maximum(close.abs(), told.abs())
+            sure = (close.abs() > 1e-8) & ((wide - close).abs() < 0.02 * close.abs())  # and no kink, as of a maximum
+            for k in (off & sure).nonzero().flatten().tolist():
+                worst = max(worst, (abs(float(close[k])), int(t[k]), float(told[k])))
+    if worst[0]:
+        slopes = f"moves the output by {worst[0]:.1e} a unit, its gradient says {worst[2]:.1e}"
+        line = "h = h  # no .detach(), .data, .item() or no_grad between the steps"
+        yield f"the graph is cut: step {worst[1] + 1} of {steps} {slopes}", line
+
+
+def one_step(case: Case) -> Found:
+    """A recurrent part that only ever runs one step, from zero: nothing is remembered."""
+    for name, calls in case.calls.items():
+        module, given, x, steps = calls[0].module, calls[0].given, calls[0].x, 1
+        if isinstance(module, nn.RNNBase):
+            steps = len(given.batch_sizes) if x is not given else x.shape[module.batch_first and x.dim() == 3]
+        if steps == 1 and all(call.fresh for call in calls):
+            line = "h = cell(x_t, h)  # or the whole sequence, (B, T, I), in one call"
+            yield f"{name} runs one step at a time ({len(calls)} in this pass), each from a state of zeros", line
+
+
+def padding(case: Case) -> Found:
+    """Sequences that end in rows that repeat, and the loss reads them."""
+    x, entry = case.inputs[0], case.entry
+    if x.dim() < 2 or entry is None or entry.grad is None or entry.dim() != 3:
+        return
+    x, g = x.transpose(0, case.batch_axis), entry.grad.transpose(0, case.batch_axis).abs().amax(-1)
+    same = (x[:, 1:] == x[:, :-1]) if x.dim() == 2 else (x[:, 1:] == x[:, :-1]).all(-1)
+    tail = torch.cat([same.flip(1).cumprod(1).flip(1), same[:, -1:]], 1).bool()  # rows that repeat up to the end
+    padded = tail.sum(1) >= max(3, x.shape[1] // 10)
+    share = float(padded.float().mean())
+    reads = float((g * tail)[padded].amax(1).gt(0).float().mean()) if padded.any() else 0.0
+    out, packed = case.output, any(call.given is not call.x for call in case.stacks.values())
+    if packed and out.grad is not None and out.shape[:1] == g.shape[:1] and len(g) > 1:
+        deaf = (g.amax(1) == 0) & (out.grad.reshape(len(g), -1).abs().amax(1) > 0)
+        if float(deaf.float().mean()) > 0.2:
+            line = "h_n[-1]  # or out[torch.arange(B), lengths - 1]: beyond the end of a sequence, out is zero"
+            yield f"of {int(deaf.sum())} of {len(g)} sequences the output does not depend on the input", line
+    if share > 0.2 and reads > 0.2:
+        rows = f"on average {float(tail.sum(1)[padded].float().mean()):.0f} of {x.shape[1]}"
+        line = "x = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)"
+        yield f"the loss reads padding: {share:.0%} of the sequences end in rows that repeat, {rows}", line
+
+
+# --- the network and its optimiser ---
+
+
+def read_too_early(case: Case) -> Found:
+    """The loss reads a direction where it has seen next to nothing."""
+    for name, (m, _, _, out, _) in case.stacks.items():
+        if out.grad is None or out.dim() != 3 or out.shape[m.batch_first] < 10:
+            continue
+        steps, both = out.shape[m.batch_first], "h = torch.cat([h_n[-2], h_n[-1]], -1)  # of out, (h_n, c_n) = lstm(x)"
+        for k, half in enumerate(out.grad.abs().amax(1 - m.batch_first).chunk(1 + m.bidirectional, -1)):
+            at = half.amax(-1).nonzero().flatten()
+            seen = steps if not len(at) else int((steps - at).max() if k else (at + 1).max())
+            if seen <= steps // 10:
+                way, line = "reverse" if k else "forward", both if m.bidirectional else "out[:, -1]  # not out[:, 0]"
+                yield f"{name}: the {way} direction is read only where it has seen {seen} of {steps} steps", line
+
+
+def input_scale(case: Case) -> Found:
+    """Inputs so large that they saturate the gates, or what stands in front of them."""
+    given = [(name, m.weight, case.entry, "units") for name, m in case.fronts]
+    for name, (call, *_) in case.calls.items():
+        weight = getattr(call.module, "weight_ih" if hasattr(call.module, "weight_ih") else "weight_ih_l0")
+        given.append((name, weight, call.x, "gates"))
+    for name, weight, x, what in given:
+        size = float((x.detach() @ weight.detach().T).pow(2).mean().sqrt())
+        if size > 5:
+            mean = float(x.detach().reshape(-1, x.shape[-1]).mean(0).abs().max())
+            moved = f"inputs move the {what} by {size:.3g} (they saturate from 3 on)"
+            yield f"{name}: {moved}; the largest column has mean {mean:.3g}", "x = (x - x.mean((0, 1))) / x.std((0, 1))"
+
+
+def weight_size(case: Case) -> Found:
+    """Recurrent weights that are all the same, or many times the usual size."""
+    for name, m in case.recurrent:
+        for key, w in [(key, getattr(m, key)) for key in dir(m) if key.startswith("weight_hh")]:
+            if isinstance(w, torch.Tensor):
+                w = w.detach()
+                size = float(w.pow(2).mean().sqrt()) * math.sqrt(3 * m.hidden_size)
+                same = w.numel() > 1 and bool((w == w[0, 0]).all())  # and so its units, for ever
+                what = f"{float(w[0, 0]):g} everywhere" if same else f"{size:.0f} times its usual size"
+                if same or size > 5:
+                    yield f"{name}.{key} is {what}", f"model.{name}.reset_parameters()"
+
+
+def closed(case: Case) -> Found:
+    """Nothing, or far too much, gets from the outputs of a stack back to its inputs."""
+    for name, (m, _, x, out, _) in case.stacks.items():
+        if out.grad is not None and x.grad is not None and float(out.grad.norm()):
+            share = float(x.grad.norm() / out.grad.norm())
+            if share < 1e-5 * min(1.0, float(m.weight_ih_l0.detach().norm())):
+                line = f"model.{name}.reset_parameters()  # a gate is shut, or all is saturated"
+                yield f"{name}: nothing gets in or out: ∂L/∂inputs is {share:.0e} of ∂L/∂outputs", line
+            if share > 1e3:
+                line = f"nn.init.orthogonal_(model.{name}.weight_hh_l0)  # and clip_grad_norm_"
+                yield f"{name}: the gradient explodes: ∂L/∂inputs is {share:.0e} times ∂L/∂outputs", line
+
+
+def depth(case: Case) -> Found:
+    """So many layers that the lowest gets next to nothing."""
+    for name, m in case.recurrent:
+        if isinstance(m, nn.RNNBase) and m.num_layers > 1 and m.weight_ih_l0.grad is not None:
+            low, top = (size_of([getattr(m, f"weight_hh_l{k}").grad]) for k in (0, m.num_layers - 1))
+            if low < 1e-3 * top:
+                what = f"layer 0 gets {low / top:.0e} of the gradient of layer {m.num_layers - 1}"
+                yield f"{name}: {what}", "fewer layers, or out = out + x between them"
+
+
+def dead_relu(case: Case) -> Found:
+    """Units that are zero for everything in the batch; in a layer half of them may be so by chance, at the start."""
+    found = [(name, call.out, 0.5) for name, call in case.stacks.items() if call.module.mode == "RNN_RELU"]
+    results = [node._saved_result for node in case.nodes if name_of(node) == "Relu"]
+    found += [("a layer", y, 0.9) for y in results if y.dim() < 4 and y.shape[-1] >= 8]
+    for name, out, most in found:
+        rows = out.detach().reshape(-1, out.shape[-1])
+        dead = float((rows <= 0).all(0).float().mean())
+        if len(rows) >= 32 and dead > most:
+            line = "nn.init.zeros_(layer.bias)  # of what feeds it; or a smaller lr, or nn.LeakyReLU()"
+            yield f"{name}: {dead:.0%} of its {rows.shape[1]} relu units are zero for all {len(rows)} rows", line
+
+
+def dropout(case: Case) -> Found:
+    """Dropout that leaves next to nothing, or that stays on in evaluation mode."""
+    between = [float(getattr(m, "dropout", 0.0)) for _, m in case.recurrent]
+    most = max([0.0, *between, *[p for p, training in case.dropouts if training]])
+    if most >= 0.9:
+        yield f"dropout leaves {1 - most:.0%} of the units", "p=0.2"
+    with torch.no_grad():
+        stays = [p for p, training in case.run(case.evaluated())[1].dropouts if training and p > 0]
+    if stays:
+        yield f"dropout of {stays[0]:g} stays on in evaluation mode", "F.dropout(x, p, training=self.training)"
+
+
+def kept_history(case: Case) -> Found:
+    """A state that is kept from batch to batch with everything that it was computed from."""
+    yield from keeps(case.model)
+    if any(part.grad_fn is not None for given in case.inputs[1:] for part in tensors_of(given)):
+        yield "a state is given with its history, that of the batch before", "h = h.detach()"
+
+
+def keeps(model: Any) -> Found:
+    """The attributes of a model that hold a tensor with a history; but for weights computed before each pass."""
+    for name, m in [(name, m) for name, m in model.named_modules() if not parametrize.is_parametrized(m)]:
+        for key, value in vars(m).items():
+            held = any(
+                getattr(t, "grad_fn", None) is not None
+                for t in (value if isinstance(value, (tuple, list)) else [value])
+            )
+            if held and key[0] != "_" and not {f"{key}_orig", f"{key}_v"} & m._parameters.keys():
+                what = f"{name or 'the model'}.{key}: a history is kept from batch to batch"
+                yield what, f"self.{key} = self.{key}.detach()"
+
+
+def optimiser(case: Case) -> Found:
+    """Weights that no optimiser has, decay that outweighs the loss, a first update far too large or too small."""
+    groups = case.optimizer.param_groups if case.optimizer is not None else []
+    names, twins = {id(p): n for n, p in case.own.named_parameters()}, dict(case.model.named_parameters())
+    held = {id(p) for group in groups for p in group["params"]}
+    known = [case.entry, *case.inputs, *twins.values(), *getattr(case.loss_fn, "parameters", list)()]
+    theirs = [node.variable for node in case.nodes if hasattr(node, "variable")]
+    strange = [p for p in theirs if id(p) not in names.keys() | held | set(map(id, known))]
+    if strange and any(p.grad is not None for p in twins.values()):
+        line = "self.layers = nn.ModuleList(...)  # in __init__; not a list, and not made in forward"
+        yield f"a weight of shape {tuple(strange[0].shape)} is no parameter of the model: nothing trains it", line
+    if not groups:
+        return
+    if missing := [n for n, p in case.own.named_parameters() if p.requires_grad and id(p) not in held]:
+        line = "optimizer = torch.optim.Adam(model.parameters())  # after the model is complete"
+        yield f"the optimiser does not have {len(missing)} parameters, such as {missing[0]}", line
+    copies = {name: nn.Parameter(p.detach().clone(), p.requires_grad) for name, p in twins.items()}
+    for name, p in twins.items():
+        copies[name].grad = p.grad
+    groups = [{**g, "params": [copies[names[id(p)]] for p in g["params"] if id(p) in names]} for g in groups]
+    for group in groups:
+        size, push = size_of(group["params"]), size_of(p.grad for p in group["params"])
+        decay = 0.0 if "AdamW" in type(case.optimizer).__name__ else group.get("weight_decay", 0.0)
+        if decay * size > 10 * push:
+            what = f"weight decay pulls {decay * size / push:.0f} times as strongly as the loss does"
+            yield what, f"weight_decay={push / size / 100:.0e}"
+    type(case.optimizer)(groups).step()
+    moving = {name: p for name, p in twins.items() if p.dim() > 1 and p.grad is not None and size_of([p]) > 0}
+    moved = {name: size_of([copies[name] - p]) / size_of([p]) for name, p in moving.items()}
+    worst, lr = max(moved.values(), default=math.nan), groups[0]["lr"]
+    if worst > 0.5:
+        what = f"the first update changes {max(moved, key=lambda name: moved[name])} by {worst:.0%} of its size"
+        yield what, f"lr={lr * 0.02 / worst:.1g}  # a few percent at most"
+    if worst < 1e-6:
+        line = f"lr={lr * min(1e-3 / max(worst, 1e-12), 1e6):.1g}"
+        yield f"the first update changes no matrix by more than {worst:.0e} of its size", line
+
+
+CHECKS = (
+    *(not_finite, constant_data, broadcast_loss, twice, target_scale, out_of_reach, pairs, samples_mix, cut, one_step),
+    *(padding, read_too_early, input_scale, weight_size, closed, depth, dead_relu, dropout, kept_history, optimiser),
+)
