@@ -5,13 +5,15 @@ import pytest
 from kit_rules import RIGHT, SPECIAL
 
 from tinygrad_rnn.testing import CheckError, GradcheckError, check_primitive
-from tinygrad_rnn.testing.operands import examples_of
+from tinygrad_rnn.testing.operands import examples_of, statics_of
 from tinygrad_rnn.testing.special import special_points
 
 
 def at_special_points(op, **options):
     """The check by itself, on the two examples on which the battery has it."""
-    examples = examples_of(op, options.get("operands"), options.get("shapes"), options.get("static"), None, 0)
+    examples = examples_of(
+        op, options.get("operands"), options.get("shapes"), statics_of(options.get("static")), None, 0
+    )
     found = [next((e for e in examples if not e.empty and e.arrays[0].ndim == rank), None) for rank in (1, 2)]
     return [special_points(e, None, 0) for e in found if e is not None]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional
+
+from tinygrad_rnn.testing.adapters import torch_vjp
 
 from . import Library, installed
 
@@ -14,15 +15,6 @@ SAME = """
     negative exp expm1 log log1p sqrt square sin cos tanh sigmoid abs add subtract multiply divide maximum minimum sum
     mean matmul relu
 """.split()
-
-
-def vjp(f: Any, arrays: Any, u: Any) -> Any:
-    xs = [torch.tensor(np.array(a), requires_grad=True) for a in arrays]
-    y = f(*xs)
-    if u is None or not y.requires_grad:
-        return y.detach().numpy(), [np.zeros(x.shape) for x in xs]
-    found = torch.autograd.grad(y, xs, torch.tensor(np.array(u)), allow_unused=True)
-    return y.detach().numpy(), [np.zeros(x.shape) if g is None else g.numpy() for g, x in zip(found, xs, strict=True)]
 
 
 def along(function: Any) -> Any:
@@ -52,5 +44,5 @@ LIBRARY = Library(
         "einsum": lambda *xs, subscripts: torch.einsum(subscripts, *xs),
         "prod": lambda x, axis=None, keepdims=False: torch.prod(x) if axis is None else torch.prod(x, axis, keepdims),
     },
-    vjp,
+    torch_vjp,
 )

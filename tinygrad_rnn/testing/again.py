@@ -70,7 +70,8 @@ def name_of(f: Any, static: Mapping[str, Any] = {}) -> str:
     """How a function is called in the line."""
     if hasattr(f, "rules"):
         given = "".join(f", {key}={written(value)}" for key, value in static.items())
-        return f"partial(tg.OPS[{f.name!r}]{given})" if given else f"tg.OPS[{f.name!r}]"
+        name = getattr(f, "line", f"tg.OPS[{f.name!r}]")
+        return f"partial({name}{given})" if given else name
     name = getattr(f, "__name__", "f")
     return str(f.line) if hasattr(f, "line") else name if name.isidentifier() else "f"
 

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from ..tensor import OPS
+from .adapters import library_of
 from .battery import CheckError, Report
 from .cells import check_cell
 from .primitives import check_primitive
@@ -111,6 +112,9 @@ def _line(error: BaseException, path: Path) -> str:
 
 
 def _jobs(module: ModuleType, primitives: list[str], asked: dict[str, Any], options: dict[str, Any]) -> Iterator[Job]:
+    for name, rule in vars(module).items():
+        if library_of(rule) and getattr(rule, "fun", rule).__module__ == module.__name__:
+            yield name, lambda name=name, rule=rule: check_primitive(rule, **options | asked.get(name, {}))  # type: ignore[misc]
     for name in primitives:
         yield name, lambda name=name: check_primitive(name, **options | asked.get(name, {}))  # type: ignore[misc]
     classes = [

@@ -195,7 +195,8 @@ def other_cotangent(e: Evidence) -> Any:
     yield "cotangent ignored", "the cotangent g is replaced by its sum", e.slopes.sum(1) * g.sum()
     yield "cotangent ignored", "the cotangent g counts twice: g² for g", e.slopes @ (g * g)
     yield "cotangent ignored", "of the cotangent g only the size counts: |g| for g", e.slopes @ abs(g)
-    if e.complete and e.slopes.shape[0] == e.slopes.shape[1] > 1:
+    mixing = (np.count_nonzero(e.slopes, axis=0) > 1).any()
+    if e.complete and mixing and e.slopes.shape[0] == e.slopes.shape[1] > 1:
         yield "off-diagonal", "only the diagonal of the Jacobian is used", np.diag(e.slopes) * g
 
 

@@ -104,9 +104,9 @@ def factors_and_terms(e: Evidence) -> Any:
             yield "missing factor", f"a factor {said.replace(' × 1 /', ' /')} is {how}", None
             return
         if g is not None and not pairs and (said := formulas.found((e.numeric - e.analytic) / g)):
-            sign, said = "-" if said[0] == "-" else "+", said.strip("-")
+            plus, said = "-" if said[0] == "-" else "+", said.strip("-")
             twice = f", or g × {said[4:]} has the wrong sign" if said.startswith("2 × ") else ""
-            yield "missing term", f"a summand {sign} g × {said} is missing{twice}", None
+            yield "missing term", f"a summand {plus} g × {said} is missing{twice}", None
             return
     if g is not None and len(e.outputs) == 1 and e.outputs[0].shape == e.inputs[e.which].shape:
         said = "of the product rule for y = x · (y / x) only the summand g · y / x is there"

@@ -247,7 +247,7 @@ class Example:
 
 
 def examples_of(
-    op: Primitive, operands: Any, shapes: Sequence[Any] | None, static: Any, domain: Any, rng: int
+    op: Primitive, operands: Any, shapes: Sequence[Any] | None, statics: list[Mapping[str, Any]], domain: Any, rng: int
 ) -> list[Example]:
     """Given operands, or some for each combination of shapes and static parameters that the forward function accepts.
 
@@ -256,7 +256,6 @@ def examples_of(
     ValueError
         If it accepts none of them, with what it raised; or some of those that were asked for.
     """
-    statics: list[Mapping[str, Any]] = [static or {}] if static is None or isinstance(static, Mapping) else list(static)
     _require_static(op, statics)
     if operands is not None:
         if shapes is not None or domain is not None:
@@ -283,6 +282,11 @@ def examples_of(
         return _accepted(op, tried, "shapes")
     where = "in its domain" if domain is not None else "anywhere that was tried: pass domain=(lowest, highest)"
     raise ValueError(f"{op.name}: the results are not finite {where}")
+
+
+def statics_of(static: Any) -> list[Mapping[str, Any]]:
+    """Static parameters, once or several times."""
+    return [static or {}] if static is None or isinstance(static, Mapping) else list(static)
 
 
 def _accepted(op: Primitive, examples: list[Example], what: str) -> list[Example]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..autodiff import jvp, vjp
-from ..primitive import Primitive
 from ..tensor import OPS, GradientError, Tensor
+from .adapters import as_primitive
 from .battery import (
     LAYOUTS,
     Report,
@@ -30,7 +30,7 @@ from .battery import (
     tensors,
     weighted,
 )
-from .operands import Domain, Example, examples_of
+from .operands import Domain, Example, examples_of, statics_of
 from .outcome import InconclusiveError
 from .special import special_points
 
@@ -40,7 +40,7 @@ TRIES = 8
 
 
 def check_primitive(
-    op: Primitive | str,
+    op: Any,
     *,
     operands: Any = None,
     shapes: Sequence[Any] | None = None,
@@ -60,8 +60,9 @@ def check_primitive(
 
     Parameters
     ----------
-    op : Primitive or str
-        What `primitive` returned, or its name.
+    op : Primitive, str, or a rule of another library
+        What `primitive` returned, or its name; or a subclass of ``torch.autograd.Function``, a ``jax.custom_vjp``
+        function, a primitive of autograd, which are checked to first order.
     operands : optional
         What to check it on, if that cannot be drawn between two bounds. A tuple holds the operands of one example, a
         dict too, by the names that the rules give them, a list several examples, and a Hypothesis strategy draws one.
@@ -105,8 +106,11 @@ def check_primitive(
     cube: ok, 10 checks on 10 examples, 364 derivatives compared
     >>> del tg.OPS["cube"]
     """
-    op = OPS[op] if isinstance(op, str) else op
-    found = examples_of(op, operands, shapes, static, domain, rng)
+    if isinstance(op, str):
+        op = OPS[op]
+    elif not hasattr(op, "rules"):
+        op, order = as_primitive(op, {name for one in statics_of(static) for name in one}), 1
+    found = examples_of(op, operands, shapes, statics_of(static), domain, rng)
     examples = [replace(e, rtol=rtol, noise=noise) for e in found]
     subject = _Subject(examples, order, domain, rng)
     guessed = shapes is None and operands is None
