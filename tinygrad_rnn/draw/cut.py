@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Node, grouped
-from ..graph.steps import rows_of, step_number
+from ..graph.steps import loops_of, rows_of, step_number
 
 Place = tuple[int, int]
 """Band (from above) and slot (from the left) of a block."""
@@ -106,9 +106,7 @@ def _timed(
             return None
         names, backwards = list(rows.names), list(rows.backwards)
     else:
-        loops = _loops(stepped, numbers)
-        homes = _stacked(loops, numbers, drawn)
-        keys = {id: (homes[loop][0], numbers[id], homes[loop][1]) for id, loop in loops.items()}
+        keys = {id: (loop, numbers[id], row) for id, (loop, row) in loops_of(stepped, drawn).items()}
         names = [""] * (1 + max(row for _, _, row in keys.values()))
         backwards = [False] * len(names)
     order = sorted({key[:2] for key in keys.values()})
@@ -148,42 +146,6 @@ def _timed(
     for key in order:
         steps += [f"t={key[1]}", ""]
     return places, steps, [""] * rise + names[::-1], [False] * rise + backwards[::-1]
-
-
-def _loops(stepped: Sequence[Node], numbers: Mapping[int, int]) -> dict[int, int]:
-    """The loop that each operation belongs to: one begins where another scope surrounds it, or time begins again."""
-    latest: dict[str, tuple[int, int]] = {}
-    count, found = 0, dict[int, int]()
-    for node in stepped:
-        around = node.scope.split(node.step or "")[0]
-        loop, number = latest.get(around, (-1, 0))
-        if loop < 0 or numbers[node.id] < number:
-            loop, count = count, count + 1
-        latest[around] = loop, numbers[node.id]
-        found[node.id] = loop
-    return found
-
-
-def _stacked(loops: Mapping[int, int], numbers: Mapping[int, int], drawn: Sequence[Edge]) -> dict[int, tuple[int, int]]:
-    """(group, row) of each loop: it stands above one from which it takes something at equal steps alone."""
-    equal: dict[tuple[int, int], set[int]] = {}
-    ahead: set[tuple[int, int]] = set()
-    for edge in drawn:
-        if edge.source in loops and edge.target in loops and loops[edge.source] != loops[edge.target]:
-            pair = loops[edge.source], loops[edge.target]
-            if numbers[edge.source] == numbers[edge.target]:
-                equal.setdefault(pair, set()).add(numbers[edge.source])
-            elif numbers[edge.source] > numbers[edge.target]:
-                ahead.add(pair)
-    homes: dict[int, tuple[int, int]] = {}
-    for loop in sorted(set(loops.values())):
-        below = [a for (a, b), at in equal.items() if b == loop and a in homes and len(at) > 1 and (a, b) not in ahead]
-        if below:
-            group, row = max(homes[a] for a in below)
-            homes[loop] = group, row + 1
-        else:
-            homes[loop] = 1 + max((group for group, _ in homes.values()), default=-1), 0
-    return homes
 
 
 def _initial(

@@ -406,10 +406,11 @@ def number_room(edge: Edge, source: Node, norm: Norm) -> float:
 
 
 def short(name: str | None) -> str | None:
-    """A parameter's name as the textbook has it: ``weight_ih`` is W_ih, ``bias_hh`` is b_hh."""
+    """A parameter's name as the textbook has it: ``weight_ih`` is W_ih, ``decoder.bias_hh`` is decoder.b_hh."""
+    owner, dot, own = (name or "").rpartition(".")
     for long, letter in (("weight_", "W_"), ("bias_", "b_")):
-        if name is not None and name.startswith(long) and len(name) > len(long):
-            return letter + name[len(long) :]
+        if own.startswith(long) and len(own) > len(long):
+            return owner + dot + letter + own[len(long) :]
     return name
 
 

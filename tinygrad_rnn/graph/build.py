@@ -6,12 +6,15 @@ with which the sweep computed what it added to the operand's gradient.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arguments import mapping
 from ..autodiff import _seed, history, pullback
 from ..norms import largest_of, smallest_normal
 from ..symbolic import formula
@@ -19,9 +22,10 @@ from ..tensor import Tensor, read_only
 from .contributions import contributions_of
 from .model import GradientGraph
 from .parts import Array, Edge, Kind, Node
+from .steps import before_step
 
 
-def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None) -> GradientGraph:
+def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None, *, names: Any = None) -> GradientGraph:
     """Everything the loss was computed from, with the gradient at each tensor and the contribution along each edge.
 
     Neither ``.grad`` nor the graph of the loss is changed.
@@ -32,6 +36,9 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None) -> GradientG
         A scalar, or any shape if `gradient` is given.
     gradient : array_like, optional
         Cotangent of the loss, of its shape; one by default.
+    names : Module or mapping of str to Tensor, optional
+        What tensors are called in the graph: a model, whose parameters then have their dotted names, as
+        ``decoder.weight_hh``. Without it, parameters that share a name are told apart by the scope that uses them.
 
     Returns
     -------
@@ -41,6 +48,8 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None) -> GradientG
     ------
     GradientError
         As `backward`.
+    TypeError
+        If `names` is neither.
 
     Examples
     --------
@@ -55,7 +64,7 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None) -> GradientG
     seed = _seed(loss, gradient, False)
     needing = history([loss])
     gradients = pullback({loss: seed}, needing)
-    ids, nodes = _nodes(loss, needing, gradients)
+    ids, nodes = _nodes(loss, needing, gradients, _called(names))
     edges = []
     underflowed: set[int] = set()  # serials of tensors at which something was lost below the smallest normal number
     formulas: dict[Any, dict[int, str]] = {}  # by the kind of call, then by operand
@@ -73,11 +82,43 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None) -> GradientG
             text = "" if contribution is None else of_call[i]
             edges.append(Edge(source, ids[node.serial], i, contribution, state, text))
     edges.sort(key=lambda edge: (edge.target, edge.operand))
+    nodes = _told_apart(nodes, edges)
     by_tensor = {key: nodes[rank] for key, rank in ids.items() if isinstance(key, int)}
     return GradientGraph(tuple(nodes), tuple(edges), by_tensor)
 
 
-def _nodes(loss: Tensor, needing: list[Tensor], gradients: dict[Tensor, Any]) -> tuple[dict[Any, int], list[Node]]:
+def _called(names: Any) -> dict[int, str]:
+    """The names that were given, by the serial of the tensor; of a tied one the first."""
+    called: dict[int, str] = {}
+    given = names.parameters() if callable(getattr(names, "parameters", None)) else names or {}
+    for name, tensor in mapping("names", given).items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"names[{name!r}] is no Tensor: give a model, or names with their tensors")
+        called.setdefault(tensor.serial, str(name))
+    return called
+
+
+def _told_apart(nodes: list[Node], edges: Iterable[Edge]) -> list[Node]:
+    """Parameters that share a name, each called after the scope that alone uses it: ``decoder.weight_hh``."""
+    users: dict[int, set[str]] = {}
+    for edge in edges:
+        if nodes[edge.source].kind == "parameter":
+            user = nodes[edge.target]
+            users.setdefault(edge.source, set()).add(before_step(user) if user.step else user.scope)
+    alike: dict[str | None, list[int]] = {}
+    for id in users:
+        alike.setdefault(nodes[id].name, []).append(id)
+    for name, ids in alike.items():
+        owners = {id: min(users[id]) for id in ids if len(users[id]) == 1}
+        if name and len(ids) > 1 and len(set(owners.values())) == len(ids):
+            for id, owner in owners.items():
+                nodes[id] = replace(nodes[id], name=f"{owner.replace('/', '.')}.{name}".removeprefix("."))
+    return nodes
+
+
+def _nodes(
+    loss: Tensor, needing: list[Tensor], gradients: dict[Tensor, Any], called: Mapping[int, str]
+) -> tuple[dict[Any, int], list[Node]]:
     """A node for each tensor and for each bare operand, oldest first; ids by serial, or by (consumer, operand)."""
     found: dict[Any, tuple[Any, Tensor | None, Any]] = {}
     for node in needing:
@@ -97,7 +138,7 @@ def _nodes(loss: Tensor, needing: list[Tensor], gradients: dict[Tensor, Any]) ->
             Node(
                 id=ids[key],
                 kind="loss" if tensor is loss else _kind(tensor),
-                name=tensor.name if tensor is not None else None,
+                name=called.get(tensor.serial, tensor.name) if tensor is not None else None,
                 op=op.name if op is not None else None,
                 symbol=op.symbol if op is not None else None,
                 scope=tensor.scope if tensor is not None else "",

@@ -14,7 +14,7 @@ from ..arguments import whole
 from ..norms import State
 from .contributions import Contribution, summed
 from .parts import Edge, Graph, Level, Node, grouped
-from .steps import Rows, layer_of, rows_of
+from .steps import Rows, layer_of, loops_of, rows_of
 
 G = TypeVar("G", bound=Graph)
 
@@ -85,10 +85,14 @@ def _groups(graph: Graph, level: Level) -> dict[object, _Group]:
     groups: dict[object, _Group] = {}
     tail = _tail(graph) if level in ("gate", "step") else set()
     rows = rows_of(graph) if level in ("gate", "step") else None
+    loops = {} if rows is not None else {id: loop for id, (loop, _) in loops_of(graph.nodes, graph.edges).items()}
+    for edge in reversed(graph.edges):  # what is given to a step goes with what uses it first
+        if graph.nodes[edge.source].op is None and edge.target in loops:
+            loops[edge.source] = loops[edge.target]
     for node in graph.nodes:
         scope = _scope(node, level, rows)
         if scope is not None:
-            row = rows.of[node.id] if rows is not None and node.step else 0
+            row = rows.of[node.id] if rows is not None and node.step else loops.get(node.id, 0)
             group = groups.setdefault((scope, row), _Group(scope))
         elif node.id in tail:
             group = groups.setdefault("", _Group("" if len(tail) > 1 else None))

@@ -8,10 +8,10 @@ the time steps that hands its states on to itself alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .parts import Graph, Node
+from .parts import Edge, Graph, Node
 
 
 def step_number(step: str) -> int | None:
@@ -31,7 +31,7 @@ def layer_of(node: Node) -> str:
     return next((part for part in node.scope.split("/") if not part.startswith("t=")), "")
 
 
-def _before_step(node: Node) -> str:
+def before_step(node: Node) -> str:
     """The scope around a node's time step: ``decoder`` of ``decoder/t=3``."""
     parts = node.scope.split("/")
     return "/".join(parts[: parts.index(node.step)]) if node.step else ""
@@ -103,6 +103,42 @@ def _ranks(graph: Graph, place: Mapping[int, int], layers: set[str]) -> dict[int
     return {id: (ranks[k], k if isinstance(k, str) else "") for id, k in key.items()}
 
 
+def loops_of(nodes: Iterable[Node], edges: Iterable[Edge]) -> dict[int, tuple[int, int]]:
+    """(which loop over the time steps, row in it) of each operation in a step; nodes are given oldest first.
+
+    A loop begins where another scope surrounds it, or time begins again. One that takes things from another at equal
+    steps alone is no later one: it stands above it, in the same loop.
+    """
+    latest: dict[str, tuple[int, int]] = {}
+    count, found, numbers = 0, dict[int, int](), dict[int, int]()
+    for node in nodes:
+        number = step_number(node.step) if node.step and node.op else None
+        if number is None:
+            continue
+        around = before_step(node)
+        run, before = latest.get(around, (-1, 0))
+        if run < 0 or number < before:
+            run, count = count, count + 1
+        latest[around] = run, number
+        found[node.id], numbers[node.id] = run, number
+    equal: dict[tuple[int, int], set[int]] = {}
+    ahead: set[tuple[int, int]] = set()
+    for edge in edges:
+        if edge.source in found and edge.target in found and found[edge.source] != found[edge.target]:
+            pair = found[edge.source], found[edge.target]
+            if numbers[edge.source] == numbers[edge.target]:
+                equal.setdefault(pair, set()).add(numbers[edge.source])
+            elif numbers[edge.source] > numbers[edge.target]:
+                ahead.add(pair)
+    homes: dict[int, tuple[int, int]] = {}
+    for run in range(count):
+        below = [a for (a, b), at in equal.items() if b == run and a in homes and len(at) > 1 and (a, b) not in ahead]
+        after = 1 + max((loop for loop, _ in homes.values()), default=-1)
+        loop, row = max((homes[a] for a in below), default=(after, -1))
+        homes[run] = loop, row + 1
+    return {id: homes[run] for id, run in found.items()}
+
+
 def states(graph: Graph) -> dict[str, dict[int, Node]]:
     """What each time step hands on to the next: by name, the tensor of every step.
 
@@ -115,20 +151,26 @@ def states(graph: Graph) -> dict[str, dict[int, Node]]:
     -------
     dict
         ``{"h": {1: node, 2: node, ...}, "c": {...}}``, h first; only tensors with a gradient. Where there are several
-        layers, or sequences of steps, the name tells which: ``h layer 0 reverse``, ``h decoder``. The steps of each
-        come in the order in which it ran: for a reverse direction, the last one first. A state without a name is called
-        after its operation and its place in the step: ``tanh#3``.
+        layers, or sequences of steps, the name tells which: ``h layer 0 reverse``, ``h decoder``, ``h run 2`` (a second
+        one in the same scope). The steps of each come in the order in which it ran: for a reverse direction, the last
+        one first. A state without a name is called after its operation and its place in the step: ``tanh#3``.
     """
     graph = graph.origin or graph
     order = {number: k for k, number in enumerate(steps_of(graph))}
     rows = rows_of(graph)
-    outer = list(dict.fromkeys(_before_step(node) for node in graph.nodes if node.step))
+    loops = loops_of(graph.nodes, graph.edges) if rows is None else {}
+    outer: dict[tuple[str, int], str] = {}  # the loops: each is called by the scope around it, and which run it is
+    for id, (loop, _) in loops.items():
+        around = before_step(graph.nodes[id])
+        again = sum(scope == around for scope, _ in outer) + 1
+        outer.setdefault((around, loop), around if again == 1 else f"{around} run {again}".strip())
     keys: dict[int, tuple[str, str, int]] = {}
     counts: Counter[tuple[int, str]] = Counter()
     for node in graph.nodes:
         number = step_number(node.step) if node.step else None
         if node.op is not None and number in order:
-            layer = layer_of(node) if rows is not None else _before_step(node) if len(outer) > 1 else ""
+            own = outer[before_step(node), loops[node.id][0]] if len(outer) > 1 else ""
+            layer = own if rows is None else layer_of(node)
             counts[number, layer] += 1
             keys[node.id] = layer, node.name or f"{node.op}#{counts[number, layer]}", number
     backwards = dict(zip(rows.names, rows.backwards, strict=True)) if rows is not None else {}
@@ -142,6 +184,6 @@ def states(graph: Graph) -> dict[str, dict[int, Node]]:
         if node.id in keys and keys[node.id][:2] in lanes and node.gradient is not None:
             lanes[keys[node.id][:2]][keys[node.id][2]] = node
     # From below, and in each layer h before the others.
-    heights = {name: rank for rank, name in enumerate(rows.names if rows is not None else outer)}
+    heights = {name: rank for rank, name in enumerate(rows.names if rows is not None else outer.values())}
     ordered = sorted(lanes, key=lambda key: (heights.get(key[0], 0), key[1] != "h", key[1]))
     return {f"{name} {layer}".strip(): lanes[layer, name] for layer, name in ordered if lanes[layer, name]}
