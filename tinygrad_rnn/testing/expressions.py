@@ -91,8 +91,8 @@ def factors_and_terms(e: Evidence) -> Any:
         )
         if rule and right:
             one, other = (re.sub(r"(?<![a-z])(x\d*|y)(?![a-z])", "x", said) for said in (rule, right))
-            sign = one.replace("-", "+").strip("+") == other.replace("-", "+").strip("+")
-            cause = "swapped" if one == other else "sign" if sign else "unknown"
+            only_signs = one.replace("-", "+").strip("+") == other.replace("-", "+").strip("+")
+            cause = "swapped" if one == other else "sign" if only_signs else "unknown"
             yield cause, f"it is g × {rule}; the derivative is g × {right}".replace("× 1 / ", "/ "), None
             return
         ratios = {"missing": e.numeric / e.analytic, "too much": e.analytic / e.numeric}
