@@ -138,18 +138,16 @@ def fault(command):
             return said if code else None
         case ["python", "-m", "build" | "zipfile" | "pip", *_]:
             return None  # CI builds and opens what a release has; the others' options are Python's and pip's own
-        case ["python", "-m", "benchmarks.per_op"] | [
-            "python",
-            "docs/ext/pages.py" | ".ci/lint.py" | ".ci/lines.py",
-            *_,
-        ]:
+        case ["python", "-m", "benchmarks.per_op"] | ["python", "docs/ext/pages.py", *_]:
             code, said = run(CHECKOUT, *shlex.split(command)[1:])
             return said if code else None
         case ["python", "examples/blog_post.py", *_]:
             code, said = run(CHECKOUT, "examples/blog_post.py", "6")
             return said if code else None
-        case [".ci/run" | "ruff" | "mypy" | "dask", *_] | ["python3", "-m", "venv", _]:
-            return None  # CI does what these do, or they are not ours
+        case ["python", ".ci/lint.py" | ".ci/lines.py", *_] | [".ci/run" | "ruff" | "mypy" | "dask", *_]:
+            return None  # CI begins with these, or does what these do, or they are not ours
+        case ["python3", "-m", "venv", _]:
+            return None
         case ["python", *words] if {"sphinx", "tests.mutation", "docs/ext/check_site.py"} & set(words):
             return None
     return "nobody tries such a command"

@@ -1,6 +1,7 @@
 """Derived BPTT: whatever a loss does with the number of steps, its program is right at each, or refuses."""
 
 import inspect
+import itertools
 from contextlib import suppress
 
 import numpy as np
@@ -80,11 +81,15 @@ def test_what_a_loss_takes_is_of_the_length_or_refused(name):
     assert answered == ({20} if name.startswith("as many") else {20, 33} if "20" in name else {3, 20, 33})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("steps", [1, 2, 8, 13, 20, 50])
-@pytest.mark.parametrize("name", [*FREE, *held(1)])
+EVERY = [*itertools.product([*FREE, *held(1)], [1, 2, 8, 13, 20, 50], ["f4", "f8"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "dtype"),
+    [pytest.param(*case, marks=pytest.mark.full if k % 7 else pytest.mark.slow) for k, case in enumerate(EVERY)],
+)
 def test_every_loss_at_every_length(name, steps, dtype):
+    """A seventh of them each time, in which all losses, lengths and dtypes occur; all in the night."""
     loss = (FREE | held(steps))[name]
     try:
         by_engine(tg.RNNCell(3, 4, rng=0), loss, np.zeros((steps, 2, 3)), np.zeros((2, 4)))
@@ -103,7 +108,7 @@ def test_every_loss_at_every_length(name, steps, dtype):
 @pytest.mark.slow
 def test_random_cells_with_any_loss():
     rng = np.random.default_rng(0)
-    for count in rng.integers(7, size=300):
+    for count in rng.integers(7, size=75):
         moves = [(sorted(MOVES)[rng.integers(len(MOVES))], *map(int, rng.integers(0, 9, 2))) for _ in range(count)]
         loss, steps = FREE[[*FREE][rng.integers(len(FREE))]], [1, 3, 8, 20, 30][rng.integers(5)]
         try:

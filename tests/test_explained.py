@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.ops import ACTIVATIONS
 from tinygrad_rnn.symbolic.explain import is_elementwise, placeholders
 
 PYTHON = {"×": "*", "−": "-", "²": "**2", "^": "**", " where ": " if ", ", else ": " else ", "≥": ">=", "≤": "<="}
@@ -50,6 +51,37 @@ def test_every_primitive_explains_itself(name):
     assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] == static
 
 
+SYMBOLS = {"add": "+", "subtract": "-", "multiply": "×", "divide": "/", "power": "^", "matmul": "@", "negative": "-"}
+SYMBOLS |= {"maximum": "max", "minimum": "min", "sqrt": "√", "square": "x²", "sigmoid": "σ", "sum": "Σ"}
+SYMBOLS |= {"transpose": "ᵀ", "getitem": "[ ]", "remainder": "%"}
+PHRASES = {
+    "sum": "g spread over axis 1",
+    "mean": "g / n spread over axis 1",
+    "max": "g to the largest, ties share equally",
+    "min": "g to the smallest, ties share equally",
+    "logsumexp": "g × softmax(x) over axis 1",
+    "cumsum": "g summed from the end of axis 1",
+    "reshape": "g reshaped back",
+    "transpose": "g with its axes back in order",
+    "broadcast_to": "g",
+    "cast": "g in the operand's dtype",
+    "scatter": "g picked from its place",
+    "getitem": "g in its place among zeros",
+    "concatenate": "this operand's part of g",
+    "stack": "this operand's part of g",
+    "einsum": "g for this operand in ij->i",
+}
+
+
+def test_an_operation_stands_in_the_picture_by_the_sign_that_a_textbook_has_or_by_its_name():
+    assert {name: op.symbol for name, op in tg.OPS.items()} == {name: SYMBOLS.get(name, name) for name in tg.OPS}
+
+
+def test_what_no_formula_of_elements_says_is_said_in_words():
+    said = {name: op.phrase.format(axis=1, subscripts="ij->i") for name, op in tg.OPS.items() if op.phrase}
+    assert said == PHRASES
+
+
 def test_most_of_the_table_is_element_by_element():
     assert len(ELEMENTWISE) >= 24 and {"tanh", "add", "where"} <= set(ELEMENTWISE)
 
@@ -80,6 +112,7 @@ def test_a_matrix_product_shows_its_shapes():
     value, derivatives = formulas(tg.affine)
     assert str(inspect.signature(tg.affine)) == "(x, W, b, h, U, d, /)"
     assert value == "x @ Wᵀ + h @ Uᵀ + b + d, of shapes (..., I), (O, I), (O,), (..., H), (O, H), (O,) -> (..., O)."
+    assert formulas(tg.linear)[0] == "x @ Wᵀ + b, of shapes (..., I), (O, I), (O,) -> (..., O)."
     assert derivatives["h"] == "g @ U" and derivatives["U"] == "gᵀ @ h" and derivatives["d"] == "g, Σ over (0, 1)"
 
 
@@ -118,3 +151,17 @@ def test_a_call_with_too_few_operands_shows_the_signature(declared):
     ]:
         with pytest.raises(TypeError, match=said):
             op(*[tg.Tensor(1.0)] * (2 if op is tg.affine else 3))
+
+
+@pytest.mark.parametrize("x, h", [((), ()), ((3,), (1, 4)), ((2, 3), (3, 4)), ((2, 1, 3), (2, 4))])
+def test_operands_whose_leading_axes_differ_are_refused_with_the_shapes(x, h):
+    with pytest.raises(ValueError, match="needs the shapes") as caught:
+        tg.affine(*map(np.ones, [x, (5, 3), (5,), h, (5, 4), (5,)]))
+    assert "shapes (..., I), (O, I), (O,), (..., H), (O, H), (O,), with the same leading" in str(caught.value)
+
+
+def test_the_largest_slope_of_an_activation_is_what_is_said_of_it():
+    x = tg.Tensor(np.linspace(-40.0, 40.0, 8001), requires_grad=True)
+    steepest = {name: np.abs(tg.grad(tg.sum(getattr(tg, name)(x)), x).numpy()).max() for name in ACTIVATIONS}
+    assert set(steepest) == {"tanh", "sigmoid", "relu", "leaky_relu", "softplus"}
+    assert steepest == pytest.approx(ACTIVATIONS, rel=1e-9)

@@ -317,3 +317,12 @@ def test_a_function_without_operands_can_be_pulled_back():
     w = tg.Tensor(3.0, requires_grad=True)
     y, pull = tg.vjp(lambda: w * w)
     assert y.item() == 9.0 and pull(1.0) == () and tg.grad(y, w).item() == 6.0
+
+
+def test_a_graph_that_gradients_refer_to_is_kept_whatever_else_is_asked():
+    x = tg.Tensor([2.0, -1.0], requires_grad=True)
+    y = tg.sum(x**3)
+    y.backward(create_graph=True, retain_graph=False)
+    np.testing.assert_allclose(tg.grad(tg.sum(x.grad), x).numpy(), 6 * x.numpy())
+    np.testing.assert_allclose(tg.grad(y, x).numpy(), 3 * x.numpy() ** 2)
+    x.grad = None

@@ -58,13 +58,14 @@ The end.
 """
 
 
-def build(folder, page):
-    """Build a site of one page; give its text, and what was said."""
+def build(folder, page, **more):
+    """Build a site of one page, or of several by name; give the first one's file, and what was said."""
     pytest.importorskip("sphinx", reason="the site needs the extra [docs]")
     source, out = folder / "source", folder / "out"
     source.mkdir()
     (source / "conf.py").write_text(CONF, encoding="utf-8")
-    (source / "index.md").write_text(page, encoding="utf-8")
+    for name, text in {"index": page, **more}.items():
+        (source / f"{name}.md").write_text(text, encoding="utf-8")
     command = [sys.executable, "-P", "-m", "sphinx", "-E", "-q", "-n", str(source), str(out)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     return out / "index.html", done.stderr
@@ -78,21 +79,24 @@ def site(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        (":holds: measured == 2", ":holds: measured == 3", "what is called right was not measured: measured == 3"),
-        (":holds: measured == 2", ":holds: unknown", "a prediction cannot be judged"),
-        ("- three & four\n", "", "a prediction has three choices"),
-        (":right: 2", ":right: 4", "a prediction has three choices"),
-        ("```{slider} f\n", "```{slider} g\n", "no slider g: FileNotFoundError"),
-        (":labels: labels", ":labels: no_labels", "no slider f: NameError"),
-        ("{measured} times", "{unmeasured} times", "no slider f: NameError"),
-    ],
-)
-def test_a_fault_of_a_page_is_said(old, new, said, tmp_path):
-    assert old in PAGE
-    assert said in build(tmp_path, PAGE.replace(old, new))[1]
+FAULTS = [
+    (":holds: measured == 2", ":holds: measured == 3", "what is called right was not measured: measured == 3"),
+    (":holds: measured == 2", ":holds: unknown", "a prediction cannot be judged"),
+    ("- three & four\n", "", "a prediction has three choices"),
+    (":right: 2", ":right: 4", "a prediction has three choices"),
+    ("```{slider} f\n", "```{slider} g\n", "no slider g: FileNotFoundError"),
+    (":labels: labels", ":labels: no_labels", "no slider f: NameError"),
+    ("{measured} times", "{unmeasured} times", "no slider f: NameError"),
+]
+
+
+def test_a_fault_of_a_page_is_said_and_of_which(tmp_path):
+    pages = {f"fault{k}": PAGE.replace(old, new) for k, (old, new, _) in enumerate(FAULTS)}
+    assert PAGE not in pages.values()
+    lines = build(tmp_path, PAGE, **pages)[1].splitlines()
+    for k, (*_, said) in enumerate(FAULTS):
+        assert any(f"fault{k}.md" in line and said in line for line in lines), lines
+    assert not [line for line in lines if "index.md" in line]
 
 
 def test_all_is_in_the_page_without_its_script(site):

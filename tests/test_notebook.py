@@ -85,10 +85,13 @@ def test_executed_notebook_shows_picture_and_page(execute):
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("blog_post"))
-QUICK = {"check_my_rule", "derived_bptt", "draw_lstm"}  # one of them leaves a page only
+# As scripts all run when the site is built; these leave pictures, charts or a page only.
+SOME = {"check_my_rule", "cliff", "derived_bptt", "draw_lstm", "lstm_page", "rnn_beside_lstm"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in EXAMPLES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SOME else pytest.mark.full) for n in EXAMPLES]
+)
 def test_notebook_of_the_gallery_runs_and_shows_its_pictures(name, execute, tmp_path):
     """The pictures named in the source are those it is given when the site is built; a missing one fails to show."""
     pytest.importorskip("matplotlib", reason="some charts need tinygrad-rnn[plot]")

@@ -327,7 +327,7 @@ def test_nothing_touches(net, options):
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=100)
 @given(NETS, OPTIONS)
-def test_nothing_touches_in_five_hundred_pictures(net, options):
+def test_nothing_touches_in_a_hundred_pictures(net, options):
     assert faults(draw(network(**net), title="A title", **options).drawing) == []

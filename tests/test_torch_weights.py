@@ -1,8 +1,6 @@
 """Weights of real PyTorch modules: whatever they are wrapped in, the weights that compute are read."""
 
 import re
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -148,7 +146,7 @@ def test_the_lines_for_a_pickle_convert_it(form, ending, tmp_path):
     with pytest.raises(ValueError, match="is a pickle") as told:
         nn.load(path)
     program = "\n".join(line.strip() for line in str(told.value).splitlines()[1:])
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    exec(program, {})
     arrays = nn.load(path.with_suffix(".safetensors"))
     same(nn.from_state_dict(arrays, prefix="rnn"), model.rnn, torch.randn(T, B, H))
     np.testing.assert_array_equal(arrays["e.weight"], arrays["out.weight"])

@@ -309,8 +309,9 @@ def test_a_printed_change_on_a_network_built_anew_gives_the_printed_number(seed)
     assert check_what_is_printed(seed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(k, marks=pytest.mark.full if k % 4 else pytest.mark.slow) for k in range(40)]
+)
 def test_every_printed_change_on_any_network_built_anew_gives_the_printed_number(seed):
     check_what_is_printed(seed)
 

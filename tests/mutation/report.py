@@ -110,12 +110,20 @@ def write_table(path: Path, table: Table) -> None:
     path.write_text(markdown_of({room: both[room] for room in order if room in both}), encoding="utf-8")
 
 
+def still_short(room: Mapping[str, str], table: Table) -> list[str]:
+    """Rooms that are below a goal which they have not reached yet."""
+    sizes = Counter(room.values())
+    found = {name: rooms.fault_of(name, score, score.drawn == sizes[name]) for name, score in table.items()}
+    return [f"{name}: {fault}, as before" for name, fault in found.items() if fault and name not in rooms.REACHED]
+
+
 def faults(reports: list[Report], known: Mapping[str, str], room: Mapping[str, str], table: Table) -> list[str]:
     """What is not well with a run."""
     sizes = Counter(room.values())
     found = [] if reports else ["nothing was examined"]
     for name, score in table.items():
-        if fault := rooms.fault_of(name, score, whole=score.drawn == sizes[name]):
+        fault = rooms.fault_of(name, score, whole=score.drawn == sizes[name])
+        if fault and name in rooms.REACHED:
             found.append(f"{name}: {fault}")
     found += [f"NOT EQUAL: {r['mutant']}" for r in reports if r["killer"] and r["mutant"] in known]
     broken = sorted({test for report in reports for test in report["broken"]})

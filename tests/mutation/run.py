@@ -2,7 +2,8 @@
 
 python -m tests.mutation                       every mutant that is drawn, in every room
 python -m tests.mutation --only nn ops.py      those of a room, of a file, or whose names begin so
-python -m tests.mutation --part 2/8            every eighth, from the second: a share for each push
+python -m tests.mutation --part 2/8            every eighth, from the second
+python -m tests.mutation --push 1234           a part of one room, and only its own tests: another for each number
 python -m tests.mutation --torch               the rooms that only tests with PyTorch enter
 python -m tests.mutation --list --only scope   their names
 python -m tests.mutation --show NAME           what such a mutant changes
@@ -30,7 +31,7 @@ from typing import Any
 
 from . import rooms
 from .probes import VARIABLE, copied, instrument
-from .report import Progress, Report, faults, line_of, scores, text_of, write_table
+from .report import Progress, Report, faults, line_of, scores, still_short, text_of, write_table
 from .seen import Seen, Shown, block_names, digests
 from .source import Edit, Source
 from .sweep import by_hand
@@ -370,9 +371,16 @@ def examine_all(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report; 0 if every room reaches its goal, 1 if not, 2 if the tests cannot be run."""
+    """Run and report; 1 if a room has fallen below the goal that it had reached, 2 if the tests cannot be run."""
     given = _arguments(arguments)
     started = perf_counter()
+    if given.push is not None:
+        room, given.part = rooms.piece(given.push)
+        given.only, given.own = [room], True
+        print(f"{room}: part {given.part}", flush=True)
+    if given.own:
+        wanted = " ".join(rooms.TESTS[room] for room in given.only).split()
+        given.tests = sorted({str(path) for name in wanted for path in TESTS.glob(f"{name}.py")})
     package = Package.read(given.package or installed(), [given.show] if given.show else given.only)
     if given.show:
         edit = next(edit for edit in package.possible if edit.name == given.show)
@@ -412,6 +420,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = scores(reports, known, mutants, possible)
     survived = [report for report in reports if not report["killer"] and report["mutant"] not in known]
     print(*(line_of(report, known) for report in survived if not given.quiet), *text_of(table), sep="\n")
+    print(*still_short(mutants, table), sep="\n", end="\n" if still_short(mutants, table) else "")
     print(*(wrong := faults(reports, known, mutants, table)), sep="\n", end="\n" if wrong else "")
     print(f"{perf_counter() - started:.0f} s, {spent:.2f} s of processor time a mutant")
     if given.survivors:
@@ -429,6 +438,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rooms, files, or how names begin")
     parser.add_argument("--part", metavar="K/N", help="every N-th mutant, beginning with the K-th")
+    parser.add_argument("--own", action="store_true", help="only the rooms' own tests, which rooms.py names")
+    parser.add_argument("--push", type=int, metavar="NUMBER", help="a part of one room, by its own tests")
     parser.add_argument("--list", action="store_true", help="print the names of the mutants, and run nothing")
     parser.add_argument("--show", metavar="NAME", help="print what a mutant changes, and run nothing")
     parser.add_argument("--survivors", type=Path, metavar="FILE", help="write what survived, with its lines")
