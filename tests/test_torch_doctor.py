@@ -17,6 +17,7 @@ from tinygrad_rnn.torch import doctor
 from tinygrad_rnn.torch.__main__ import main
 from tinygrad_rnn.torch.examination import CHECKS
 
+F = torch.nn.functional
 NAMES = [check.__name__ for check in CHECKS]
 
 
@@ -159,6 +160,17 @@ def test_what_this_loss_does_not_move_is_told_and_no_finding():
 def test_what_the_model_raises_is_raised():
     with pytest.raises(RuntimeError, match="Expected 3"):
         doctor(lstm(), torch.nn.functional.mse_loss, torch.randn(B, T, 7), torch.randn(B, 1))
+
+
+def test_a_loss_of_pairs_is_no_broadcast():
+    def ranking(out, y):
+        return F.softplus((out - out.T) * (y.T - y).sign()).mean()
+
+    assert [finding.check for finding in doctor(*case(lstm(), ranking))] == []
+
+
+def test_samples_that_see_each_other_are_no_cut_graph():
+    assert [finding.check for finding in seen("samples_mix_final_states", True)] == ["samples_mix"]
 
 
 def test_an_empty_column_of_one_hot_tokens_is_no_finding():

@@ -147,6 +147,17 @@ def broadcast_loss_by_hand(broken):
 
 
 @patient
+def broadcast_loss_both_ways(broken):
+    y = torch.randn(B, 1)
+    return case(lstm(), F.l1_loss, y=y.T if broken else y)
+
+
+@patient
+def broadcast_loss_of_a_squeezed_output(broken):
+    return case(lstm(), lambda out, y: ((out.squeeze(-1) if broken else out) - y).pow(2).mean())
+
+
+@patient
 def target_scale(broken):
     return case(lstm(), y=torch.randn(B, 1) + 1000 if broken else torch.randn(B, 1))
 
@@ -226,6 +237,14 @@ def samples_mix_view(broken):
     x = torch.randn(T, B, I)
     turn = (lambda x: x.reshape(B, T, I)) if broken else (lambda x: x.transpose(0, 1))
     return case(lstm(before=turn), x=x)
+
+
+@patient
+def samples_mix_final_states(broken):
+    def read(out, state):
+        return state[0].reshape(len(out), -1) if broken else torch.cat([*state[0]], -1)
+
+    return case(lstm(bidirectional=True, read=read))
 
 
 @patient

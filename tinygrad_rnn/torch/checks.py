@@ -38,12 +38,16 @@ def name_of(node: Any) -> str:
     return type(node).__name__.split("Backward")[0]
 
 
-def before(node: Any) -> Any:
-    """What made the first operand of a node, reshaping aside."""
-    node = node.next_functions[0][0] if node is not None and node.next_functions else None
-    while node is not None and name_of(node) in RESHAPES:
+def bare(node: Any, also: str = "") -> Any:
+    """What made a node's value, reshaping aside."""
+    while node is not None and (name_of(node) in RESHAPES or name_of(node) == also):
         node = node.next_functions[0][0]
     return node
+
+
+def before(node: Any) -> Any:
+    """What made the first operand of a node, reshaping aside."""
+    return bare(node.next_functions[0][0]) if node is not None and node.next_functions else None
 
 
 def size_of(tensors: Iterable[Any]) -> float:
@@ -80,10 +84,13 @@ def constant_data(case: Case) -> Found:
 
 
 def _differences(case: Case) -> list[Any]:
-    """The nodes that subtract targets from the output, or the other way round."""
-    end = case.output.grad_fn
-    ends = {end, before(end) if name_of(end) in RESHAPES else end} - {None}
-    return [n for n in case.nodes if name_of(n) in {"Sub", "Rsub"} and ends & {f for f, _ in n.next_functions}]
+    """The nodes that subtract targets, which have no history, from the output, or the other way round."""
+    found, end = [], bare(case.output.grad_fn)
+    for node in case.nodes:
+        given = [f for f, _ in node.next_functions if f is not None]
+        if name_of(node) in {"Sub", "Rsub"} and len(given) == 1 and bare(given[0], "Expand") is end:
+            found.append(node)
+    return found
 
 
 def broadcast_loss(case: Case) -> Found:
@@ -129,8 +136,7 @@ def target_scale(case: Case) -> Found:
 
 def out_of_reach(case: Case) -> Found:
     """Targets that the output cannot take: it is squashed, or is a recurrent state itself."""
-    last = case.output.grad_fn
-    last = name_of(before(last) if name_of(last) in RESHAPES else last)
+    last = name_of(bare(case.output.grad_fn))
     low, high = RANGES.get(last, (-math.inf, math.inf))
     for name, call in [(name, call) for name, calls in case.calls.items() for call in calls]:
         if case.output.untyped_storage().data_ptr() == call.out.untyped_storage().data_ptr():
@@ -196,7 +202,7 @@ def cut(case: Case) -> Found:
         line = "loss_fn(output, targets)  # no .item(), .argmax(), .detach(), .numpy() or torch.tensor() on the way"
         yield "no parameter gets a gradient: the loss was computed from bare numbers", line
     x, b = case.entry, case.batch_axis
-    if x is None or x.dim() != 3:
+    if x is None or x.dim() != 3 or any(samples_mix(case)):  # then no slope is that of a sample alone
         return
     model, (rows, steps) = case.double(), (x.shape[b], x.shape[1 - b])
     seen = case.run(copy.deepcopy(model))[1]
