@@ -1,9 +1,11 @@
 """The pages about PyTorch: what they show runs, and what they document is all that is public."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
+from notebooks import cells_of, notebook
 from pages import blocks
 from test_reference import entries, has_example, missing, undocumented
 from torch_oracle import torch
@@ -53,11 +55,15 @@ def test_how_to_runs_in_a_loop_of_the_reader_s(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_model_learns_in_the_end(tmp_path, monkeypatch):
+def test_a_model_learns_in_the_end_in_the_notebook_of_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    for _, text in blocks((DOCS / "howto" / "torch-repair.md").read_text(encoding="utf-8"), "py"):
-        exec(compile(text, "howto/torch-repair.md", "exec"), names)
+    page = (DOCS / "howto" / "torch-repair.md").read_text(encoding="utf-8")
+    cells = json.loads(notebook(cells_of(page)))["cells"]
+    code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    assert code == [text.strip() for _, text in blocks(page, "py")] and len(cells) > len(code)
+    for text in code:
+        exec(compile(text, "torch_learns.ipynb", "exec"), names)
     assert [finding.check for finding in names["report"]] == ["samples_mix"] and not names["again"]
     assert names["as_it_came"] < 0.6 and names["one_line_changed"] < 0.6 and names["repaired"] > 0.95
     assert 10 < names["lost"] < 14 and names["watcher"].records[0]["lstm/decades lost"] < 2

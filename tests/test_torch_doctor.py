@@ -47,7 +47,7 @@ def test_every_check_has_a_patient_and_three_of_them_four():
     assert min(counts[check] for check in ("target_scale", "depth", "dead_relu")) >= 4
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_125_healthy_networks_get_one_remark_at_most():
     remarks = [(seed, str(finding)) for seed in range(125) for finding in doctor(*healthy(seed))]
     assert len(remarks) <= 1, remarks

@@ -22,7 +22,7 @@ SOLUTION = "One solution"
 DROPDOWN = re.compile(r"^:::\{dropdown\} ([^\n]*)\n(.*?)^:::$\n?", re.MULTILINE | re.DOTALL)
 ADMONITION = re.compile(r"^:::\{admonition\} ([^\n]*)\n(?::class:[^\n]*\n)?\n?(.*?)^:::$", re.MULTILINE | re.DOTALL)
 PREDICT = re.compile(r"^:::\{predict\}\n(?::[^\n]*\n)*\n?(.*?)^:::$", re.MULTILINE | re.DOTALL)
-PYTHON = re.compile(r"^```python\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```py(?:thon)?\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(r"^```\{(\w+)\}[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)]+\)")
 

@@ -132,7 +132,7 @@ class NotebookOf(SphinxDirective):
         (folder / f"{name}.ipynb").write_text(notebook(cells), encoding="utf-8")
         (folder / f"{name}.py").write_text(script(cells), encoding="utf-8")
         links = f'<a href="{place}.ipynb" download>a notebook</a>, or <a href="{place}.py" download>a script</a>'
-        return [nodes.raw("", f"<p>To work in: {links}, with the same gaps and tests.</p>", format="html")]
+        return [nodes.raw("", f"<p>To work in: {links}, with all that stands here.</p>", format="html")]
 
 
 def draw_twice(plain: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import pkgutil
 import sys
 from typing import Any
 
@@ -12,17 +12,17 @@ from . import doctor
 
 def case_of(where: str) -> tuple[Any, ...]:
     """What a function of the user's returns, given as ``module:function``."""
-    module, _, function = where.partition(":")
-    if not function:
+    if ":" not in where:
         raise SystemExit(f"{where!r} is not module:function, such as train:make")
     sys.path.insert(0, "")
     try:
-        case: Any = getattr(importlib.import_module(module), function)()
+        make: Any = pkgutil.resolve_name(where)
     except (ModuleNotFoundError, AttributeError) as error:
         raise SystemExit(f"{where}: {error}") from error
+    case = make()
     if not isinstance(case, tuple) or not 4 <= len(case) <= 5:
         raise SystemExit(f"{where} must return (model, loss_fn, inputs, targets) or (..., optimizer)")
-    return tuple(case)
+    return case
 
 
 def main(arguments: list[str] | None = None) -> int:

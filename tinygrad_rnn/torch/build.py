@@ -20,7 +20,7 @@ from ..graph import Edge, GradientGraph, Node
 from ..graph.contributions import Array, Contribution, Slice, Whole
 from ..norms import state_of
 from .formulas import FORMULAS, SYMBOLS
-from .sweep import Sweep, is_leaf, is_python, sequence_number, shares, sweep, to_array
+from .sweep import Sweep, is_leaf, is_python, sequence_number, to_array
 
 _LARGE = 200_000_000  # bytes of contributions from which on a smaller batch is recommended
 
@@ -124,9 +124,8 @@ def gradient_graph(loss: Any, gradient: Any = None) -> GradientGraph:
 
 def graph_of(loss: Any, gradient: Any, seen: Seen) -> tuple[GradientGraph, float]:
     """The graph, and by how much its sums differ from PyTorch's gradients at the worst tensor."""
-    watched = sweep(loss, gradient)
-    builder = _Builder(loss, watched, seen)
-    for node in watched.nodes:
+    builder = _Builder(loss, Sweep(loss, gradient), seen)
+    for node in builder.watched.nodes:
         builder.add(node)
     return builder.graph()
 
@@ -154,7 +153,7 @@ class _Builder:
             op, rules = "linear", FORMULAS["linear"]
             operands = [(name, source) for name, (_, source) in zip([*rules][-len(operands) :], operands, strict=True)]
         outputs = [k for k in range(len(node._input_metadata)) if (node, k) in self.watched.arrived]
-        for k, sends in shares(node, outputs, self.watched).items():
+        for k, sends in self.watched.shares(node, outputs).items():
             is_loss = node is self.loss.grad_fn and k == self.loss.output_nr
             value = self.loss if is_loss else self.seen.values.get((node, k))
             label, told = self.seen.labels.get((node, k)), node._input_metadata[k] if value is None else value
@@ -208,23 +207,33 @@ class _Builder:
             if edge.carried is not None:
                 arrived[edge.source] = _added(arrived.get(edge.source), edge.carried)
         nodes, residual = {node.id: node for node in self.by_tensor.values()}, 0.0
-        for node in [node for node in nodes.values() if node.id in arrived]:
-            error = _error(arrived[node.id], node.gradient)
+        for node in list(nodes.values()):
+            total, gradient = arrived.get(node.id), node.gradient
+            if total is None or gradient is None or not gradient.size:
+                continue
+            with np.errstate(invalid="ignore", over="ignore"):
+                error = float(np.abs(total - gradient).max() / max(np.abs(total).max(), 1e-300))
             if error < 2.0 ** (-6 if node.dtype in ("float16", "bfloat16") else -16):
                 residual = max(residual, error)
-            elif math.isfinite(error) and node.gradient is not None:  # a hook of the user's, which becomes a node
-                hook, before = node.id + 1, arrived[node.id].astype(node.gradient.dtype)
-                nodes[hook] = replace(node, kind="op", name=None, op="hook", symbol=None, gradient=before)
+            elif math.isfinite(error):  # a hook of the user's, which becomes a node; after NaN nothing can be compared
+                hook, before = node.id + 1, total.astype(gradient.dtype)
+                nodes[hook] = replace(node, id=hook, kind="op", name=None, op="hook", symbol=None, gradient=before)
                 self.edges = [replace(e, source=hook) if e.source == node.id else e for e in self.edges]
-                self.edges.append(Edge(node.id, hook, 0, Whole(node.gradient), "none", "what a hook made of g"))
+                self.edges.append(Edge(node.id, hook, 0, Whole(gradient), "none", "what a hook made of g"))
         ids = {number: rank for rank, number in enumerate(sorted(nodes))}
-        made = [replace(nodes[number], id=rank) for number, rank in ids.items()]
-        edges = [replace(edge, source=ids[edge.source], target=ids[edge.target]) for edge in self.edges]
+        made = tuple(replace(nodes[number], id=rank) for number, rank in ids.items())
+        lost = {n.id for n in nodes.values() if n.gradient is not None and state_of(n.gradient, False) == "underflow"}
+        edges = []
+        for edge in sorted(self.edges, key=lambda e: (-e.target, e.operand)):  # newest first: what arrives at a node
+            state = "none" if edge.carried is None else edge.carried.state(edge.target in lost)
+            lost |= {edge.source} if state == "underflow" else set()  # decides what its zeros mean
+            edges.append(replace(edge, source=ids[edge.source], target=ids[edge.target], state=state))
         if (size := sum(e.carried.kept.nbytes for e in edges if isinstance(e.carried, Whole))) > _LARGE:
             text = f"the contributions take {size // 1_000_000} MB: a few sequences show the same, such as x[:8]"
             warnings.warn(text, stacklevel=4)
+        edges.sort(key=lambda edge: (edge.target, edge.operand))
         by_tensor = {key: made[ids[node.id]] for key, node in self.by_tensor.items()}
-        return TorchGraph(tuple(made), _told(edges, made), by_tensor, None, (self.seen.kept, self.watched)), residual
+        return TorchGraph(made, tuple(edges), by_tensor, None, (self.seen.kept, self.watched)), residual
 
 
 def _added(total: Array | None, sends: Contribution) -> Array:
@@ -236,22 +245,3 @@ def _added(total: Array | None, sends: Contribution) -> Array:
         else:
             total += sends.array()
     return total
-
-
-def _error(total: Array, gradient: Array | None) -> float:
-    """By how much what arrived differs from the gradient, relative to its largest element; NaN if not comparable."""
-    if gradient is None or not gradient.size:
-        return math.nan
-    with np.errstate(invalid="ignore", over="ignore"):
-        return float(np.abs(total - gradient).max() / max(np.abs(total).max(), 1e-300))
-
-
-def _told(edges: list[Edge], nodes: list[Node]) -> tuple[Edge, ...]:
-    """What the zeros on the edges mean, newest first, since what arrives at a node decides that."""
-    lost = {n.id for n in nodes if n.gradient is not None and state_of(n.gradient, False) == "underflow"}
-    told = []
-    for edge in sorted(edges, key=lambda edge: (-edge.target, edge.operand)):
-        state = "none" if edge.carried is None else edge.carried.state(edge.target in lost)
-        lost |= {edge.source} if state == "underflow" else set()
-        told.append(replace(edge, state=state))
-    return tuple(sorted(told, key=lambda edge: (edge.target, edge.operand)))

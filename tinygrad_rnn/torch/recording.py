@@ -189,7 +189,8 @@ class record(TorchDispatchMode):  # type: ignore[misc]
         if number > self._next:  # this operation has just got a node of its own
             self._next = number
             path = "/".join(filter(None, (current()[0], *self._modules[-1:])))
-            kept = [(name, value, _copy(value)) for name, value in operands if _differentiable(value)]
+            real = [(name, v, getattr(v, "dtype", torch.float64)) for name, v in operands]
+            kept = [(name, v, _copy(v)) for name, v, dtype in real if dtype.is_floating_point or dtype.is_complex]
             self.seen.operations[number - 1] = Operation(path, kept, not kwargs)
         return func(*args, **(kwargs or {}))
 
@@ -220,10 +221,6 @@ class record(TorchDispatchMode):  # type: ignore[misc]
 def _original(name: str) -> str:
     """A name without what `torch.compile`, which does not compile under a recording, has put before it."""
     return name.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
-
-
-def _differentiable(value: Any) -> bool:
-    return not isinstance(value, torch.Tensor) or value.is_floating_point() or value.is_complex()
 
 
 def _copy(value: Any) -> Any:

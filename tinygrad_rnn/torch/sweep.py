@@ -6,7 +6,7 @@ un-broadcasting and casting, before anything is added up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,8 @@ _FREED = "backward() has freed the graph: ask for it before, or backward(retain_
 _OPAQUE = {"CompiledFunction": _COMPILED, "CheckpointFunctionBackward": _REENTRANT}
 
 
-@dataclass
 class Sweep:
-    """One backward pass.
+    """One backward pass, without adding to any ``.grad``; it keeps all that flows.
 
     Attributes
     ----------
@@ -36,27 +35,6 @@ class Sweep:
         By leaf: its gradient, or None.
     folded : set
         Nodes that transpose a weight for the products that use it, x Wᵀ: no step of their own, as in F.linear.
-    """
-
-    nodes: list[Any]
-    sent: dict[tuple[Any, int], Contribution] = field(default_factory=dict)
-    arrived: dict[tuple[Any, int], Array] = field(default_factory=dict)
-    leaves: dict[Any, Array | None] = field(default_factory=dict)
-    folded: set[Any] = field(default_factory=set)
-
-
-def is_leaf(node: Any) -> bool:
-    """Whether a node only adds to the gradient of a leaf."""
-    return hasattr(node, "variable")
-
-
-def is_python(node: Any) -> bool:
-    """Whether it is a custom autograd.Function."""
-    return isinstance(node, torch.autograd.function.BackwardCFunction)
-
-
-def sweep(loss: Any, gradient: Any = None) -> Sweep:
-    """Run the backward pass of a loss without adding to any ``.grad``, and keep all that flows.
 
     Raises
     ------
@@ -67,34 +45,78 @@ def sweep(loss: Any, gradient: Any = None) -> Sweep:
     RuntimeError
         If `backward` has freed the graph; or what PyTorch says, such as of a loss that is no scalar.
     """
-    if not isinstance(loss, torch.Tensor) or loss.grad_fn is None:
-        raise ValueError("the loss has no history: was it computed under no_grad, or from detached tensors?")
-    watched = Sweep(_ordered(loss.grad_fn))
-    watched.folded = _transposed_weights(watched.nodes)
 
-    def watch(node: Any) -> Any:
-        def hook(inputs: Any, outputs: Any) -> None:
-            arrived = [None if g is None else to_array(g) for g in outputs]
-            watched.arrived |= {(node, k): g for k, g in enumerate(arrived) if g is not None}
-            for i, g in enumerate(inputs):
-                if g is not None and node not in watched.folded:
-                    watched.sent[node, i] = _carried(node, i, g, arrived[0], watched)
-
-        return node.register_hook(hook)
-
-    handles = [watch(node) for node in watched.nodes]
-    leaves = list({f.variable: None for node in watched.nodes for f, _ in node.next_functions if is_leaf(f)})
-    try:
-        found = torch.autograd.grad(loss, leaves, gradient, retain_graph=True, allow_unused=True)
-    except RuntimeError as error:
-        if "second time" not in str(error):
+    def __init__(self, loss: Any, gradient: Any = None) -> None:
+        if not isinstance(loss, torch.Tensor) or loss.grad_fn is None:
+            raise ValueError("the loss has no history: was it computed under no_grad, or from detached tensors?")
+        self.nodes = _ordered(loss.grad_fn)
+        self.folded = _transposed_weights(self.nodes)
+        self.sent: dict[tuple[Any, int], Contribution] = {}
+        self.arrived: dict[tuple[Any, int], Array] = {}
+        leaves = list({f.variable: None for node in self.nodes for f, _ in node.next_functions if is_leaf(f)})
+        handles = [node.register_hook(partial(self._watch, node)) for node in self.nodes]
+        try:
+            found = torch.autograd.grad(loss, leaves, gradient, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            if "second time" in str(error):
+                raise RuntimeError(_FREED) from error
             raise
-        raise RuntimeError(_FREED) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    watched.leaves = {v: None if g is None else to_array(g) for v, g in zip(leaves, found, strict=True)}
-    return watched
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.leaves = {v: None if g is None else to_array(g) for v, g in zip(leaves, found, strict=True)}
+
+    def _watch(self, node: Any, inputs: Any, outputs: Any) -> None:
+        arrived = [None if g is None else to_array(g) for g in outputs]
+        self.arrived |= {(node, k): g for k, g in enumerate(arrived) if g is not None}
+        for i, g in enumerate(inputs):
+            if g is not None and node not in self.folded:
+                self.sent[node, i] = self._carried(node, i, g, arrived[0])
+
+    def _carried(self, node: Any, i: int, sent: Any, g: Array | None) -> Contribution:
+        """What a node sent along an edge, where g arrived; of W in x Wᵀ its factors."""
+        if g is None or node.next_functions[i][0] not in self.folded:
+            return _kept(to_array(sent))
+        try:
+            x = to_array(node._saved_mat1 if node.name() == "AddmmBackward0" else node._saved_self)
+            return Outer(g, x, g.dtype)
+        except RuntimeError:  # a checkpoint gives back only once what it has computed again
+            return Whole(to_array(sent).T)
+
+    def shares(self, node: Any, outputs: list[int]) -> dict[int, list[Contribution | None]]:
+        """What each output of a node alone sends back to each operand: a backward rule is linear in what arrives.
+
+        A rule of the user's that is not linear, such as one that clamps, gives all of it to the first output.
+        """
+        together = [self.sent.get((node, i)) for i in range(len(node.next_functions))]
+        if len(outputs) < 2:
+            return dict.fromkeys(outputs, together)
+        call, like = node.apply if is_python(node) else node, node._input_metadata
+        blank = [torch.zeros(m.shape, dtype=m.dtype, device=m.device) if is_python(node) else None for m in like]
+        alone: dict[int, list[Contribution | None]] = {}
+        with torch.no_grad():
+            for k in outputs:
+                one = torch.as_tensor(self.arrived[node, k], dtype=like[k].dtype, device=like[k].device)
+                sent = call(*[one if j == k else nothing for j, nothing in enumerate(blank)])
+                parts = sent if isinstance(sent, (tuple, list)) else [sent]
+                alone[k] = [None if part is None else _kept(to_array(part)) for part in parts]
+        for i, whole in enumerate(together):
+            sums = sum(part.array() for k in outputs if (part := alone[k][i]) is not None)
+            if whole is not None and not np.allclose(
+                sums, (w := whole.array()), 1e-3, 1e-3 * np.abs(w).max(initial=0.0), equal_nan=True
+            ):
+                return {outputs[0]: together}
+        return alone
+
+
+def is_leaf(node: Any) -> bool:
+    """Whether a node only adds to the gradient of a leaf."""
+    return hasattr(node, "variable")
+
+
+def is_python(node: Any) -> bool:
+    """Whether it is a custom autograd.Function."""
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
 
 
 def _transposed_weights(nodes: list[Any]) -> set[Any]:
@@ -109,17 +131,6 @@ def _is_weight(node: Any, i: int) -> bool:
     if node.name() == "AddmmBackward0":
         return i == 2 and node._saved_alpha == node._saved_beta == 1
     return i == 1 and node.name() == "MmBackward0"
-
-
-def _carried(node: Any, i: int, sent: Any, g: Array | None, watched: Sweep) -> Contribution:
-    """What a node sent along an edge, where g arrived; of W in x Wᵀ its factors."""
-    if g is None or node.next_functions[i][0] not in watched.folded:
-        return _kept(to_array(sent))
-    try:
-        x = to_array(node._saved_mat1 if node.name() == "AddmmBackward0" else node._saved_self)
-        return Outer(g, x, g.dtype)
-    except RuntimeError:  # a checkpoint gives back only once what it has computed again
-        return Whole(to_array(sent).T)
 
 
 def _kept(array: Array) -> Contribution:
@@ -160,35 +171,6 @@ def _ordered(last: Any) -> list[Any]:
 def sequence_number(node: Any) -> int:
     """When a node was made, as PyTorch counts; -1 where it does not tell."""
     return int(node._sequence_nr()) if hasattr(node, "_sequence_nr") else -1
-
-
-def shares(node: Any, outputs: list[int], watched: Sweep) -> dict[int, list[Contribution | None]]:
-    """What each output of a node alone sends back to each operand: a backward rule is linear in what arrives.
-
-    A rule of the user's that is not linear, such as one that clamps, gives all of it to the first output.
-    """
-    together = [watched.sent.get((node, i)) for i in range(len(node.next_functions))]
-    if len(outputs) < 2:
-        return dict.fromkeys(outputs, together)
-    call, like = node.apply if is_python(node) else node, node._input_metadata
-    blank = [torch.zeros(m.shape, dtype=m.dtype, device=m.device) if is_python(node) else None for m in like]
-    alone: dict[int, list[Contribution | None]] = {}
-    with torch.no_grad():
-        for k in outputs:
-            one = torch.as_tensor(watched.arrived[node, k], dtype=like[k].dtype, device=like[k].device)
-            sent = call(*[one if j == k else nothing for j, nothing in enumerate(blank)])
-            parts = sent if isinstance(sent, (tuple, list)) else [sent]
-            alone[k] = [None if part is None else _kept(to_array(part)) for part in parts]
-    for i, whole in enumerate(together):
-        found = [part.array() for k in outputs if (part := alone[k][i]) is not None]
-        if whole is not None and not (found and _same(sum(found[1:], found[0]), whole.array())):
-            return {outputs[0]: together}
-    return alone
-
-
-def _same(sum_of_parts: Array, whole: Array) -> bool:
-    tolerance = 1e-3 * float(np.abs(whole).max(initial=0.0))
-    return bool(np.allclose(sum_of_parts, whole, 1e-3, tolerance, equal_nan=True))
 
 
 def to_array(tensor: Any) -> Array:

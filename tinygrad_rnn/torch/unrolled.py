@@ -117,10 +117,10 @@ def _start(module: Any, x: Any, hx: Any, xs: list[Any], batched: bool) -> Parts:
         rows = module.num_layers * (1 + module.bidirectional)
         sizes = (getattr(module, "proj_size", 0) or module.hidden_size, module.hidden_size)[: 1 + pair]
         return tuple(xs[0].new_zeros(rows, len(xs[0]), size) for size in sizes)
+    if isinstance(x, PackedSequence):
+        hx = module.permute_hidden(hx, x.sorted_indices)
     parts = tuple(hx) if pair else (hx,)
-    parts = parts if batched else tuple(part.unsqueeze(1) for part in parts)
-    order = x.sorted_indices if isinstance(x, PackedSequence) else None
-    return parts if order is None else tuple(part.index_select(1, order) for part in parts)
+    return parts if batched else tuple(part.unsqueeze(1) for part in parts)
 
 
 def unroll(module: Any, x: Any, hx: Any = None, note: Note = _silent, first: int = 1) -> tuple[Any, Any]:
@@ -167,15 +167,13 @@ def unroll(module: Any, x: Any, hx: Any = None, note: Note = _silent, first: int
     last = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
     if "t=" in current()[0]:  # in a step of the user's, this is what he hands on
         last = tuple(note(name, part) for name, part in zip(("h", "c"), last, strict=False))
+    last, pair = last if batched else tuple(part.squeeze(1) for part in last), kind_of(module) == "LSTM"
+    state = last if pair else last[0]
     if isinstance(x, PackedSequence):
-        output: Any = PackedSequence(torch.cat(xs), x.batch_sizes, x.sorted_indices, x.unsorted_indices)
-        if x.unsorted_indices is not None:
-            last = tuple(part.index_select(1, x.unsorted_indices) for part in last)
-    else:
-        output = torch.stack(xs)
-        output = output.transpose(0, 1) if module.batch_first and batched else output
-        output, last = (output, last) if batched else (output.squeeze(1), tuple(part.squeeze(1) for part in last))
-    return output, last if kind_of(module) == "LSTM" else last[0]
+        output = PackedSequence(torch.cat(xs), x.batch_sizes, x.sorted_indices, x.unsorted_indices)
+        return output, module.permute_hidden(state, x.unsorted_indices)
+    steps = torch.stack(xs) if batched else torch.cat(xs)
+    return steps.transpose(0, 1) if module.batch_first and batched else steps, state
 
 
 def _joined(outputs: list[list[Any]], dropout: float, first: int) -> list[Any]:
