@@ -10,7 +10,7 @@ import nox
 
 nox.options.sessions = ["lint", "types", "tests"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
-NIGHTLY = ["thorough", "full", "others", "wasm", "mutation"]
+NIGHTLY = ["thorough", "full", "frameworks", "others", "wasm", "mutation"]
 
 
 @nox.session(python=PYTHONS)
@@ -83,6 +83,13 @@ def every_test_that(session: nox.Session, mark: str, env: dict[str, str]) -> Non
         Path(folder, "all.collected").write_text(str(listed), encoding="utf-8")
         session.run("pytest", "-n", "auto", f"--junitxml={folder}/all.xml", *which, env=env)
         session.run("python", ".ci/ran.py", "--listed", folder)
+
+
+@nox.session
+def frameworks(session: nox.Session) -> None:
+    """Exports of other frameworks, made by these: Keras, on PyTorch."""
+    session.install(".[test,torch-oracle]", "keras>=3")
+    session.run("python", "-m", "tests.frameworks", *session.posargs)
 
 
 @nox.session
