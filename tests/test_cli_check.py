@@ -165,7 +165,16 @@ def test_a_folder_order_seed_and_json(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "out.json").read_text())[0]["verdict"] == "ok"
     assert capsys.readouterr().out.startswith("ok      bend: 8 checks")
     (tmp_path / "empty").mkdir()
-    assert main(["check", "empty"]) == 2 and "no Python file in it" in capsys.readouterr().err
+    assert main(["check", "empty"]) == 2 and "no Python file and no notebook in it" in capsys.readouterr().err
+    (tmp_path / "empty" / "helpers.py").write_text("", encoding="utf-8")
+    assert main(["check", "empty"]) == 2 and "helpers.py: declares neither" in capsys.readouterr().err
+    # Beside a file that declares something it is passed over; it is named only if it was given by name.
+    (tmp_path / "rules" / "helpers.py").write_text("", encoding="utf-8")
+    (tmp_path / "rules" / ".hidden").mkdir()
+    (tmp_path / "rules" / ".hidden" / "c.py").write_text("raise ValueError", encoding="utf-8")
+    (tmp_path / "rules" / "b.py").unlink()
+    assert main(["check", "rules", "--order", "1"]) == 0 and capsys.readouterr().out.count("\n") == 1
+    assert main(["check", "rules/a.py", "rules/helpers.py"]) == 2 and "declares neither" in capsys.readouterr().err
 
 
 def test_a_notebook(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from test_kit import PLANTED, RNG, reported, slope
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.testing import CheckError, GradcheckError, check_cell, check_primitive, gradcheck
+from tinygrad_rnn.testing.ways_out import WaysOut
 
 POINT = np.array([0.3, -0.7, 1.2])
 WIDE = RNG.uniform(0.5, 1.5, (4, 3)) * RNG.choice([-1, 1], (4, 3))
@@ -202,6 +204,12 @@ def by_a_function(x):
     return x + within(x)
 
 
+def by_no_grad(x):
+    with tg.no_grad():
+        half = tg.cos(x)  # here
+    return tg.sin(x) * half
+
+
 WAYS = {name: way for name, way in globals().items() if name.startswith("by_")}
 
 
@@ -223,8 +231,32 @@ def said_of(f, *inputs):
 @pytest.mark.filterwarnings("ignore::tinygrad_rnn.GraphLeftWarning")
 @pytest.mark.parametrize("name", WAYS)
 def test_the_line_where_something_left_the_graph_is_named(name):
-    guilty = within if name == "by_a_function" else WAYS[name]
-    assert said_of(WAYS[name]) == ("detached", f"something left the graph here: {next(here(guilty))}")
+    guilty, how = within if name == "by_a_function" else WAYS[name], " (no_grad)" * (name == "by_no_grad")
+    assert said_of(WAYS[name]) == ("detached", f"something left the graph here: {next(here(guilty))}{how}")
+
+
+def test_other_threads_do_not_notice_that_a_function_is_watched():
+    watched, looked, found = threading.Event(), threading.Event(), []
+
+    def other():
+        watched.wait(10)
+        with tg.no_grad():
+            copied = tg.Tensor(tg.Tensor([2.0]).detach(), requires_grad=True)
+            found.extend([(3 * copied).tolist(), tg.Tensor(5.0).item()])
+        looked.set()
+
+    def f(x):
+        watched.set()
+        looked.wait(10)
+        return x * x.detach()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    out = WaysOut(f)
+    for value in (2.0, 3.0):
+        y = out(tg.Tensor(value, requires_grad=True))
+    thread.join()
+    assert found == [[6.0], 5.0] and len(out.first) == 1 and y.item() == 6.0
 
 
 def test_every_line_that_is_to_blame_is_named_and_a_mask_beside_it_is_not():

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from ..start import tidy_first
 from .options import Command, Problem, file
 from .outputs import claim, put_json
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Python files and notebooks, not those of hidden folders."""
+    found = [path for kind in ("*.py", "*.ipynb") for path in folder.rglob(kind)]
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Check the files one after the other; the worst decides."""
-    from ..testing.command import UnusableError, check_file
+    from ..testing.command import EmptyError, UnusableError, check_file
 
     tidy_first()
     options = {key: v for key, v in (("order", arguments.order), ("rng", arguments.seed)) if v is not None}
-    files = [one for path in arguments.operands for one in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+    files = [one for path in arguments.operands for one in (files_in(path) if path.is_dir() else [path])]
     if not files:
-        raise Problem(f"{arguments.operands[0]}: no Python file in it")
+        raise Problem(f"{arguments.operands[0]}: no Python file and no notebook in it")
     claim({"--json": arguments.json}, {str(path): path for path in files})
     worst, ended = 0, list[dict[str, str]]()
 
@@ -26,12 +33,17 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{word:<7} {name}: {said}")
         ended.append({"file": str(path), "name": name, "verdict": word.lower(), "report": said})
 
+    passed_over = None
     for k, path in enumerate(files):
         arguments.after = lambda k=k: f"{k} of {len(files)} files checked"
         try:
             worst = max(worst, check_file(path, say, **options))
         except UnusableError as error:
-            raise Problem(str(error)) from error
+            if path in arguments.operands or not isinstance(error, EmptyError):
+                raise Problem(str(error)) from error
+            passed_over = error  # of a folder, not every file need declare something
+    if passed_over and not ended:
+        raise Problem(str(passed_over))
     put_json(arguments, lambda: json.dumps(ended, indent=1) + "\n")
     return worst
 

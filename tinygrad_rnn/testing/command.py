@@ -34,6 +34,10 @@ class UnusableError(Exception):
     """The file cannot be checked at all; the message is one line."""
 
 
+class EmptyError(UnusableError):
+    """The file declares nothing that can be checked."""
+
+
 def check_file(path: Path, say: Say, **options: Any) -> int:
     """Check everything that a file declares.
 
@@ -62,7 +66,7 @@ def check_file(path: Path, say: Say, **options: Any) -> int:
         asked = getattr(module, "CHECK", {})
         jobs = list(_jobs(module, [name for name in OPS if OPS[name] is not known.get(name)], asked, options))
         if not jobs:
-            raise UnusableError(f"{path}: declares neither a primitive nor a cell ({', '.join(CELL)})")
+            raise EmptyError(f"{path}: declares neither a primitive nor a cell ({', '.join(CELL)})")
         if unknown := set(asked) - {name for name, _ in jobs}:
             raise UnusableError(f"{path}: CHECK has {', '.join(sorted(unknown))}, which the file does not declare")
         return int(sum([not _passes(name, run, say) for name, run in jobs]) > 0)

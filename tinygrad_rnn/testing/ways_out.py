@@ -9,11 +9,21 @@ from __future__ import annotations
 import linecache
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from threading import RLock, get_ident
 from typing import Any
 from unittest.mock import patch
 
-from ..tensor import LIBRARIES, Tensor
+from ..scope import current
+from ..tensor import LIBRARIES, Tensor, new_node
+
+RECORDING = [import_module(f"tinygrad_rnn.{name}") for name in ("primitive", "functions")]
+"""Where results are made, which under `no_grad` leave the graph."""
+ONE_AT_A_TIME = RLock()
+"""Methods of Tensor are replaced while a function runs: for its own thread only, and never by two at once."""
 
 
 class WaysOut:
@@ -27,25 +37,36 @@ class WaysOut:
 
     def __call__(self, *values: Any, **options: Any) -> Any:
         """As f."""
-        known, seen = iter(self.first), list[tuple[str, Any]]()
+        known, seen, thread = iter(self.first), list[tuple[str, Any]](), get_ident()
+
+        def left(value: Callable[[], Any], counts: bool, how: str = "") -> Any:
+            if get_ident() != thread:  # what other threads do meanwhile is none of our business
+                return value()
+            line, given = next(known, ("", None))
+            given = value() if given is None or (line and line == self.free) else given
+            seen.append((_line() + how if counts and not self.first else line, given))
+            return given
 
         def leave(way: Callable[..., Any]) -> Callable[[Any], Any]:
-            def method(tensor: Any) -> Any:
-                line, given = next(known, ("", None))
-                given = way(tensor) if given is None or (line and line == self.free) else given
-                seen.append((_line() if tensor.requires_grad and not self.first else line, given))
-                return given
+            return lambda tensor: left(partial(way, tensor), tensor.requires_grad)
 
-            return method
-
-        copied, made, data = leave(lambda tensor: tensor), vars(Tensor)["__init__"], vars(Tensor)["data"]
+        made, data = vars(Tensor)["__init__"], vars(Tensor)["data"]
 
         def make(self: Any, data: Any, *more: Any, **named: Any) -> None:
-            made(self, copied(data) if isinstance(data, Tensor) else data, *more, **named)
+            given = left(lambda: data, data.requires_grad) if isinstance(data, Tensor) else data
+            made(self, given, *more, **named)
+
+        def unrecorded(op: Any, data: Any, operands: Any, arrays: Any, static: Any, needs: bool) -> Any:
+            given = left(lambda: data, True, " (no_grad)") if needs and not current()[1] else data
+            return new_node(op, given, operands, arrays, static, needs)
 
         # numpy() reads `data`, and the module copy asks __reduce__.
         ways: dict[str, Any] = {n: leave(vars(Tensor)[n]) for n in ("item", "tolist", "detach", "__reduce__")}
-        with patch.multiple(Tensor, data=property(leave(data.fget), data.fset), __init__=make, **ways):
+        with ONE_AT_A_TIME, ExitStack() as patched:
+            for module in RECORDING:
+                patched.enter_context(patch.object(module, "new_node", unrecorded))
+            whole = property(leave(data.fget), data.fset)
+            patched.enter_context(patch.multiple(Tensor, data=whole, __init__=make, **ways))
             result = self.f(*values, **options)
         self.first = self.first or seen
         return result
