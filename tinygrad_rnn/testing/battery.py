@@ -90,13 +90,9 @@ class Report:
 
 
 def run_all(
-    name: str,
-    checks: Mapping[str, Callable[[], int | None]],
-    examples: Sequence[str],
-    skip: Collection[str] = (),
-    hint: str = "",
-    notes: Sequence[str] = (),
-) -> Report:
+    name: str, checks: Mapping[str, Callable[[], int | None]], examples: Sequence[str],
+    skip: Collection[str] = (), hint: str = "", notes: Sequence[str] = (),
+) -> Report:  # fmt: skip
     """Run checks in their order; each returns how many derivatives it compared.
 
     Raises

@@ -313,22 +313,10 @@ def few_digits(e: Evidence) -> Any:
 
 
 USUAL: tuple[Callable[[Evidence], Any], ...] = (
-    nothing_arrives,
-    constant_factor,
-    sign_of_some,
-    spread_elsewhere,
-    transposed,
-    lost_sum,
-    another_inputs,
-    added_constant,
-    along_an_axis,
-    other_cotangent,
-    sums_along_an_axis,
-    products,
-    another_operand,
-    factors_and_terms,
+    nothing_arrives, constant_factor, sign_of_some, spread_elsewhere, transposed, lost_sum, another_inputs,
+    added_constant, along_an_axis, other_cotangent, sums_along_an_axis, products, another_operand, factors_and_terms,
     another_order,
-)
+)  # fmt: skip
 LESS_USUAL: tuple[Callable[[Evidence], Any], ...] = (in_the_matrix, few_digits)
 
 

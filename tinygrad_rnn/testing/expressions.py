@@ -21,23 +21,14 @@ MOST = 8
 SIMPLE = {1.0: "", 2.0: "2", 3.0: "3", 4.0: "4", 0.5: "1/2", 1 / 3: "1/3", 0.25: "1/4"}
 POWERS = {1.0: "{}", -1.0: "1 / {}", 2.0: "{}²", -2.0: "1 / {}²", 0.5: "sqrt({})", -0.5: "1 / sqrt({})"}
 FORMS: dict[str, Callable[[Array], Any]] = {
-    "{}": lambda a: a,
-    "(1 - {})": lambda a: 1 - a,
-    "(1 + {})": lambda a: 1 + a,
-    "(1 - {}²)": lambda a: 1 - a * a,
-    "(1 + {}²)": lambda a: 1 + a * a,
-    "exp({})": np.exp,
-    "(1 + exp({}))": lambda a: 1 + np.exp(a),
-    "(1 + exp(-{}))": lambda a: 1 + np.exp(-a),
-    "log({})": np.log,
-    "sin({})": np.sin,
-    "cos({})": np.cos,
-    "tanh({})": np.tanh,
-    "(1 - tanh({})²)": lambda a: 1 - np.tanh(a) ** 2,
+    "{}": lambda a: a, "(1 - {})": lambda a: 1 - a, "(1 + {})": lambda a: 1 + a,
+    "(1 - {}²)": lambda a: 1 - a * a, "(1 + {}²)": lambda a: 1 + a * a,
+    "exp({})": np.exp, "(1 + exp({}))": lambda a: 1 + np.exp(a), "(1 + exp(-{}))": lambda a: 1 + np.exp(-a),
+    "log({})": np.log, "sin({})": np.sin, "cos({})": np.cos,
+    "tanh({})": np.tanh, "(1 - tanh({})²)": lambda a: 1 - np.tanh(a) ** 2,
     "sigmoid'({})": lambda a: 1 / (np.exp(a / 2) + np.exp(-a / 2)) ** 2,
-    "(1 - abs({}))": lambda a: 1 - np.abs(a),
-    "(1 + abs({}))": lambda a: 1 + np.abs(a),
-}
+    "(1 - abs({}))": lambda a: 1 - np.abs(a), "(1 + abs({}))": lambda a: 1 + np.abs(a),
+}  # fmt: skip
 
 
 class Formulas:

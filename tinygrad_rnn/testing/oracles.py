@@ -86,15 +86,9 @@ class Line:
     """
 
     def __init__(
-        self,
-        values: Values,
-        arrays: Sequence[Array],
-        which: int,
-        direction: Array,
-        seed: Array,
-        noise: float = EPS,
-        here: Array | None = None,
-    ) -> None:
+        self, values: Values, arrays: Sequence[Array], which: int, direction: Array, seed: Array,
+        noise: float = EPS, here: Array | None = None,
+    ) -> None:  # fmt: skip
         self._values, self._arrays, self._which, self._direction = values, arrays, which, direction
         self._seed, self._weight, self._noise = seed, np.abs(seed), noise
         self._here = self(0.0) if here is None else here
