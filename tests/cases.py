@@ -19,7 +19,7 @@ import tinygrad_rnn as tg
 
 # What takes functions or whole graphs rather than arrays has tests of its own.
 NOT_ON_THE_PAGE = {"grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "unroll", "detach", "primitive"}
-NOT_ON_THE_PAGE |= {"gradient_graph", "draw", "draw_side_by_side", "gradient_through_time"}
+NOT_ON_THE_PAGE |= {"gradient_graph", "draw", "draw_side_by_side", "film", "gradient_through_time"}
 NOT_ON_THE_PAGE |= {"from_torch", "from_state_dict", "derive_bptt"}
 
 

@@ -42,7 +42,7 @@ from . import start as _start  # noqa: F401  # before what takes its time, so th
 from . import methods  # noqa: F401  # puts them on Tensor
 from .autodiff import grad, hessian, hvp, jacobian, jvp, vjp
 from .bptt import derive_bptt
-from .draw import draw, draw_side_by_side, gradient_through_time
+from .draw import draw, draw_side_by_side, film, gradient_through_time
 from .functions import (
     broadcast_to,
     clip,
@@ -157,6 +157,7 @@ __all__ = [
     "exp",
     "expand_dims",
     "expm1",
+    "film",
     "from_state_dict",
     "from_torch",
     "getitem",

@@ -3,21 +3,25 @@
 A gradient graph goes in, a `Picture` comes out. The modules follow that way: `view` (what to show), `style`,
 `geometry`, `scene`; `layout` chooses among `cells` and `grid` (known cells), `cards` (numbers), and the table of any
 other network (`cut`, `grammar`, `table`, `channels`, `routes`, `lines`); `marks` and `paint` make a placed graph marks,
-`long` a long sequence, `sight` one of the two; `svg`, `dot`, `html` write them; `picture` is what is called. `engine`
-turns DOT into pixels. `chart` draws the gradient through time.
+`long` a long sequence, `sight` one of the two; `svg`, `dot`, `html` write them; `picture` is what is called. `film`
+shows one picture in many frames, on a `screen`. `engine` turns DOT into pixels. `chart` draws the gradient through
+time.
 """
 
 from .chart import GradientThroughTime, gradient_through_time
 from .engine import NoRenderer
+from .film import Film, film
 from .picture import Picture, draw, draw_side_by_side
 from .style import Scale
 
 __all__ = [
     "GradientThroughTime",
     "gradient_through_time",
+    "Film",
     "NoRenderer",
     "Picture",
     "Scale",
     "draw",
     "draw_side_by_side",
+    "film",
 ]

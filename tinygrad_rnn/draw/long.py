@@ -207,6 +207,8 @@ class _Panels:
     def lines(self, bottom: float, scene: bool) -> None:
         """The upper panel."""
         logs = [math.log10(x) for row in self.rows for _, x, state in row.sizes if state == "finite" and x > 0.0]
+        scale = self.options.scale  # which several pictures may share
+        logs += [math.log10(x) for x in (scale.lo, scale.hi, scale.top) if x > 0.0]
         hi = max(0, math.ceil(max(logs, default=0.0) - 0.02))
         lo = max(FLOOR, min(hi - 4, math.floor(min(logs, default=0.0) + 1e-9)))
         most = max(2, int(min(10.0, bottom / 24.0)))

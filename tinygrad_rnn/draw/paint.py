@@ -101,7 +101,8 @@ def small_scene(drawing: Drawing, scene: Scene) -> None:
         target = nodes[placed.head]
         tip = edge_tooltip(placed.edge, nodes[placed.tail], target, drawing.options.norm)
         step = step_number(target.step) if target.step else None
-        drawing.add(Group("detail", f"e{k}", (way,), tip, step=step))
+        ends = placed.tail, placed.head
+        drawing.add(Group("detail", f"e{k}", (way,), tip, None, placed.edge, *ends, step=step))
     for node in scene.nodes:
         role, oval = node.look.role, node.look.shape == "ellipse"
         radius = 0.0 if oval else 1.5
@@ -219,12 +220,14 @@ def node_tooltip(node: Node, norm: Norm) -> str:
     return "\n".join(lines)
 
 
-def edge_tooltip(edge: Edge, source: Node, target: Node, norm: Norm) -> str:
-    """Which use of which tensor, how large its contribution, and by which rule it came about."""
+def edge_tooltip(edge: Edge, source: Node, target: Node, norm: Norm, words: str = "") -> str:
+    """Which use of which tensor, how large its contribution (or `words`), and by which rule it came about."""
     tensor, size = edge.tensor or source, edge.size(norm)
     lines = [f"{_name(tensor)} → {_name(target)}, operand {edge.operand}"]
     if size is None:
         lines.append("needs no gradient")
+    elif words:
+        lines.append(f"gradient {words}")
     else:
         state = "" if edge.state == "finite" else f", {edge.state}"
         told = f"{size:.4g} ({NORMS[norm]})" if edge.signed is None else f"{edge.signed:.4g}"

@@ -37,11 +37,22 @@ class Picture:
         Its marks, at their places.
     scale : Scale
         The range of its colours; give it to another `draw` to make two pictures comparable.
+    title : str
+    sight : Sight
+        What of the graphs is drawn, before title and legend.
     """
 
-    def __init__(self, drawing: Drawing, describe: str, title: str = "", page: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self,
+        drawing: Drawing,
+        describe: str,
+        title: str = "",
+        page: Callable[[], str] | None = None,
+        sight: Any = None,
+    ) -> None:
         self.drawing, self.scale = drawing, drawing.options.scale
-        self._description, self._title, self._page = describe, title, page
+        self.title, self.sight = title or "Gradient graph", sight
+        self._description, self._page = describe, page
 
     @property
     def size(self) -> tuple[float, float]:
@@ -60,7 +71,7 @@ class Picture:
         """The picture as SVG text, the same on every machine: no layout program is asked."""
         from .svg import svg
 
-        return svg(self.drawing, self._title or "Gradient graph", self._description)
+        return svg(self.drawing, self.title, self._description)
 
     def html(self) -> str:
         """The interactive page: self-contained, with every level that fits; in a notebook, the escaped ``srcdoc``."""
@@ -222,7 +233,8 @@ def draw(
 
     first = sight(whole, view, (theme, scale, norm, labels, heads, _page(page)))
     count = f"{len(first.edges)} edges" if first.rows else "gradient through time"
-    picture = Picture(first.framed(*words), count, words[0], lambda: _html(whole, view, first, labels, words))
+    page_of = lambda: _html(whole, view, first, labels, words)  # noqa: E731
+    picture = Picture(first.framed(*words), count, words[0], page_of, first)
     if path is not None:
         picture.save(path)
     return picture

@@ -134,7 +134,7 @@ class Scale:
     lo, hi : float
         Magnitudes at the pale and at the strong end.
     top : float
-        The largest magnitude drawn: where it lies above 1000, the red ramp ends at it.
+        The largest magnitude drawn, if it is known: where it lies above 1000, the red ramp ends at it.
 
     Raises
     ------
@@ -144,7 +144,7 @@ class Scale:
 
     lo: float = 1e-12
     hi: float = 1.0
-    top: float = field(default=1e5, compare=False)
+    top: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         if not (0.0 < self.lo < self.hi < math.inf):
@@ -399,10 +399,11 @@ def tensor_prefix(edge: Edge, source: Node) -> str:
 
 
 def number_room(edge: Edge, source: Node, norm: Norm) -> float:
-    """The room that the number of an edge needs, with a margin; 0 without one."""
+    """The room that the number of an edge needs, with a margin; 0 without one. In a film, in any of its frames."""
     style = edge_style(edge.size(norm), edge.state, Scale())
     text = tensor_prefix(edge, source) + style.label
-    return text_width(text, LABEL_SIZE) * (1.06 if style.bold else 1.0) + 4.0 if style.label else 0.0
+    own = text_width(text, LABEL_SIZE) * (1.06 if style.bold else 1.0) + 4.0 if style.label else 0.0
+    return max(own, getattr(edge.carried, "room", 0.0))
 
 
 def short(name: str | None) -> str | None:

@@ -44,11 +44,15 @@ class Palette:
             " .dash{stroke-dasharray:5 4}",
         ]
         for name, k in self.names.items():
-            colours = [theme.colour(name) for theme in themes]
             for kind, what in (("f", "fill"), ("s", "stroke")):
-                both = f";{what}:light-dark({','.join(colours)})" if len(set(colours)) > 1 else ""
-                rules.append(f" .{kind}{k}{{{what}:{colours[0]}{both}}}")
+                rules.append(f" .{kind}{k}{{{colours(what, name, themes)}}}")
         return "\n".join(scope + rule for rule in rules)
+
+
+def colours(what: str, name: str, themes: Sequence[Theme]) -> str:
+    """A rule for ``fill`` or ``stroke``; of two themes, the reader's preference chooses."""
+    each = [theme.colour(name) for theme in themes]
+    return f"{what}:{each[0]}" + (f";{what}:light-dark({','.join(each)})" if len(set(each)) > 1 else "")
 
 
 def num(value: float) -> str:
@@ -75,16 +79,17 @@ def elements(drawing: Drawing, palette: Palette, prefix: str = "", titles: bool 
     titles : bool
         Give tooltips as ``<title>``.
     """
-    out = []
-    for item in drawing.items:
-        if not isinstance(item, Group):
-            out.append(mark(item, palette))
-            continue
-        tip = f"<title>{escape(item.tip)}</title>" if titles and item.tip else ""
-        inside = "".join(mark(part, palette) for part in item.marks)
-        name = "" if item.kind == "edge" else f" id={quoteattr(prefix + item.name)}"
-        out.append(f'<g class="{_CLASSES[item.kind]}"{name}>{tip}{inside}</g>')
-    return "\n".join(out)
+    return "\n".join(element(item, palette, prefix, titles) for item in drawing.items)
+
+
+def element(item: Group | Mark, palette: Palette, prefix: str = "", titles: bool = True) -> str:
+    """One thing of a picture as an element."""
+    if not isinstance(item, Group):
+        return mark(item, palette)
+    tip = f"<title>{escape(item.tip)}</title>" if titles and item.tip else ""
+    inside = "".join(mark(part, palette) for part in item.marks)
+    name = "" if item.kind == "edge" else f" id={quoteattr(prefix + item.name)}"
+    return f'<g class="{_CLASSES[item.kind]}"{name}>{tip}{inside}</g>'
 
 
 def mark(mark: Mark, palette: Palette) -> str:
@@ -96,9 +101,23 @@ def mark(mark: Mark, palette: Palette) -> str:
 
 def _text(text: Text, palette: Palette) -> str:
     more = ("" if text.anchor == "middle" else f" {text.anchor}") + " b" * text.bold
-    at = f'x="{num(text.at[0])}" y="{num(0.35 * text.size - text.at[1])}"'
-    colour = palette.of("f", text.colour)
-    return f'<text class="{colour}{more}" {at} font-size="{num(text.size)}">{escape(text.text)}</text>'
+    about = f'class="{palette.of("f", text.colour)}{more}" {_at(text)} font-size="{num(text.size)}"'
+    return f"<text {about}>{escape(text.text)}</text>"
+
+
+def _at(text: Text) -> str:
+    return f'x="{num(text.at[0])}" y="{num(0.35 * text.size - text.at[1])}"'
+
+
+def together(marks: Sequence[Mark], palette: Palette) -> str:
+    """Many marks: what texts have in common is said once."""
+    alike: dict[str, str] = {}
+    for text in (m for m in marks if isinstance(m, Text)):
+        ink = f'class="{palette.of("f", text.colour)}{" b" * text.bold}" font-size="{num(text.size)}"'
+        anchor = "" if text.anchor == "middle" else f' class="{text.anchor}"'
+        alike[ink] = alike.get(ink, "") + f"<text{anchor} {_at(text)}>{escape(text.text)}</text>"
+    others = "".join(mark(m, palette) for m in marks if not isinstance(m, Text))
+    return others + "".join(f"<g {ink}>{words}</g>" for ink, words in alike.items())
 
 
 def _box(box: Box, palette: Palette) -> str:
@@ -120,7 +139,7 @@ def _box(box: Box, palette: Palette) -> str:
 
 def _way(way: Way, palette: Palette) -> str:
     """The line (twice, where it is double: a broad one, and the background's colour on it) and the head."""
-    style, path = way.style, _path(way.stem())
+    style, path = way.style, path_of(way.stem())
     strokes = (
         [(style.color, 3 * style.width), ("background", style.width)] if style.double else [(style.color, style.width)]
     )
@@ -137,7 +156,7 @@ def _way(way: Way, palette: Palette) -> str:
     return out + f'<path class="{palette.of("f", style.color)}" d="M{corners}z"/>'
 
 
-def _path(points: Iterable[Point]) -> str:
+def path_of(points: Iterable[Point]) -> str:
     """A chain of cubics; pieces that are straight are written as such."""
     (x, y), *rest = points
     out = f"M{num(x)},{num(-y)}"
