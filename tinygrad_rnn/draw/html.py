@@ -101,7 +101,7 @@ def _sights(
     """Every level, coarsest first, of long sequences both ends; and the name of the first, whose marks are there."""
     count = max(len(steps_of(graph)) for graph in sources.values())
     room, found = MAX_EDGES, dict[str, list[GradientGraph]]()
-    for level in _LEVELS[count > SMALL :]:  # boxes of whole steps would be no more than the chart
+    for level in _LEVELS[count > FULL :]:  # boxes of whole steps would be no more than the chart
         ends = ENDS if count > SMALL or (count > FULL and level == "op") else None
         graphs = replace(view, level=level, fold=ends, steps=None).of(sources.values())
         if len(drawn(graphs)) <= room:

@@ -37,6 +37,8 @@ MOST_ONCE = 5
 """Up to so many steps parameters are rows of a table by default."""
 
 _START, _END = -1, 1_000_000
+_Line = tuple[list[Seat], list[Edge], list[Wire], dict[int, tuple[int, float]], dict[int, list[int]]]
+"""Boxes, edges, wires, where parameters come up, and the rows of these."""
 
 
 def arrange(graph: GradientGraph, prefix: str, parameters: str, norm: Norm, width: float) -> Scene | None:
@@ -61,6 +63,7 @@ class _Lines:
         self.page = Scene()
         self.least: dict[object, float] = {}
         self.stretch: float | None = None
+        self.found: dict[tuple[int, ...], _Line] = {}
 
     def scene(self, width: float) -> Scene:
         """All lines."""
@@ -71,8 +74,9 @@ class _Lines:
         for draft in drafts:  # a step is as wide on every line
             for key, wide in draft.widths.items():
                 self.least[key] = max(self.least.get(key, 0.0), wide)
-        again = [self._routed(slots, width).routed.spare for slots in lines]
-        self.stretch, y = min(again), 0.0
+        if len(lines) > 1:
+            drafts = [self._routed(slots, width).routed for slots in lines]
+        self.stretch, y = min(draft.spare for draft in drafts), 0.0
         for k, line_of in enumerate(lines):
             y = self._line(line_of, y, k == len(lines) - 1)
         parts = self.table
@@ -112,7 +116,14 @@ class _Lines:
         return found
 
     def _routed(self, slots: Sequence[int], page: float) -> _Routed:
-        """What stands on a line, with copies of what it uses from other lines, routed."""
+        """A line, routed; what stands on it is found once."""
+        known = self.found.get(tuple(slots))
+        if known is None:
+            known = self.found[tuple(slots)] = self._found(slots)
+        return self._numbered(*known, page)
+
+    def _found(self, slots: Sequence[int]) -> _Line:
+        """What stands on a line, with copies of what it uses from other lines."""
         table, parts = self.table, self.table.parts
         there = set(slots)
         items: list[Seat] = []
@@ -163,7 +174,7 @@ class _Lines:
                         number_room(edge, self.table.graph.nodes[edge.source], table.norm),
                     )
                 )
-        return self._numbered(items, edges, wires, feet, rows, page)
+        return items, edges, wires, feet, rows
 
     def _numbered(
         self,
