@@ -353,6 +353,7 @@ DRAW = [
         {
             **{"theme": words("light", "dark"), "norm": words("l2", "rms", "max"), "level": LEVEL, "scale": SCALE},
             "heads": words("gradient", "data"),
+            "format": words("svg", "png", "pdf", "html", "dot", "gv").without(None),
             **{"parameters": words("auto", "step", "once", "none"), "labels": FLAG.without("auto"), "constants": FLAG},
             "fold": whole(1).without(None, "auto"),
             "page": PAGE,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..autodiff import history, pullback
+from ..files import Brief
 from ..graph.steps import step_number
 from ..tensor import Tensor
 from .chain import Array
@@ -158,8 +159,8 @@ def _of_run(key: Key, run: int) -> Key:
     return (f"{key[0]} run {run + 1}".strip(), key[1]) if run else key
 
 
-@dataclass
-class End:
+@dataclass(repr=False)
+class End(Brief):
     """What one end of the network sees, as log10 by (lag, sequence); NaN before the beginning of a sequence.
 
     Attributes

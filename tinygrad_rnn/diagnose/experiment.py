@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..arguments import generator, lengths_of, refusal, whole
 from ..autodiff import pullback
+from ..files import Brief
 from ..functions import concatenate, stack, sum, where
 from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..nn.sequences import in_one_array
@@ -29,8 +30,8 @@ Loss = str | Callable[[Tensor], Tensor]
 NAMED = {"last": "L = v·h at the last step, v a random unit vector", "all": "L = Σ v·h over all steps"}
 
 
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, repr=False)
+class Experiment(Brief):
     """What is measured.
 
     Attributes

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..autodiff import pullback
+from ..files import Brief
 from ..graph.line import Line, fit
 from ..nn.module import once
 from ..ops import ACTIVATIONS
@@ -40,8 +41,8 @@ SATURATED = 0.1
 """A unit is saturated where φ′ is below this share of its largest value."""
 
 
-@dataclass(frozen=True)
-class Lane:
+@dataclass(frozen=True, repr=False)
+class Lane(Brief):
     """The gradient of one state or gate through time.
 
     Attributes
@@ -236,8 +237,8 @@ def edges_up_to(last: int) -> tuple[int, ...]:
     return tuple(edge for edge in series if edge < last) or (0,)
 
 
-@dataclass(frozen=True)
-class Measured:
+@dataclass(frozen=True, repr=False)
+class Measured(Brief):
     """Everything that one walk back through time gives."""
 
     lanes: dict[Key, Lane]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import Brief
 from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..nn.module import once
 from ..tensor import GradientError, Tensor
@@ -192,8 +193,8 @@ class Search:
 # --- causes ---
 
 
-@dataclass(frozen=True)
-class Verdict:
+@dataclass(frozen=True, repr=False)
+class Verdict(Brief):
     """What the report says about a network.
 
     Attributes

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..autodiff import vjp
+from ..files import Brief
 from ..nn.cells import NONLINEARITIES, GRUCell, LSTMCell, RNNCell
 from ..ops import ACTIVATIONS
 from ..tensor import raw
@@ -25,8 +26,8 @@ _POINTS = np.linspace(-8.0, 8.0, 1600)
 _WEIGHTS = np.exp(-0.5 * _POINTS**2) / np.exp(-0.5 * _POINTS**2).sum()
 
 
-@dataclass(frozen=True)
-class Theory:
+@dataclass(frozen=True, repr=False)
+class Theory(Brief):
     """One line of theory: log10 of the gradient's norm relative to lag 0, at every lag.
 
     Attributes

@@ -19,7 +19,7 @@ from ..arguments import one_of
 from ..graph.line import line_through
 from ..graph.model import GradientGraph
 from ..graph.steps import states
-from ..norms import Norm, norm_of
+from ..norms import Norm, State, norm_of
 from .figure import COLOURS, LINES, check_format, new_figure, plain, save_figure
 from .style import clean
 
@@ -91,6 +91,18 @@ class GradientThroughTime:
         known = ", ".join(repr((d.network, d.state) if d.network else d.state) for d in self.decays)
         remedy = "; where a cell gives its state no name, that of the operation stands: h.name = 'h'" * ("#" in known)
         raise KeyError(f"no {key!r} among {known}{remedy}")
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the lines on an axis of decades, and a row of colours for each."""
+        from .sight import shown
+        from .svg import svg
+
+        kinds: dict[bool, State] = {True: "finite", False: "zero"}
+        lanes = [
+            (decay.network, decay.state, [(t, x, kinds[x > 0.0] if x < math.inf else "nan") for t, _, x in decay.table])
+            for decay in self.decays
+        ]
+        return svg(shown(lanes, self.norm, [10.0**decay.slope for decay in self.decays]), inline=True)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw log10 of the norms against the lag, with the fitted lines; needs ``tinygrad-rnn[plot]``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 
 from ..graph.line import FLOAT16_ZERO, FLOAT32_ZERO, line_through
 from ..graph.model import GradientGraph
@@ -224,6 +224,7 @@ class _Panels:
         for log, words in LIMITS:
             if lo < log < hi:
                 self.rule(height(log), "broken", "dashed")
+                self.taken.append(self.box(self.left, height(log) - 1.0, self.right, height(log) + 1.0))
                 low = max(height(log), low + 16.0)
                 told = f"{words} {number(10.0**log)}"
                 if scene:
@@ -287,19 +288,17 @@ class _Panels:
         if lag and logs[0] > EPS and logs[lag] > FLOOR:
             x, y = self.x[back[lag][0]], height(logs[lag])
             self.drawing.add(Box(Rect.around(self.at(x, y), 7.0, 7.0), "background", f"{ink}", 1.9, ellipse=True))
-            self.free(x, y, f"{lag} steps back", ((10.0, 20.0), (10.0, 38.0), (-110.0, -16.0), (-110.0, -34.0)), 9e9)
+            self.free(x, y, f"{lag} steps back", ink)
 
-    def free(self, x: float, y: float, text: str, places: Sequence[Point], bottom: float) -> None:
-        """A text at the first of these places where it meets no line and no other text; else nowhere."""
-        for dx, dy in places:
-            mark = Text(self.at(max(x + dx, self.left), y + dy), text, LABEL_SIZE, True, "ink", "start")
-            r = mark.rect
-            inside = self.box(self.left - 1.0, -8.0, self.right, min(bottom, 9e3))
-            if r.right > inside.right or r.top > inside.top or r.bottom < inside.bottom:
+    def free(self, x: float, y: float, text: str, ink: str) -> None:
+        """A text at the first place beside a ring where it meets no line and no other text; else nowhere."""
+        for dx, dy in product((10.0, -106.0), (18.0, 36.0, 54.0, -18.0, -36.0, -54.0)):
+            mark = Text(self.at(max(x + dx, self.left), y + dy), text, LABEL_SIZE, True, ink, "start")
+            r = mark.rect.grown(2.0)
+            if r.right > self.right * SCALE or r.top > 8.0 * SCALE:
                 continue
-            clear = not any(r.grown(2.0).overlap(other) for other in self.taken)
-            if clear and not any(crosses(curve, r.grown(2.0)) for curve in self.curves):
-                self.taken.append(r)
+            if not any(r.overlap(other) for other in self.taken) and not any(crosses(c, r) for c in self.curves):
+                self.taken.append(mark.rect)
                 self.drawing.add(mark)
                 return
 

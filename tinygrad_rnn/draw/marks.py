@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..files import Brief
 from ..graph.parts import Edge, Node
 from .geometry import Curve, Point, Rect, trimmed, union
 from .style import EdgeStyle, Options, text_width
@@ -94,8 +95,8 @@ class Way:
 Mark = Text | Box | Way
 
 
-@dataclass(frozen=True)
-class Group:
+@dataclass(frozen=True, repr=False)
+class Group(Brief):
     """Marks that are one thing: a node, an edge with its number, a detail that has only a text (`tip`).
 
     `name` is unique in its picture; `tail` and `head` of an edge name the groups of its ends.
@@ -113,8 +114,8 @@ class Group:
     step: int | None = None
 
 
-@dataclass
-class Drawing:
+@dataclass(repr=False)
+class Drawing(Brief):
     """A picture as marks, from behind to the front, and the room that all of them take."""
 
     options: Options

@@ -6,12 +6,13 @@ engine is asked for pixels only when they are wanted.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-from ..arguments import refusal, whole, wholes
+from ..arguments import one_of, refusal, whole, wholes
 from ..files import write_whole
 from ..graph.model import GradientGraph
 from ..graph.parts import Level
@@ -49,10 +50,11 @@ class Picture:
         title: str = "",
         page: Callable[[], str] | None = None,
         sight: Any = None,
+        narrow: Callable[[], Drawing] | None = None,
     ) -> None:
         self.drawing, self.scale = drawing, drawing.options.scale
         self.title, self.sight = title or "Gradient graph", sight
-        self._description, self._page = describe, page
+        self._description, self._page, self._narrow = describe, page, narrow
 
     @property
     def size(self) -> tuple[float, float]:
@@ -79,55 +81,95 @@ class Picture:
             raise ValueError("only a picture that draw made knows the graph of its page")
         return self._page()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str] | IO[Any], format: str | None = None) -> None:
         """Write the picture; the suffix decides the format.
 
         Without an engine, the DOT source is left beside the path, and the error says where.
 
         Parameters
         ----------
-        path : path-like
-            Ends in .svg, .png, .pdf, .html (the interactive page), .dot or .gv.
+        path : path-like or file object
+            Ends in .svg, .png, .pdf, .html (the interactive page), .dot or .gv. A file object, of text or of bytes, is
+            written to and left open.
+        format : {"svg", "png", "pdf", "html", "dot", "gv"}, optional
+            Instead of the suffix: of a file object that has no name.
 
         Raises
         ------
         ValueError
-            Unknown suffix, or a bitmap too large to be useful.
+            Unknown suffix or format, a format of bytes for a file of text, or a bitmap too large to be useful.
         OSError
             The folder does not exist, or cannot be written.
         NoRenderer
             No layout engine was found.
         """
+        kind = _format(path, format)
+        if not isinstance(path, str | os.PathLike):
+            data = self._content(kind)
+            if _is_text(path):
+                path.write(data if isinstance(data, str) else data.decode())
+            else:
+                path.write(data.encode() if isinstance(data, str) else data)
+            return
         target = Path(path)
-        format = _format(target)
         if not target.parent.is_dir():
             raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
-        if format in ("dot", "gv"):
-            write_whole(target, self.dot)
-            return
-        if format in ("html", "svg"):
-            write_whole(target, self.html() if format == "html" else self.svg())
-            return
         try:
-            data = engine.render(self.dot, format, self.size)
+            write_whole(target, self._content(kind))
         except engine.NoRenderer as error:
             raise _left(error, target, self.dot) from error
-        write_whole(target, data)
+
+    def _content(self, kind: str) -> str | bytes:
+        text = {"dot": lambda: self.dot, "gv": lambda: self.dot, "html": self.html, "svg": self.svg}.get(kind)
+        return text() if text is not None else engine.render(self.dot, kind, self.size)
 
     def __repr__(self) -> str:
         return f"Picture({self._description}, {self.size[0]:.0f} x {self.size[1]:.0f} pt)"
 
+    def _repr_html_(self) -> str:
+        """In a notebook: as wide as its cells, with tooltips, light or dark as it is."""
+        from .svg import svg
+
+        drawing = self.drawing if self._narrow is None else self._narrow()
+        return svg(drawing, self.title, self._description, inline=True)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        bundle = {"text/plain": repr(self)}
-        bundle["image/svg+xml"] = self.svg()
-        return bundle
+        return {"text/plain": repr(self), "text/html": self._repr_html_(), "image/svg+xml": self.svg()}
 
 
-def _format(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise ValueError(f"cannot draw to {path.name!r}: the name must end in one of {', '.join(FORMATS)}")
-    return suffix[1:]
+def _is_text(path: Any) -> bool:
+    return any(isinstance(file, io.TextIOBase) for file in (path, getattr(path, "file", None)))
+
+
+def _format(path: Any, format: str | None) -> str:
+    """The format that a path's suffix names, or a file object's; or the one that was asked for."""
+    kinds = [suffix[1:] for suffix in FORMATS]
+    to_file = hasattr(path, "write")
+    if format is not None:
+        kind = str(one_of("format", format, kinds))
+    else:
+        name = getattr(path, "name", None) if to_file else path
+        target = Path(name if isinstance(name, str | os.PathLike) else "")
+        kind = target.suffix.lower()[1:]
+        if kind not in kinds:
+            remedy = ', or format="svg" say which' if to_file else ""
+            raise ValueError(
+                f"cannot draw to {target.name!r}: the name must end in one of {', '.join(FORMATS)}{remedy}"
+            )
+    if kind in ("png", "pdf") and _is_text(path):
+        raise ValueError(f"a {kind} is bytes, which a file of text cannot hold: open it in mode 'wb', or draw an svg")
+    return kind
+
+
+def shows_itself(graph: GradientGraph) -> str | None:
+    """A graph in a notebook: its picture; None where there are too many edges for one."""
+    try:
+        return draw(graph)._repr_html_()
+    except ValueError:
+        return None
+
+
+setattr(GradientGraph, "_repr_html_", shows_itself)  # noqa: B010 (the class stands below, and knows no picture)
 
 
 def graph_of(source: Any) -> GradientGraph:
@@ -145,8 +187,9 @@ def graph_of(source: Any) -> GradientGraph:
 
 def draw(
     graph: GradientGraph | Tensor | Mapping[str, GradientGraph | Tensor],
-    path: str | os.PathLike[str] | None = None,
+    path: str | os.PathLike[str] | IO[Any] | None = None,
     *,
+    format: str | None = None,
     title: str | None = None,
     subtitle: str | None = None,
     theme: Literal["light", "dark"] = "light",
@@ -168,8 +211,10 @@ def draw(
     graph : Tensor, GradientGraph, or mapping of str to these
         A loss (it is not changed), or its graph. A mapping draws several, one under the other under one scale, its keys
         as their titles.
-    path : path-like, optional
+    path : path-like or file object, optional
         Where to save it: .svg, .png, .pdf, .html (an interactive page), .dot or .gv. Only .png and .pdf need an engine.
+    format : {"svg", "png", "pdf", "html", "dot", "gv"}, optional
+        Instead of the suffix: of a file object that has no name.
     title, subtitle : str, optional
     theme : {"light", "dark"}
     scale : None, "fixed", (lo, hi) or Scale
@@ -220,8 +265,8 @@ def draw(
     >>> picture.dot.startswith("digraph")
     True
     """
-    if path is not None:
-        _format(Path(path))  # before the work, not after it
+    if path is not None or format is not None:
+        _format(path, format)  # before the work, not after it
     sources = graph if isinstance(graph, Mapping) else {"": graph}
     if not sources:
         raise ValueError("nothing to draw: the mapping is empty")
@@ -231,12 +276,18 @@ def draw(
     # The layout is imported by whoever draws, not with the package: it is half of it.
     from .sight import sight
 
-    first = sight(whole, view, (theme, scale, norm, labels, heads, _page(page)))
+    given = (theme, scale, norm, labels, heads)
+    first = sight(whole, view, (*given, _page(page)))
     count = f"{len(first.edges)} edges" if first.rows else "gradient through time"
+
+    def narrow() -> Drawing:
+        """The same as wide as a notebook's cell."""
+        return (first if page else sight(whole, view, (*given, PAGES["notebook"]))).framed(*words)
+
     page_of = lambda: _html(whole, view, first, labels, words)  # noqa: E731
-    picture = Picture(first.framed(*words), count, words[0], page_of, first)
+    picture = Picture(first.framed(*words), count, words[0], page_of, first, narrow)
     if path is not None:
-        picture.save(path)
+        picture.save(path, format)
     return picture
 
 

@@ -14,7 +14,7 @@ from ..arguments import flag, one_of
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Level
 from ..graph.steps import steps_of
-from ..norms import Norm
+from ..norms import Norm, State
 from . import long, paint
 from .layout import arrange, arrange_all
 from .marks import Drawing
@@ -93,14 +93,37 @@ def _long(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sight
             scenes = [("", scene)]
             sizes += _sizes([p.edge for p in scene.edges], norm)
             options = options_of(given, sizes, 0, -LEAST)
+    return charted(rows, options, scenes, graphs if scenes else [])
+
+
+def charted(
+    rows: Sequence[long.Row],
+    options: Options,
+    scenes: Sequence[tuple[str, Scene]] = (),
+    graphs: Sequence[GradientGraph] = (),
+) -> Sight:
+    """States through time as marks, with these graphs in small cells."""
     drawing, series = long.chart(rows, options, scenes[0][1] if scenes else None)
+    above = any(size > options.scale.exploding for row in rows for _, size, _ in row.sizes)
     notes = ["whole gradient of each state"]
-    if any(size > options.scale.exploding for size in sizes) and not scenes:
+    if above and not scenes:
         notes.append("red: above 1000" if options.scale.exploding == 1e3 else "red: above the scale")
     if any(long.class_of(size, state, options.scale) == "panel" for row in rows for _, size, state in row.sizes):
         notes.append("empty: zero in float32")
-    return Sight(
-        tuple(graphs if scenes else ()), tuple(scenes), drawing, ("; ".join(notes),), tuple(series.items()), tuple(rows)
+    return Sight(tuple(graphs), tuple(scenes), drawing, ("; ".join(notes),), tuple(series.items()), tuple(rows))
+
+
+def shown(
+    lanes: Sequence[tuple[str, str, Sequence[tuple[int, float, State]]]], norm: Norm, rates: Sequence[float]
+) -> Drawing:
+    """Numbers by step, latest first, as a chart for a notebook; of each its network, its state and its rate."""
+    rows = [
+        long.Row(clean(network), clean(state), tuple(sorted(sizes)), rate, sizes[0][0])
+        for (network, state, sizes), rate in zip(lanes, rates, strict=True)
+    ]
+    sizes = [size for row in rows for _, size, state in row.sizes if state == "finite"]
+    return charted(rows, options_of(("light", None, norm, "auto", "gradient", (860.0, 0.0)), sizes, 0, -LEAST)).framed(
+        "", None
     )
 
 

@@ -13,10 +13,16 @@ from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
 from .geometry import Point, Rect
-from .marks import Box, Drawing, Group, Mark, Text, Way, marks_of
-from .style import Theme
+from .marks import SCALE, Box, Drawing, Group, Mark, Text, Way, marks_of
+from .style import THEMES, Theme
 
 _CLASSES = {"node": "n", "detail": "d", "edge": "e"}
+_PAGES = (
+    ("[data-jp-theme-light=true]", "[data-theme=light]", ".light"),
+    ("[data-jp-theme-light=false]", "[data-theme=dark]", ".dark", ".vscode-dark"),
+)
+"""How pages say that they are light, or dark: JupyterLab's, those of documentation, VS Code's."""
+
 _LINES = {"dotted": " dot", "dashed": " dash", "solid": ""}
 
 
@@ -30,8 +36,11 @@ class Palette:
         """The class that fills (`kind` f) or strokes (s) with a colour."""
         return f"{kind}{self.names.setdefault(name or 'none', len(self.names))}" if name else f"{kind}n"
 
-    def css(self, scope: str, themes: Sequence[Theme]) -> str:
-        """The style sheet, every rule within `scope`; of two themes, the reader's preference chooses."""
+    def css(self, scope: str, themes: Sequence[Theme], inline: bool = False) -> str:
+        """The style sheet, every rule within `scope`; of two themes, the reader's preference chooses.
+
+        What stands `inline` on somebody else's page follows what that page calls dark, by variables of its own.
+        """
         rules = [
             "{font-family:Helvetica,Arial,'Liberation Sans',sans-serif}",
             " text{text-anchor:middle;pointer-events:none;white-space:pre}",
@@ -45,8 +54,14 @@ class Palette:
         ]
         for name, k in self.names.items():
             for kind, what in (("f", "fill"), ("s", "stroke")):
-                rules.append(f" .{kind}{k}{{{colours(what, name, themes)}}}")
-        return "\n".join(scope + rule for rule in rules)
+                rules.append(f" .{kind}{k}{{{f'{what}:var(--c{k})' if inline else colours(what, name, themes)}}}")
+        shades = ["{" + ";".join(f"--c{k}:{t.colour(name)}" for name, k in self.names.items()) + "}" for t in themes]
+        css = "\n".join(scope + rule for rule in (rules + shades[:1] if inline else rules))
+        if inline and len(themes) > 1:
+            css += f"\n@media(prefers-color-scheme:dark){{{scope}{shades[1]}}}"
+            for shade, pages in zip(shades, _PAGES, strict=True):
+                css += f"\n{','.join(f'{page} {scope}' for page in pages)}{shade}"
+        return css
 
 
 def colours(what: str, name: str, themes: Sequence[Theme]) -> str:
@@ -171,7 +186,7 @@ def path_of(points: Iterable[Point]) -> str:
     return out
 
 
-def svg(drawing: Drawing, title: str = "Gradient graph", description: str = "") -> str:
+def svg(drawing: Drawing, title: str = "Gradient graph", description: str = "", inline: bool = False) -> str:
     """A picture as an SVG file.
 
     Parameters
@@ -179,6 +194,8 @@ def svg(drawing: Drawing, title: str = "Gradient graph", description: str = "") 
     drawing : Drawing
     title, description : str
         For those who cannot see it.
+    inline : bool
+        For a page, such as a notebook: as wide as its column at most, light or dark as the page is.
 
     Returns
     -------
@@ -187,13 +204,16 @@ def svg(drawing: Drawing, title: str = "Gradient graph", description: str = "") 
     """
     palette, page = Palette(), drawing.page
     theme = drawing.options.theme
-    marks = repr([title, description, [theme.name], list(marks_of(drawing.items))])
+    themes = [*THEMES.values()] if inline and theme is THEMES["light"] else [theme]
+    marks = repr([title, description, [theme.name for theme in themes], list(marks_of(drawing.items))])
     prefix = "p" + hashlib.sha256(marks.encode("utf-8", "replace")).hexdigest()[:8]
     markup = f"{mark(Box(page, 'background'), palette)}\n{elements(drawing, palette, f'{prefix}-')}"
     size = f'width="{num(page.right - page.left)}pt" height="{num(page.top - page.bottom)}pt"'
+    if inline:
+        size = f'style="width:100%;max-width:{(page.right - page.left) / SCALE:.0f}px;height:auto"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" id="{prefix}" viewBox="{view_of(page)}" {size} '
         f'role="img" aria-labelledby="{prefix}-title {prefix}-desc">\n'
         f'<title id="{prefix}-title">{escape(title)}</title>\n<desc id="{prefix}-desc">{escape(description)}</desc>\n'
-        f"<style>\n{palette.css('#' + prefix, [theme])}\n</style>\n{markup}\n</svg>\n"
+        f"<style>\n{palette.css('#' + prefix, themes, inline)}\n</style>\n{markup}\n</svg>\n"
     )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import Brief
 from ..gathering import contribute
 from ..norms import Norm, State, largest_of, norm_of, state_of
 from ..ops import is_basic
@@ -27,8 +28,8 @@ FACTORS = {("linear", 1): 0, ("affine", 1): 0, ("affine", 4): 3}
 """(primitive, operand): the operand x for which that operand is a weight W, which the primitive uses as x Wᵀ."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Outer:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Outer(Brief):
     """The matrix δᵀ x, a sum over the rows of both, as those rows."""
 
     delta: Array
@@ -82,8 +83,8 @@ class Outer:
         return length if float(limits.tiny) * spread < length < float(limits.max) / 4.0 else None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Slice:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Slice(Brief):
     """Zeros but for one place, where each element lies once."""
 
     part: Array
@@ -107,8 +108,8 @@ class Slice:
         return state_of(self.part, lost)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Whole:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Whole(Brief):
     """An array as it is."""
 
     kept: Array

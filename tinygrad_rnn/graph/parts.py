@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 from numpy.typing import NDArray
 
+from ..files import Brief
 from ..norms import Norm, State
 from .contributions import Contribution
 
@@ -22,8 +23,8 @@ Kind = Literal["op", "parameter", "input", "constant", "loss"]
 Level = Literal["op", "gate", "step"] | int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Node(Brief):
     """One tensor of the graph.
 
     Attributes
@@ -80,8 +81,8 @@ def _step_of(scope: str) -> str | None:
     return next((part for part in scope.split("/") if part.startswith("t=")), None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Edge:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Edge(Brief):
     """One use of one tensor: from the tensor (`source`) to the operation that consumed it (`target`).
 
     Attributes
