@@ -226,7 +226,7 @@ def test_the_pages_slider_follows_the_gradient_in_both_directions():
     picture = draw(stack("rnn", 3, 1, True), level="step")
     graph = View("step").of([stack("rnn", 3, 1, True)])[0]
     nodes = [item for item in picture.drawing.items if getattr(item, "node", None)]
-    found, labels = _times(nodes, [], _backwards(Sight((graph,), (), picture.drawing)))
+    found, labels = _times(nodes, [], _backwards(Sight((graph,), (), picture.drawing)), [])
     steps = {(g.node.scope, found[g.name]) for g in nodes if g.node.members and g.node.kind != "loss"}
     forward = {(f"layer 0/t={t}", t) for t in (1, 2, 3)}
     assert steps == forward | {(f"layer 0 reverse/t={t}", 4 - t) for t in (1, 2, 3)}

@@ -11,6 +11,7 @@ import csv
 import errno
 import io
 import os
+import reprlib
 import stat
 import sys
 import unicodedata
@@ -18,7 +19,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 AnyPath = str | PathLike[str]
 
@@ -195,21 +195,11 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def brief(value: Any) -> str:
-    """What a value is, in a few words: an array by its shape, what holds many things by their number."""
-    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, Brief):
-        return f"<{value.dtype} of shape {value.shape}>"
-    if isinstance(value, list | tuple | dict | set | frozenset) and value:
-        return f"<{type(value).__name__} of {len(value)}>"
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:119]}…"
-
-
 class Brief:
     """A dataclass that is one line at a prompt, whatever it holds; declared with ``repr=False``."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        told = (f"{name}={brief(getattr(self, name))}" for name in getattr(self, "__dataclass_fields__", ()))
+        told = (f"{name}={reprlib.repr(getattr(self, name))}" for name in getattr(self, "__dataclass_fields__", ()))
         return f"{type(self).__name__}({', '.join(told)})"

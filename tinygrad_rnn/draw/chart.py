@@ -19,14 +19,12 @@ from ..arguments import one_of
 from ..graph.line import line_through
 from ..graph.model import GradientGraph
 from ..graph.steps import states
-from ..norms import Norm, State, norm_of
-from .figure import COLOURS, LINES, check_format, new_figure, plain, save_figure
+from ..norms import Norm, norm_of, state_of
 from .style import clean
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from ..tensor import Tensor
+    from .picture import Picture
 
 
 @dataclass(frozen=True)
@@ -44,34 +42,22 @@ class Decay:
         Decades per step back in time, as `diagnose.gradient_flow` has it: by least squares over the lags from 10 on
         (of a short sequence from the middle on), zeros and infinities left out, the median over the sequences;
         negative where the gradient vanishes. NaN with fewer than two norms.
-    intercept : float
-        Log10 of the norm at lag 0 on that line.
     """
 
     network: str
     state: str
     table: tuple[tuple[int, int, float], ...] = field(repr=False)  # as long as the sequence
     slope: float
-    intercept: float
 
     @property
     def half_life(self) -> float:
         """Steps in which the gradient halves (doubles, if the slope is positive): log10(2) / |slope|."""
         return math.log10(2.0) / abs(self.slope) if self.slope else math.inf
 
-    @property
-    def label(self) -> str:
-        """One line for a legend."""
-        name = f"{self.network} " if self.network else ""
-        half = "halves" if self.slope < 0 else "doubles"
-        if math.isnan(self.slope):
-            return f"{name}{self.state}"
-        return f"{name}{self.state}: {self.slope:+.3g} decades per step, {half} in {self.half_life:.3g} steps"
-
 
 @dataclass(frozen=True)
 class GradientThroughTime:
-    """The decays of all states of one or several networks: numbers; `plot` and `save` need matplotlib.
+    """The decays of all states of one or several networks: numbers, and a chart of them.
 
     Attributes
     ----------
@@ -93,45 +79,27 @@ class GradientThroughTime:
         raise KeyError(f"no {key!r} among {known}{remedy}")
 
     def _repr_html_(self) -> str:
-        """In a notebook: the lines on an axis of decades, and a row of colours for each."""
-        from .sight import shown
-        from .svg import svg
+        return self._picture("")._repr_html_()
 
-        kinds: dict[bool, State] = {True: "finite", False: "zero"}
-        lanes = [
-            (decay.network, decay.state, [(t, x, kinds[x > 0.0] if x < math.inf else "nan") for t, _, x in decay.table])
-            for decay in self.decays
-        ]
-        return svg(shown(lanes, self.norm, [10.0**decay.slope for decay in self.decays]), inline=True)
+    def _picture(self, title: str) -> Picture:
+        from .long import Row
+        from .picture import PAGES, Picture
+        from .sight import DECADES, charted, options_of
 
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw log10 of the norms against the lag, with the fitted lines; needs ``tinygrad-rnn[plot]``."""
-        if axes is None:
-            axes = new_figure().add_subplot()
-        networks = list(dict.fromkeys(decay.network for decay in self.decays))
-        names = list(dict.fromkeys(decay.state for decay in self.decays))
+        rows = []
         for decay in self.decays:
-            points = [(lag, math.log10(size)) for _, lag, size in decay.table if 0.0 < size < math.inf]
-            colour = COLOURS[(networks.index(decay.network) * len(names) + names.index(decay.state)) % len(COLOURS)]
-            axes.plot(*zip(*points, strict=True), ".", color=colour, markersize=5) if points else None
-            ends = np.array([decay.table[0][1], decay.table[-1][1]])
-            line = LINES[names.index(decay.state) % len(LINES)]
-            label = plain(clean(decay.label, 80))
-            axes.plot(ends, decay.intercept + decay.slope * ends, line, color=colour, linewidth=1.5, label=label)
-        axes.set_xlabel("lag: steps back from the last one")
-        axes.set_ylabel("log₁₀ ‖∂L/∂state‖" + ("" if self.norm == "l2" else f" ({self.norm})"))
-        axes.legend(frameon=False, fontsize="small")
-        axes.grid(alpha=0.25)
-        return axes
+            sizes = [(t, x, state_of(np.array(x), False)) for t, _, x in decay.table]
+            rows.append(
+                Row(clean(decay.network), clean(decay.state), tuple(sorted(sizes)), 10.0**decay.slope, sizes[0][0])
+            )
+        finite = [size for row in rows for _, size, state in row.sizes if state == "finite"]
+
+        options = options_of(("light", None, self.norm, "auto", "gradient", PAGES["notebook"]), finite, 0, DECADES)
+        return Picture(charted(rows, options).framed(title, None), "gradient through time", title)
 
     def save(self, path: str | os.PathLike[str], title: str | None = None) -> None:
-        """Write the chart; the suffix decides the format (.svg, .png, .pdf). Needs ``tinygrad-rnn[plot]``."""
-        check_format(path)
-        figure = new_figure()
-        axes = self.plot(figure.add_subplot())
-        if title:
-            axes.set_title(plain(title))
-        save_figure(figure, path)
+        """Write the chart, as `draw` draws a long sequence; the suffix decides the format, as in `Picture.save`."""
+        self._picture(clean(title or "", 120)).save(path)
 
 
 def gradient_through_time(
@@ -148,21 +116,19 @@ def gradient_through_time(
     graph : Tensor, GradientGraph, or mapping of str to these
         Losses of unrolled networks, or their graphs.
     path : path-like, optional
-        Where to save the chart: .svg, .png or .pdf.
+        Where to save the chart: .svg, .png, .pdf or .dot.
     norm : {"l2", "rms", "max"}
     title : str, optional
 
     Returns
     -------
     GradientThroughTime
-        The numbers; computing them needs no matplotlib.
+        The numbers; in a notebook it shows its chart.
 
     Raises
     ------
     ValueError
         If a graph has no time steps that hand on a state, or for an unknown suffix.
-    ImportError
-        If the chart is wanted and matplotlib is not installed.
 
     Examples
     --------
@@ -197,7 +163,4 @@ def gradient_through_time(
 def _decay(network: str, state: str, gradients: Mapping[int, NDArray[Any]], norm: Norm) -> Decay:
     newest = list(gradients)[::-1]  # of a reverse direction, the first step of time
     table = tuple((t, abs(newest[0] - t), norm_of(gradients[t], norm)) for t in newest)
-    line = line_through([gradients[t] for t in newest])
-    points = [(lag, math.log10(size)) for _, lag, size in table[line.first :] if 0.0 < size < math.inf]
-    lag, log = np.mean(points, axis=0) if points else (math.nan, math.nan)
-    return Decay(network, state, table, line.slope, float(log - line.slope * lag))
+    return Decay(network, state, table, line_through([gradients[t] for t in newest]).slope)

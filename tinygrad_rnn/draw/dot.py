@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import graphviz
 
-from .geometry import Point, Rect
+from .geometry import Point
 from .marks import Box, Drawing, Group, Mark, Text, Way
 from .style import MINUS, Theme
 from .svg import num
@@ -88,12 +88,9 @@ class _Writer:
         return {"label": label + end if end else label, **look}
 
     def box(self, box: Box, name: str, tip: str, label: Text | None) -> None:
-        """A shape; a panel is a cluster, which lies behind all others."""
+        """A shape."""
         rect, colour = box.rect, self.theme.colour
         fill, line = box.fill and colour(box.fill), box.line and colour(box.line)
-        if box.fill == "panel" and box.line == "frame" and name.startswith("mark"):
-            self.panel(rect, name, fill, line)
-            return
         style = ["rounded"] * bool(box.radius) + ["filled"] * bool(fill) + ["dotted"] * box.dotted
         attributes = {"shape": "ellipse" if box.ellipse else "box", "style": ",".join(style), "label": ""}
         attributes |= {"width": _inch(rect.right - rect.left), "height": _inch(rect.top - rect.bottom)}
@@ -104,15 +101,6 @@ class _Writer:
         if label is not None:  # of two lines the second is a text of its own, in another size
             attributes |= self.letters(label, "" if label.at == middle else r"\n ")
         self.node(name, middle, tooltip=graphviz.escape(tip), **attributes)
-
-    def panel(self, rect: Rect, name: str, fill: str | None, line: str | None) -> None:
-        """The panel of a time step."""
-        with self.source.subgraph(name=f"cluster_{name}") as cluster:
-            bb = ",".join(map(num, (rect.left, rect.bottom, rect.right, rect.top)))
-            cluster.attr(bb=bb, style="rounded,filled", fillcolor=fill, color=line, tooltip=" ")
-            # A cluster without a node of its own would be dropped.
-            corner = f"{num(rect.left + 4)},{num(rect.bottom + 4)}"
-            cluster.node(f"corner_{name}", "", pos=corner, style="invis", width="0.01", height="0.01")
 
     def way(self, way: Way, tail: str, head: str, tip: str, label: Text | None) -> None:
         """An edge along its curve; most heads stand at its tail."""

@@ -18,7 +18,6 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from ..graph.model import GradientGraph
-from ..graph.parts import Node
 from ..graph.steps import rows_of, states, step_number, steps_of
 from ..norms import norm_of
 from . import paint
@@ -31,9 +30,6 @@ from .view import ENDS, FULL, SMALL, View
 
 MAX_EDGES = 6_000
 """Edges on one page, all levels together (about 900 bytes each); a level that does not fit is left out."""
-
-MAX_NUMBERS = 3_000
-"""A level with more edges leaves their numbers to the tooltips."""
 
 _LEVELS: tuple[Literal["step", "gate", "op"], ...] = ("step", "gate", "op")
 _NAMES = {"view": "Overview", "step": "Steps", "gate": "Gates", "op": "Operations"}
@@ -58,7 +54,7 @@ def page(
     first : Sight
         The same as it was drawn. Its theme counts if it is dark, else the page follows the reader's preference.
     labels : bool or "auto"
-        Numbers on the edges; "auto" up to 3000 edges.
+        Numbers on the edges of what is not shown first.
     title, subtitle : str
 
     Returns
@@ -112,26 +108,16 @@ def _sights(
         name for name, graphs in found.items() if first.series is None and shape_of(graphs) == shape_of(first.graphs)
     ]
     chosen = same[0] if same else "view"
-    sights = {} if same else {"view": _numbered(first, labels)}
+    options = replace(first.drawing.options, labels=labels is not False)  # a page can be looked at from near
+    sights = {} if same else {"view": first}
     for name, graphs in found.items():
-        sights[name] = _numbered(
-            first if name == chosen else placed(sources, graphs, view, first.drawing.options), labels
-        )
+        sights[name] = first if name == chosen else placed(sources, graphs, view, options)
     return sights, chosen
 
 
-def _numbered(sight: Sight, labels: bool | Literal["auto"]) -> Sight:
-    """The same with numbers where a page has them: it can be looked at from near."""
-    options = replace(sight.drawing.options, labels=len(sight.edges) <= MAX_NUMBERS if labels == "auto" else labels)
-    same = sight.series is not None or options == sight.drawing.options
-    return sight if same else replace(sight, drawing=paint.graphs(sight.rows, options))
-
-
 def _ends(sources: Mapping[str, GradientGraph], sight: Sight) -> str:
-    fewer = any(
-        len(steps_of(seen)) < len(steps_of(graph)) for graph, seen in zip(sources.values(), sight.graphs, strict=False)
-    )
-    return ", both ends" if fewer else ""
+    pairs = zip(sources.values(), sight.graphs, strict=False)
+    return ", both ends" * any(len(steps_of(seen)) < len(steps_of(graph)) for graph, seen in pairs)
 
 
 def _description(sources: Mapping[str, GradientGraph], options: Options) -> str:
@@ -199,31 +185,27 @@ def _backwards(sight: Sight) -> set[tuple[int, int]]:
 
 
 def _times(
-    nodes: Sequence[Group],
-    edges: Sequence[Group],
-    backwards: Collection[tuple[int, int]] = (),
-    more: Sequence[int] = (),
+    nodes: Sequence[Group], edges: Sequence[Group], backwards: Collection[tuple[int, int]], more: Sequence[int]
 ) -> tuple[dict[str, int], dict[int, str]]:
     """When backward goes through each node, as a time step, and the names of these times.
 
     What comes after all steps has the time after the last, what leads to them the one before the first. Through a row
     that runs `backwards` in time the gradient flows from the first step to the last, at the same pace.
     """
-    steps: dict[str, list[int]] = {}
+    steps: dict[str, int] = {}
     for group in nodes:
-        found = [group.step] if group.step is not None else _steps(group.node)
-        if found:
-            steps[group.name] = found
-    ends = sorted([*(k for found in steps.values() for k in found), *more])
+        number = step_number(group.node.step) if group.node is not None and group.node.step else group.step
+        if number is not None:
+            steps[group.name] = number
+    numbers = {*steps.values(), *more}
+    turn = min(numbers, default=0) + max(numbers, default=0)
     of = {group.name: group for group in nodes}
     times: dict[str, int] = {}
-    for name, found in steps.items():
+    for name, number in steps.items():
         node = of[name].node
         back = node is not None and (of[name].graph, node.id) in backwards
-        times[name] = ends[0] + ends[-1] - max(found) if back else min(found)
-    labels = {
-        k: f"t = {k}" + f", reverse t = {ends[0] + ends[-1] - k}" * bool(backwards) for k in [*times.values(), *more]
-    }
+        times[name] = turn - number if back else number
+    labels = {k: f"t = {k}" + f", reverse t = {turn - k}" * bool(backwards) for k in (*times.values(), *more)}
     before, after = min(labels, default=1) - 1, max(labels, default=0) + 1
     users: dict[str, list[str]] = {}
     for edge in edges:
@@ -235,12 +217,6 @@ def _times(
     used = {*(times[edge.head] for edge in edges), *labels, after}
     labels |= {before: "the start", after: "the loss"}
     return times, {k: text for k, text in labels.items() if k in used}
-
-
-def _steps(node: Node | None) -> list[int]:
-    """The time step of a node, if it has one."""
-    number = step_number(node.step) if node is not None and node.step else None
-    return [] if number is None else [number]
 
 
 def _plain(x: float) -> float | str:

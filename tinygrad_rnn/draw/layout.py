@@ -5,7 +5,7 @@ After this file the reader knows which of the three a graph gets, and that each 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..graph.model import GradientGraph
 from ..norms import Norm
@@ -15,7 +15,7 @@ from .geometry import Rect, union
 from .grammar import FAN, Sentence, parse
 from .routes import route
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
-from .style import LABEL_SIZE, Look, Options, look, number_room
+from .style import LABEL_SIZE, Look, look, number_room
 from .view import Parameters
 
 
@@ -35,18 +35,6 @@ def arrange(
     if scene is None:
         scene = lines.arrange(graph, prefix, parameters, norm, width)
     return _whole(graph, prefix, norm) if scene is None else scene
-
-
-def arrange_all(
-    graphs: Mapping[str, GradientGraph], parameters: Parameters, options: Options
-) -> list[tuple[str, Scene]]:
-    """Place several graphs, each under its name, on a page as wide as was asked for."""
-    width = options.page[0] if options.page else grid.SLIDE
-    prefixes = [f"g{k}" for k in range(len(graphs))] if len(graphs) > 1 else [""]
-    return [
-        (name, arrange(graph, prefix, parameters, options.norm, width))
-        for prefix, (name, graph) in zip(prefixes, graphs.items(), strict=True)
-    ]
 
 
 def _whole(graph: GradientGraph, prefix: str, norm: Norm) -> Scene:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge
@@ -63,7 +64,7 @@ class _Lines:
         self.page = Scene()
         self.least: dict[object, float] = {}
         self.stretch: float | None = None
-        self.found: dict[tuple[int, ...], _Line] = {}
+        self.found = cache(self._found)
 
     def scene(self, width: float) -> Scene:
         """All lines."""
@@ -117,10 +118,7 @@ class _Lines:
 
     def _routed(self, slots: Sequence[int], page: float) -> _Routed:
         """A line, routed; what stands on it is found once."""
-        known = self.found.get(tuple(slots))
-        if known is None:
-            known = self.found[tuple(slots)] = self._found(slots)
-        return self._numbered(*known, page)
+        return self._numbered(*self.found(tuple(slots)), page)
 
     def _found(self, slots: Sequence[int]) -> _Line:
         """What stands on a line, with copies of what it uses from other lines."""

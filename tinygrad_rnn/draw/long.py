@@ -18,7 +18,7 @@ from ..graph.parts import Node
 from ..graph.steps import states, step_number
 from ..norms import Norm, State, norm_of, state_of
 from .geometry import Point, Rect, join, line
-from .marks import SCALE, Box, Drawing, Group, Text, Way
+from .marks import SCALE, Anchor, Box, Drawing, Group, Text, Way
 from .paint import small_scene
 from .scene import Scene
 from .style import (
@@ -71,11 +71,14 @@ class Row:
 
     def told(self, part: Sequence[tuple[int, float, State]]) -> str:
         """What some of its steps have, for a tooltip: the first and the last of them."""
-        (first, a, one), (last, b, other) = part[0], part[-1]
-        ends = [SMALLEST_NORMAL if state == "underflow" else number(x) for x, state in ((a, one), (b, other))]
-        if first == last:
-            return f"‖∂L/∂{self.name}‖ = {ends[0]}\n{self.layer}, t = {first}".replace("\n, ", "\n")
-        return f"‖∂L/∂{self.name}‖ = {ends[0]} … {ends[1]}\n{self.layer}, t = {first} … {last}".replace("\n, ", "\n")
+        ends = [part[0], *part[1:][-1:]]
+        size, when = (" … ".join(words) for words in ([told(x, s) for _, x, s in ends], [str(t) for t, *_ in ends]))
+        return f"‖∂L/∂{self.name}‖ = {size}\n" + f"{self.layer}, t = {when}".removeprefix(", ")
+
+
+def told(size: float, state: State) -> str:
+    """The size of a gradient, in words."""
+    return SMALLEST_NORMAL if state == "underflow" else number(size)
 
 
 def rows_of(graphs: Mapping[str, GradientGraph], norm: Norm) -> list[Row]:
@@ -110,27 +113,21 @@ def _row(layer: str, name: str, lane: Mapping[int, Node], lost: set[int], norm: 
 
 def chart(rows: Sequence[Row], options: Options, scene: Scene | None = None) -> tuple[Drawing, dict[int, float]]:
     """The panels as marks, with a scene of the same steps between them; and where each step stands."""
-    drawing = Drawing(options)
-    panels = _Panels(drawing, rows, options)
+    panels = _Panels(rows, options)
     panels.draw(scene)
-    return drawing, {t: x * SCALE for t, x in panels.x.items()}
+    return panels.drawing, {t: x * SCALE for t, x in panels.x.items()}
 
 
 def fits(scene: Scene, width: float) -> bool:
     """Whether numbers have room below the steps of a scene, once it is as wide as the page."""
     centres = sorted(set(_centres(scene).values()))
-    rect = scene.rect
-    part = (width - LEFT) * SCALE / (rect.right - rect.left)
+    part = (width - LEFT) * SCALE / (scene.rect.right - scene.rect.left)
     return len(centres) > 1 and min(b - a for a, b in pairwise(centres)) * part > LEAST * SCALE
 
 
 def _centres(scene: Scene) -> dict[int, float]:
-    found = {}
-    for frame in scene.frames:
-        number_of = step_number(frame.step) if frame.step else None
-        if number_of is not None:
-            found[number_of] = (frame.rect.left + frame.rect.right) / 2
-    return found
+    numbered = [(step_number(frame.step), frame.rect) for frame in scene.frames if frame.step]
+    return {t: (rect.left + rect.right) / 2 for t, rect in numbered if t is not None}
 
 
 def class_of(size: float, state: State, scale: Scale) -> str:
@@ -143,8 +140,8 @@ def class_of(size: float, state: State, scale: Scale) -> str:
 class _Panels:
     """Lines and rows on one axis of time. Lengths are pixels of a slide, y downwards."""
 
-    def __init__(self, drawing: Drawing, rows: Sequence[Row], options: Options) -> None:
-        self.drawing, self.rows, self.options = drawing, rows, options
+    def __init__(self, rows: Sequence[Row], options: Options) -> None:
+        self.drawing, self.rows, self.options = Drawing(options), rows, options
         self.steps = sorted({t for row in rows for t, *_ in row.sizes})
         width, height = options.page or (1280.0, 720.0)
         names = max(text_width(row.label, LABEL_SIZE) for row in rows) / SCALE + 36.0
@@ -163,11 +160,9 @@ class _Panels:
         """A rectangle in points."""
         return Rect(x * SCALE, -bottom * SCALE, right * SCALE, -y * SCALE)
 
-    def text(
-        self, x: float, y: float, text: str, anchor: str = "middle", bold: bool = False, ink: str = "muted"
-    ) -> None:
+    def text(self, x: float, y: float, text: str, anchor: Anchor = "middle", ink: str = "muted") -> None:
         """A line of text that others keep clear of."""
-        mark = Text(self.at(x, y), text, LABEL_SIZE, bold, ink, anchor)  # type: ignore[arg-type]
+        mark = Text(self.at(x, y), text, LABEL_SIZE, colour=ink, anchor=anchor)
         self.taken.append(mark.rect)
         self.drawing.add(mark)
 
@@ -201,8 +196,8 @@ class _Panels:
 
     def shown(self) -> list[Row]:
         """The rows that are lines too: of each layer what it hands on inside, where there are many."""
-        few = [next(group) for _, group in groupby(self.rows, key=lambda row: row.layer)]
-        return list(self.rows if len(self.rows) <= 4 else few)[:INKS]
+        few = (next(group) for _, group in groupby(self.rows, key=lambda row: row.layer))
+        return [*(self.rows if len(self.rows) <= 4 else few)][:INKS]
 
     def lines(self, bottom: float, scene: bool) -> None:
         """The upper panel."""
@@ -226,11 +221,8 @@ class _Panels:
                 self.rule(height(log), "broken", "dashed")
                 self.taken.append(self.box(self.left, height(log) - 1.0, self.right, height(log) + 1.0))
                 low = max(height(log), low + 16.0)
-                told = f"{words} {number(10.0**log)}"
-                if scene:
-                    self.text(self.right - 4.0, low + 10.0, told, "end")
-                else:
-                    self.text(self.right + 8.0, low, told, "start")
+                x, y = (self.right - 4.0, low + 10.0) if scene else (self.right + 8.0, low)
+                self.text(x, y, f"{words} {number(10.0**log)}", "end" if scene else "start")
         lines = self.shown()
         for k, row in enumerate(lines):
             points = [
@@ -247,7 +239,7 @@ class _Panels:
     def names(self, lines: Sequence[Row], bottom: float) -> None:
         """Which line is which, and its rate, in the first corner where no line runs."""
         words = [row.label + rate_of(row) for row in lines]
-        wide, high = max(text_width(text, LABEL_SIZE) for text in words) * 1.06 / SCALE + 30.0, 19.0 * len(words)
+        wide, high = max(text_width(text, LABEL_SIZE) for text in words) / SCALE + 30.0, 19.0 * len(words)
         lefts, tops = (self.left + 12.0, self.right - wide - 12.0), (10.0, bottom - high - 10.0)
         for x, y in ((x, y) for y in tops for x in lefts):
             rect = self.box(x, y, x + wide, y + high)
@@ -257,13 +249,13 @@ class _Panels:
             for k, text in enumerate(words):
                 middle = y + 19.0 * k + 10.0
                 self.drawing.add(Box(Rect.around(self.at(x + 10.0, middle), 8.0, 8.0), f"l{k}", radius=1.5))
-                self.text(x + 22.0, middle, text, "start", bold=True, ink="ink")
+                self.text(x + 22.0, middle, text, "start", "ink")
             return
 
     def rule(self, y: float, colour: str, kind: str) -> None:
         """A line from left to right."""
-        style = EdgeStyle(colour, 0.8 if kind == "solid" else 1.0, kind, "", "none")
-        self.drawing.add(Way(line(self.at(self.left, y), self.at(self.right, y)), style))
+        ends = self.at(self.left, y), self.at(self.right, y)
+        self.drawing.add(Way(line(*ends), EdgeStyle(colour, 0.8 if kind == "solid" else 1.0, kind, "", "none")))
 
     def line(self, row: Row, ink: str, points: Sequence[tuple[float, float, int]]) -> None:
         """One line, without the points that lie on it anyway; where a step has no logarithm, it is broken."""
@@ -274,11 +266,10 @@ class _Panels:
         for part in parts:
             corners = [self.at(x, y) for x, y in thinned([(x, y) for x, y, _ in part])]
             corners += [(corners[0][0] + 2.0, corners[0][1])] * (len(corners) == 1)
-            style = EdgeStyle(ink, 2.0, "solid", "", "none")
-            ways.append(Way(join(*(line(a, b) for a, b in pairwise(corners))), style))
-        if ways:
-            tip = f"{row.label}{rate_of(row)}\n{row.told(row.sizes)}"
-            self.drawing.add(Group("detail", f"line{ink}", tuple(ways), tip, step=row.late))
+            curve = join(*(line(a, b) for a, b in pairwise(corners)))
+            ways.append(Way(curve, EdgeStyle(ink, 2.0, "solid", "", "none")))
+        tip = f"{row.label}{rate_of(row)}\n{row.told(row.sizes)}"
+        self.drawing.add(Group("detail", f"line{ink}", tuple(ways), tip, step=row.late))
 
     def ring(self, row: Row, ink: str, height: Callable[[float], float]) -> None:
         """Where a line falls below eps, on its way back from the loss."""
@@ -312,15 +303,12 @@ class _Panels:
         for k, row in enumerate(self.rows):
             y, middle = top + k * self.high, top + (k + 0.5) * self.high
             bar = y + 20.0 + 0.1 * (self.high - 25.0) if numbered else y + 1.0
-            crowded = middle - last < 17.0
-            if not crowded:
+            if middle - last > 17.0:
                 last = middle
-                words = row.label if self.high > 16.0 else row.layer or row.name
-                self.text(self.left - 26.0, middle, words, "end")
-                if not numbered and self.steps[-1] != self.steps[0]:
-                    self.text(
-                        self.right + 8.0, middle, f"{number(row.sizes[0][1])} → {number(row.sizes[-1][1])}", "start"
-                    )
+                self.text(self.left - 26.0, middle, row.label if self.high > 16.0 else row.layer or row.name, "end")
+                if not numbered:
+                    ends = " → ".join(number(size) for _, size, _ in (row.sizes[0], row.sizes[-1]))
+                    self.text(self.right + 8.0, middle, ends, "start")
             if id(row) in inks:
                 chip = Rect.around(self.at(self.left - 15.0, middle), 8.0, min(8.0, self.high * SCALE - 2.0))
                 self.drawing.add(Box(chip, f"l{inks[id(row)]}", radius=1.5))
@@ -331,8 +319,7 @@ class _Panels:
                 late = (min if row.sizes[0][0] == row.late else max)(part[0][0], part[-1][0])
                 self.drawing.add(Group("detail", f"row{k}_{part[0][0]}", (shape,), row.told(part), step=late))
             for t, size, state in row.sizes if numbered else ():
-                told = SMALLEST_NORMAL if state == "underflow" else number(size)
-                self.text(self.x[t], y + 10.0, narrow(told, (wide - 2.0) * SCALE), ink="ink")
+                self.text(self.x[t], y + 10.0, narrow(told(size, state), (wide - 2.0) * SCALE), ink="ink")
 
     def runs(self, row: Row) -> Iterator[tuple[list[tuple[int, float, State]], str]]:
         """Neighbouring steps of one colour; of ten thousand, some at a time, which have that of the largest."""
@@ -345,8 +332,7 @@ class _Panels:
 
     def axis(self, y: float) -> None:
         """The numbers of the steps: all of few, else the first, the last and round ones."""
-        first, last, count = self.steps[0], self.steps[-1], len(self.steps)
-        wanted = self.steps
+        wanted, first, last, count = self.steps, self.steps[0], self.steps[-1], len(self.steps)
         if count > 20:
             every = next(s for base in range(9) for s in (10**base, 2 * 10**base, 5 * 10**base) if count / s <= 7)
             inner = [t for t in self.steps if t % every == 0 and every * 0.7 < t - first and every * 0.7 < last - t]

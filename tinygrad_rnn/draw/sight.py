@@ -14,9 +14,10 @@ from ..arguments import flag, one_of
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Level
 from ..graph.steps import steps_of
-from ..norms import Norm, State
+from ..norms import Norm
 from . import long, paint
-from .layout import arrange, arrange_all
+from .grid import SLIDE
+from .layout import arrange
 from .marks import Drawing
 from .scene import Scene
 from .style import MAX_LABELS, THEMES, Heads, Options, clean, scale_of, short
@@ -28,7 +29,7 @@ Given = tuple[str, Any, Norm, "bool | str", Heads, "tuple[float, float] | None"]
 MOST_SMALL = 600
 """Edges of small cells: more would be a file of half a megabyte that shows a carpet."""
 
-LEAST = -45
+DECADES = 45
 """The colours of a long sequence go down to 1e-45, where float32 ends."""
 
 
@@ -58,7 +59,9 @@ class Sight:
 
 def sight(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sight:
     """What `view` shows of the graphs, in the looks that were asked for."""
-    check(given)
+    for name, value, known in (("theme", given[0], THEMES), ("norm", given[2], get_args(Norm))):
+        one_of(name, value, known)
+    one_of("heads", given[4], get_args(Heads))
     if view.long(list(whole.values())):
         return _long(whole, view, given)
     graphs = view.of(whole.values())
@@ -73,7 +76,11 @@ def sight(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sight
 
 def placed(whole: Mapping[str, GradientGraph], graphs: Sequence[GradientGraph], view: View, options: Options) -> Sight:
     """Graphs as they are, each under its name."""
-    rows = arrange_all(dict(zip(whole, graphs, strict=True)), view.parameters, options)
+    width = options.page[0] if options.page else SLIDE
+    rows = [
+        (name, arrange(graph, f"g{k}" * (len(graphs) > 1), view.parameters, options.norm, width))
+        for k, (name, graph) in enumerate(zip(whole, graphs, strict=True))
+    ]
     return Sight(tuple(graphs), tuple(rows), paint.graphs(rows, options), tuple(_notes(rows, whole, graphs)))
 
 
@@ -82,17 +89,17 @@ def _long(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sight
     norm, page = given[2], given[5]
     rows = long.rows_of(whole, norm)
     sizes = [size for row in rows for _, size, state in row.sizes if state == "finite"]
-    options = options_of(given, sizes, 0, -LEAST)
+    options = options_of(given, sizes, 0, DECADES)
     graphs: list[GradientGraph] = []
     scenes: list[tuple[str, Scene]] = []
     if len(whole) == 1 and len(steps_of(*whole.values())) <= SMALL:
         level: Level = "op" if level_for(*whole.values()) == "op" else "gate"
         graphs = replace(view, parameters="none", level=level).of(whole.values())
         scene = arrange(graphs[0], "", "none", norm, 1e9) if len(drawn(graphs)) <= MOST_SMALL else None
-        if scene is not None and long.fits(scene, page[0] if page else 1280.0):
+        if scene is not None and long.fits(scene, page[0] if page else SLIDE):
             scenes = [("", scene)]
             sizes += _sizes([p.edge for p in scene.edges], norm)
-            options = options_of(given, sizes, 0, -LEAST)
+            options = options_of(given, sizes, 0, DECADES)
     return charted(rows, options, scenes, graphs if scenes else [])
 
 
@@ -113,20 +120,6 @@ def charted(
     return Sight(tuple(graphs), tuple(scenes), drawing, ("; ".join(notes),), tuple(series.items()), tuple(rows))
 
 
-def shown(
-    lanes: Sequence[tuple[str, str, Sequence[tuple[int, float, State]]]], norm: Norm, rates: Sequence[float]
-) -> Drawing:
-    """Numbers by step, latest first, as a chart for a notebook; of each its network, its state and its rate."""
-    rows = [
-        long.Row(clean(network), clean(state), tuple(sorted(sizes)), rate, sizes[0][0])
-        for (network, state, sizes), rate in zip(lanes, rates, strict=True)
-    ]
-    sizes = [size for row in rows for _, size, state in row.sizes if state == "finite"]
-    return charted(rows, options_of(("light", None, norm, "auto", "gradient", (860.0, 0.0)), sizes, 0, -LEAST)).framed(
-        "", None
-    )
-
-
 def shape_of(graphs: Sequence[GradientGraph]) -> list[tuple[Any, ...]]:
     """The same for two levels that show the same."""
     return [(e.source, e.target, e.operand, e.internal) for graph in graphs for e in graph.edges]
@@ -139,14 +132,6 @@ def drawn(graphs: Sequence[GradientGraph]) -> list[Edge]:
 
 def _sizes(edges: Sequence[Edge], norm: Norm) -> list[float]:
     return [size for e in edges if e.state == "finite" and (size := e.size(norm)) is not None]
-
-
-def check(given: Given) -> None:
-    """Refuse looks that there are not."""
-    theme, _, norm, _, heads, _ = given
-    one_of("theme", theme, THEMES)
-    one_of("norm", norm, get_args(Norm))
-    one_of("heads", heads, get_args(Heads))
 
 
 def options_of(given: Given, sizes: Sequence[float], edges: int, most: int = 12) -> Options:
