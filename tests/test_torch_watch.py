@@ -241,6 +241,21 @@ def test_a_model_that_does_not_move_is_told():
     assert said == ["step 2: no update has changed any matrix by a millionth: lr, clipping, or what is frozen"]
 
 
+def test_an_update_in_evaluation_mode_is_told_once_where_it_matters():
+    for dropout in (0.0, 0.3):
+        model, said = Net(nn.LSTM(I, H, 2, dropout=dropout)).eval(), []
+        train(model, torch.randn(T, B, I), 3, alarm=said.append)
+        assert [text.startswith("step 0: dropout is off while the model trains") for text in said] == [True] * bool(
+            dropout
+        )
+
+
+def test_nan_is_told_once_and_not_blamed_on_the_learning_rate():
+    model, x, said = Net(nn.LSTM(I, H)), torch.randn(T, B, I), []
+    train(model, x, 3, loss=lambda out: out.mean() * math.nan, weights=1, alarm=said.append)
+    assert len(said) == 1 and said[0].startswith("step 0: the gradient is not finite")
+
+
 def test_healthy_training_raises_no_alarm():
     torch.manual_seed(0)
     for kind in (nn.LSTM, nn.GRU):

@@ -77,7 +77,8 @@ class watch:
         How many steps apart; 0 for never.
     alarm : callable
         Gets a line of text when the gradient is not finite, or 100 times its usual size and twice its largest so far,
-        when one update changes more than half of a matrix or none changes any, and when no `zero_grad` was called.
+        when one update changes more than half of a matrix or none changes any, when no `zero_grad` was called, and when
+        dropout is off, since the model is in evaluation mode.
 
     Attributes
     ----------
@@ -235,23 +236,25 @@ class watch:
     def _warn(self, record: dict[str, Any]) -> None:
         """Alarms, of what deserves one."""
         norm, usual = record.get("gradient"), median(self._norms[-50:]) if len(self._norms) >= 10 else 0.0
-        if norm is not None and not math.isfinite(norm):
+        if norm is not None and not math.isfinite(norm) and all(map(math.isfinite, self._norms[-1:])):
             named = [(n, p.grad) for n, p in self.model.named_parameters() if p.grad is not None]
             bad = next((n for n, g in named if not bool(_values(g).isfinite().all())), "?")
-            self._alarm(f"the gradient is not finite, first in {bad}; its usual norm was {usual:.2g}")
+            self._alarm(
+                f"the gradient is not finite, first in {bad}" + f"; its usual norm was {usual:.2g}" * bool(usual)
+            )
         elif norm is not None and usual and norm > max(100 * usual, 2 * max(self._norms)):  # no bump after convergence
             line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
             self._alarm(f"the gradient's norm is {norm:.2g}, {norm / usual:.0f} times its usual {usual:.2g}: {line}")
         self._norms += [] if norm is None else [norm]
-        moved = {key.removesuffix("/update"): v for key, v in record.items() if key.endswith("/update")}
-        if moved:
-            worst = max(moved, key=lambda key: moved[key] if moved[key] == moved[key] else math.inf)
-            self._moved = max(self._moved, moved[worst])
-            if not moved[worst] <= 0.5:
-                self._alarm(f"one update changes {worst} by {moved[worst]:.0%} of its size: a smaller lr")
-            elif self._step and self._moved < 1e-6:
-                text = "no update has changed any matrix by a millionth: lr, clipping, or what is frozen"
-                self._alarm(text, True)
+        moved = {v: key.removesuffix("/update") for key, v in record.items() if key.endswith("/update")}
+        largest = max(moved, default=math.nan)
+        self._moved = max(self._moved, largest)
+        if largest > 0.5 and not isinstance(self.optimizer, torch.optim.LBFGS):  # whose steps are many in one
+            self._alarm(f"one update changes {moved[largest]} by {largest:.0%} of its size: a smaller lr")
+        elif largest < 1e-6 and self._step and self._moved < 1e-6:
+            self._alarm("no update has changed any matrix by a millionth: lr, clipping, or what is frozen", True)
+        if not self.model.training and any(getattr(m, "dropout", getattr(m, "p", 0)) for m in self.model.modules()):
+            self._alarm("dropout is off while the model trains, as it is in evaluation mode: model.train()", True)
 
 
 def _by_step(module: Any, x: Any, g: Any) -> Any:
