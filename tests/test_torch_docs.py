@@ -67,6 +67,8 @@ def test_a_model_learns_in_the_end_in_the_notebook_of_the_page(tmp_path, monkeyp
     assert [finding.check for finding in names["report"]] == ["samples_mix"] and not names["again"]
     assert names["as_it_came"] < 0.6 and names["one_line_changed"] < 0.6 and names["repaired"] > 0.95
     assert 10 < names["lost"] < 14 and names["watcher"].records[0]["lstm/decades lost"] < 2
+    assert names["film"].labels == [f"update {update}" for update in range(0, 250, 50)]
+    assert "update 200" in (tmp_path / "run.html").read_text(encoding="utf-8")
     assert names["again"].flow().verdict.word == "vanishing"
     assert all((tmp_path / name).exists() for name in ("before.svg", "run.csv", "run.html"))
 

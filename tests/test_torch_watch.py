@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from torch_oracle import torch
 
-from tinygrad_rnn.torch import watch
+from tinygrad_rnn.draw.film import Film
+from tinygrad_rnn.torch import record, watch
 
 nn, F = torch.nn, torch.nn.functional
 T, B, I, H = 7, 4, 3, 8  # noqa: E741
@@ -225,6 +226,21 @@ def test_gradients_that_are_never_set_to_zero_are_told_once():
                     optimizer.zero_grad(set_to_none=False)
         line = "the gradients of the update before are added to these: optimizer.zero_grad()"
         assert said == ([f"step 1: {line}"] if forgotten else [])
+
+
+def test_a_recording_on_the_way_is_no_pass_of_the_training():
+    model, x, film = Net(nn.LSTM(I, H)), torch.randn(T, B, I), Film(level="step")
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with watch(model, optimizer) as w:
+        for update in range(3):
+            with record(model) as run:
+                loss = model(x).square().mean()
+            film.add(update, run.graph(loss))
+            loss = model(x).square().mean()
+            optimizer.zero_grad(set_to_none=False)
+            loss.backward()
+            optimizer.step()
+    assert w.alarms == [] and [len(r["rnn/by step"]) for r in w.records] == [T] * 3 and len(film.labels) == 3
 
 
 def test_an_optimiser_of_frozen_parameters_is_watched_too():

@@ -28,6 +28,7 @@ from .build import Operation, Seen, graph_of
 from .unrolled import CELLS, RECURRENT, cell_step, step_scope, tensors_of, unroll
 
 _ONE_AT_A_TIME = threading.Lock()
+under_way = _ONE_AT_A_TIME.locked
 
 
 class record(TorchDispatchMode):  # type: ignore[misc]

@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..files import csv_text, write_whole
 from ..norms import json_ready
+from .recording import under_way
 from .unrolled import CELLS, RECURRENT, unroll
 
 _SATURATED = {**dict.fromkeys("iforz", (0.05, 0.95)), **dict.fromkeys("gnh", (-0.95, 0.95))}
@@ -133,7 +134,7 @@ class watch:
         self._handles.append(self.optimizer.register_step_pre_hook(self._pre))
         self._handles.append(self.optimizer.register_step_post_hook(self._post))
         held = [parameter for parameter in self._held() if parameter.requires_grad]
-        self._handles += [parameter.register_hook(self._stale(parameter)) for parameter in held[-1:]]
+        self._handles += [handle for parameter in held[-1:] for handle in self._stale(parameter)]
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -170,7 +171,7 @@ class watch:
 
         def hook(module: Any, args: Any, kwargs: Any) -> Any:
             x = args[0] if args else kwargs.get("input")
-            if x is None or not (module.training and torch.is_grad_enabled() and self._due(self.every)):
+            if x is None or under_way() or not (module.training and torch.is_grad_enabled() and self._due(self.every)):
                 return None
             packed = isinstance(x, PackedSequence)
             data = x.data if packed else x
@@ -188,17 +189,21 @@ class watch:
 
         return hook
 
-    def _stale(self, parameter: Any) -> Any:
-        """A hook on one parameter that sees, in the first backward pass after an update, whether it begins at zero."""
-        seen = 0  # the update after which it looked last
+    def _stale(self, parameter: Any) -> list[Any]:
+        """Hooks on one parameter that see, in the first backward pass after an update, whether it begins at zero."""
+        seen, old = 0, False  # the update after which it looked last, and what it saw
 
-        def hook(gradient: Any) -> None:
+        def look(gradient: Any) -> None:
+            nonlocal old
+            old = parameter.grad is not None and bool(_values(parameter.grad).any())
+
+        def tell(parameter: Any) -> None:  # only if something was added: `torch.autograd.grad` adds nothing
             nonlocal seen
-            old, fresh, seen = parameter.grad, seen < self._step, self._step
-            if fresh and old is not None and bool(_values(old).any()):
+            if seen < self._step and old:
                 self._alarm("the gradients of the update before are added to these: optimizer.zero_grad()", True)
+            seen = self._step
 
-        return hook
+        return [parameter.register_hook(look), parameter.register_post_accumulate_grad_hook(tell)]
 
     def _alarm(self, text: str, once: bool = False) -> None:
         if not once or text not in self._told:
