@@ -62,7 +62,7 @@ def test_one_line_for_each_object_and_the_report_of_what_failed(check):
     assert (code, err) == (1, "")
     lines = [line for line in out.splitlines() if not line.startswith(" ")]
     assert [line.split(":")[0] for line in lines] == ["ok      swish", "FAILED  cube", "ok      Leaky"]
-    assert "likely cause: off by a constant factor of 0.666667 = 2/3 (for 3 elements n / (n - 1)" in out
+    assert "likely cause: off by a constant factor of 0.666667 = 2/3 (for shapes (3,))\n" in out
 
 
 def test_the_same_file_can_be_checked_again(check):

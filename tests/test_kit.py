@@ -206,6 +206,35 @@ def test_nineteen_of_twenty_planted_bugs_are_named_rightly(plant):
     assert sum(named) == len(PLANTED), said  # what is reached today
 
 
+SENTENCES = {
+    "rounded to 3": ("not float64", "it is right to a few digits only: is something computed in float32, rounded, or"),
+    "logdet not inverted": ("transposed", "it is x0 @ g; the derivative is inv(x0)ᵀ @ g"),
+    "off by 1e-7": ("factor", "off by a constant factor of 1 +1e-07"),
+    "lstm cell: slope of tanh lost": ("missing factor", "a factor (1 - tanh(x1)²) is missing"),
+    "lstm cell: forget gate at the input gate's": (
+        "swapped",
+        "it is g × x2 × sigmoid'(x0); the derivative is g × x2 × sigmoid'(x1)",
+    ),
+    "cubic norm without its power": ("factor", "off by a factor that is the same over axis 1, of another sum or norm"),
+    "reciprocal -g*y": ("missing factor", "a factor y is missing"),
+    "g sum": ("cotangent ignored", "the cotangent g is replaced by its sum"),
+    "batch norm mean constant": ("missing term", "a mean over axis 0 is held constant, or not subtracted"),
+}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_what_is_said_of_mistakes_of_many_kinds(plant, name):
+    forward, rules, inputs = next(rest for one, _, *rest in MISTAKES if one == name)
+    error = reported(plant(forward, *rules), inputs)
+    cause, said = SENTENCES[name]
+    assert error.cause == cause and said in error.message
+
+
+def test_a_rule_that_gives_something_where_the_function_is_constant(plant):
+    error = reported(plant(np.sign, lambda g, y, x: g * np.cos(x)), [X])
+    assert error.cause == "unknown" and "f does not change here, but its rule gives something" in error.message
+
+
 @pytest.mark.slow
 def test_of_a_hundred_mistakes_one_in_sixty_may_be_misnamed_and_four_have_no_name(plant):
     """One name that stands for another is "swapped"; where two causes fit, the first counts."""

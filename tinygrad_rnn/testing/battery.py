@@ -19,6 +19,7 @@ from ..tensor import Tensor
 from .checker import gradcheck
 from .oracles import Array
 from .outcome import InconclusiveError
+from .subject import random_like
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
@@ -140,12 +141,6 @@ def require_close(actual: Array, expected: Array, tolerance: float, what: str) -
     require(error <= tolerance * scale, f"{what}: they differ by {error:.3g}, more than {tolerance * scale:.1g}")
 
 
-def random_like(rng: np.random.Generator, array: Any) -> Array:
-    """Weights of a result: of both signs, none small, no two alike."""
-    shape = array.shape
-    return np.asarray(rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape), array.dtype)
-
-
 def contributions_add_up(loss: Tensor, inputs: Sequence[Tensor], slack: float = 0.0) -> None:
     """The sweep that is watched edge by edge brings to every input what the fast one does, which gathers uses."""
     arrived: dict[Tensor, list[Array]] = {}
@@ -188,7 +183,7 @@ def float32_as_float64(run: Any, arrays: Sequence[Array], rng: np.random.Generat
     for y, z in zip(ys, zs, strict=True):
         require(y.dtype == np.float32, f"numbers of float32 give {y.dtype}")
         close(y.numpy(), z.numpy(), 1e-4, "results in float32 and in float64")
-    weights = [random_like(rng, y) for y in ys]
+    weights = random_like(rng, *ys)
     wanted = gradients(weighted(zs, [w.astype(float) for w in weights]), wide)
     for i, (g, h) in enumerate(zip(gradients(weighted(ys, weights), short), wanted, strict=True)):
         require(g.dtype == np.float32, f"gradient {i} is {g.dtype} for float32")

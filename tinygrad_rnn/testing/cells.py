@@ -24,7 +24,6 @@ from .battery import (
     contributions_add_up,
     float32_as_float64,
     gradients,
-    random_like,
     require,
     require_close,
     run_all,
@@ -34,6 +33,7 @@ from .battery import (
 )
 from .oracles import Array
 from .outcome import GradcheckError, InconclusiveError
+from .subject import random_like
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
@@ -212,7 +212,7 @@ class _Subject:
         strange = [node for node in history(outputs) if node.is_leaf and id(node) not in known]
         said = ", ".join(node.name or f"a tensor of shape {node.shape}" for node in strange)
         require(not strange, f"something that needs a gradient is used but is not in parameters(): {said}")
-        loss = weighted(outputs, [random_like(np.random.default_rng(self.rng), y) for y in outputs])
+        loss = weighted(outputs, random_like(np.random.default_rng(self.rng), *outputs))
         for name, g in zip(self.parameters, gradients(loss, self.split(values)[0]), strict=True):
             require(g.any(), f"parameter {name} has no influence: its gradient is zero "
                     "(is it not used, or only through .detach() or .numpy()?)")  # fmt: skip
@@ -272,7 +272,7 @@ class _Subject:
         """On the whole unrolled graph, every gradient is the sum of what arrives along the edges."""
         values = self.tensors()
         outputs = self.run(*self.split(values))
-        weights = [random_like(np.random.default_rng(self.rng), y) for y in outputs]
+        weights = random_like(np.random.default_rng(self.rng), *outputs)
         contributions_add_up(weighted(outputs, weights), values)
 
     def float32(self) -> None:

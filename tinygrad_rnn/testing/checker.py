@@ -23,9 +23,9 @@ from .again import again
 from .comparison import MOST_ELEMENTS, Comparison, Measured, Mode
 from .diagnosis import diagnose
 from .evidence import SAME, Evidence, same
-from .oracles import EPS, STEPS, Array, Element, Estimate, Line, steps_at, unit
+from .oracles import EPS, STEPS, Array, Element, Estimate, steps_at, unit
 from .outcome import GradcheckError, GradcheckResult, InconclusiveError, relative_error
-from .subject import Subject
+from .subject import Subject, random_like
 from .ways_out import WaysOut
 
 __tracebackhide__ = True  # pytest shows the caller's line
@@ -252,7 +252,7 @@ class Check(Measured):
         def error(chosen: Array) -> float:
             direction = np.zeros(gradient.size)
             direction[chosen] = signs[chosen]
-            line = Line(self.values, self.arrays, i, direction.reshape(gradient.shape), seed)
+            line = self.line(i, direction.reshape(gradient.shape), seed)
             return float(gradient.reshape(-1) @ direction) - line.derivative(STEPS[1:], 0.0).value
 
         total = error(rest)
@@ -329,7 +329,7 @@ class Check(Measured):
         outputs = self.tensors_out([Tensor(a) for a in near.arrays])
         if not all(np.isfinite(y.numpy()).all() for y in outputs):
             raise ValueError("not defined there")
-        seed = np.concatenate([np.zeros(0), *(s.reshape(-1) for s in self.seeds(outputs, rng))]).astype(float)
+        seed = np.concatenate([np.zeros(0), *(s.reshape(-1) for s in random_like(rng, *outputs))]).astype(float)
         found = replace(evidence, subject=near, cotangent=seed, ratio=1.0, fresh=True)
         found.analytic  # noqa: B018  # which raises where there is none
         return found

@@ -15,7 +15,7 @@ import numpy as np
 from ..tensor import Tensor
 from .oracles import AGAIN, EPS, Array, Element, Estimate, Line, steps_at, unit
 from .outcome import InconclusiveError
-from .subject import Subject
+from .subject import Subject, random_like
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
@@ -64,8 +64,8 @@ class Measured(Subject):
         super().__init__(f, inputs, order)
         self.generator, self.atol = generator, atol
         small = sum(array.size for array in self.arrays) <= MOST_ELEMENTS
-        self.elementwise = mode == "element" or (mode == "auto" and small)
         self.mode = mode if mode != "auto" else "element" if small else "direction"
+        self.elementwise = self.mode == "element"
         self.single = any(array.dtype == np.float32 for array in self.arrays)
         usual = TOLERANCES["float32" if self.single else "differences"]
         self.rtol, self.along = usual if rtol is None else (rtol, rtol)
@@ -98,7 +98,7 @@ class Measured(Subject):
 
     def sweep(self, outputs: Sequence[Tensor]) -> Array:
         """A random cotangent of all outputs, whose gradients are now those that are looked at."""
-        seeds = self.seeds(outputs, self.generator)
+        seeds = random_like(self.generator, *outputs)
         self.gradients = self.analytic(seeds)
         for i, (g, later) in enumerate(zip(self.gradients, self.analytic(seeds, called_between=True), strict=True)):
             if not np.array_equal(g, later, equal_nan=True):
@@ -106,10 +106,14 @@ class Measured(Subject):
                 self.fail(f"the gradient of {self.name(i)} {said}", i, cause="stale")
         return np.concatenate([np.zeros(0), *(s.reshape(-1) for s in seeds)]).astype(float)
 
+    def line(self, i: int, direction: Array, seed: Array) -> Line:
+        """What is differenced: f along a direction of one input."""
+        return Line(self.defined, [a.astype(float) for a in self.arrays], i, direction, seed, self.noise, self.here)
+
     def infinite(self, i: int, element: Element, value: float, seed: Array, kinks: bool = False) -> Estimate:
         """What differences give where the rules give NaN or infinity, which is wrong if they settle, or at kinks."""
         x = float(self.arrays[i][element])
-        line = Line(self.defined, [a.astype(float) for a in self.arrays], i, unit(self.arrays[i], element), seed)
+        line = self.line(i, unit(self.arrays[i], element), seed)
         estimate = line.derivative(steps_at(x), 1e-9) if np.isfinite(x) else Estimate(np.nan)
         settled = estimate.finite and not estimate.sides and estimate.error <= 1e-4 * estimate.motion
         settled = settled and line.again(estimate).error <= 0.01 * estimate.motion
@@ -125,8 +129,7 @@ class Measured(Subject):
         self, i: int, seed: Array, direction: Array, steps: Sequence[float], analytic: float, tolerance: float
     ) -> Comparison:
         """What the rules say of one direction, beside what differences say, which is doubted before the rules are."""
-        arrays = [a.astype(float) for a in self.arrays]
-        line = Line(self.defined, arrays, i, direction, seed, self.noise, self.here)
+        line = self.line(i, direction, seed)
         estimate = line.derivative(steps, 0.1 * tolerance)
         if not estimate.finite:
             return Comparison(analytic, estimate, np.inf, "open")

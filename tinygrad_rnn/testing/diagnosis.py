@@ -37,20 +37,21 @@ def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float, atol: f
         special = "right at random inputs, wrong at these: a branch, a tie, an edge, a special value?"
         return rest or ("few elements", special)
     looked = looked or [evidence]
+    if not any(e.numeric.any() for e in looked):
+        return "unknown", "f does not change here, but its rule gives something: is it meant to (straight-through)?"
     for hypotheses in (USUAL, LESS_USUAL):  # the second only where the first says nothing: they fit more
         seen = [[*findings(e, hypotheses)] for e in looked]
         causes: dict[str, str] = {}
         for cause, said in seen[0]:
             if all((cause, said) in other for other in seen[1:]):
                 causes.setdefault(cause, said)
-        if "detached" in causes:  # of nothing, other things can be said as well
-            return "detached", causes["detached"]
+        for sure in ("detached", *[*causes][:1]):  # of nothing, or of one factor, other things can be said as well
+            if sure in causes and sure in ("detached", "sign", "factor"):
+                return sure, causes[sure]
         if causes:
             return next(iter(causes)), "; or: ".join([*causes.values()][:2])
         if rest and all(few(e, rtol, atol) for e in looked):
             return rest
-    if not any(e.numeric.any() for e in looked):
-        return "unknown", "f does not change here, but its rule gives something: is it meant to (straight-through)?"
     return "unknown", "none of the usual slips (sign, factor, transposed, swapped, lost sum, ...); perhaps the formula"
 
 
@@ -108,7 +109,8 @@ def _counts(factor: float, evidence: Evidence) -> str:
             return f"{said} = {name}, a number of elements: a mean for a sum, or a sum for a mean?"
     simple = Fraction(factor).limit_denominator(12)
     if abs(factor - simple) <= SAME * abs(factor):
-        ddof = [n for n in sizes if min(abs(factor - n / (n - 1)), abs(factor - (n - 1) / n)) <= SAME]
+        reduced = (np.count_nonzero(evidence.slopes, axis=0) > 1).any()
+        ddof = [n for n in sizes if reduced and min(abs(factor - n / (n - 1)), abs(factor - (n - 1) / n)) <= SAME]
         said += f" = {simple}" if simple.denominator > 1 else ""
         return said + (f" (for {ddof[0]} elements n / (n - 1) or its inverse: is it a ddof?)" if ddof else "")
     return said

@@ -23,7 +23,6 @@ from .battery import (
     float32_as_float64,
     gradients,
     laid_out,
-    random_like,
     require,
     run_all,
     settled,
@@ -33,6 +32,7 @@ from .battery import (
 from .operands import Domain, Example, examples_of, statics_of
 from .outcome import InconclusiveError
 from .special import special_points
+from .subject import random_like
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
@@ -226,7 +226,7 @@ def _differentiating(order: int) -> Iterator[None]:
 def _linearity(example: Example, rng: np.random.Generator) -> None:
     """The vjp is a linear map of the cotangent; the tolerance is rounding's alone, nothing is differenced."""
     y, pull = vjp(example, *example.points)
-    u, v = random_like(rng, y), random_like(rng, y)
+    u, v = random_like(rng, y, y)
     for i, (at_u, at_v, both) in enumerate(zip(pull(u), pull(v), pull(3 * u - v), strict=True)):
         expected = 3 * at_u.numpy() - at_v.numpy()
         example.close(both.numpy(), expected, 1e-11, f"the gradient of operand {i} is not linear in the cotangent")
@@ -234,11 +234,11 @@ def _linearity(example: Example, rng: np.random.Generator) -> None:
 
 def _adjoint(example: Example, rng: np.random.Generator) -> None:
     """<u, J v> = <Jᵀ u, v>."""
-    tangents = [random_like(rng, a) for a in example.points]
+    tangents = random_like(rng, *example.points)
     with _differentiating(2):
         y, pull = vjp(example, *example.points)
         _, dy = jvp(example, example.points, tangents)
-    u = random_like(rng, y)
+    (u,) = random_like(rng, y)
     forward = u * dy.numpy()
     backward = [g.numpy() * t for g, t in zip(pull(u), tangents, strict=True)]
     scale = 1 + float(np.abs(forward).sum()) + float(sum(np.abs(b).sum() for b in backward))
@@ -251,7 +251,7 @@ def _contributions(example: Example, rng: np.random.Generator) -> None:
     """Operands used twice, the result used twice: gradients are the sums along the edges."""
     xs = tensors(example.points)
     y, z = example(*xs), example(*xs)
-    u, v = random_like(rng, y), random_like(rng, y)
+    u, v = random_like(rng, y, y)
     loss = weighted([y, y, z], [u, v, u])
     contributions_add_up(loss, xs, example.slack)
     once = gradients(y, xs, u + u + v)
@@ -276,7 +276,7 @@ def _broadcasting(example: Example, rng: np.random.Generator) -> None:
 def _memory(example: Example, rng: np.random.Generator) -> None:
     """The forward function and every rule take read-only arrays of any layout, and give the same numbers."""
     y = example.forward(example.arrays)
-    g = random_like(rng, y)
+    (g,) = random_like(rng, y)
     even = np.full_like(g, 1.5)
     expected = {i: example.rule(i, g, y, example.arrays) for i in example.floats}
     for i in example.floats:  # what the gradient of a sum looks like: one number, repeated by stride 0

@@ -20,6 +20,12 @@ from .outcome import GradcheckError
 __tracebackhide__ = True  # pytest shows the caller's line
 
 
+def random_like(random: np.random.Generator, *outputs: Any) -> list[Array]:
+    """Random cotangents or weights, one for each output: of both signs, none small, and no two the same."""
+    found = [random.choice([-1.0, 1.0], y.shape) * random.uniform(0.5, 1.5, y.shape) for y in outputs]
+    return [np.asarray(u, y.dtype) for u, y in zip(found, outputs, strict=True)]
+
+
 class Subject:
     """A function at some inputs.
 
@@ -126,12 +132,7 @@ class Subject:
                     totals = [g if total is None else total + g for g, total in zip(found, totals, strict=True)]
             return [Tensor(np.zeros(x.shape, x.dtype)) if g is None else g for g, x in zip(totals, xs, strict=True)]
 
-        return gradients, (*self.inputs, *self.seeds(self.call([Tensor(a) for a in self.arrays]), generator))
-
-    def seeds(self, outputs: Sequence[Any], random: np.random.Generator) -> list[Array]:
-        """Random cotangents: no weight is small, and no two are the same."""
-        cotangents = [random.choice([-1.0, 1.0], y.shape) * random.uniform(0.5, 1.5, y.shape) for y in outputs]
-        return [np.asarray(u, y.dtype) for u, y in zip(cotangents, outputs, strict=True)]
+        return gradients, (*self.inputs, *random_like(generator, *self.call([Tensor(a) for a in self.arrays])))
 
     def name(self, i: int) -> str:
         """What a report calls an input."""
