@@ -88,8 +88,6 @@ def factors_and_terms(e: Evidence) -> Any:
             return
         ratios = {"missing": e.numeric / e.analytic, "too much": e.analytic / e.numeric}
         found = [(said, how) for how, v in ratios.items() if (said := formulas.found(v, pairs))]
-        if found and re.fullmatch(r"-?[\d/]+", found[0][0]):
-            return  # a constant factor, which is said already
         if found:
             said, how = min(found, key=lambda one: len(one[0]))
             yield "missing factor", f"a factor {said.replace(' × 1 /', ' /')} is {how}", None
