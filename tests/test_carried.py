@@ -252,3 +252,10 @@ def test_the_window_of_unroll_detaches_in_any_form():
     _, (h, [c]) = tg.unroll(cell, np.ones((2, 1, 2)), tg.detach(state))
     assert cut.item() == tg.grad(tg.sum(h) + tg.sum(c), cell.w).item()
     assert outputs.shape == (6, 1, 2)
+
+
+def test_what_has_no_history_is_carried_on_as_it_is():
+    state = (np.ones(2), None, 3, 0.5, np.float32(2))
+    assert all(a is b for a, b in zip(tg.detach(state), state, strict=True))
+    with pytest.raises(TypeError, match="not str"):
+        tg.detach("state")

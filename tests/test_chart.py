@@ -11,6 +11,7 @@ from tinygrad_rnn.cli import main
 from tinygrad_rnn.diagnose import gradient_flow
 from tinygrad_rnn.draw import gradient_through_time
 from tinygrad_rnn.draw.style import number
+from tinygrad_rnn.graph.line import fit
 
 
 def chain(factor, steps=20, dtype=np.float64):
@@ -69,6 +70,20 @@ def test_slope_is_that_of_least_squares():
         assert decay.slope == pytest.approx(expected[0])
     with pytest.raises(KeyError, match="LSTM"):
         measured["z"]
+
+
+@pytest.mark.parametrize("lags", [4, 9, 40])
+def test_a_line_says_how_much_it_explains_and_how_far_off_the_points_are(lags):
+    logs = np.random.default_rng(lags).normal(size=(lags + 1, 3)) - 0.3 * np.arange(lags + 1)[:, None]
+    line = fit(logs)
+    assert (line.first, line.last) == (min(10, lags // 2), lags)
+    for k, y in enumerate(logs[line.first :].T):
+        x = np.arange(line.first, lags + 1)
+        slope, intercept = np.polyfit(x, y, 1)
+        off = y - slope * x - intercept
+        assert (line.slopes[k], line.intercepts[k]) == (pytest.approx(slope), pytest.approx(intercept))
+        assert line.rms[k] == pytest.approx(np.sqrt(np.mean(off**2)))
+        assert line.r2[k] == pytest.approx(1 - np.var(off) / np.var(y))
 
 
 def test_misuse_is_named(tmp_path):

@@ -256,3 +256,20 @@ def test_other_files_are_refused(tmp_path, monkeypatch):
     (tmp_path / "w.safetensors").write_bytes(b"")
     with pytest.raises(ImportError, match=r"\[torch-weights\]"):
         nn.load(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    "ending, says",
+    [
+        (".h5", "from_keras"),
+        (".keras", "from_keras"),
+        (".hdf5", "from_keras"),
+        (".onnx", "i, o, f, c"),
+        (".msgpack", "savez"),
+        ("", "not without an ending$"),
+        (".xyz", r"not \.xyz$"),
+    ],
+)
+def test_another_kind_of_file_is_refused_with_the_way_if_there_is_one(ending, says, tmp_path):
+    with pytest.raises(ValueError, match=rf"are kept in \.npz or \.safetensors files, .*{says}"):
+        nn.load(tmp_path / f"model{ending}")

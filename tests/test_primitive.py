@@ -156,3 +156,11 @@ def test_a_formula_that_doubles_with_each_step_of_a_loop_is_cut(declared):
 
     op = tg.primitive("logistic map", map_, lambda g, y, x: g * map_(x))
     assert "..." in op.__doc__ and len(op.__doc__) < 20_000
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_primitive_of_the_package_is_replaced_by_nobody(replace):
+    before = tg.OPS["tanh"]
+    with pytest.raises(ValueError, match="tanh"):
+        tg.primitive("tanh", np.tanh, lambda g, y, x: g, replace=replace)
+    assert tg.OPS["tanh"] is before

@@ -16,7 +16,7 @@ from tinygrad_rnn.testing import gradcheck
 from tinygrad_rnn.testing.strategies import programs
 
 SEEDS = st.integers(0, 2**16)
-MORE = settings(max_examples=4 * settings().max_examples)
+MORE = settings(max_examples=int(1.4 * settings().max_examples))
 
 
 def cotangent_of(y, seed):
@@ -48,7 +48,7 @@ def test_gradient_equals_differences(program, seed):
     gradcheck(program, *program.leaves, rng=seed)
 
 
-@settings(max_examples=max(10, settings().max_examples // 2))
+@settings(max_examples=max(3, settings().max_examples // 3))
 @given(programs(most=5), SEEDS)
 def test_second_order_equals_differences(program, seed):
     gradcheck(program, *program.leaves, order=2, rng=seed)

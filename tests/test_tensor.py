@@ -311,3 +311,25 @@ def test_what_it_was_computed_from_can_be_read_and_not_changed():
     y.backward(np.ones(2), retain_graph=False)
     with pytest.raises(tg.GradientError, match="freed"):
         list(y.operands)
+
+
+def test_what_is_detached_has_the_name_and_the_numbers_and_no_history():
+    h = tg.tanh(tg.Tensor([0.5, -1.0], requires_grad=True))
+    h.name = "h"
+    alone = h.detach()
+    assert alone.name == "h" and alone.is_leaf and not alone.requires_grad
+    np.testing.assert_array_equal(alone.numpy(), h.numpy())
+
+
+@pytest.mark.parametrize(
+    "x, shown",
+    [
+        (lambda: tg.Tensor([1.0, 2.5]), "Tensor([1. , 2.5])"),
+        (lambda: tg.Tensor([1.0], requires_grad=True, name="W"), "Tensor([1.], requires_grad=True, name='W')"),
+        (lambda: tg.Tensor(np.float32([1.0])), "Tensor([1.], dtype=float32)"),
+        (lambda: tg.tanh(tg.Tensor(0.0, requires_grad=True)), "Tensor(0., op=tanh)"),
+        (lambda: tg.Tensor(np.zeros(99)), "Tensor([0., 0., 0., ..., 0., 0., 0.])"),
+    ],
+)
+def test_what_a_tensor_shows_of_itself(x, shown):
+    assert repr(x()) == shown

@@ -49,7 +49,8 @@ TESTS = {
     "test_leaving test_range",
     "graph": "test_graph* test_contributions test_collapse test_scope test_stacked test_chart test_draw "
     "test_hooks test_coming",
-    "nn": "test_nn_* test_cells test_state_forms test_tied_weights test_arguments test_train_loop",
+    "nn": "test_nn_* test_cells test_losses test_linear test_state_forms test_tied_weights test_arguments "
+    "test_train_loop test_derived test_carried",
     "train": "test_train_* test_cli_train test_arguments",
     "data": "test_data* test_arguments test_cli_options",
     "bptt": "test_derived* test_train_windows",
