@@ -117,7 +117,7 @@ def test_two_pictures_follow_their_page_and_leave_each_other_alone(browse):
     one, other = draw(network(2))._repr_html_(), draw(network(30))._repr_html_()
     page = f"<!doctype html><meta charset=utf-8><body><div id=a>{one}</div><div id=b class=dark>{other}</div>"
     drive = """<pre id=found></pre><script>
-    const ink = (q) => getComputedStyle(document.querySelector(q + " text")).fill;
+    const ink = (q) => getComputedStyle(document.querySelector(q + " svg > rect")).fill;
     const before = [ink("#a"), ink("#b")];
     document.body.setAttribute("data-jp-theme-light", "false");
     const after = [ink("#a"), ink("#b")], wide = document.querySelector("#a svg").getBoundingClientRect().width;
