@@ -230,6 +230,12 @@ def test_what_is_said_of_mistakes_of_many_kinds(plant, name):
     assert error.cause == cause and said in error.message
 
 
+def test_a_rule_that_is_not_linear_in_the_cotangent(plant):
+    error = reported(plant(np.sin, lambda g, y, x: g * np.sqrt(np.abs(g)) * np.cos(x)), [X])
+    assert error.cause == "cotangent ignored"
+    assert error.message.endswith("it is not linear in the cotangent g: is g clipped, or a power or abs of it?")
+
+
 def test_a_rule_that_gives_something_where_the_function_is_constant(plant):
     error = reported(plant(np.sign, lambda g, y, x: g * np.cos(x)), [X])
     assert error.cause == "unknown" and "f does not change here, but its rule gives something" in error.message
