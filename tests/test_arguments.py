@@ -409,9 +409,9 @@ def test_a_good_value_is_taken(call, option, values):
 # --- nothing is forgotten ---
 
 NO_OPTIONS = """
-    self unknown options cell inputs state state_dict path parameters model task optimiser checkpoint network columns
-    data title subtitle graph module configurations executor experiment configuration names settings table x y value
-    history histories flow changes when loss numbers prediction target logits labels
+    self unknown options cell inputs state state_dict path film parameters model task optimiser checkpoint network
+    columns data title subtitle graph module configurations executor experiment configuration names settings table x y
+    value history histories flow changes when loss numbers prediction target logits labels
 """.split()
 WE_MAKE_THEM = set(
     """

@@ -68,6 +68,32 @@ def test_formats(suffix, start, capsys, elsewhere):
     assert [file.name for file in elsewhere.iterdir()] == [f"x.{suffix}"]
 
 
+def test_a_film_of_a_setting(capsys, elsewhere):
+    for name, cell in (("forget-bias=-2:6:3", "lstm"), ("scale=0.5:2:3", "rnn")):
+        said = ran(capsys, cell, "--steps", "2", "--hidden", "2", "--film", name, "--out", "film.svg")
+        text = (elsewhere / "film.svg").read_text(encoding="utf-8")
+        captions = ["forget bias −2", "forget bias 2", "forget bias 6"] if cell == "lstm" else ["scale 0.5", "scale 2"]
+        assert all(f">{caption}</text>" in text for caption in captions)
+        assert "film    3 frames" in said and f"next    tinygrad-rnn flow {cell}" in said
+    ran(capsys, "gru", "--steps", "2", "--hidden", "2", "--film", "update-bias=0,1")
+    assert "<input" in (elsewhere / "gru.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("lstm", "--film", "hidden=2:6:5"), "the name one of forget-bias"),
+        (("lstm", "--film", "forget-bias=1:2"), "finite number"),
+        (("rnn", "--film", "forget-bias=1:2:3"), "belongs to lstm"),
+        (("lstm", "--film", "forget-bias=1:2:3", "--forget-bias=1"), "--forget-bias is what --film varies"),
+        (("lstm", "--film", "forget-bias=1:2:3", "--json", "a.json"), "--json is of one picture"),
+        (("lstm", "--film", "forget-bias=1:2:3", "--out", "a.png"), "ends in .html, .svg"),
+    ],
+)
+def test_a_film_that_is_none_is_refused(words, said, capsys):
+    assert said in refused(capsys, "draw", *words)
+
+
 def test_same_command_same_bytes(capsys, elsewhere):
     for name in ("a", "b"):
         ran(capsys, "lstm", "--steps", "3", "--out", f"{name}.svg", "--json", f"{name}.json", "--title", "T")

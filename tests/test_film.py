@@ -16,7 +16,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import Film
-from tinygrad_rnn.draw.marks import Text, Way
+from tinygrad_rnn.draw.marks import Group, Text, Way
 from tinygrad_rnn.draw.picture import draw
 
 
@@ -112,6 +112,19 @@ def test_the_scale_spans_all_frames():
     assert (made.scale.lo, made.scale.hi) == (min(s.lo for s in each), max(s.hi for s in each))
     assert each[0].lo != each[1].lo
     assert tg.film(losses, scale="fixed").scale.lo == 1e-12
+
+
+def test_what_only_some_frames_show_is_behind_what_it_is_behind_there():
+    losses = {k: loss("rnn", 20, scale=10.0**-k) for k in range(3)}
+    made = tg.film(losses)
+    order = [item for _, item in made._screen().order]
+    for frame, source in enumerate(losses.values()):
+        still = [m for m in draw(source, scale=made.scale).drawing.items if not isinstance(m, Group)]
+        found = [
+            next((k for k, v in enumerate(order) if m in (v if isinstance(v, tuple) else (v,))), None) for m in still
+        ]
+        places = [k for k in found if k is not None]
+        assert len(places) > 20 and places == sorted(places), frame
 
 
 def test_a_frame_keeps_no_array():

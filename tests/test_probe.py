@@ -1,6 +1,7 @@
 """The gradient watched during training (P21)."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,6 +27,54 @@ def test_probe_records_and_draws(tmp_path):
     history.records.clear()
     with pytest.raises(ValueError, match="FlowProbe"):
         probe_chart(history, tmp_path / "b.svg")
+
+
+@pytest.mark.parametrize("ends", ["well", "by Ctrl-C", "by an error"])
+def test_a_film_is_written_when_the_run_has_ended_however(ends, tmp_path):
+    task = Adding(4)
+    model = SequenceModel(tg.LSTMCell(2, 3, rng=0), task, rng=1)
+    inputs = task.batch(np.random.default_rng(0), 2, 1)[0]
+    probe, path = FlowProbe(inputs, film=tmp_path / "film.svg", title="While it learns"), tmp_path / "film.svg"
+
+    def stop(run):
+        assert not path.exists()
+        if run.step == 5 and ends != "well":
+            raise {"by Ctrl-C": KeyboardInterrupt, "by an error": RuntimeError}[ends]
+
+    run = partial(fit, model, task, Adam(model), 6, callbacks=[every(2, probe), stop], progress=False)
+    if ends == "well":
+        run()
+    else:
+        with pytest.raises((KeyboardInterrupt, RuntimeError)):
+            run()
+    steps = (2, 4, 6) if ends == "well" else (2, 4)
+    assert probe.film.labels == [f"after {step} updates" for step in steps]
+    assert all(f">{label}</text>" in path.read_text() for label in probe.film.labels)
+
+
+def test_the_frames_of_a_run_are_of_the_network_as_it_was(tmp_path):
+    task = Adding(4)
+    model = SequenceModel(tg.RNNCell(2, 3, rng=0), task, rng=1)
+    inputs = task.batch(np.random.default_rng(0), 2, 1)[0]
+    probe, seen = FlowProbe(inputs, film=tmp_path / "film.html"), []
+
+    def look(run):
+        head = run.model.head.weight.data[0]
+        h = tg.unroll(run.model.network, inputs)[1]
+        seen.append(tg.gradient_graph(tg.mean(h @ (head / np.linalg.norm(head)))))
+
+    fit(model, task, Adam(model), 3, callbacks=[probe, look], progress=False)
+    for frame, graph in zip(probe.film._frames.values(), seen, strict=True):
+        sizes = [e.norm for e in frame.edges if e.carried is not None and frame.nodes[e.target].step]
+        assert sizes == pytest.approx([e.norm for e in graph.edges if e.carried is not None][: len(sizes)])
+        assert len(sizes) > 20
+
+
+def test_a_film_that_cannot_be_written_is_refused_before_the_run(tmp_path):
+    with pytest.raises(ValueError, match="must end in"):
+        FlowProbe(np.ones((3, 1, 2)), film=tmp_path / "film.gif")
+    with pytest.raises(OSError, match="nowhere"):
+        FlowProbe(np.ones((3, 1, 2)), film=tmp_path / "nowhere" / "film.html")
 
 
 @pytest.mark.full

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .experiment import CELL, FEEDING, WHICH, Network, build_network, read_inputs, told
-from .options import Command, Problem
+from .options import Command, Problem, refuse
 from .outputs import Stages, claim, left, put_json, wrote
 
 if TYPE_CHECKING:
@@ -28,27 +28,26 @@ LOOKS = "level fold parameters norm heads colours page"
 
 def run(arguments: argparse.Namespace) -> None:
     """Draw, and print what was drawn."""
-    from .. import draw, gradient_graph
+    from .. import draw, film, gradient_graph
     from ..draw.chart import gradient_through_time
-    from ..draw.picture import FORMATS
-    from ..files import printable
     from ..graph.steps import states
     from ..nn.stacks import run_sequence
 
-    name = arguments.weights.stem if arguments.weights else arguments.operands or arguments.cell
-    picture: Path = arguments.out or Path(f"{name}.svg")
-    if picture.suffix.lower() not in FORMATS:
-        raise Problem(f"{printable(picture)}: expected a name that ends in {', '.join(FORMATS)}")
+    picture, filmed = _picture(arguments), arguments.film is not None
     claim(
         {"--out": picture, "--json": arguments.json},
         {"--data": arguments.data, "--weights": arguments.weights, "--lengths": arguments.lengths},
     )
     data = read_inputs(arguments, most=5)
     steps, count, features = data.values.shape
-    network = build_network(arguments, features, t_max=steps)
+    networks = _settings(arguments, features, steps)
+    network = networks[list(networks)[-1]]
     with Stages("draw", "unrolling", "gradients", "picture", "numbers") as stages:
         stages.begin()
-        loss, meaning = _loss(arguments, network, *run_sequence(network.module, data.values)[:2])
+        losses = {}
+        for caption, each in networks.items():
+            losses[caption], meaning = _loss(arguments, each, *run_sequence(each.module, data.values)[:2])
+        loss = losses[list(losses)[-1]]
         stages.begin()
         graph = gradient_graph(loss)
         stages.begin()
@@ -57,7 +56,11 @@ def run(arguments: argparse.Namespace) -> None:
             asked = {name: getattr(arguments, name) for name in LOOKS.split() if name in arguments.given}
             asked |= {"scale": asked.pop("colours")} if "colours" in asked else {}
             subtitle = f"{meaning}; {network.initialised}"
-            draw(graph, picture, title=title, subtitle=subtitle, theme=arguments.theme, **asked)
+            asked |= {"title": title, "subtitle": subtitle, "theme": arguments.theme}
+            if filmed:
+                film(losses, picture, **asked)
+            else:
+                draw(graph, picture, **asked)
         except ValueError as error:
             raise Problem(str(error)) from error
         left(arguments, picture)
@@ -70,6 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"scale   {data.scale()}")
     print(f"cell    {network.name}, {network.module.dtype}")
     print(f"init    {network.initialised}")
+    if filmed:
+        print(f"film    {len(losses)} frames; the numbers here are those of {list(losses)[-1]}")
     print(f"loss    {meaning}: {loss.item():.6g}")
     decays = gradient_through_time(graph).decays if states(graph) else ()
     for decay in decays:
@@ -88,15 +93,48 @@ COMMAND = Command(
     "unroll a cell over a series and draw the gradient along every edge",
     "Unroll a cell over a series, run backpropagation through time, and draw the unrolled graph with the gradient that "
     "flows along every edge.",
-    f"{CELL} {FEEDING} loss out json theme title {LOOKS}",
+    f"{CELL} {FEEDING} loss film out json theme title {LOOKS}",
     run,
     {"hidden": 8, "seed": 0, "loss": "last", "theme": "light"},
     says={
         "steps": "time steps; default: 5, or as many as there are",
-        "out": ".svg, .png, .pdf, .html, .dot or .gv; default: CELL.svg, or as --weights",
+        "out": ".svg, .png, .pdf, .html, .dot or .gv; default: CELL.svg, or as --weights; of a film .html or .svg",
     },
     operand=WHICH,
 )
+
+
+def _picture(arguments: argparse.Namespace) -> Path:
+    """Where the picture, or the film, goes."""
+    from ..draw.film import FORMATS as FILMS
+    from ..draw.picture import FORMATS
+    from ..files import printable
+
+    filmed = arguments.film is not None
+    if filmed:
+        refuse(arguments, "json", "is of one picture, and --film draws many")
+    name = arguments.weights.stem if arguments.weights else arguments.operands or arguments.cell
+    path: Path = arguments.out or Path(f"{name}.{'html' if filmed else 'svg'}")
+    formats = FILMS if filmed else FORMATS
+    if path.suffix.lower() not in formats:
+        raise Problem(f"{printable(path)}: expected a name that ends in {', '.join(formats)}")
+    return path
+
+
+def _settings(arguments: argparse.Namespace, features: int, steps: int) -> dict[str, Network]:
+    """The network, or that of each setting of --film, under its caption."""
+    name, values = arguments.film or ("", [0.0])
+    refuse(arguments, [name] if name in CELL.split() else [], "is what --film varies")
+    found = {}
+    for value in values:
+        changed = {name: value, "given": arguments.given | {name}} if name in CELL.split() else {}
+        own = argparse.Namespace(**vars(arguments) | changed)
+        network = build_network(own, features, t_max=steps)
+        arguments.cell = own.cell
+        for key, weight in network.module.parameters().items() if name == "scale" else ():
+            weight.data = weight.data * (value if "weight_hh" in key else 1.0)
+        found[f"{name.replace('_', ' ')} {round(value, 3):g}".replace("-", "−") if name else ""] = network
+    return found
 
 
 def _loss(arguments: argparse.Namespace, network: Network, outputs: Tensor, last: Tensor) -> tuple[Tensor, str]:

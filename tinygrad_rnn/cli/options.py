@@ -132,6 +132,18 @@ def several(convert: Convert) -> Convert:
     return parse
 
 
+FILMED = ("forget_bias", "input_bias", "update_bias", "scale")
+
+
+def setting(text: str) -> tuple[str, list[float]]:
+    """The type of ``--film``."""
+    name, _, values = text.partition("=")
+    if (name := name.replace("-", "_")) not in FILMED:
+        names = ", ".join(FILMED).replace("_", "-")
+        raise argparse.ArgumentTypeError(f"expected NAME=FROM:TO:COUNT, the name one of {names}; found {text!r}")
+    return name, several(finite)(values)
+
+
 # --- the table ---
 
 
@@ -205,6 +217,9 @@ OPTIONS = {
     "cure": _word("train it as it is and with the first changes on this task: ", *TASKS[:4], metavar="TASK"),
     "fail_on": Option("end with 1 on these verdicts, or bounds such as 'D>4' and 'reach<50'", str, "WORDS"),
     "order": Option("highest order of derivatives", whole(1, 4), "N"),
+    "film": Option(
+        f"a frame for each value of one setting ({', '.join(FILMED)})".replace("_", "-"), setting, "NAME=A:B:N"
+    ),
     # what is written
     "out": Option("where the result goes", file, "PATH"),
     "json": Option(

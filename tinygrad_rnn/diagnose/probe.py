@@ -13,7 +13,11 @@ import numpy as np
 
 from ..arguments import whole
 from ..draw.figure import COLOURS, check_format, new_figure, plain, save_figure
-from .chain import sequences_of
+from ..draw.film import Film
+from ..functions import mean
+from ..nn.stacks import run_sequence
+from ..tensor import Tensor
+from .chain import in_float64, sequences_of
 from .measure import Share
 from .report import gradient_flow
 
@@ -34,6 +38,11 @@ class FlowProbe:
     rng : int
         Draws v, the same each time. Where a single answer is read off h by a linear layer (`SequenceModel`), v is that
         layer's direction: the gradient that the task sends back, but for its size.
+    film : path, optional
+        Ending in .html or .svg: also draw the network each time, as a `tinygrad_rnn.draw.Film`, which is written when
+        the run has ended, also by Ctrl-C. What flows is that of the mean of v·h_T over the sequences.
+    **options
+        Of the film: as for `draw`.
 
     Notes
     -----
@@ -55,9 +64,10 @@ class FlowProbe:
     [2, 4]
     """
 
-    def __init__(self, inputs: Any, rng: int = 0) -> None:
+    def __init__(self, inputs: Any, rng: int = 0, film: str | os.PathLike[str] | None = None, **options: Any) -> None:
         sequences_of(inputs)  # found out here, not when it is called back
         self.inputs, self.rng = np.array(inputs), whole("rng", rng)
+        self.film = Film(film, **options)
 
     def __call__(self, run: Run) -> dict[str, float]:
         """Measure."""
@@ -65,7 +75,21 @@ class FlowProbe:
         reads = getattr(head, "weight", None)
         one = reads is not None and reads.shape == (1, getattr(network, "hidden_size", -1))
         v = reads.data[0] / np.linalg.norm(reads.data[0]) if reads is not None and one else None
+        if self.film.path is not None:
+            self.film.add(f"after {run.step} updates", self._loss(network, v))
         return self.measure(network, f"after {run.step} updates", v)
+
+    def close(self) -> None:
+        """Write the film, if there is one."""
+        if self.film.labels:
+            self.film.save()
+
+    def _loss(self, network: Any, direction: Any) -> Tensor:
+        _, last, _ = run_sequence(in_float64(network), self.inputs)
+        drawn = np.random.default_rng(self.rng).standard_normal(last.shape[1])
+        v = Tensor(drawn / np.linalg.norm(drawn) if direction is None else direction, name="v")
+        found: Tensor = mean(last @ v)
+        return found
 
     def measure(self, network: Any, when: str = "at initialisation", direction: Any = None) -> dict[str, float]:
         """The record of a network."""

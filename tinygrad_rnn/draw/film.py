@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import write_whole
+from ..files import check_writable, write_whole
 from ..graph.contributions import Whole
 from ..graph.model import GradientGraph
 from ..graph.parts import Array, Edge, Node
@@ -173,6 +173,7 @@ def _checked(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() not in FORMATS:
         raise ValueError(f"cannot film to {target.name!r}: the name must end in {' or '.join(FORMATS)}")
+    check_writable(target)
     return target
 
 

@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from importlib.resources import files
@@ -46,7 +46,7 @@ class Screen:
         self.wide, self.high = self.sheet.right - self.sheet.left, self.sheet.top - self.sheet.bottom
         self.order: list[tuple[str, Any]] = []
         keyed = [_keyed(drawing.items) for drawing in drawings]
-        for key in dict.fromkeys(key for items in keyed for key in items):
+        for key in _merged(keyed):
             self.order += _sorted([items.get(key) for items in keyed])
         self.nodes = {p.id: p.node for _, scene in pictures[0].sight.rows for p in scene.nodes}
         self.edges: list[list[Group]] = [versions for kind, versions in self.order if kind == "edge"]
@@ -174,6 +174,20 @@ def _keyed(items: Sequence[Group | Mark]) -> dict[tuple[str, int], Group | Mark]
         seen[key] += 1
         found[key, seen[key]] = item
     return found
+
+
+def _merged(frames: Sequence[Mapping[Any, Any]]) -> list[Any]:
+    """The keys of all frames; what the first has not stands where it does in its own frame, behind the same things."""
+    order = list(frames[0])
+    for frame in frames:
+        known, at = set(order), 0
+        for key in frame if not frame.keys() <= known else ():
+            if key in known:
+                at = order.index(key)
+            else:
+                order.insert(at + 1, key)
+                at += 1
+    return order
 
 
 def _marks(item: Group | Mark | None) -> tuple[Mark, ...]:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from types import FrameType
@@ -66,6 +67,10 @@ class every:
         """Call back, if it is time."""
         return self.callback(run) if run.step % self.k == 0 else None
 
+    def close(self) -> None:
+        """Tell the callback that the run has ended."""
+        getattr(self.callback, "close", lambda: None)()
+
 
 def fit(
     model: Any,
@@ -110,7 +115,8 @@ def fit(
     until_solved : bool
         Stop as soon as one of them finds the task solved.
     callbacks : iterable of callables
-        Each is given the `Run` after each step, or through `every`; a dict that it returns is kept in the history.
+        Each is given the `Run` after each step, or through `every`; a dict that it returns is kept in the history. One
+        with a method ``close`` has it called at the end, however the run ends.
     checkpoint : path, optional
         Ending in .npz: where everything that the run depends on is kept, every `checkpoint_every` steps, at the end,
         and on Ctrl-C. Always a whole file, whenever the process is killed.
@@ -169,7 +175,11 @@ def fit(
     path = _begin(run, checkpoint, resume)
     if run.step == steps and run.step % evaluate_every:
         run.history.metrics.append((run.step, run.evaluate()))
-    with _Interrupt() as interrupted, _Progress(run, steps, progress) as bar, np.errstate(all="ignore"):
+    with ExitStack() as after:
+        interrupted, bar = after.enter_context(_Interrupt()), after.enter_context(_Progress(run, steps, progress))
+        after.enter_context(np.errstate(all="ignore"))
+        for callback in callbacks:
+            after.callback(getattr(callback, "close", lambda: None))
         while run.step < steps and not (until_solved and run.history.solved_at):
             try:
                 run.train_step(gradients)
