@@ -247,3 +247,27 @@ def test_what_is_not_there_is_not_changed(change):
     flow = gradient_flow(Leaky(), np.random.default_rng(0).normal(size=(30, 2, 3)))
     with pytest.raises(ValueError, match="no such parameters to change were found; there are bias"):
         what_if(flow, **change)
+
+
+@pytest.mark.parametrize("loss", ["last", "all"])
+def test_where_there_is_no_other_way_all_is_carried_wherever_the_loss_reads(loss):
+    flow = gradient_flow(Leaky(), np.random.default_rng(0).normal(size=(12, 2, 3)), loss)
+    assert flow.shares
+    for share in flow.shares.values():
+        np.testing.assert_allclose(share.mean, 1.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("phi, slope", [("sigmoid", lambda y: 4 * y * (1 - y)), ("tanh", lambda y: 1 - y * y)])
+def test_a_unit_is_saturated_below_a_tenth_of_the_largest_slope(phi, slope):
+    cell, x = tg.RNNCell(3, 5, phi, rng=0), 6 * np.random.default_rng(0).normal(size=(20, 4, 3))
+    outputs, _ = tg.unroll(cell, x)
+    expected = (slope(outputs.numpy()) < 0.1).mean()
+    assert 0.1 < expected < 0.9
+    assert gradient_flow(cell, x).activations["", "h"].saturated == pytest.approx(expected)
+
+
+def test_nothing_is_dropped_while_it_is_measured():
+    net, plain = (tg.LSTM(3, 4, 2, dropout=p, rng=0) for p in (0.5, 0.0))
+    x = np.random.default_rng(0).normal(size=(9, 2, 3))
+    np.testing.assert_array_equal(gradient_flow(net, x).end.x, gradient_flow(plain, x).end.x)
+    assert net.training

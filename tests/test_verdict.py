@@ -51,6 +51,12 @@ def test_decades_between_both_ends_decide(lost, word):
     assert found.word == word and found.decades == pytest.approx(lost)
 
 
+@pytest.mark.parametrize("lost, word", [(1.9, "healthy"), (2.1, "fading"), (5.9, "fading"), (6.1, "vanishing")])
+def test_the_bounds_are_two_and_six_decades(lost, word):
+    opposite = {"fading": "growing", "vanishing": "exploding"}.get(word, word)
+    assert (judge(end(straight(lost))).word, judge(end(straight(-lost))).word) == (word, opposite)
+
+
 def test_the_end_is_the_median_over_the_last_tenth_and_zeros_of_it_are_left_out():
     curve = np.zeros(41)
     curve[-4:] = [-9.0, -1.5, -1.5, -INF]
