@@ -187,8 +187,7 @@ def test_inputs_that_are_no_tensor_are_refused():
 # --- the command ---
 
 
-def command(folder, *arguments):
-    text = """
+MINE = """
 import torch
 def make(outputs=1):
     torch.manual_seed(0)
@@ -202,18 +201,20 @@ def recurrent():
     return Net(3, 4), torch.nn.functional.mse_loss, torch.randn(9, 8, 3), torch.rand(8, 4)
 def wrong(): return 1
 """
-    (folder / "mine.py").write_text(text, encoding="utf-8")
-    call = [sys.executable, "-m", "tinygrad_rnn.torch", *arguments]
-    return subprocess.run(call, cwd=folder, capture_output=True, encoding="utf-8")
 
 
-def test_the_command_reports_and_fails_for_a_finding(tmp_path):
-    done = command(tmp_path, "doctor", "mine:make")
+def test_the_command_reports_and_fails_for_a_finding(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    call = [sys.executable, "-m", "tinygrad_rnn.torch", "doctor", "mine:make"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.returncode == 1 and done.stdout.startswith("softmax is applied twice"), done.stderr
-    done = command(tmp_path, "doctor", "mine:recurrent")
-    assert done.returncode == 0 and "nothing found" in done.stdout and "decades" in done.stdout, done.stderr
-    done = command(tmp_path, "doctor", "mine:recurrent", "--lag", "4")
-    assert done.returncode == 0 and "4 steps" in done.stdout, done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    assert main(["doctor", "mine:recurrent", "--lag", "4"]) == 0
+    shown = capsys.readouterr().out
+    assert "nothing found" in shown and "decades" in shown and "4 steps" in shown
+    del sys.modules["mine"]
 
 
 @pytest.mark.parametrize(

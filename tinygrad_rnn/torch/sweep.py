@@ -135,6 +135,8 @@ def _is_weight(node: Any, i: int) -> bool:
 
 def _kept(array: Array) -> Contribution:
     """An array that is zero outside of a small box, as after x[t], as that box."""
+    if 2 * np.count_nonzero(array) >= array.size:
+        return Whole(array)
     axes, box = range(array.ndim), list[slice]()
     for axis in axes:
         at = np.flatnonzero(array.any(axis=tuple(k for k in axes if k != axis)))
