@@ -217,3 +217,10 @@ def test_cross_entropy_of_sequences_is_that_of_all_their_steps():
     rows, flat_pull = tg.vjp(lambda z: tg.cross_entropy(z, [0, 1, 3, 2, 2, 0]), logits.reshape(6, 4))
     assert y.item() == pytest.approx(rows.item(), rel=1e-14)
     np.testing.assert_allclose(pull(1.0)[0].numpy().reshape(6, 4), flat_pull(1.0)[0].numpy(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("b, slope", [(-2.0, -np.inf), (-0.5, -np.inf), (0.0, 0.0), (1.0, 0.0)])
+def test_zero_to_a_negative_power_grows_without_bound_in_its_exponent(b, slope):
+    exponent = tg.Tensor(b, requires_grad=True)
+    with np.errstate(all="ignore"):
+        assert tg.grad(tg.power(tg.Tensor(0.0), exponent), exponent).item() == slope

@@ -111,7 +111,7 @@ REPORT = {"mutant": "nn/cells.py: a", "killer": "tests/test_f.py::test_f", "how"
 REPORT |= {"broken": [], "shown": 3}
 
 
-def judged(killer, known=(), room="nn", **more):
+def judged(killer, known=(), room="data", **more):
     reports, known = [{**REPORT, "killer": killer, **more}], dict.fromkeys(known, "a reason")
     table = report.scores(reports, known, {REPORT["mutant"]: room}, Counter())
     return report.line_of(reports[0], known).split()[0], report.faults(reports, known, {REPORT["mutant"]: room}, table)
@@ -119,13 +119,13 @@ def judged(killer, known=(), room="nn", **more):
 
 def test_a_run_is_well_if_nothing_survived_that_matters():
     assert judged("test_f") == ("killed", [])
-    assert judged(None, how="") == ("SURVIVED", ["nn: below 95%"])
+    assert judged(None, how="") == ("SURVIVED", ["data: below 95%"])
     assert judged(None, room="draw", how="") == ("SURVIVED", [])
-    assert judged(None, room="scope", how="") == ("SURVIVED", [])  # whose goal is not reached yet, which is said
+    assert judged(None, room="nn", how="") == ("SURVIVED", [])  # whose goal is not reached yet, which is said
     table = {"scope": Score(1, 1, 0, 0), "nn": Score(1, 1, 0, 0), "draw": Score(1, 1, 0, 0)}
-    assert report.still_short(dict(zip("abc", table, strict=True)), table) == ["scope: below 95%, as before"]
+    assert report.still_short(dict(zip("abc", table, strict=True)), table) == ["nn: below 95%, as before"]
     assert judged("test_f", broken=["test_g"])[1] == ["BROKEN, it fails alone without any mutant: test_g"]
-    assert judged("test_f", ["nn/x.py: x"])[1] == ["equivalent.toml names what is not drawn: nn/x.py: x"]
+    assert judged("test_f", ["data/x.py: x"])[1] == ["equivalent.toml names what is not drawn: data/x.py: x"]
     assert judged("test_f", ["graph/x.py: x"])[1] == []  # a room that was not run
     word, faults = judged("test_f", [REPORT["mutant"]])
     assert word == "NOT" and f"NOT EQUAL: {REPORT['mutant']}" in faults
