@@ -15,7 +15,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.draw import draw, draw_side_by_side
 from tinygrad_rnn.draw.layout import arrange
 from tinygrad_rnn.draw.long import class_of, rows_of, thinned
-from tinygrad_rnn.draw.marks import Box, Group, Text, marks_of
+from tinygrad_rnn.draw.marks import Box, Group, Text, Way, marks_of
 from tinygrad_rnn.draw.style import number
 from tinygrad_rnn.draw.view import View, kept, level_for
 from tinygrad_rnn.graph.steps import states
@@ -204,6 +204,16 @@ def test_side_by_side_is_one_chart_under_one_scale():
     both = draw_side_by_side(rnn, lstm, titles=["RNN", "LSTM"])
     assert both.dot == draw({"RNN": rnn, "LSTM": lstm}).dot
     assert {"RNN h", "LSTM c", "LSTM h"} <= set(texts(both))
+
+
+@pytest.mark.parametrize("steps", [20, 30])
+def test_no_line_of_a_limit_runs_through_words(steps):
+    outputs, _ = tg.unroll(tg.LSTMCell(2, 4, rng=0, forget_bias=-2.0), np.ones((steps, 1, 2)))
+    marks = list(marks_of(draw(tg.sum(outputs[-1])).drawing.items))
+    limits = [(m.curve[0][1], m.curve[-1][0]) for m in marks if isinstance(m, Way) and m.style.color == "broken"]
+    words = [m for m in marks if isinstance(m, Text) and m.text.startswith("float")]
+    assert len(limits) == len(words) >= 2
+    assert [m.text for m in words for y, end in limits if m.rect.bottom < y < m.rect.top and m.rect.left < end] == []
 
 
 @settings(max_examples=5)

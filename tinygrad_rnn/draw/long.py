@@ -221,7 +221,8 @@ class _Panels:
                 self.rule(height(log), "broken", "dashed")
                 self.taken.append(self.box(self.left, height(log) - 1.0, self.right, height(log) + 1.0))
                 low = max(height(log), low + 16.0)
-                x, y = (self.right - 4.0, low + 10.0) if scene else (self.right + 8.0, low)
+                side = 10.0 if log == FLOAT16_ZERO else -10.0  # eps is so near that its words stand above it
+                x, y = (self.right - 4.0, height(log) + side) if scene else (self.right + 8.0, low)
                 self.text(x, y, f"{words} {number(10.0**log)}", "end" if scene else "start")
         lines = self.shown()
         for k, row in enumerate(lines):
