@@ -236,6 +236,13 @@ def test_a_rule_that_is_not_linear_in_the_cotangent(plant):
     assert error.message.endswith("it is not linear in the cotangent g: is g clipped, or a power or abs of it?")
 
 
+def test_a_summand_that_is_missing_twice_may_have_the_wrong_sign(plant):
+    wrong = plant(lambda x: np.log(x / (1 - x)), lambda g, y, x: g * (1 / x - 1 / (1 - x)))
+    error = reported(wrong, [np.array([0.2, 0.35, 0.6, 0.8])])
+    said = "a summand + g × 2 × 1 / (1 - x) is missing, or g × 1 / (1 - x) has the wrong sign"
+    assert error.cause == "missing term" and error.message.endswith(said)
+
+
 def test_a_rule_that_gives_something_where_the_function_is_constant(plant):
     error = reported(plant(np.sign, lambda g, y, x: g * np.cos(x)), [X])
     assert error.cause == "unknown" and "f does not change here, but its rule gives something" in error.message

@@ -99,3 +99,4 @@ def test_a_report_of_checks_that_failed():
         "  c: ZeroDivisionError: oh",
         "  a hint",
     ]
+    assert str(CheckError("op", {"c": other}, [])).splitlines()[1:] == ["  c: ZeroDivisionError: oh"]
