@@ -188,7 +188,7 @@ def test_sentence_is_that_of_the_state_that_keeps_most(options, capsys):
 )
 def test_sentence_at_the_edges(norms, said):
     table = tuple((len(norms) - lag, lag, size) for lag, size in enumerate(norms))
-    assert left_of([Decay("", "h", table, 0.0, 0.0)]) == said
+    assert left_of([Decay("", "h", table, 0.0)]) == said
 
 
 @pytest.mark.parametrize(

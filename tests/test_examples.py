@@ -27,6 +27,12 @@ def exploding(folder, printed):
     assert fading < 1 < growing
 
 
+def film(folder, printed):
+    closed, opened = (float(re.search(r"at t=1: (\S+)", line)[1]) for line in printed.splitlines())
+    assert closed < 0.001 and opened > 0.1
+    assert texts(CHECKOUT / "docs" / "images" / "film.svg") == texts(folder / "film.svg")
+
+
 def rnn_beside_lstm(folder, printed):
     rnn, lstm, opened = (float(re.search(r"at t=1: (\S+)", line)[1]) for line in printed.splitlines())
     assert rnn < 1e-8 and lstm < 1e-8 and opened > 1e-3
@@ -58,7 +64,7 @@ def zen_of_python(folder, printed):
 
 SAYS = {
     f.__name__: f
-    for f in (exploding, rnn_beside_lstm, temporal_order, training_opens_the_gates, two_biases, zen_of_python)
+    for f in (exploding, film, rnn_beside_lstm, temporal_order, training_opens_the_gates, two_biases, zen_of_python)
 }
 
 

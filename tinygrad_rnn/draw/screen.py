@@ -28,6 +28,7 @@ from .svg import Palette, colours, element, mark, num, path_of, together, view_o
 SECONDS = 0.3
 """How long a frame of an animated SVG stands."""
 
+MARKER = 'orient="auto" markerUnits="userSpaceOnUse" overflow="visible"'
 HERE = "◌"
 """In a tooltip: where the number goes."""
 
@@ -63,8 +64,7 @@ class Screen:
     def lines(self, groups: Sequence[Group]) -> str:
         """The line of an edge, without the room of the smallest head, which is a marker at its end."""
         curve = next(m.curve for m in groups[0].marks if isinstance(m, Way))
-        ahead = curve if self.options.heads == "data" else curve[::-1]
-        return f'<path d="{path_of(trimmed(ahead, self.short))}"/>'
+        return f'<path d="{path_of(trimmed(curve[:: 1 if self.options.heads == "data" else -1], self.short))}"/>'
 
     def style(self, palette: Palette, themes: Sequence[Any], name: str) -> str:
         """A class for each look, and the heads as markers."""
@@ -73,14 +73,14 @@ class Screen:
             bar, width = style.head == "bar", num(style.width * (3 if style.double else 1))
             end = "start" if bar and self.options.heads == "data" else "end"
             dots = ";stroke-dasharray:1.5 5;stroke-linecap:round" * (style.line == "dotted")
-            paint = f"{colours('stroke', style.color, themes)};stroke-width:{width}{dots}"
-            rules.append(f"#{name} .k{k}{{{paint};marker-{end}:url(#{name}m{k})}}")
+            marker = f";marker-{end}:url(#{name}m{k})" * (style.head != "none")
+            stroke = colours("stroke", style.color, themes)
+            rules.append(f"#{name} .k{k}{{{stroke};stroke-width:{width}{dots}{marker}}}")
             long, half = map(num, Way(line((0.0, 0.0), (9.0, 0.0)), style).head_size)
-            shape = f"M0,{half}V-{half}" if bar else f"M0,{half}L{long},0L0,-{half}z" if style.head != "none" else ""
+            shape = f"M0,{half}V-{half}" if bar else f"M0,{half}L{long},0L0,-{half}z"
             ink = f'class="{palette.of("f", style.color)} {palette.of("s", style.color)}" stroke-width="{2.4 * bar}"'
-            about = 'orient="auto" markerUnits="userSpaceOnUse" overflow="visible"'
-            about += f' refX="{num(float(long) - self.short)}"' * (not bar)
-            heads += f'<marker id="{name}m{k}" {about}><path {ink} d="{shape}"/></marker>'
+            about = f'{MARKER} refX="{0 if bar else num(float(long) - self.short)}"'
+            heads += f'<marker id="{name}m{k}" {about}><path {ink} d="{shape}"/></marker>' * bool(marker)
         return f"<style>\n{palette.css(f'#{name}', themes)}\n" + "\n".join(rules) + f"\n</style>\n{heads}"
 
     def svg(
