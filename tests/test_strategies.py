@@ -78,10 +78,9 @@ def test_what_is_drawn_shrinks(strategy, wanted, smallest):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["exp", "tanh"])
-def test_a_program_shrinks_to_the_one_step_that_matters(name):
-    smallest = find(programs(), lambda program: any(step.name == name for step in program.steps), settings=SHRINK)
-    assert [step.name for step in smallest.steps] == [name]
+def test_a_program_shrinks_to_the_one_step_that_matters():
+    smallest = find(programs(), lambda program: any(step.name == "exp" for step in program.steps), settings=SHRINK)
+    assert [step.name for step in smallest.steps] == ["exp"]
     assert len(smallest.leaves) == 3 and not any(leaf.any() for leaf in smallest.leaves)
 
 

@@ -260,8 +260,7 @@ def programs(draw: Any, most: int = 8, ops: Sequence[str] | None = None) -> Prog
         values.append(np.asarray(step.apply(values)))
 
     # A permutation, since names drawn one by one repeat a few and leave others out for long.
-    count = draw(st.sampled_from([1, *range(min(4, most), most + 1)]))  # rarely 1, but a failure shrinks to it
-    for name in draw(st.permutations(names * (1 + most // len(names))))[:count]:
+    for name in draw(st.permutations(names * (1 + most // len(names))))[: draw(st.integers(min(4, most), most))]:
         a = draw(st.integers(0, len(values) - 1))
         tried = (_step(draw, name, values, (a + k) % len(values)) for k in range(min(TRIES, len(values))))
         step = next((step for step in tried if step is not None), None)
