@@ -21,7 +21,7 @@ BEGIN, END = "<!-- sentences: python docs/ext/architecture.py -->\n", "<!-- end 
 
 ORDER = """
     start extras arguments instead files norms scope tensor primitive ops gathering autodiff functions numpy_calls
-    numpy_names methods symbolic graph draw nn bptt data train testing diagnose atlas torch __init__ cli __main__
+    numpy_names methods symbolic graph draw nn bptt fast data train testing diagnose atlas torch __init__ cli __main__
 """.split()
 """Modules and folders of the package from the ground up: each imports only from what stands before it."""
 

@@ -39,22 +39,18 @@ class Source(Draft):
 
     def __init__(self, step: Step, rewrites: Collection[str], title: str) -> None:
         super().__init__(step, rewrites)
+        self.before: list[str] = []  # what stands before the program
         self._write()
         self.text = "\n".join([*self._header(title), *self.lines]) + "\n"
+
+    def file(self) -> str:
+        """The file that holds the program, if there is one."""
+        return ""
 
     # -- The parts of the program, in order --
 
     def _write(self) -> None:
-        step = self.step
-        self.arguments = ["x"]
-        self.firsts = [self.fresh(f"{s.name}{'_' * s.name[-1].isdigit()}0") for s in step.states]
-        names = [self.variable(leaf, leaf.name or "p") for leaf in step.parameters.values()]
-        for leaf, name in zip(step.parameters.values(), names, strict=True):  # T, say, is T_2, in comments as well
-            leaf.name = name
-        self.arguments += [*self.firsts, *names, *(self.variable(e) for e in step.extras)]
-        self.arguments += ["loss_of"] if step.loss is None else []
-        self.places[step.x] = Place("x", "x[t]")
-        self.put("T = len(x)")
+        self._begin()
         self._explain_sigmoid()
         self._straight(self.plan.of(Part.ONCE))
         self._heading("Forward")
@@ -71,6 +67,19 @@ class Source(Draft):
         self._heading("Gradients")
         self._straight(self.plan.of(Part.AFTER))
         self._gradients()
+
+    def _begin(self) -> None:
+        """Name what the program is given."""
+        step = self.step
+        self.arguments = ["x"]
+        self.firsts = [self.fresh(f"{s.name}{'_' * s.name[-1].isdigit()}0") for s in step.states]
+        names = [self.variable(leaf, leaf.name or "p") for leaf in step.parameters.values()]
+        for leaf, name in zip(step.parameters.values(), names, strict=True):  # T, say, is T_2, in comments as well
+            leaf.name = name
+        self.arguments += [*self.firsts, *names, *(self.variable(e) for e in step.extras)]
+        self.arguments += ["loss_of"] if step.loss is None else []
+        self.places[step.x] = Place("x", "x[t]")
+        self.put("T = len(x)")
 
     def _explain_sigmoid(self) -> None:
         """Say why there is a tanh where the cell has σ."""
@@ -95,6 +104,7 @@ class Source(Draft):
         signature = f"def bptt({', '.join(self.arguments)}):"
         if len(signature) > WIDTH:
             signature = "def bptt(\n" + fill(", ".join(self.arguments) + ",", WIDTH, **_INDENTED) + "\n):"
+        lines = [*lines[:-2], *self.before] if self.before else lines
         return [*lines, signature, f'    """Backpropagation through time of {title}."""']
 
     def _states(self) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import linecache
+import warnings
 from collections.abc import Collection, Mapping, Sequence
+from importlib import import_module
 from itertools import count
 from typing import Any
 
@@ -30,6 +32,20 @@ from .rewrites import share, simplify
 from .step import Step, derive_step, form_of, title, topological, trace_step
 
 FEW = 9
+
+
+class Unsupported(Exception):
+    """What is not compiled, and why."""
+
+
+class Compiled:
+    """How a program is compiled: entered by `tinygrad_rnn.fast`, which stands above this and is optional."""
+
+    uses: Collection[str] = ()
+    source: type[Source] = Source
+
+
+COMPILED = Compiled()
 
 _serial = count(1)
 
@@ -63,9 +79,9 @@ class Program:
     def __init__(self, source: Source, step: Step, check: LossCheck | None, subject: str) -> None:
         self.source, self.rewrites = source.text, tuple(source.rewrites)
         self._step, self._check, self._subject = step, check, subject
-        filename = f"<derived BPTT {next(_serial)}>"
+        filename = source.file() or f"<derived BPTT {next(_serial)}>"
         self.constants = dict(source.constants)
-        namespace = dict(self.constants)
+        namespace = {"__name__": __name__, **self.constants}
         exec(compile(self.source, filename, "exec"), namespace)
         # So that a traceback through the program, and a debugger, show its lines.
         linecache.cache[filename] = len(self.source), None, self.source.splitlines(True), filename
@@ -193,7 +209,11 @@ def _fits(value: Any, node: Any, name: str, steps: int | None = None) -> Any:
 
 
 def derive_bptt(
-    cell: CellLike, loss: Loss | None = None, example: Sequence[Any] = (), rewrites: Collection[str] = REWRITES
+    cell: CellLike,
+    loss: Loss | None = None,
+    example: Sequence[Any] = (),
+    rewrites: Collection[str] = REWRITES,
+    compiled: bool = False,
 ) -> Program:
     """Derive backpropagation through time for a cell, as the NumPy program that an expert would have written.
 
@@ -212,6 +232,10 @@ def derive_bptt(
         program computes that too.
     rewrites : collection of str
         Which of `REWRITES` to apply; ``()`` gives the plain program.
+    compiled : bool
+        Compile its loops to machine code, which takes some seconds for a new cell or size, and half a second when it
+        was done before on this machine. Needs numba, the extra ``fast``. A cell that cannot be compiled runs as NumPy,
+        and a warning says why. Of the rewrites only those are applied that serve loops of one's own.
 
     Returns
     -------
@@ -240,16 +264,7 @@ def derive_bptt(
         raise ValueError(f"no rewrite is called {', '.join(unknown)}: there are {', '.join(REWRITES)}")
     if len(example) < 2:
         raise ValueError("example is (inputs, state): arrays of the shapes and dtypes that the program is for")
-    parameters: Any = cell.parameters()
-    if (
-        not isinstance(parameters, Mapping)
-        or not all(isinstance(n, str) for n in parameters)
-        or not all(isinstance(p, Tensor) for p in parameters.values())
-    ):
-        raise TypeError("cell.parameters() is to be a dict of Tensors by their names")
-    if taken := sorted({"inputs", "state"} & parameters.keys()):
-        raise ValueError(f"a parameter is called {taken[0]!r}, as is a gradient of another kind: rename it")
-    refuse_twice(parameters.items())
+    parameters = _parameters(cell)
     inputs, state, *extras = example
     form = form_of(state)
     x, states = _array(inputs), [_array(s) for s in parts_of(state)]
@@ -259,7 +274,10 @@ def derive_bptt(
         raise TypeError(f"a state of {', '.join(str(s.dtype) for s in states)}: make it of floats, counters as well")
     needs = isinstance(inputs, Tensor) and inputs.requires_grad
 
-    def derived(free: bool) -> Program:
+    if compiled:
+        import_module("tinygrad_rnn.fast")  # which enters itself below, or says what to install
+
+    def derived(free: bool, compiled: bool) -> Program:
         step, trace = trace_step(cell, parameters, x, state_of(states, form), needs)
         with no_grad():
             outputs, last = unroll(_twin(cell), Tensor(x), state_of([Tensor(s) for s in states], form))
@@ -272,12 +290,13 @@ def derive_bptt(
             step.traced += nodes
         derive_step(step, trace)
         simplify(step)
+        names = [name for name in REWRITES if name in rewrites and not (compiled and name not in COMPILED.uses)]
         for name, rewrite in STEP_REWRITES.items():
-            if name in rewrites:
-                if "share" in rewrites:  # again and again: a rewrite may make what there is
+            if name in names:
+                if "share" in names:  # again and again: a rewrite may make what there is
                     share(step)
                 rewrite(step)
-        source = Source(step, [name for name in REWRITES if name in rewrites], title(cell))
+        source = (COMPILED.source if compiled else Source)(step, names, title(cell))
         program = Program(source, step, check, title(cell))
         _check(program, cell, loss, x, states)
         step.traced.clear()
@@ -285,10 +304,33 @@ def derive_bptt(
             node.origins, node.value = (), None if node.args else node.value
         return program
 
-    try:
-        return derived(free=True)
-    except _OneLength:
-        return derived(free=False)
+    def of_any_length(compiled: bool) -> Program:
+        try:
+            return derived(True, compiled)
+        except _OneLength:
+            return derived(False, compiled)
+
+    if compiled:
+        try:
+            return of_any_length(True)
+        except (Unsupported, GradientError) as error:
+            warnings.warn(f"{title(cell)} runs as NumPy, not compiled: {printable(str(error))}", stacklevel=2)
+    return of_any_length(False)
+
+
+def _parameters(cell: CellLike) -> Mapping[str, Tensor]:
+    """The parameters of a cell, each once and by a name of its own."""
+    parameters: Any = cell.parameters()
+    if (
+        not isinstance(parameters, Mapping)
+        or not all(isinstance(n, str) for n in parameters)
+        or not all(isinstance(p, Tensor) for p in parameters.values())
+    ):
+        raise TypeError("cell.parameters() is to be a dict of Tensors by their names")
+    if taken := sorted({"inputs", "state"} & parameters.keys()):
+        raise ValueError(f"a parameter is called {taken[0]!r}, as is a gradient of another kind: rename it")
+    refuse_twice(parameters.items())
+    return parameters
 
 
 def _twin(cell: CellLike) -> CellLike:
