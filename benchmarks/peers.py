@@ -107,8 +107,8 @@ def blas_products(problem: Problem) -> Run:
     return run
 
 
-def derived(problem: Problem) -> Run:
-    """This package: the program that `derive_bptt` writes for the cell."""
+def derived(problem: Problem, compiled: bool = False) -> Run:
+    """This package: the program that `derive_bptt` writes for the cell, as NumPy or compiled."""
     import tinygrad_rnn as tg
 
     cells: dict[str, Any] = {"rnn": tg.RNNCell, "lstm": tg.LSTMCell}
@@ -120,7 +120,7 @@ def derived(problem: Problem) -> Run:
     def loss(state: Any) -> Any:
         return tg.sum((state[0] if problem.kind == "lstm" else state) * problem.v)
 
-    program = tg.derive_bptt(cell, loss=loss, example=(problem.x, state))
+    program = tg.derive_bptt(cell, loss=loss, example=(problem.x, state), compiled=compiled)
 
     def run() -> Sequence[Array]:
         gradients = program(problem.x, state, weights)[1]
@@ -263,6 +263,7 @@ FLOOR = "BLAS products"  # computes no gradients, so there is nothing to check
 PROGRAMS: dict[str, Callable[[Problem], Run]] = {
     "tinygrad_rnn": tinygrad_rnn,
     "derived BPTT": derived,
+    "compiled": lambda problem: derived(problem, compiled=True),
     BASELINE: plain_numpy,
     "expert NumPy": expert_numpy,
     FLOOR: blas_products,

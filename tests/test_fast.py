@@ -134,7 +134,7 @@ def test_product_of_any_size(rows, inner, columns):
     wide = np.pad(weight, ((0, 0), (0, row - columns)))
     packed = np.concatenate([wide[:, start:stop].ravel() for start, stop in ends])
     c = np.ones((rows, row))
-    product(rows, inner, columns, inner, row, np.float64, True)(a.ravel(), 0, packed, 0, c.reshape(-1), 0)
+    product(rows, inner, columns, inner, row, np.float64, True)(a.ravel(), 0, packed, 0, c.reshape(-1), 0, inner, 1)
     np.testing.assert_allclose(c[:, :columns], 1 + a @ weight, rtol=1e-13, atol=1e-14)
 
 

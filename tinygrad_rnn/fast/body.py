@@ -289,7 +289,7 @@ class Body:
                     f"{source.word(node)}_product",
                     f"product({rows}, {inner}, {columns}, {left.row}, {slot.row}, F, {k > 0})",
                 )
-                text = f"{name}({self.base(a)}, {left.at}, w, {packed}, {base}, {slot.at})"
+                text = f"{name}({self.base(a)}, {left.at}, w, {packed}, {base}, {slot.at}, {inner}, 1)"
                 self.group(None).lines.append(text)
         else:
             self.fill(slot, "F(0)", base)

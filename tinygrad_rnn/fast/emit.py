@@ -18,6 +18,7 @@ from ..symbolic.notation import value_text
 from ..symbolic.trace import Node, Part
 from .body import Body, Index, Slot, Statement, Store, indices, nest
 from .memory import Memory
+from .products import BLOCK
 from .store import keep
 
 USED = ("dead_code", "share", "only_last", "tiles", "split", "join", "factor", "regroup", "buffers")
@@ -176,13 +177,19 @@ class FastSource(Memory):
             index = indices(slot.shape)
             two += nest(slot.shape, index, [f"{slot.text(index, 'w')} = F(0)"])
         two += ["for t in range(T - 1, -1, -1):", *("    " + line for line in [*steps, *backward.text()])]
+        blocks: dict[
+            int, list[str]
+        ] = {}  # as many steps at once as give a product some work, while they are in the cache
         for node, (a, b) in self.outers.items():
-            left, right = self.slot(a), self.slot(b)
-            batch = a.shape[0]
-            text = f"outer({a.shape[1]}, {b.shape[1]}, {batch}, {left.row}, {right.row}, record, F)"
+            left, right, batch = self.slot(a), self.slot(b), a.shape[0]
+            text = f"outer({a.shape[1]}, {b.shape[1]}, {left.row}, {right.row}, record, F)"
             name = self.helper(f"{self.places[node].name}_product", text)
-            places = [f"{s.at}{'' if n.op == 'state' else ' + record'}" for s, n in ((left, a), (right, b))]
-            two.append(f"{name}(r, {places[0]}, r, {places[1]}, w, {self.sums_at[node].at}, T)")
+            places = [f"{s.at} + {'t' if n.op == 'state' else '(t + 1)'} * record" for s, n in ((left, a), (right, b))]
+            block = max(1, BLOCK // batch)
+            call = f"{name}(r, {places[0]}, r, {places[1]}, w, {self.sums_at[node].at}, {batch}, min({block}, T - t))"
+            blocks.setdefault(block, []).append(call)
+        for block, calls in blocks.items():
+            two += [f"    if t % {block} == 0:", *("        " + call for call in calls)]
         for name, (_, place, _) in self.written.items():
             two += self._moved(place, name, True) if place is not None else []
         for name, state in self.seeds.items():

@@ -105,61 +105,45 @@ def _tile(rows: int, width: int, wide: int, double: bool, add: bool) -> Any:
     return intrinsic(lambda context, a, b, c, where: (types.void(a, b, c, numbers), generate))
 
 
-def _tiles(rows: int, columns: int, dtype: Any, add: bool) -> tuple[Any, ...]:
-    """(how many rows a tile has, how many rows are in whole tiles, and the tiles: two vectors wide and one wide)."""
-    double, wide, high = np.dtype(dtype).itemsize == 8, lanes(columns, dtype), min(_ROWS, rows)
-    kinds = [_tile(r, n * wide, wide, double, add) for n in (2, 1) for r in (high, rows % high or 1)]
-    return high, rows - rows % high, *kinds
-
-
 @cache
-def product(rows: int, inner: int, columns: int, lda: int, ldc: int, dtype: Any, add: bool) -> Any:
-    """c (+)= a w for a weight that is packed: panel by panel, each ``inner`` rows of one or two vectors."""
+def _panels(rows: int, columns: int, dtype: Any, add: bool, a: tuple[int, ...], b: tuple[int, ...], ldc: int) -> Any:
+    """c (+)= a b, tile by tile, for how a moves with r, k and t, and b with k, with t and from panel to panel.
+
+    A packed b, which lies in panels, moves with k by their width: 0.
+    """
+    (row, ka, ta), (ldb, tb, inner) = a, b
+    double, wide, high = np.dtype(dtype).itemsize == 8, lanes(columns, dtype), min(_ROWS, rows)
     pairs, width, single = panels(columns, dtype)
-    high, whole, main, last, main_1, last_1 = _tiles(rows, columns, dtype, add)
-    rest = rows - whole
+    rest, whole = rows % high, rows - rows % high
+    main, last, main_1, last_1 = (
+        _tile(r, n * wide, wide, double, add) for n in (2, 1) for r in (high, rows % high or 1)
+    )
+    kb, step = ldb or width, inner * width
 
     @njit
-    def multiply(a, at, b, bt, c, ct):  # type: ignore[no-untyped-def]
+    def multiply(a, at, b, bt, c, ct, times, steps):  # type: ignore[no-untyped-def]
         for _ in range(pairs):
             for r in range(0, whole, high):
-                main(a, b, c, (at + r * lda, bt, ct + r * ldc, 1, width, 0, 0, lda, ldc, inner, 1))
+                main(a, b, c, (at + r * row, bt, ct + r * ldc, ka, kb, ta, tb, row, ldc, times, steps))
             if rest:
-                last(a, b, c, (at + whole * lda, bt, ct + whole * ldc, 1, width, 0, 0, lda, ldc, inner, 1))
-            bt += inner * width
+                last(a, b, c, (at + whole * row, bt, ct + whole * ldc, ka, kb, ta, tb, row, ldc, times, steps))
+            bt += step
             ct += width
         if single:
+            k = ldb or single
             for r in range(0, whole, high):
-                main_1(a, b, c, (at + r * lda, bt, ct + r * ldc, 1, single, 0, 0, lda, ldc, inner, 1))
+                main_1(a, b, c, (at + r * row, bt, ct + r * ldc, ka, k, ta, tb, row, ldc, times, steps))
             if rest:
-                last_1(a, b, c, (at + whole * lda, bt, ct + whole * ldc, 1, single, 0, 0, lda, ldc, inner, 1))
+                last_1(a, b, c, (at + whole * row, bt, ct + whole * ldc, ka, k, ta, tb, row, ldc, times, steps))
 
     return multiply
 
 
-@cache
-def outer(rows: int, columns: int, batch: int, lda: int, ldb: int, record: int, dtype: Any) -> Any:
-    """c += the sum over all steps of aᵀ b, for a and b in the records of the steps."""
-    pairs, width, single = panels(columns, dtype)
-    high, whole, main, last, main_1, last_1 = _tiles(rows, columns, dtype, True)
-    rest, ldc, block = rows - whole, padded(columns, dtype), max(1, BLOCK // batch)
+def product(rows: int, inner: int, columns: int, lda: int, ldc: int, dtype: Any, add: bool) -> Any:
+    """c (+)= a w for a weight that is packed: panel by panel, each ``inner`` rows of one or two vectors."""
+    return _panels(rows, columns, dtype, add, (lda, 1, 0), (0, 0, inner), ldc)
 
-    @njit
-    def multiply(a, at, b, bt, c, ct, steps):  # type: ignore[no-untyped-def]
-        for t in range(0, steps, block):
-            n = min(block, steps - t)
-            i, j = at + t * record, bt + t * record
-            for p in range(0, pairs * width, width):
-                for r in range(0, whole, high):
-                    main(a, b, c, (i + r, j + p, ct + r * ldc + p, lda, ldb, record, record, 1, ldc, batch, n))
-                if rest:
-                    last(a, b, c, (i + whole, j + p, ct + whole * ldc + p, lda, ldb, record, record, 1, ldc, batch, n))
-            if single:
-                p = pairs * width
-                for r in range(0, whole, high):
-                    main_1(a, b, c, (i + r, j + p, ct + r * ldc + p, lda, ldb, record, record, 1, ldc, batch, n))
-                if rest:
-                    k = ct + whole * ldc + p
-                    last_1(a, b, c, (i + whole, j + p, k, lda, ldb, record, record, 1, ldc, batch, n))
 
-    return multiply
+def outer(rows: int, columns: int, lda: int, ldb: int, record: int, dtype: Any) -> Any:
+    """c += the sum over some steps of aᵀ b, for a and b in the records of the steps."""
+    return _panels(rows, columns, dtype, True, (1, lda, record), (ldb, record, 1), padded(columns, dtype))

@@ -90,11 +90,11 @@ class Space:
 
     def of_all(self, r: Any, at: int, row: int, shape: tuple[int, ...]) -> Any:
         """A value of the records, of all steps, as an array with one row per step."""
-        records = r.reshape(-1, self.record)
-        if not shape:
-            return records[:, at]
-        size = row * int(np.prod(shape[:-1]))
-        return records[:, at : at + size].reshape(-1, *shape[:-1], row)[..., : shape[-1]]
+        size, strides = r.itemsize, [1]
+        for n in (row, *shape[-2:0:-1]):
+            strides.insert(0, strides[0] * n)
+        strides = [self.record, *strides[-len(shape) :]] if shape else [self.record]
+        return np.ndarray((len(r) // self.record, *shape), r.dtype, r, at * size, [n * size for n in strides])
 
     def give(self, w: Any, r: Any) -> None:
         """Leave them to the next run."""
