@@ -109,7 +109,7 @@ def test_version_has_one_source():
     assert editable() or installed == tg.__version__
 
 
-HEAVY = ("matplotlib", "hypothesis", "tqdm", "safetensors", "graphviz", "torch", "distributed")
+HEAVY = ("matplotlib", "hypothesis", "tqdm", "safetensors", "graphviz", "torch", "numba", "distributed")
 
 
 def loaded_after(statement, cwd):
@@ -388,8 +388,8 @@ def test_public_names_are_listed_once():
 )
 def test_docstring_examples(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if path.parent.name == "torch":
-        pytest.importorskip("torch", reason="PyTorch is not installed: nothing to run")
+    if needs := {"torch": "torch", "fast": "numba"}.get(path.parent.name):
+        pytest.importorskip(needs, reason=f"{needs} is not installed: nothing to run")
     dotted = ".".join(("tinygrad_rnn", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
     # Not import_module's attribute walk: the function `draw` hides the module `draw` in the package's namespace.
     importlib.import_module(dotted)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import flag
 from ..autodiff import grad
 from ..files import printable
 from ..functions import sum
@@ -274,7 +275,7 @@ def derive_bptt(
         raise TypeError(f"a state of {', '.join(str(s.dtype) for s in states)}: make it of floats, counters as well")
     needs = isinstance(inputs, Tensor) and inputs.requires_grad
 
-    if compiled:
+    if flag("compiled", compiled):
         import_module("tinygrad_rnn.fast")  # which enters itself below, or says what to install
 
     def derived(free: bool, compiled: bool) -> Program:
