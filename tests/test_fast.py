@@ -12,7 +12,7 @@ import tinygrad_rnn as tg
 
 numba = pytest.importorskip("numba", reason="the extra [fast] is not installed")
 
-from tinygrad_rnn.fast import functions, product  # noqa: E402
+from tinygrad_rnn.fast import functions, product, products  # noqa: E402
 from tinygrad_rnn.fast.functions import FLAGS  # noqa: E402
 from tinygrad_rnn.fast.products import padded, panels  # noqa: E402
 from tinygrad_rnn.fast.store import Space, keep  # noqa: E402
@@ -125,8 +125,11 @@ def test_tanh_and_sigmoid_over_the_whole_range(dtype):
     ).all()
 
 
-@pytest.mark.parametrize("rows, inner, columns", [(1, 3, 1), (3, 5, 9), (9, 4, 37), (16, 8, 64)])
-def test_product_of_any_size(rows, inner, columns):
+@pytest.mark.parametrize("wide", [16, 32, 64])  # bytes of a vector: of any x86, with AVX, with AVX-512
+@pytest.mark.parametrize("rows, inner, columns", [(1, 3, 1), (3, 5, 9), (9, 4, 37)])
+def test_product_of_any_size(rows, inner, columns, wide, monkeypatch):
+    monkeypatch.setattr(products, "_BYTES", wide)
+    products._panels.cache_clear()
     rng, row = np.random.default_rng(0), padded(columns, np.float64)
     a, weight = rng.normal(size=(rows, inner)), rng.normal(size=(inner, columns))
     pairs, width, single = panels(columns, np.float64)
@@ -145,6 +148,13 @@ def test_what_is_not_compiled_runs_as_numpy_and_says_why():
         program = tg.derive_bptt(cell, LOSSES["both"], (tg.Tensor(x, requires_grad=True), state), compiled=True)
     assert len(seen) == 1 and "compiled" not in program.source
     assert_equal(program(x, state, cell.parameters()), by_engine(cell, LOSSES["both"], x, state), "f8")
+
+
+def test_numba_that_is_switched_off(monkeypatch):
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    cell = tg.RNNCell(2, 3, rng=0)
+    with pytest.warns(UserWarning, match=r"runs as NumPy, not compiled: NUMBA_DISABLE_JIT is set"):
+        tg.derive_bptt(cell, LOSSES["state"], (np.ones((3, 2)), cell.initial_state()), compiled=True)
 
 
 def test_what_the_loss_keeps_is_not_overwritten_by_the_next_run():

@@ -94,13 +94,16 @@ class Memory(Source):
         self.recorded: set[Node] = set()
         order = [n for n in self.plan.order if part[n] in (Part.FORWARD, Part.BACKWARD)]
         for node in reversed(order):
-            terms = terms_of(node, "add") if node.op == "add" and node not in self.absorbed else []
-            inner = [n for n in topological([node])[:-1] if n in {*terms} or (n.op == "add" and terms)]
-            inner = [n for n in inner if n.form == node.form]
-            if terms and all(t.op == "matmul" and self.packs(t) and len(users[t]) == 1 for t in terms):
+            inner: list[Node] = []
+            adds = [node] if node.op == "add" and node not in self.absorbed else []
+            for add in adds:  # which grows
+                inner += add.args
+                adds += [a for a in add.args if a.op == "add"]
+            alone = all(len(users[n]) == 1 and n.form == node.form and part[n] is part[node] for n in inner)
+            if inner and alone and all(n.op == "add" or (n.op == "matmul" and self.packs(n)) for n in inner):
                 self.sums.add(node)
                 self.forced.add(node)
-                self.absorbed |= {n for n in inner if part[n] is part[node] and (n in terms or n.op == "add")}
+                self.absorbed |= {*inner}
         for node in order:
             if node.op == "matmul" and self.packs(node):
                 self.forced.add(node.args[0] if node.args[1].ndim == 2 else node.args[1])

@@ -61,12 +61,14 @@ def compiled(dtype: Any, *ranks: int) -> Callable[[Any], Any]:
     signature = types.void(types.int64, *arrays)
 
     def decorate(function: Any) -> Any:
+        if numba.config.DISABLE_JIT:
+            raise Unsupported("NUMBA_DISABLE_JIT is set")
         try:
             if os.path.exists(function.__code__.co_filename):
                 with suppress(OSError, RuntimeError):  # where no machine code can be written
                     return njit(signature, cache=True, **FLAGS)(function)
             return njit(signature, **FLAGS)(function)
-        except numba.NumbaError as error:
+        except (numba.NumbaError, RuntimeError) as error:
             raise Unsupported(f"numba says {str(error).strip().splitlines()[-1]}") from error
 
     return decorate

@@ -1,0 +1,87 @@
+"""The source of compiled programs, run by Python: what it says is the engine's, for any cell, without compiling it."""
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from derived_cells import LOSSES, I, random_cells
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+
+pytest.importorskip("numba", reason="the extra [fast] is not installed")
+
+from tinygrad_rnn import fast
+from tinygrad_rnn.fast.products import padded, panels
+
+
+def product(rows, inner, columns, lda, ldc, dtype, add):
+    """What `tinygrad_rnn.fast.product` does, read off its description."""
+    pairs, width, single = panels(columns, dtype)
+    ends = [*((p * width, width) for p in range(pairs)), *([(pairs * width, single)] if single else [])]
+
+    def multiply(a, at, b, bt, c, ct, times, steps):
+        assert (times, steps) == (inner, 1)
+        left = np.array([a[at + r * lda :][:inner] for r in range(rows)])
+        right = [b[bt + start * inner :][: inner * wide].reshape(inner, wide) for start, wide in ends]
+        for r, row in enumerate(left @ np.concatenate(right, axis=1)):
+            place = slice(ct + r * ldc, ct + r * ldc + len(row))
+            c[place] = row + c[place] if add else row
+
+    return multiply
+
+
+def outer(rows, columns, lda, ldb, record, dtype):
+    """What `tinygrad_rnn.fast.outer` does."""
+
+    def multiply(a, at, b, bt, c, ct, times, steps):
+        for moved_a, moved_b in (
+            (t * record + k * lda, t * record + k * ldb) for t in range(steps) for k in range(times)
+        ):
+            for m in range(rows):
+                c[ct + m * padded(columns, dtype) :][:columns] += a[at + moved_a + m] * b[bt + moved_b :][:columns]
+
+    return multiply
+
+
+def functions(F):
+    return SimpleNamespace(
+        exp=np.exp,
+        tanh=np.tanh,
+        sigmoid=lambda x: F(1 / (1 + np.exp(-x))),
+        larger=np.maximum,
+        smaller=np.minimum,
+        leaky=lambda x, slope: x if x > 0 else slope * x,
+        softplus=lambda x: np.logaddexp(F(0), x),
+        squared=lambda x: x * x,
+    )
+
+
+@pytest.fixture
+def by_python(monkeypatch):
+    """Emitted functions stay Python's."""
+    monkeypatch.setattr(fast, "product", product)
+    monkeypatch.setattr(fast, "outer", outer)
+    monkeypatch.setattr(fast, "functions", functions)
+    monkeypatch.setattr(fast, "compiled", lambda *ranks: lambda function: function)
+    monkeypatch.setattr(fast.FastSource, "file", lambda self: "")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_source_of_any_cell_is_the_engine_or_says_what_is_missing(by_python, data):
+    cell = data.draw(random_cells(data.draw(st.sampled_from(["f4", "f8"]))))
+    batch, loss = data.draw(st.sampled_from([None, 1, 3])), LOSSES[data.draw(st.sampled_from(["all outputs", "state"]))]
+    x = np.random.default_rng(0).normal(size=(3, *(() if batch is None else (batch,)), I)).astype(cell.dtype)
+    example = tg.Tensor(x, requires_grad=data.draw(st.booleans())), cell.initial_state(batch)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        try:
+            program = tg.derive_bptt(cell, loss, example, compiled=True)
+        except tg.bptt.TraceError:
+            return
+    said = [str(w.message) for w in seen if "runs as NumPy" in str(w.message)]
+    assert len(said) == (0 if "@compiled" in program.source else 1)
+    assert not said or any(why in said[0] for why in ("is not compiled", "it computes int64")), said
