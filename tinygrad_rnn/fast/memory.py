@@ -130,19 +130,18 @@ class Memory(Source):
                 self.absorbed.add(arg)
         for node in order:
             if node.op == "concatenate" and node not in self.absorbed and node.static["axis"] in (0, node.ndim - 1):
-                at = 0
-                for piece in node.args:
-                    own = (
-                        piece.args
-                        and piece not in self.within
-                        and piece not in self.forced
-                        and part[piece] is part[node]
-                    )
-                    made = is_elementwise(piece) or piece.op == "matmul" or piece in self.sums
-                    if own and made and node.args.count(piece) == 1 and piece.dtype == self.dtype:
-                        self.within[piece] = node, at
-                        self.forced.add(piece)
-                    at += piece.shape[node.static["axis"]]
+                self._look_within(node)
+
+    def _look_within(self, whole: Node) -> None:
+        """Let the parts of a joined array be computed in their places in it."""
+        at, part = 0, self.plan.part
+        for piece in whole.args:
+            own = piece.args and piece not in self.within and piece not in self.forced and part[piece] is part[whole]
+            made = is_elementwise(piece) or piece.op == "matmul" or piece in self.sums
+            if own and made and whole.args.count(piece) == 1 and piece.dtype == self.dtype:
+                self.within[piece] = whole, at
+                self.forced.add(piece)
+            at += piece.shape[whole.static["axis"]]
 
     def is_product(self, node: Node) -> bool:
         """Whether a sum is one of products only."""
