@@ -371,43 +371,36 @@ class Body:
         return lines
 
 
-SAME = {"cos", "sin", "tan", "cosh", "sinh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "arctan2"}
-SAME |= {"expm1", "log", "log10", "log1p", "log2", "sqrt", "isfinite", "isnan", "isinf", "signbit", "abs"}
-SAME |= {"logical_not"}
+SAME = "cos sin tan cosh sinh arccos arccosh arcsin arcsinh arctan arctanh expm1 log log10 log1p log2 sqrt".split()
+SAME += "isfinite isnan isinf signbit abs logical_not".split()
 """What numba knows by NumPy's name."""
+TEXTS = {
+    **{op: f"({{0}} {sign} {{1}})" for op, (sign, *_) in INFIX.items() if sign and op != "matmul"},
+    **{op: f"({{0}} {op[8:]} {{1}})" for op in ("logical_or", "logical_and")},
+    **{op: f"np.{op}({{0}})" for op in SAME},
+    **{op: f"{op}_({{0}})" for op in ("exp", "tanh", "sigmoid", "softplus")},
+    **{"arctan2": "np.arctan2({0}, {1})", "negative": "(-{0})", "cast": "F({0})", "relu": "larger_({0}, F(0))"},
+    **{"maximum": "larger_({0}, {1})", "minimum": "smaller_({0}, {1})"},
+}
+"""Primitives of single numbers, as numba compiles them."""
 
 
 def element(op: str, args: list[str], static: Any = None, traced: Any = ()) -> str:
     """A primitive of single numbers, as numba compiles it."""
+    if op in TEXTS:
+        return TEXTS[op].format(*args)
     if op == "square":
         return f"({args[0]} * {args[0]})" if args[0].isidentifier() else f"squared_({args[0]})"
-    if op in INFIX and op not in ("matmul", "logical_or", "logical_and"):
-        return f"({args[0]} {INFIX[op][0]} {args[1]})"
-    if op in ("logical_or", "logical_and"):
-        return f"({args[0]} {op[8:]} {args[1]})"
-    if op == "negative":
-        return f"(-{args[0]})"
-    if op in ("exp", "tanh", "sigmoid"):
-        return f"{op}_({args[0]})"
-    if op == "relu":
-        return f"larger_({args[0]}, F(0))"
-    if op in ("maximum", "minimum"):
-        return f"{'larger' if op == 'maximum' else 'smaller'}_({args[0]}, {args[1]})"
-    if op == "cast":
-        return f"F({args[0]})"
+    given = {k: v for k, v in static.items() if v is not None}
+    if any(np.ndim(v) for v in given.values()):
+        raise Unsupported(f"{op} with a fixed array is not compiled")
     if op == "where":
-        condition = traced[0] if traced else static["condition"]
-        if np.ndim(condition):
-            raise Unsupported("where with a fixed array is not compiled")
-        return f"({args[0]} if {condition} else {args[1]})"
-    if op == "leaky_relu" and np.ndim(static["slope"]) == 0:
+        return f"({args[0]} if {traced[0] if traced else static['condition']} else {args[1]})"
+    if op == "leaky_relu":
         return f"leaky_({args[0]}, F({value_text(float(static['slope']))}))"
-    if op == "clip" and all(np.ndim(static[k]) == 0 for k in ("lo", "hi")):
-        lo, hi = (static[k] for k in ("lo", "hi"))
-        text = args[0] if lo is None else f"larger_({args[0]}, F({value_text(float(lo))}))"
-        return text if hi is None else f"smaller_({text}, F({value_text(float(hi))}))"
-    if op == "softplus":
-        return f"softplus_({args[0]})"
-    if op in SAME:
-        return f"np.{op}({', '.join(args)})"
-    raise Unsupported(f"{op} is not compiled")
+    if op != "clip":
+        raise Unsupported(f"{op} is not compiled")
+    text = args[0]
+    for bound, function in (("lo", "larger_"), ("hi", "smaller_")):
+        text = f"{function}({text}, F({value_text(float(given[bound]))}))" if bound in given else text
+    return text

@@ -163,9 +163,9 @@ class FastSource(Memory):
 
     def _functions(self, forward: Body, backward: Body) -> list[str]:
         """The source of the two functions, and what they use."""
-        ahead = [
-            s for state, first in zip(self.step.states, self.firsts, strict=True) for s in self._first(state, first)
-        ]
+        ahead: list[str] = []
+        for state, first in zip(self.step.states, self.firsts, strict=True):
+            ahead += self._moved(self.slots[state.leaf], first, False)
         steps = ["old, cur = r[t * record : (t + 1) * record], r[(t + 1) * record : (t + 2) * record]"]
         one = [*self.once.text(), *ahead, "for t in range(T):"]
         one += ["    " + line for line in [*steps, *forward.text()]]
@@ -177,9 +177,7 @@ class FastSource(Memory):
             index = indices(slot.shape)
             two += nest(slot.shape, index, [f"{slot.text(index, 'w')} = F(0)"])
         two += ["for t in range(T - 1, -1, -1):", *("    " + line for line in [*steps, *backward.text()])]
-        blocks: dict[
-            int, list[str]
-        ] = {}  # as many steps at once as give a product some work, while they are in the cache
+        blocks: dict[int, list[str]] = {}  # so many steps give a product work, and are in the cache still
         for node, (a, b) in self.outers.items():
             left, right, batch = self.slot(a), self.slot(b), a.shape[0]
             text = f"outer({a.shape[1]}, {b.shape[1]}, {left.row}, {right.row}, record, F)"
@@ -204,14 +202,9 @@ class FastSource(Memory):
         head += [f"record = {self.sizes['r']}  # numbers of one step", *(f"{n} = {t}" for t, n in self.helpers.items())]
         return [*head, f"space = Space({self.sizes['w']}, record, F)", "", "", *lines]
 
-    def _first(self, state: State, name: str) -> list[str]:
-        slot = self.slots[state.leaf]
-        index = indices(slot.shape)
-        return nest(slot.shape, index, [f"{slot.text(index, 'r')} = {name}[{', '.join(index) or '0'}]"])
-
     def _moved(self, slot: Slot, name: str, out: bool) -> list[str]:
         index = indices(slot.shape)
-        pair = [f"{name}[{', '.join(index) or '0'}]", slot.text(index, "w")]
+        pair = [f"{name}[{', '.join(index) or '0'}]", slot.text(index, slot.area)]
         return nest(slot.shape, index, [" = ".join(pair if out else pair[::-1])])
 
     def _function(self, name: str, body: list[str], written: dict[str, int]) -> list[str]:
