@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import math
+import os
 import sys
 from collections import Counter
 
@@ -269,6 +270,12 @@ def test_no_byte_code_of_another_version_fits_a_file_with_a_fault(tmp_path, monk
     assert file.stat().st_mtime_ns == began and file.read_text() == "LIMIT = 0\n"
 
 
+def test_tests_that_are_too_short_for_the_clock_have_time():
+    """Costs of 0 made a budget of 0, and the next tick of the clock ended the mutant as not killed."""
+    assert run.budget_of(800, [0.0, 0.0]) == pytest.approx(8.0) and run.budget_of(10, [0.5, 1.5]) == pytest.approx(10.0)
+    assert run.budget_of(1, [0.0]) >= 1 / os.sysconf("SC_CLK_TCK")
+
+
 def test_every_fault_of_a_copy_has_a_number_of_its_own(tmp_path):
     (tmp_path / "mini").mkdir()
     (tmp_path / "mini" / "__init__.py").write_text(MINI)
@@ -365,7 +372,7 @@ def test_what_hangs_crashes_or_fails_is_killed_and_nothing_else(tmp_path, monkey
     killed = {name for name, line in lines.items() if " killed " in line}
     for name in lines:
         if name.startswith(("limited", "LIMIT", "apart")):
-            assert name in killed, name
+            assert name in killed, lines[name]
         if name.startswith(("golden", "unseen", "after")):
             assert name not in killed, name
     assert "a crash, or no end" in lines["endless statement: n -= 1 → pass"]

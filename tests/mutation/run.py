@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,6 +43,8 @@ CACHE = TESTS.parent / ".mutation_cache"
 
 PACKAGE, RULES = "tinygrad_rnn", "rules and sweep"
 TABLE = HERE / "table.md"
+TICK = 0.01
+"""Seconds of processor time that `os.times` tells apart: tests of less cost nothing, and would have no time at all."""
 NOTHING: Report = {"killer": None, "how": "", "tests": 0, "seconds": 0.0, "broken": [], "shown": 0}
 
 
@@ -337,6 +339,11 @@ def chosen(mutants: dict[str, str], only: list[str], part: str | None) -> list[s
     return names
 
 
+def budget_of(times: float, costs: Sequence[float]) -> float:
+    """Seconds for a mutant: of so many tests of average length, none of them shorter than `TICK`."""
+    return times * max(sum(costs) / len(costs), TICK)
+
+
 def examine_all(
     benches: list[Bench], names: list[str], rules: dict[str, str], shown: Shown, budget: float, progress: Progress
 ) -> list[Report]:
@@ -405,8 +412,7 @@ def main(arguments: list[str] | None = None) -> int:
             seen = recorded(package, suite, warm.ready, given, Path(folder), progress.say)
             shown = Shown(seen, package.sources, warm.ready["ready"])
             examined = [name for name in names if given.equivalent or name not in known]
-            costs = [cost for cost, _ in seen.tests.values()]
-            budget = given.budget * sum(costs) / len(costs)
+            budget = budget_of(given.budget, [cost for cost, _ in seen.tests.values()])
             reports = examine_all(benches, examined, rules, shown, budget, progress)
         except Crashed as error:
             print(*error.args or ["the tests could not be collected: run pytest on them first"], file=sys.stderr)
