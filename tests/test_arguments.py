@@ -352,7 +352,7 @@ DRAW = [
         lambda **option: draw(LOSS, **option),
         {
             **{"theme": words("light", "dark"), "norm": words("l2", "rms", "max"), "level": LEVEL, "scale": SCALE},
-            "heads": words("gradient", "data"),
+            **{"heads": words("gradient", "data"), "view": words("unrolled", "rolled")},
             "format": words("svg", "png", "pdf", "html", "dot", "gv").without(None),
             **{"parameters": words("auto", "step", "once", "none"), "labels": FLAG.without("auto"), "constants": FLAG},
             "fold": whole(1).without(None, "auto"),

@@ -219,6 +219,7 @@ EFFECTS = {
     "heads": [(DRAW, "--heads data")],
     "colours": [(DRAW, "--colours 1e-9:1"), (DRAW, "--colours fixed")],
     "page": [(DRAW, "--page notebook"), (DRAW, "--page 900x700")],
+    "view": [(DRAW, "--view rolled")],
     "film": [(DRAW.replace("dot", "svg"), "--film scale=1:2:2")],
     "theme": [(DRAW, "--theme dark")],
     "title": [(DRAW, "--title T")],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..tensor import Tensor
 
 
-LOOKS = "level fold parameters norm heads colours page"
+LOOKS = "level fold parameters norm heads colours page view"
 """Options that are `draw`'s own; ``colours`` is its ``scale``, which here is of weights."""
 
 

@@ -234,6 +234,7 @@ OPTIONS = {
     "heads": _word("which way heads point: as the gradient flows, or as ", "gradient", "data"),
     "colours": Option("range of the colours, LO:HI, or fixed (1e-12:1); default: fitted", colours, "RANGE"),
     "page": Option("slide, notebook or WIDTHxHEIGHT in pixels; default: as high as it must be", page, "PAGE"),
+    "view": _word("every step, or one cell with its gradients over time: ", "unrolled", "rolled"),
     # training
     "task": _word("", *TASKS, metavar="TASK"),
     "length": Option("time steps of a sequence; default: 50, of a text 25, of a series 20", _count, "T"),

@@ -9,19 +9,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..files import check_writable, write_whole
-from ..graph.contributions import Whole
 from ..graph.model import GradientGraph
 from ..graph.parts import Array, Edge, Node
 from ..norms import Norm, norm_of
 from .picture import draw, graph_of
-from .style import Scale, clean, number_room
+from .style import Scale, Told, clean, number_room
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -82,9 +81,16 @@ class Film:
         Where `save` writes it: .html or .svg.
     **options
         As for `draw`.
+
+    Raises
+    ------
+    ValueError
+        If the path has another suffix, or for ``view="rolled"``.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, **options: Any) -> None:
+        if options.get("view", "unrolled") != "unrolled":
+            raise ValueError('a film shows every step: view="unrolled"')
         self.path, self._options = None if path is None else _checked(path), options
         self._frames: dict[str, GradientGraph] = {}
         self._scales: list[Scale] = []
@@ -178,18 +184,6 @@ def _checked(path: str | os.PathLike[str]) -> Path:
 
 
 # --- what is kept of a frame ---
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Told(Whole):
-    """A contribution of which only the size is known, and the room that its number needs in any of the frames."""
-
-    shape: tuple[int, ...]
-    room: float = 0.0
-
-    def norm(self, norm: Norm) -> float:
-        """Its size, by the norm that it was taken with."""
-        return abs(float(self.kept[0]))
 
 
 def _with_room(edge: Edge, room: float) -> Edge:

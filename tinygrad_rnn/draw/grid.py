@@ -20,7 +20,7 @@ from .marks import SCALE
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
 from .style import Look, clean, look, narrow, number, short, subscript, text_width
 
-SLIDE = 1280.0
+SLIDE, MOST_WIDE = 1280.0, 380.0  # of a page, and of a step
 MOST_ONCE = 5
 """Up to so many steps parameters are rows of a table by default."""
 
@@ -41,6 +41,7 @@ class Grid:
     parameters: str
     norm: Norm
     width: float = SLIDE
+    most: float = MOST_WIDE
     scene: Scene = field(default_factory=Scene)
 
     def draw(self) -> Scene:
@@ -59,7 +60,7 @@ class Grid:
             per = -(-max(map(len, runs)) // -(-max(map(len, runs)) // most))
             runs = [run[k : k + per] for run in runs for k in range(0, len(run), per)]
         per = count if beside else max(map(len, runs))
-        self.pitch = min(room / per, 380.0)
+        self.pitch = min(room / per, self.most)
         self.gap, self.gutter = plan.metrics(self.pitch)
         if plan is GRU:
             self.gutter = 30 + (self.pitch - 234) / 3
@@ -297,11 +298,18 @@ def _initial(node: Node) -> Look:
     return Look(shape.role, "box", 0, 0, shape.big[:4])
 
 
-def arrange(graph: GradientGraph, prefix: str, parameters: str, norm: Norm, width: float = SLIDE) -> Scene | None:
+def arrange(
+    graph: GradientGraph,
+    prefix: str,
+    parameters: str,
+    norm: Norm,
+    width: float = SLIDE,
+    most: float = MOST_WIDE,
+) -> Scene | None:
     """The scene of a graph whose steps are one of these cells; None for any other."""
     found = read(graph)
     if found is None:
         return None
     if parameters == "auto":
         parameters = "once" if len(found[1]) <= MOST_ONCE else "step"
-    return Grid(*found, graph, prefix, parameters, norm, width).draw()
+    return Grid(*found, graph, prefix, parameters, norm, width, most).draw()

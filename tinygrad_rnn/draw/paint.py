@@ -60,7 +60,7 @@ def graphs(rows: Sequence[tuple[str, Scene]], options: Options) -> Drawing:
     for k, (name, scene) in enumerate(rows):
         rect = scene.rect
         placed = scene.moved(-rect.left, top - rect.top)
-        _scene(drawing, placed, k)
+        add_scene(drawing, placed, k)
         middle = _middle(placed)
         lines = _wrapped(name)
         for n, part in enumerate(lines):
@@ -109,7 +109,8 @@ def small_scene(drawing: Drawing, scene: Scene) -> None:
         drawing.add(Box(node.rect, f"fill {role}", f"line {role}", pen=0.7, radius=radius, ellipse=oval))
 
 
-def _scene(drawing: Drawing, scene: Scene, graph: int) -> None:
+def add_scene(drawing: Drawing, scene: Scene, graph: int = 0) -> None:
+    """One graph, where it is."""
     prefix = scene.nodes[0].id.split("n", 1)[0]
     drawing.extents.append(scene.rect)
     for frame in scene.frames:

@@ -78,7 +78,7 @@ class Picture:
     def html(self) -> str:
         """The interactive page: self-contained, with every level that fits; in a notebook, the escaped ``srcdoc``."""
         if self._page is None:
-            raise ValueError("only a picture that draw made knows the graph of its page")
+            raise ValueError('there is a page only of what draw made with view="unrolled"')
         return self._page()
 
     def save(self, path: str | os.PathLike[str] | IO[Any], format: str | None = None) -> None:
@@ -203,6 +203,7 @@ def draw(
     parameters: Parameters = "auto",
     constants: bool = True,
     page: Literal["slide", "notebook"] | tuple[float, float] | None = None,
+    view: Literal["unrolled", "rolled"] = "unrolled",
 ) -> Picture:
     """Draw a loss with the gradient on every edge.
 
@@ -245,6 +246,9 @@ def draw(
         The page in pixels that the picture is for: 1280 x 720, 860 wide, or any other. Rows of cells are as wide as
         that, text is at least 14 pixels high there, and the file has that shape. None is as wide as a slide at most,
         and as high as it must be.
+    view : {"unrolled", "rolled"}
+        Every time step, or the textbook's loop: one cell, whose every edge has a small curve of its gradient over all
+        steps, with the number at the last one and below it that at the first. "rolled" needs steps of one form.
 
     Returns
     -------
@@ -270,21 +274,24 @@ def draw(
     sources = graph if isinstance(graph, Mapping) else {"": graph}
     if not sources:
         raise ValueError("nothing to draw: the mapping is empty")
-    view = View(level, fold, None if steps is None else wholes("steps", steps), parameters, constants)
+    one_of("view", view, ("unrolled", "rolled"))
+    seen = View(level, fold, None if steps is None else wholes("steps", steps), parameters, constants)
     whole = {str(name): graph_of(source) for name, source in sources.items()}
     words = clean(title or "", 120), clean(subtitle, 160) if subtitle else None
     # The layout is imported by whoever draws, not with the package: it is half of it.
     from .sight import sight
 
+    if view == "rolled":
+        from .rolled import rolled as sight
     given = (theme, scale, norm, labels, heads)
-    first = sight(whole, view, (*given, _page(page)))
+    first = sight(whole, seen, (*given, _page(page)))
     count = f"{len(first.edges)} edges" if first.rows else "gradient through time"
 
     def narrow() -> Drawing:
         """The same as wide as a notebook's cell."""
-        return (first if page else sight(whole, view, (*given, PAGES["notebook"]))).framed(*words)
+        return (first if page else sight(whole, seen, (*given, PAGES["notebook"]))).framed(*words)
 
-    page_of = lambda: _html(whole, view, first, labels, words)  # noqa: E731
+    page_of = None if view == "rolled" else lambda: _html(whole, seen, first, labels, words)
     picture = Picture(first.framed(*words), count, words[0], page_of, first, narrow)
     if path is not None:
         picture.save(path, format)

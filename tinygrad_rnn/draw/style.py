@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from .. import arguments
 from ..files import printable
+from ..graph.contributions import Whole
 from ..graph.parts import Array, Edge, Node
 from ..norms import Norm, State
 
@@ -396,6 +397,18 @@ def tensor_prefix(edge: Edge, source: Node) -> str:
     """The name of the tensor, where one box hands on several: ``c 0.21``."""
     several = source.members and "," in (source.name or "")
     return f"{clean(edge.tensor.name, 8)} " if several and edge.tensor is not None and edge.tensor.name else ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Told(Whole):
+    """A contribution of which only the size is known, and the room that its number needs where that is not its own."""
+
+    shape: tuple[int, ...]
+    room: float = 0.0
+
+    def norm(self, norm: Norm) -> float:
+        """Its size, by the norm that it was taken with."""
+        return abs(float(self.kept[0]))
 
 
 def number_room(edge: Edge, source: Node, norm: Norm) -> float:
