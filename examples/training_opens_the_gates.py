@@ -46,6 +46,6 @@ for seed in SEEDS:
 
 title = "Training opens the gates"
 about = f"one LSTM, H = {HIDDEN}, {task!r}; its answer's gradient over {T} steps"
-words = {"title": title, "subtitle": about, "level": "step", "fold": 2}
+words = {"title": title, "subtitle": about}
 scale = (1e-20, 100)
 tg.draw(graphs, "training_opens_the_gates.svg", scale=scale, **words)
