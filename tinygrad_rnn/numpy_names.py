@@ -130,22 +130,16 @@ def flip(m: Any, axis: Any = None) -> Any:
     return getitem(x, tuple([slice(None, None, -1 if i in axes else None) for i in range(x.ndim)]))
 
 
-def atleast(dims: int, *arrays: Any) -> Any:
-    """As `numpy.atleast_1d`, `numpy.atleast_2d` or `numpy.atleast_3d`, of one or several."""
-    at_least = (np.atleast_1d, np.atleast_2d, np.atleast_3d)[dims - 1]
-    each = [reshape(x, at_least(np.broadcast_to(0.0, x.shape)).shape) for x in map(operand, arrays)]
+def atleast(theirs: Callable[[Any], Any], *arrays: Any) -> Any:
+    """As `theirs`, which is `numpy.atleast_1d`, `numpy.atleast_2d` or `numpy.atleast_3d`, of one or several."""
+    each = [reshape(x, theirs(np.broadcast_to(0.0, x.shape)).shape) for x in map(operand, arrays)]
     return each[0] if len(each) == 1 else tuple(each)
 
 
 def hstack(tup: Any) -> Any:
     """As `numpy.hstack`: along the second axis, or the only one."""
-    rows = [atleast(1, x) for x in tup]
+    rows = [atleast(np.atleast_1d, x) for x in tup]
     return concatenate(rows, axis=0 if rows and rows[0].ndim == 1 else 1)
-
-
-def column_stack(tup: Any) -> Any:
-    """As `numpy.column_stack`."""
-    return concatenate([x if x.ndim > 1 else reshape(x, (-1, 1)) for x in map(operand, tup)], axis=1)
 
 
 def full_like(a: Any, fill_value: Any) -> Any:
@@ -208,11 +202,12 @@ OF_FIRST = {
 }
 # fmt: off
 COMPOSED: dict[Any, Any] = {
-    **{getattr(np, g.__name__): g for g in (pad, sort, take, flip, hstack, column_stack)},
+    **{getattr(np, g.__name__): g for g in (pad, sort, take, flip, hstack)},
     **{getattr(np, g.__name__): g for g in (inner, cumprod, diff, full_like, f.tensordot, f.dot, f.outer, f.std)},
     np.linalg.norm: f.norm,
-    np.vstack:    lambda tup: concatenate([atleast(2, x) for x in tup]),
-    np.dstack:    lambda tup: concatenate([atleast(3, x) for x in tup], axis=2),
+    np.vstack:    lambda tup: concatenate([atleast(np.atleast_2d, x) for x in tup]),
+    np.dstack:    lambda tup: concatenate([atleast(np.atleast_3d, x) for x in tup], axis=2),
+    np.column_stack: lambda tup: concatenate([x if x.ndim > 1 else reshape(x, (-1, 1)) for x in map(operand, tup)], 1),
     np.append:    lambda arr, values, axis=None: concatenate([arr, values], axis),
     np.ravel:     lambda a: reshape(a, (-1,)),
     np.flipud:    lambda m: flip(m, 0),
@@ -233,5 +228,5 @@ for _rule, _names in OF_FIRST.items():
 NUMPY.update({theirs: in_its_places(theirs, ours) for theirs, ours in COMPOSED.items()})
 NUMPY.update({getattr(np, name): OPS[name] for name in RULES})
 NUMPY.update({ufunc: partial(_in_steps, step=ufunc) for ufunc in (np.sign, np.floor, np.ceil, np.trunc, np.rint)})
-NUMPY.update({g: partial(atleast, k) for k, g in enumerate((np.atleast_1d, np.atleast_2d, np.atleast_3d), 1)})
+NUMPY.update({theirs: partial(atleast, theirs) for theirs in (np.atleast_1d, np.atleast_2d, np.atleast_3d)})
 NUMPY[np.einsum] = _einsum
