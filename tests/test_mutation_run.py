@@ -91,7 +91,7 @@ def test_a_part_of_a_room_is_a_part_of_its_draw(tmp_path, monkeypatch):
 
 
 def test_pushes_one_after_the_other_examine_every_room_whole_by_tests_that_there_are():
-    pieces = [rooms.piece(number) for number in range(7, 7 + len(rooms.TESTS) * 2 + 7)]
+    pieces = [rooms.piece(number) for number in range(7, 7 + sum(rooms.PIECES.get(room, 6) for room in rooms.TESTS))]
     parts = {room: sorted(int(k) for r, p in pieces if r == room for k in p.split("/")[:1]) for room in rooms.TESTS}
     assert all(parts[room] == [*range(1, int(p.partition("/")[2]) + 1)] for room, p in pieces)
     assert set(rooms.TESTS) >= rooms.REACHED <= set(rooms.GOALS) and rooms.piece(7 + len(pieces)) == pieces[0]

@@ -63,8 +63,8 @@ TESTS = {
     "atlas": "test_atlas test_sweep* test_table test_experiments test_cli_options",
 }
 """The tests of a room, where it alone is examined: to record what all tests enter takes as long as to run them."""
-PIECES = {"rules and sweep": 9}
-"""In how many pieces a room is examined, a piece for each push; two, if it is not here."""
+PIECES = {"rules and sweep": 9} | dict.fromkeys(("testing", "diagnose", "bptt", "cli"), 12)
+"""In how many pieces a room is examined, a piece for each push; six, if it is not here, which are fifty mutants each."""
 FILES = {
     "ops.py": "rules and sweep",
     "autodiff.py": "rules and sweep",
@@ -141,7 +141,7 @@ def goal_of(room: str) -> float | None:
 
 def piece(number: int) -> tuple[str, str]:
     """The room that a push of this number examines, and which part of it; the next number has the next part."""
-    every = [(room, f"{k + 1}/{n}") for room in TESTS for n in [PIECES.get(room, 2)] for k in range(n)]
+    every = [(room, f"{k + 1}/{n}") for room in TESTS for n in [PIECES.get(room, 6)] for k in range(n)]
     return every[number % len(every)]
 
 
