@@ -16,7 +16,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import Film
-from tinygrad_rnn.draw.marks import Group, Text, Way
+from tinygrad_rnn.draw.marks import Group, Text, Way, marks_of
 from tinygrad_rnn.draw.picture import draw
 
 
@@ -239,3 +239,33 @@ def test_the_slider_shows_the_numbers_of_its_frame(tmp_path):
             assert text is None or html.unescape(text[1]) == words[frame]
             assert not more or int(look) == more[0][frame]
         assert f">seed {frame}</output>" in out
+
+
+@pytest.mark.parametrize("level", ["auto", "op", "gate", "step", 1])
+@pytest.mark.parametrize("cell", [tg.GRUCell, tg.LSTMCell])
+@pytest.mark.parametrize("options", [{}, {"fold": 1}])
+def test_a_frame_has_the_numbers_of_the_picture_at_every_level(cell, level, options):
+    """A sum of arrays has another norm than the sum of their norms: a frame may not be made of the latter."""
+    if level == "auto" and options:
+        return
+    loss = tg.sum(tg.unroll(cell(1, 4, rng=0), np.sin(np.arange(8.0)).reshape(4, 2, 1))[0][-1])
+    still = tg.draw(loss, level=level, **options)
+    (frame,) = tg.film({"one": loss}, level=level, scale=still.scale, **options)._pictures()
+    there = [text for text in written(still.drawing) if "left out" not in text]  # a film does not say how many
+    assert sorted(written(frame.drawing)) == sorted(there)
+
+
+def written(drawing):
+    return [mark.text for mark in marks_of(drawing.items) if isinstance(mark, Text)]
+
+
+def test_a_finite_gradient_beyond_float32_s_squares_stays_finite():
+    x = np.ones((4, 1, 1), np.float32)
+    loss = tg.sum(tg.unroll(tg.RNNCell(1, 3, rng=0, dtype=np.float32), x)[1]) * np.float32(2e38)
+    (frame,) = tg.film({"one": loss})._pictures()
+    assert written(frame.drawing) == written(tg.draw(loss).drawing) and "inf" not in written(frame.drawing)
+
+
+def test_what_is_no_mapping_is_refused():
+    with pytest.raises((TypeError, ValueError), match="captions"):
+        tg.film([tg.Tensor(1.0, requires_grad=True) * 2.0])

@@ -203,3 +203,15 @@ def changing():
             h = (tg.sigmoid if t == 3 else tg.tanh)(h)
             h.name = "h"
     return tg.sum(h)
+
+
+@pytest.mark.parametrize("own", ["weights", "constants"])
+def test_steps_with_something_of_their_own_are_no_one_cell(own):
+    weights = [tg.Tensor(np.full((2, 2), 0.5), requires_grad=True, name="W") for _ in range(2)]
+    h = tg.Tensor(np.ones((1, 2)), name="h0")
+    for t in range(6):
+        with tg.scope(f"t={t + 1}"):
+            h = tg.tanh(h @ weights[t % 2 if own == "weights" else 0]) * (2.0 if own == "constants" and t == 2 else 1.5)
+            h.name = "h"
+    with pytest.raises(ValueError, match=r'of their own: draw it with view="unrolled"'):
+        tg.draw(tg.sum(h), view="rolled")

@@ -119,10 +119,12 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     return value
 
 
-def mapping(name: str, value: Any) -> Mapping[str, Any]:
-    """Arrays by name."""
+def mapping(
+    name: str, value: Any, wanted: str = "a mapping of names to arrays, such as state_dict() gives"
+) -> Mapping[Any, Any]:
+    """Things by name."""
     if not isinstance(value, Mapping):
-        raise refusal(name, value, "a mapping of names to arrays, such as state_dict() gives")
+        raise refusal(name, value, wanted)
     return value
 
 

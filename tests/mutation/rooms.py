@@ -64,7 +64,7 @@ TESTS = {
 }
 """The tests of a room, where it alone is examined: to record what all tests enter takes as long as to run them."""
 PIECES = {"rules and sweep": 9} | dict.fromkeys(("testing", "diagnose", "bptt", "cli"), 12)
-"""In how many pieces a room is examined, a piece for each push; six, if it is not here, which are fifty mutants each."""
+"""In how many pieces a room is examined, a piece for each push; six, if it is not here: of fifty mutants each."""
 FILES = {
     "ops.py": "rules and sweep",
     "autodiff.py": "rules and sweep",

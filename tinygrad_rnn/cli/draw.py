@@ -133,7 +133,9 @@ def _settings(arguments: argparse.Namespace, features: int, steps: int) -> dict[
         arguments.cell = own.cell
         for key, weight in network.module.parameters().items() if name == "scale" else ():
             weight.data = weight.data * (value if "weight_hh" in key else 1.0)
-        found[f"{name.replace('_', ' ')} {round(value, 3):g}".replace("-", "−") if name else ""] = network
+        found[f"{name.replace('_', ' ')} {value:.4g}".replace("-", "−") if name else ""] = network
+    if len(found) < len(values):
+        raise Problem("--film: two frames would have one caption, as their values differ by too little")
     return found
 
 

@@ -141,7 +141,10 @@ def setting(text: str) -> tuple[str, list[float]]:
     if (name := name.replace("-", "_")) not in FILMED:
         names = ", ".join(FILMED).replace("_", "-")
         raise argparse.ArgumentTypeError(f"expected NAME=FROM:TO:COUNT, the name one of {names}; found {text!r}")
-    return name, several(finite)(values)
+    found = several(finite)(values)
+    if len(found) < 2 or not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(f"expected at least two different numbers, FROM:TO:COUNT; found {values!r}")
+    return name, found
 
 
 # --- the table ---

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arguments import mapping
 from ..files import check_writable, write_whole
 from ..graph.model import GradientGraph
 from ..graph.parts import Array, Edge, Node
 from ..norms import Norm, norm_of
-from .picture import draw, graph_of
+from .picture import Picture, draw, graph_of
 from .style import Scale, Told, clean, number_room
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def film(
     Film(3 frames)
     """
     made = Film(path, **options)
-    for label, loss in losses.items():
+    for label, loss in mapping("losses", losses, "a mapping of captions to losses").items():
         made.add(label, loss)
     if path is not None:
         made.save()
@@ -95,6 +96,7 @@ class Film:
         self._frames: dict[str, GradientGraph] = {}
         self._scales: list[Scale] = []
         self._structure: list[list[Any]] = []
+        self._charted = False
 
     def add(self, label: Any, loss: GradientGraph | Tensor) -> None:
         """Take one more frame; only its numbers are kept.
@@ -119,7 +121,8 @@ class Film:
         self._structure = found
         seen = picture.sight.graphs[0] if picture.sight.graphs else graph
         # A chart is drawn from the whole graph, and what puts its gates together needs arrays.
-        whole = picture.sight.series is not None and seen.origin is not None
+        self._charted = picture.sight.series is not None
+        whole = self._charted and seen.origin is not None
         self._frames[label] = graph if whole else _short(seen, self._options.get("norm", "l2"))
         self._scales.append(picture.scale)
 
@@ -134,9 +137,8 @@ class Film:
         lo, hi, top = zip(*((s.lo, s.hi, s.top) for s in self._scales), strict=True)
         return Scale(min(lo), max(hi), max(top))
 
-    def _screen(self) -> Screen:
-        from .screen import Screen
-
+    def _pictures(self) -> list[Picture]:
+        """Every frame as a picture, all on one scale, with room for the widest number of each edge."""
         if not self._frames:
             raise ValueError("a film without a frame: give it at least one loss")
         graphs, norm = list(self._frames.values()), self._options.get("norm", "l2")
@@ -145,8 +147,15 @@ class Film:
             for edges in zip(*(graph.edges for graph in graphs), strict=True)
         ]
         frames = [replace(g, edges=tuple(map(_with_room, g.edges, rooms))) for g in graphs]
-        options = {**self._options, "scale": self.scale}
-        return Screen(self.labels, [draw(graph, **options) for graph in frames])
+        # What was put together and left out stays so: done again, it would add up numbers and not arrays.
+        done = {} if self._charted else {"level": "op", "fold": None, "steps": None}
+        options = {**self._options, **done, "scale": self.scale}
+        return [draw(graph, **options) for graph in frames]
+
+    def _screen(self) -> Screen:
+        from .screen import Screen
+
+        return Screen(self.labels, self._pictures())
 
     def html(self) -> str:
         """The page: one file that needs no network."""
@@ -218,7 +227,8 @@ def _rows(gradient: Array | None, norm: Norm) -> Array | None:
     if gradient is None or gradient.size <= 2 or norm != "l2":
         return None if gradient is None else np.array(gradient)
     rows = gradient if gradient.ndim > 1 else gradient[None]
-    return np.array([[norm_of(row), 0.0] for row in rows], gradient.dtype)
+    kept = np.array([[norm_of(row), 0.0] for row in rows])
+    return kept.astype(gradient.dtype) if kept.max() <= np.finfo(gradient.dtype).max else kept
 
 
 def _structure(graph: GradientGraph) -> list[list[Any]]:

@@ -69,6 +69,14 @@ class Steps:
             key, (made, origin) = (k, edge.operand), rank.get(edge.source, (t, -1))
             self.edges.setdefault(key, {})[t] = edge
             forms[t][key] = t - made, origin
+        for edges in self.edges.values():
+            leaves = [self.graph.nodes[e.source] for e in edges.values() if e.source not in rank]
+            weights = {n.id for n in leaves if n.kind == "parameter" and not n.step}
+            numbers = {
+                n.value.item() for n in leaves if n.kind == "constant" and n.value is not None and n.value.ndim == 0
+            }
+            if len(weights) > 1 or len(numbers) > 1:
+                raise ValueError(f"one cell cannot stand for steps with weights or constants of their own: {UNROLLED}")
         for key in several:  # what leaves a step twice is told as it leaves the last one
             del self.edges[key]
         first, last = self.numbers[0], self.numbers[-1]
@@ -134,7 +142,7 @@ def rolled(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sigh
     picture = _Rolled(steps, scene, seen, options)
     drawing = picture.drawing({row.name: row.rate for row in long.rows_of(whole, options.norm)}, uses, graph.nodes)
     notes = [f"curve: t = {numbers[0]} … {numbers[-1]}; number: at t = {numbers[-1]}, below at the first"]
-    notes += ["bold: the sum over all steps, as vectors"] * bool(uses)
+    notes += ["bold: the whole gradient"] * bool(uses)
     return Sight((seen,), (("", picture.scene),), drawing, tuple(notes))
 
 

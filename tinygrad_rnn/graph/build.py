@@ -90,8 +90,9 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None, *, names: An
 def _called(names: Any) -> dict[int, str]:
     """The names that were given, by the serial of the tensor; of a tied one the first."""
     called: dict[int, str] = {}
-    given = names.parameters() if callable(getattr(names, "parameters", None)) else names or {}
-    for name, tensor in mapping("names", given).items():
+    model = callable(getattr(names, "parameters", None)) and not isinstance(names, type)
+    given = names.parameters() if model else {} if names is None else names
+    for name, tensor in mapping("names", given, "a model, or a mapping of names to tensors").items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"names[{name!r}] is no Tensor: give a model, or names with their tensors")
         called.setdefault(tensor.serial, str(name))
