@@ -7,32 +7,16 @@ import re
 
 import numpy as np
 import pytest
+from hand_made_ends import LITTLE, end, straight
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.diagnose import cure, gradient_flow, what_if
 from tinygrad_rnn.diagnose.changes import WORDS as CHANGES
 from tinygrad_rnn.diagnose.changes import label_of, lines_of
-from tinygrad_rnn.diagnose.ends import End
 from tinygrad_rnn.diagnose.remedy import Trial, objection
 from tinygrad_rnn.diagnose.verdict import WORDS, Judgement
 from tinygrad_rnn.train import Adam, Adding, SequenceModel, fit
-
-LITTLE = 1e-6
-INF = np.inf
-
-
-def end(*columns, states=None, **options):
-    """An end whose inputs' curves are these, one a sequence; NaN where a sequence has not begun."""
-    x = np.array(columns, float).T
-    states = {("", "h"): np.zeros_like(x)} if states is None else states
-    given = {"peak": x, "size": np.zeros(x.shape[1]), **options}
-    return End("", len(x), given.pop("x", x), states, **given)
-
-
-def straight(lost, steps=40):
-    """From 0 down by so many decades; flat at both ends, over which the newest and the oldest inputs are taken."""
-    return np.r_[0.0, np.linspace(0, -lost, steps - 9), np.full(8, -lost)]
 
 
 def noise(steps, batch, size, seed=0):
