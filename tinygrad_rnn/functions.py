@@ -21,6 +21,37 @@ from .ops import BASIC, as_floats, exp, is_basic, kept, log, multiply, sqrt, squ
 from .scope import CONTEXT
 from .tensor import Tensor, as_array, new_node, raw, unmasked
 
+__all__ = [
+    "broadcast_to",
+    "clip",
+    "concatenate",
+    "cumsum",
+    "dot",
+    "einsum",
+    "expand_dims",
+    "getitem",
+    "leaky_relu",
+    "log_softmax",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "outer",
+    "prod",
+    "reshape",
+    "softmax",
+    "split",
+    "squeeze",
+    "stack",
+    "std",
+    "sum",
+    "transpose",
+    "var",
+    "where",
+]
+"""Names of the package, too; NumPy's function of such a name computes with Tensors."""
+
 
 def operand(x: Any) -> Any:
     """Something with a shape: numbers and lists become arrays, and a list that holds Tensors a stack of them."""

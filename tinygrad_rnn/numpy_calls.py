@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from . import functions
+from . import functions, ops
 from .arguments import meaningful
-from .tensor import NUMPY, OPS, numpy_itself, raw
+from .tensor import NUMPY, numpy_itself, raw
 
 
 def _on_values(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,11 +67,6 @@ def _compared(theirs: Any, ours: Any) -> tuple[list[str], Mapping[str, Any], int
     return places, names, same, RENAMED | {places[0]: next(iter(names))}
 
 
-_DIFFERENTIABLE = """
-    add subtract multiply divide power negative maximum minimum matmul exp expm1 log log1p sqrt square abs sin cos tanh
-    sum mean max min var prod cumsum reshape transpose broadcast_to squeeze expand_dims concatenate stack split where
-    clip
-""".split()
 _QUESTIONS = """
     equal not_equal less less_equal greater greater_equal isnan isfinite isinf signbit logical_and logical_or
     logical_not logical_xor sign floor ceil trunc rint round around fix any all nonzero flatnonzero argwhere
@@ -81,8 +76,9 @@ _QUESTIONS = """
 QUESTIONS = frozenset(getattr(np, name) for name in _QUESTIONS)
 """NumPy's functions that ask about values."""
 
-for _name in _DIFFERENTIABLE:
-    NUMPY[getattr(np, _name)] = in_its_places(getattr(np, _name), getattr(functions, _name, None) or OPS[_name])
+for _name in (*ops.__all__, *functions.__all__):
+    if (_theirs := getattr(np, _name, None)) is not None:
+        NUMPY[_theirs] = in_its_places(_theirs, getattr(functions if _name in functions.__all__ else ops, _name))
 NUMPY.update({np.amax: NUMPY[np.max], np.amin: NUMPY[np.min], np.positive: operator.pos})
 NUMPY.update({np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim})
 NUMPY.update({function: _on_values(function) for function in QUESTIONS})

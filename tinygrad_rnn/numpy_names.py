@@ -46,7 +46,6 @@ primitive("arctan2", np.arctan2, lambda g, y, a, b: g * b / (1.0 * a * a + 1.0 *
 remainder = primitive("remainder", np.remainder, lambda g, y, a, b: g,  # y = a - b × floor(a / b)
                                                  lambda g, y, a, b: -g * (a - y) / b, symbol="%")
 # fmt: on
-RULES = "tan sinh cosh arcsin arccos arctan arcsinh arccosh arctanh log2 log10 logaddexp arctan2 remainder".split()
 
 # -- By the numbers of places, and by shapes ---------------------------------------------------------------------------
 
@@ -203,7 +202,7 @@ OF_FIRST = {
 # fmt: off
 COMPOSED: dict[Any, Any] = {
     **{getattr(np, g.__name__): g for g in (pad, sort, take, flip, hstack)},
-    **{getattr(np, g.__name__): g for g in (inner, cumprod, diff, full_like, f.tensordot, f.dot, f.outer, f.std)},
+    **{getattr(np, g.__name__): g for g in (inner, cumprod, diff, full_like, f.tensordot)},
     np.linalg.norm: f.norm,
     np.vstack:    lambda tup: concatenate([atleast(np.atleast_2d, x) for x in tup]),
     np.dstack:    lambda tup: concatenate([atleast(np.atleast_3d, x) for x in tup], axis=2),
@@ -226,7 +225,7 @@ COMPOSED: dict[Any, Any] = {
 for _rule, _names in OF_FIRST.items():
     NUMPY.update({theirs: _of_first(_rule, theirs) for theirs in [getattr(np, name) for name in _names.split()]})
 NUMPY.update({theirs: in_its_places(theirs, ours) for theirs, ours in COMPOSED.items()})
-NUMPY.update({getattr(np, name): OPS[name] for name in RULES})
+NUMPY.update({op.forward: op for op in OPS.values() if isinstance(op.forward, np.ufunc)})
 NUMPY.update({ufunc: partial(_in_steps, step=ufunc) for ufunc in (np.sign, np.floor, np.ceil, np.trunc, np.rint)})
 NUMPY.update({theirs: partial(atleast, theirs) for theirs in (np.atleast_1d, np.atleast_2d, np.atleast_3d)})
 NUMPY[np.einsum] = _einsum

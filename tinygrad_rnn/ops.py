@@ -19,6 +19,34 @@ from . import primitive as _primitive
 from .primitive import AtOnce, Gathered, as_rows, by_rows
 from .tensor import Tensor, raw
 
+__all__ = [
+    "abs",
+    "add",
+    "affine",
+    "cos",
+    "divide",
+    "exp",
+    "expm1",
+    "linear",
+    "log",
+    "log1p",
+    "matmul",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "power",
+    "relu",
+    "sigmoid",
+    "sin",
+    "softplus",
+    "sqrt",
+    "square",
+    "subtract",
+    "tanh",
+]
+"""Names of the package, too; NumPy's function of such a name computes with Tensors."""
+
 primitive = partial(_primitive.primitive, guarded=False)  # what is declared here is known to behave
 
 # As arrays without axes: beside one, NumPy needs a third of the time that it needs beside a number of Python's. Of the

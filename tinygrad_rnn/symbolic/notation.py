@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
-from ..numpy_names import RULES
 from ..tensor import OPS
 from .trace import QUESTIONS, Node, chosen
 from .values import TFloat, TInt, identifier
@@ -39,7 +37,7 @@ INFIX = {
 }
 """Operators as NumPy and as mathematics write them, and how tightly they bind; the first two are functions in NumPy."""
 
-UFUNCS = {name for name in (*vars(ops), *RULES, *QUESTIONS.values()) if isinstance(getattr(np, name, None), np.ufunc)}
+UFUNCS = {name for name in (*OPS, *QUESTIONS.values()) if isinstance(getattr(np, name, None), np.ufunc)}
 UFUNCS -= {"matmul"}
 
 Write = Callable[[Any, int], str]
