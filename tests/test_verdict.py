@@ -201,6 +201,41 @@ def test_reading_a_step_is_ending_there(kind, seed, read):
     assert every.decades_lost == pytest.approx(one.decades_lost) and "judged is what it sees" in every.end.notes[-1]
 
 
+class Answer(nn.Module):
+    """One number for each sequence, read off the last step."""
+
+    def __init__(self):
+        self.rnn, self.head = nn.RNN(3, 5, rng=0), nn.Linear(5, 1, rng=0)
+
+    def __call__(self, x):
+        return self.head(self.rnn(x)[0][-1])
+
+
+class Every(Answer):
+    """One number for each sequence and step."""
+
+    def __call__(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+def test_a_step_that_the_loss_does_not_read_is_refused():
+    x = noise(12, 2, 3)
+    outputs, _ = nn.RNN(3, 5, rng=0)(x)
+    ways = [
+        (Answer(), x, "last"),
+        (nn.RNN(3, 5, rng=0), x, lambda out: tg.sum(out[-1])),
+        (tg.sum(outputs[-1]), None, "last"),
+    ]
+    for model, inputs, loss in ways:
+        assert gradient_flow(model, inputs, loss, read=12).word == gradient_flow(model, inputs, loss).word
+        with pytest.raises(ValueError, match="read=4: the loss reads step 12, and not that one"):
+            str(gradient_flow(model, inputs, loss, read=4))
+    with pytest.raises(ValueError, match="reads 12 steps from 1 to 12"):
+        str(gradient_flow(tg.sum(outputs), read=13))
+    with pytest.raises(ValueError, match="there are 12 steps"):
+        str(gradient_flow(Every(), x, read=13))
+
+
 @given(KIND, LAYERS, st.booleans(), SEED)
 def test_a_padded_sequence_is_the_sequence_alone(kind, layers, both, seed):
     net, x = stack(kind, layers, both, seed), noise(12, 3, 3, seed)

@@ -221,7 +221,7 @@ def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
     Raises
     ------
     ValueError
-        If nothing is handed from step to step.
+        If nothing is handed from step to step, or the loss does not read the step to look back from.
     """
     graph = Unrolled(experiment.value())
     if graph.nodes and not graph.states and not graph.inputs:
@@ -232,6 +232,10 @@ def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
         if not experiment.is_module and not isinstance(experiment.model, Tensor) and t > 2:
             return measure_ends(experiment.cut(t - 1), overflow)
     reads, reverse = graph.reads(), any(key[0].endswith("reverse") for key in graph.states)
+    read = sorted({place(tensor.scope)[0] or 0 for tensor in reads})
+    if experiment.read is not None and read and experiment.read not in read:
+        steps = f"step {read[0]}" if len(read) == 1 else f"{len(read)} steps from {read[0]} to {read[-1]}"
+        raise ValueError(f"read={experiment.read}: the loss reads {steps}, and not that one")
     ends = []
     for name in ("forward", "reverse") if reverse else ("",):
         own = {x: g for x, g in reads.items() if place(x.scope)[1].endswith("reverse") is (name == "reverse")}

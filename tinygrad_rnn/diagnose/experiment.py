@@ -107,8 +107,8 @@ class Experiment(Brief):
             outputs, last = stack(states), states[-1]
         if callable(self.loss):
             return one_number(self.loss(outputs))
-        if self.read is not None:
-            last = outputs[self.read - 1]
+        if self.read is not None and (outputs.ndim > 2 or not self.is_module):
+            last = outputs[check_read(self.read, len(outputs)) - 1]
         read: Tensor = outputs if self.loss == "all" else last
         return one_number(sum(read * unit(self.v, last.shape[-1:])))
 
@@ -197,10 +197,17 @@ def experiment_of(
         found = replace(found, lengths=lengths)
     if not found.is_module:
         found = replace(found, inputs=sequences_of(inputs, getattr(model, "batch_first", False)))
-        if looks["read"] is not None and looks["read"] > len(found.inputs):
-            raise ValueError(f"read={looks['read']}: there are {len(found.inputs)} steps")
+        if looks["read"] is not None:
+            check_read(looks["read"], len(found.inputs))
     check_finite(model)
     return replace(found, v=seed if direction is None else checked_direction(direction))
+
+
+def check_read(read: int, steps: int) -> int:
+    """The step to look back from, if there are so many."""
+    if read > steps:
+        raise ValueError(f"read={read}: there are {steps} steps")
+    return read
 
 
 def _padded(experiment: Experiment) -> tuple[Array, Array]:
