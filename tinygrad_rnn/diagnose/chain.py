@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,18 +89,39 @@ def sequences_of(inputs: Any, batch_first: bool = False) -> Array:
     return array
 
 
+def batched(state: Any, model: Any, batch: int) -> Any:
+    """A state as float64, in the form in which a model takes it, with its axis of sequences.
+
+    One sequence may come without that axis.
+
+    Raises
+    ------
+    ValueError
+        If it has other parts, or another number of sequences.
+    """
+    if state is None:
+        return None
+    stacked = isinstance(model, Stack)
+    form = state if stacked else model.initial_state(batch)
+    parts = [as_array(part).astype(np.float64) for part in parts_of(state)]
+    own = [3] * len(parts) if stacked else [part.ndim for part in parts_of(form)]
+    if len(parts) != len(own):
+        raise ValueError(f"the state of {model!r} is made of {len(own)} array(s), not of {len(parts)}")
+    alone = [batch == 1 and part.ndim == ndim - 1 for part, ndim in zip(parts, own, strict=True)]
+    parts = [np.expand_dims(part, int(stacked)) if one else part for part, one in zip(parts, alone, strict=True)]
+    for part in [] if stacked else parts:  # a stack checks its own
+        if part.ndim < 1 or len(part) != batch:
+            raise ValueError(f"state of shape {part.shape} for {batch} sequences: its first axis is the sequence")
+    return state_of(map(Tensor, parts), form)
+
+
 def chain_of(model: Any, inputs: Any, state: Any = None) -> Chain:
     """A model that computes in float64 (`in_float64`), on inputs and from a state in whatever form it takes them."""
     sequences = sequences_of(inputs, getattr(model, "batch_first", False))
-    batch = sequences.shape[1]
-    if state is None:
-        return Chain(model, sequences)
-    parts = [as_array(part).astype(np.float64) for part in parts_of(state)]
-    if isinstance(model, Stack):  # h, or h and c, of all layers in one array
-        alone = batch == 1 and all(part.ndim == 2 for part in parts)
-        given = [part[:, None] for part in parts] if alone else parts
-        parts = list(parts_of(tuple(model.states(state_of(given, state), batch).values())))
-    return Chain(model, sequences, parts)
+    before = batched(state, model, sequences.shape[1])
+    if before is not None and isinstance(model, Stack):
+        before = tuple(model.states(before, sequences.shape[1]).values())
+    return Chain(model, sequences, before)
 
 
 class Overflow(GradientError):
@@ -176,9 +197,8 @@ class Chain:
     model : cell or RNN, LSTM, GRU
         A `Stack` with several directions is no chain.
     inputs : array, shape (T, B, I)
-    parts : sequence of Tensor or array, optional
-        What the state before the first step is made of, h first (of a stack, layer after layer); shapes (B, ...), or
-        without B for one sequence. Default: the model's own.
+    state : optional
+        Before the first step, in the model's form (of a stack, layer after layer). Default: the model's own.
 
     Attributes
     ----------
@@ -186,33 +206,17 @@ class Chain:
         h₀ ... h_T, each part of shape (B, ...).
     output : int
         Which part of the state the network puts out.
-
-    Raises
-    ------
-    ValueError
-        If the state is not made of such parts.
     """
 
-    def __init__(self, model: Any, inputs: Array, parts: Sequence[Any] | None = None) -> None:
+    def __init__(self, model: Any, inputs: Array, state: Any = None) -> None:
         self.cell: Any = LayeredCell(model) if isinstance(model, Stack) else model
         self.inputs = inputs
         with no_grad():
             self.form = self.cell.initial_state(inputs.shape[1])
-        own = parts_of(self.form)
-        given = own if parts is None else parts
-        if len(given) != len(own):
-            raise ValueError(f"the state of {model!r} is made of {len(own)} array(s), not of {len(given)}")
-        self.states = [tuple(map(self._part, given, own))]
-        self.output = len(own) - len(self.form[-1]) if isinstance(model, Stack) else 0
+        before = parts_of(self.form if state is None else state)
+        self.states = [tuple(as_array(part).astype(np.float64) for part in before)]
+        self.output = len(before) - len(self.form[-1]) if isinstance(model, Stack) else 0
         self._forward()
-
-    def _part(self, part: Any, own: Any) -> Array:
-        array, batch = as_array(part).astype(np.float64), self.inputs.shape[1]
-        if batch == 1 and array.shape == own.shape[1:]:
-            array = array[None]
-        if array.ndim < 1 or array.shape[0] != batch:
-            raise ValueError(f"state of shape {array.shape} for {batch} sequences: its first axis is the sequence")
-        return array
 
     def __len__(self) -> int:
         return len(self.inputs)

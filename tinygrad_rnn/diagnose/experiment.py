@@ -17,14 +17,13 @@ from numpy.typing import ArrayLike
 from ..arguments import generator, lengths_of, refusal, whole
 from ..autodiff import pullback
 from ..files import Brief
-from ..functions import concatenate, stack, sum, where
+from ..functions import sum, where
 from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..nn.sequences import in_one_array
-from ..nn.stacks import Stack
+from ..nn.stacks import Stack, run_sequence
 from ..nn.state import parts_of, state_of
-from ..scope import scope
-from ..tensor import GradientError, Tensor, as_array, constant
-from .chain import Array, Chain, in_float64, is_chain, sequences_of
+from ..tensor import GradientError, Tensor, as_array
+from .chain import Array, Chain, batched, in_float64, is_chain, sequences_of
 
 Loss = str | Callable[[Tensor], Tensor]
 NAMED = {"last": "L = v·h at the last step, v a random unit vector", "all": "L = Σ v·h over all steps"}
@@ -89,8 +88,6 @@ class Experiment(Brief):
         if isinstance(self.model, Tensor):
             return self.model
         model = in_float64(self.model)
-        if isinstance(model, Stack):
-            model.batch_first = False  # as the inputs here
         if self.is_module:
             result = model(*((self.inputs,) if self.state is None else (self.inputs, self.state)))
             if callable(self.loss):
@@ -98,13 +95,8 @@ class Experiment(Brief):
             if not isinstance(result, Tensor):
                 raise ValueError(f"{model!r} returns {type(result).__name__}: give loss=, a function of it to a number")
             outputs, last = result, result[-1] if result.ndim > 2 else result
-        elif isinstance(model, Stack):
-            outputs, state = model(self.inputs, self._state(model), self.lengths)
-            h = parts_of(state)[0]
-            last = concatenate([h[-2], h[-1]], axis=-1) if model.bidirectional else h[-1]
         else:
-            states = list(self._steps(model))
-            outputs, last = stack(states), states[-1]
+            outputs, last = self._run(model)
         if callable(self.loss):
             return one_number(self.loss(outputs))
         if self.read is not None and (outputs.ndim > 2 or not self.is_module):
@@ -112,30 +104,14 @@ class Experiment(Brief):
         read: Tensor = outputs if self.loss == "all" else last
         return one_number(sum(read * unit(self.v, last.shape[-1:])))
 
-    def _state(self, model: Stack) -> Any:
-        """The state of a stack with its batch axis, which may be left out for one sequence."""
-        if self.state is None:
-            return None
-        parts = [as_array(part).astype(np.float64) for part in parts_of(self.state)]
-        parts = [part[:, None] if part.ndim == 2 and self.inputs.shape[1] == 1 else part for part in parts]
-        return tuple(parts) if len(parts) > 1 else parts[0]
-
-    def _steps(self, cell: Any) -> Iterator[Tensor]:
-        """The output of each step of a cell, whose state may have any form."""
-        batch = self.inputs.shape[1]
-        state = cell.initial_state(batch)
-        if self.state is not None:
-            parts = [as_array(part).astype(np.float64) for part in parts_of(self.state)]
-            shapes = [own.shape for own in parts_of(state)]
-            state = state_of([Tensor(p.reshape(shape)) for p, shape in zip(parts, shapes, strict=True)], state)
-        for t, x in enumerate(self.inputs, 1):
-            with scope(f"t={t}"):
-                after = cell(constant(x, "x"), state)
-                if self.lengths is not None and (t > self.lengths).any():
-                    pairs = zip(parts_of(after), parts_of(state), strict=True)
-                    after = state_of([_running(t <= self.lengths, new, old) for new, old in pairs], after)
-            state = after
-            yield parts_of(state)[0]
+    def _run(self, model: Any) -> tuple[Tensor, Tensor]:
+        """All outputs of a cell or a stack, and what is known at the end."""
+        state = batched(self.state, model, self.inputs.shape[1])
+        if isinstance(model, Stack):
+            model.batch_first = False  # as the inputs here
+            return run_sequence(model, self.inputs, state, lengths=self.lengths)[:2]
+        state = model.initial_state(self.inputs.shape[1]) if state is None else state
+        return run_sequence(model if self.lengths is None else _Padded(model, self.lengths), self.inputs, state)[:2]
 
     def seeds(self, chain: Chain) -> Mapping[int, Array]:
         """∂L/∂output at the steps that the loss reads, for a chain of steps."""
@@ -219,6 +195,22 @@ def _padded(experiment: Experiment) -> tuple[Array, Array]:
     lengths = lengths_of(lengths, array.shape[1 - time], array.shape[time])
     running = np.arange(array.shape[time])[:, None] < lengths
     return np.where((running.T if time else running)[..., None], array, 0.0), lengths
+
+
+class _Padded:
+    """A cell that leaves the state of a sequence as it is once that has ended."""
+
+    def __init__(self, cell: Any, lengths: Array) -> None:
+        self.cell, self.lengths, self.t = cell, lengths, 0
+        self.parameters = cell.parameters
+
+    def __call__(self, x: Any, state: Any) -> Any:
+        self.t += 1
+        after, running = self.cell(x, state), self.t <= self.lengths
+        if running.all():
+            return after
+        pairs = zip(parts_of(after), parts_of(state), strict=True)
+        return state_of([_running(running, new, old) for new, old in pairs], after)
 
 
 def _running(running: Array, new: Tensor, old: Tensor) -> Tensor:

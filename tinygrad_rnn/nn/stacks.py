@@ -337,7 +337,9 @@ class GRU(Stack):
     _cell, _options = GRUCell, ("update_bias", "t_max")
 
 
-def run_sequence(network: Any, inputs: Any, state: Any = None, window: int | None = None) -> tuple[Tensor, Tensor, Any]:
+def run_sequence(
+    network: Any, inputs: Any, state: Any = None, window: int | None = None, lengths: ArrayLike | None = None
+) -> tuple[Tensor, Tensor, Any]:
     """Run a cell or a stack over a sequence: what both put out, in one form.
 
     Parameters
@@ -346,6 +348,8 @@ def run_sequence(network: Any, inputs: Any, state: Any = None, window: int | Non
     inputs : array_like or Tensor, shape (T, B, I), or as the stack takes them
     state, window
         As in `unroll`.
+    lengths : optional
+        As a stack takes them.
 
     Returns
     -------
@@ -357,6 +361,6 @@ def run_sequence(network: Any, inputs: Any, state: Any = None, window: int | Non
     if not isinstance(network, Stack):
         outputs, state = unroll(network, inputs, state, window)
         return outputs, parts_of(state)[0], state
-    outputs, state = network(inputs, state, window=window)
+    outputs, state = network(inputs, state, lengths, window)
     h = parts_of(state)[0]
     return outputs, concatenate([h[-2], h[-1]], axis=-1) if network.bidirectional else h[-1], state

@@ -205,7 +205,7 @@ def unroll(cell: CellLike, inputs: Any, state: State = None, window: int | None 
             x = inputs[t] if inputs.requires_grad else constant(inputs._value[t])
             x.name = "x"
             state = cell(x, state)
-        h = state[0] if isinstance(state, tuple) else state
+        h = state if isinstance(state, Tensor) else parts_of(state)[0]
         outputs.append(h)
         if t == 0 and isinstance(h, Tensor) and h._value.nbytes >= LARGE_OUTPUT:
             rows = np.empty((len(inputs), *h.shape), h.dtype)
