@@ -24,6 +24,7 @@ import lint
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.autodiff import pullback
 from tinygrad_rnn.extras import how_to_install
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -167,6 +168,11 @@ def test_lines_of_code_are_counted():
     assert lines.lines_of_code(documented) == 4
     assert lines.lines_of_code('x = """two\nlines"""  # comment\n') == 2
     assert lines.lines_of_text("/* a\n b */\n// c\nx = 1; // d\n\n<!-- e\n -->\n<p>\n") == 2
+
+
+@pytest.mark.golden
+def test_the_sweep_is_a_page():
+    assert lines.lines_of_code(inspect.getsource(pullback)) <= 30
 
 
 def test_lines_above_the_budget_are_noticed(tmp_path):

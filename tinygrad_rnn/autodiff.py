@@ -87,8 +87,7 @@ def pullback(
         node = order.pop()
         if node in gathering.awaited:
             gathering.settle(node)
-        op = node._op
-        if op is None:
+        if (op := node._op) is None:
             continue
         g = cotangents[node] if node in keep else cotangents.pop(node)
         inputs = (g, node, *_as_recorded(node)) if create_graph else (g, node._value) + node._arrays  # noqa: RUF005, faster
@@ -98,8 +97,7 @@ def pullback(
         for i in now:
             if (operand := node._operands[i]) in on_path:
                 contribution = contribute(rules[i], inputs, node, i, through)
-                known = cotangents.get(operand)
-                cotangents[operand] = contribution if known is None else known + contribution
+                cotangents[operand] = cotangents[operand] + contribution if operand in cotangents else contribution
         if not retain_graph:
             on_path.discard(_freed(node))
         elif wanted is None and through is None:  # as `backward` asks for it

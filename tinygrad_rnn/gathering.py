@@ -144,8 +144,8 @@ class Gathering:
                 except Exception as error:
                     error.add_note(f"in the derivative of {op.name} with respect to operand {i}, uses: {len(uses)}")
                     raise
-                known = self.cotangents.get(operand)
-                self.cotangents[operand] = total if known is None else known + total
+                known = self.cotangents
+                known[operand] = known[operand] + total if operand in known else total
 
     def _watched(self, uses: Uses, op: Any, i: int, array: Any) -> Any:
         """The sum of the contributions of uses to operand i, each of which is shown to `through`."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import primitive as _primitive
-from .primitive import AtOnce, Gathered, as_rows, by_rows
+from .primitive import Gathered, as_rows, by_rows
 from .tensor import Tensor, raw
 
 __all__ = [
@@ -328,10 +328,10 @@ getitem  = primitive("getitem",  lambda x, *, index: x[index],
     Gathered(lambda g, y, x, *, index: scatter(g, index=index, shape=x.shape), _in_place, recorded=True),
     symbol="[ ]", phrase="g in its place among zeros")
 concatenate = primitive("concatenate", lambda *xs, axis: np.concatenate(xs, axis=axis),
-    AtOnce(lambda g, y, *xs, axis: _slices_of(g, xs, axis)),
+    lambda g, y, *xs, axis: _slices_of(g, xs, axis),
     nary=True, phrase="this operand's part of g")
 stack    = primitive("stack",    lambda *xs, axis: np.stack(xs, axis) if axis else np.array(xs),
-    AtOnce(lambda g, y, *xs, axis: lambda which: g[(slice(None),) * axis + (which,)]),
+    lambda g, y, *xs, axis: lambda which: g[(slice(None),) * axis + (which,)],
     nary=True, phrase="this operand's part of g")
 
 # Sums of products

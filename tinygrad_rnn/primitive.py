@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial, wraps
+from functools import cache, wraps
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -52,46 +52,32 @@ class Primitive(Protocol):
         """Compute, and remember the call where an operand needs a gradient."""
 
 
-class AtOnce:
-    """A rule of an n-ary primitive that looks at its n operands once, and not once for each of them.
+class EachOperand:
+    """The rules of an n-ary primitive, by the number of the operand; they look at the n operands once.
 
     Parameters
     ----------
-    rule : callable
-        ``rule(g, y, *operands, **static)`` returns the function from the number of an operand to its contribution.
+    at_once : callable
+        ``at_once(g, y, *operands, **static)`` returns the function from the number of an operand to its contribution.
     """
 
-    __slots__ = ("rule",)
+    __slots__ = ("at_once",)
 
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-
-    def __call__(self, *inputs: Any, which: int, **static: Any) -> Any:
-        """The contribution to one operand."""
-        return self.rule(*inputs, **static)(which)
-
-
-class EachOperand:
-    """The rules of an n-ary primitive: one function, told which operand it is for."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
+    def __init__(self, at_once: Rule) -> None:
+        self.at_once = at_once
 
     def __getitem__(self, which: int) -> Rule:
-        return partial(self.rule, which=which)
+        return lambda *inputs, **static: self.at_once(*inputs, **static)(which)
 
     def of(self, inputs: tuple[Any, ...], static: dict[str, Any]) -> EachOperand:
-        """The rules for one call of the primitive, which know its operands."""
-        rule, parts = self.rule, cast(Any, None)
+        """The rules for one call of the primitive, which look at its operands when the first of them is asked."""
+        contribution = cache(lambda: self.at_once(*inputs, **static))
+        return EachOperand(lambda **static_again: contribution())
 
-        def contribution(which: int, **static_again: Any) -> Any:
-            nonlocal parts
-            if type(rule) is not AtOnce:
-                return rule(*inputs, which=which, **static)
-            parts = parts or rule.rule(*inputs, **static)
-            return parts(which)
 
-        return EachOperand(contribution)
+def _at_once(rule: Rule) -> Rule:
+    """The same, of a rule that is told the number of the operand by the keyword ``which``."""
+    return lambda *inputs, **static: lambda which: rule(*inputs, which=which, **static)
 
 
 class Gathered:
@@ -213,13 +199,16 @@ def primitive(
         positional = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
         variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         plain = plain and not any(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
-        if nary and not (variadic and any(p.name == "which" for p in parameters)):
+        told = any(p.name == "which" for p in parameters)
+        if nary and not (variadic and (told or not guarded)):
             raise ValueError(f"{name}: the rule of an n-ary primitive takes (g, y, *operands, which, ...)")
         if not nary and not variadic and positional != 2 + n:
             raise ValueError(f"{name}: {n} rules mean {n} operands, so a rule takes (g, y) and {n} more")
     make = _guarded_call if guarded else {1: _unary, 2: _binary}.get(n * plain, _any_number)
     if guarded:
         rules = tuple([_guarded_rule(name, i, rule, nary) for i, rule in enumerate(rules)])
+    elif nary and told:
+        rules = (_at_once(rules[0]),)
     op = cast(Primitive, make(forward, None if nary else n))
     op.name = op.__name__ = op.__qualname__ = name
     op.symbol, op.phrase, op.shapes, op.nary = symbol or name, phrase, shapes, nary
@@ -343,7 +332,7 @@ def _guarded_rule(name: str, i: int, rule: Any, nary: bool) -> Any:
 
     if isinstance(rule, Gathered):
         return Gathered(_guarded_rule(name, i, rule.__wrapped__, nary), rule.total, rule.each, rule.recorded)
-    return AtOnce(at_once) if nary else contribution
+    return at_once if nary else contribution
 
 
 def _locked(given: tuple[Any, ...]) -> list[Any]:

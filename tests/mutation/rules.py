@@ -142,7 +142,7 @@ class _LastOperand:
         return self.change(rule, which) if which else rule
 
     def of(self, inputs: tuple[Any, ...], static: dict[str, Any]) -> Any:
-        return EachOperand(lambda which, **_: self[which](*inputs, **static))
+        return EachOperand(lambda **_: lambda which: self[which](*inputs, **static))
 
 
 def every_fault() -> dict[str, tuple[str, Callable[[], None]]]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from .source import Edit, Source
 
-ADDED = "cotangents[operand] = contribution if known is None else known + contribution"
-IN_PLACE = (
-    "known.__iadd__(contribution) if type(known) is np.ndarray and known.flags.writeable else known + contribution"
-)
+ADDED = "cotangents[operand] + contribution if operand in cotangents"
+TOTAL = "known[operand] + total if operand in known"
+IN_PLACE = """(lambda old, new: old.__iadd__(new) if type(old) is np.ndarray and old.flags.writeable else old + new)"""
 AXES = "axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1])"
 
 FAULTS = [
-    ("autodiff.py", "pullback", "contributions overwrite", ADDED, "cotangents[operand] = contribution"),
-    ("autodiff.py", "pullback", "contributions added in place", ADDED, ADDED.replace("known + contribution", IN_PLACE)),
-    ("autodiff.py", "pullback", "contributions subtracted", "known + contribution", "known - contribution"),
+    ("autodiff.py", "pullback", "contributions overwrite", ADDED, "contribution if operand in cotangents"),
+    (
+        "autodiff.py",
+        "pullback",
+        "contributions added in place",
+        ADDED,
+        IN_PLACE + "(cotangents[operand], contribution) if operand in cotangents",
+    ),
+    ("autodiff.py", "pullback", "contributions subtracted", ADDED, ADDED.replace("+", "-")),
     ("autodiff.py", "pullback", "oldest first", "order.pop()", "order.pop(0)"),
     ("autodiff.py", "pullback", "seed ignored", "{output: g for", "{output: g * 0 + 1 for"),
     ("autodiff.py", "pullback", "seed doubled", "{output: g for", "{output: g + g for"),
@@ -98,13 +103,13 @@ FAULTS = [
         "if (operand := node._operands[i]) is not None",
     ),
     ("autodiff.py", "_path", "only direct consumers", "on_path.add(node)", "pass"),
-    ("gathering.py", "Gathering._add", "totals overwrite", "total if known is None else known + total", "total"),
+    ("gathering.py", "Gathering._add", "totals overwrite", TOTAL, "total if operand in known"),
     (
         "gathering.py",
         "Gathering._add",
         "totals added in place",
-        "known + total",
-        IN_PLACE.replace("contribution", "total"),
+        TOTAL,
+        IN_PLACE + "(known[operand], total) if operand in known",
     ),
     (
         "gathering.py",
