@@ -106,6 +106,10 @@ class Cell(Module):
         shape = (self.hidden_size,) if batch is None else (whole("batch", batch), self.hidden_size)
         return Tensor(np.zeros(shape, self.dtype), name=name)
 
+    def initial_state(self, batch: int | None = None) -> Any:
+        """h₀: zeros of shape (batch, H), or (H,) without a batch."""
+        return self._zeros("h0", batch)
+
     def told(self) -> str:
         """What its repr says beside the sizes: all that changes what is computed, where it is not the default."""
         said = {"nonlinearity": "tanh", "forget_gate": True}
@@ -161,10 +165,6 @@ class RNNCell(Cell):
         super().__init__(input_size, hidden_size, 1, bias, dtype, generator("rng", rng), init)
         if init == "chrono":
             raise ValueError("chrono sets the biases of gates, and an RNNCell has none: use an LSTM or a GRU")
-
-    def initial_state(self, batch: int | None = None) -> Tensor:
-        """h₀: zeros of shape (batch, H), or (H,) without a batch."""
-        return self._zeros("h0", batch)
 
     def __call__(self, x: Any, state: Tensor) -> Tensor:
         """One step: x of shape (B, I) and h of shape (B, H) give the next h; both may lack the batch axis."""
@@ -319,10 +319,6 @@ class GRUCell(Cell):
         if init == "chrono" and update_bias is None:
             update_bias, _ = chrono(rng, hidden_size, t_max)
         self._set_bias("update_bias", self._z, update_bias)
-
-    def initial_state(self, batch: int | None = None) -> Tensor:
-        """h₀: zeros of shape (batch, H), or (H,) without a batch."""
-        return self._zeros("h0", batch)
 
     def __call__(self, x: Any, state: Tensor) -> Tensor:
         """One step: x of shape (B, I) and h of shape (B, H) give the next h; both may lack the batch axis."""

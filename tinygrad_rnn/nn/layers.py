@@ -50,10 +50,8 @@ class Linear(Module):
         **unknown: object,
     ) -> None:
         refuse("Linear", unknown)
-        self.in_features, self.out_features = (
-            whole("in_features", in_features, 1),
-            whole("out_features", out_features, 1),
-        )
+        self.in_features = whole("in_features", in_features, 1)
+        self.out_features = whole("out_features", out_features, 1)
         bias, dtype, rng = flag("bias", bias), float_type("dtype", dtype), generator("rng", rng)
         draw = uniform(1 / np.sqrt(in_features))
         self.weight = Tensor(draw(rng, (out_features, in_features)).astype(dtype), requires_grad=True, name="weight")

@@ -23,7 +23,7 @@ from .sequences import in_one_array
 from .state import parts_of
 from .unroll import detach, few_collections, unroll, warn_if_swept, window_starts
 
-Mask = NDArray[np.bool_] | None  # (B, 1): which rows have this step; None if all have
+Running = NDArray[np.bool_] | None  # (T, B, 1): which rows have each step; None if all have all
 Parts = tuple[Tensor, ...]  # (h,) or (h, c): inside, a state has one form
 
 
@@ -164,10 +164,9 @@ class Stack(Module):
         inputs = self._checked(inputs)
         if self.batch_first and inputs.ndim == 3:
             inputs = transpose(inputs, (1, 0, 2))
-        masks = self._masks(lengths, inputs)
-        if any(mask is not None for mask in masks):  # padding may hold anything, NaN included
-            everywhere = np.ones(inputs.shape[1:2], bool)[:, None]
-            inputs = where(np.stack([everywhere if mask is None else mask for mask in masks]), inputs, 0.0)
+        running = self._running(lengths, inputs)
+        if running is not None:  # padding may hold anything, NaN included
+            inputs = where(running, inputs, 0.0)
         warn_if_swept(self, state, stacklevel=4)
         states = self.states(state, inputs.shape[1] if inputs.ndim == 3 else None)
         xs = []
@@ -177,7 +176,7 @@ class Stack(Module):
                 xs[-1].name = "x"
         finals = []
         for k in range(self.num_layers):
-            xs, ends = self._layer(k, xs, states, masks, window_starts(len(xs), window))
+            xs, ends = self._layer(k, xs, states, running, window_starts(len(xs), window))
             finals += ends
         outputs = stack(xs)
         if self.batch_first and outputs.ndim == 3:
@@ -186,14 +185,14 @@ class Stack(Module):
         return outputs, last if self._cell is LSTMCell else last[0]
 
     def _layer(
-        self, k: int, xs: list[Any], states: dict[str, Parts], masks: list[Mask], starts: frozenset[int]
+        self, k: int, xs: list[Any], states: dict[str, Parts], running: Running, starts: frozenset[int]
     ) -> tuple[list[Any], list[Parts]]:
         """One layer in its directions: its output for each step, after dropout, and the final states."""
         outputs, finals = [], []
         for suffix in [suffix for suffix in self._cells if suffix in (f"l{k}", f"l{k}_reverse")]:
             reverse = suffix.endswith("reverse")
             path = f"/layer {k}{' reverse' * reverse}" if len(self._cells) > 1 else ""
-            steps, final = _run(self._cells[suffix], xs, states[suffix], masks, path, reverse, starts)
+            steps, final = _run(self._cells[suffix], xs, states[suffix], running, path, reverse, starts)
             outputs.append(steps)
             finals.append(final)
         joined = []
@@ -219,15 +218,17 @@ class Stack(Module):
             )
         return inputs
 
-    def _masks(self, lengths: ArrayLike | None, inputs: Tensor) -> list[Mask]:
+    def _running(self, lengths: ArrayLike | None, inputs: Tensor) -> Running:
         """Which rows have each step."""
-        steps = len(inputs)
         if lengths is None:
-            return [None] * steps
+            return None
         if inputs.ndim != 3:
             raise refusal("lengths", lengths, "them for inputs with an axis of sequences")
-        n = lengths_of(unmasked(lengths), inputs.shape[1], steps)
-        return [None if (t < n).all() else (t < n)[:, None] for t in range(steps)]
+        steps, count = inputs.shape[:2]
+        running: NDArray[np.bool_] = (
+            np.arange(steps)[:, None, None] < lengths_of(unmasked(lengths), count, steps)[:, None]
+        )
+        return None if running.all() else running
 
     def states(self, state: Any = None, batch: int | None = None) -> dict[str, Parts]:
         """The state before the first step for each cell, by its suffix, as the tuple of its parts.
@@ -269,7 +270,7 @@ def one_step(cell: Cell, x: Any, parts: Parts) -> Parts:
 
 
 def _run(
-    cell: Cell, xs: list[Any], state: Parts, masks: list[Mask], path: str, reverse: bool, starts: frozenset[int]
+    cell: Cell, xs: list[Any], state: Parts, running: Running, path: str, reverse: bool, starts: frozenset[int]
 ) -> tuple[list[Any], Parts]:
     """One cell over the steps, from either end: its output for each step, and the final state."""
     outputs: list[Any] = [None] * len(xs)
@@ -277,8 +278,8 @@ def _run(
         if done in starts:
             state = detach(state)
         with scope(f"t={t + 1}{path}"):
-            mask = masks[t]
-            if mask is None:
+            mask = None if running is None else running[t]
+            if mask is None or mask.all():
                 state = one_step(cell, xs[t], state)
                 outputs[t] = state[0]
             elif not mask.any():

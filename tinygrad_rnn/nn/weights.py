@@ -176,17 +176,12 @@ def _safetensors() -> Any:
 
 
 def _read_npz(content: bytes) -> Arrays:
-    import zipfile
-
-    arrays: Arrays = {}
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = archive.infolist()
-        if sum(member.file_size for member in members) > max(_LIMIT, 100 * len(content)):
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        if sum(member.file_size for member in archive.zip.infolist()) > max(_LIMIT, 100 * len(content)):
             raise ValueError("it would unfold to more than 100 times its size")
-        for member in members:
-            with archive.open(member) as file:
-                data = io.BytesIO(file.read(member.file_size))
-            arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(data, allow_pickle=False)
+        arrays = dict(archive)
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise ValueError("there is something else in it")
     return arrays
 
 
