@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 import sys
 
 import numpy as np
@@ -13,6 +12,7 @@ from touching import faults
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import draw, draw_side_by_side
+from tinygrad_rnn.draw.geometry import samples
 from tinygrad_rnn.draw.layout import arrange
 from tinygrad_rnn.draw.long import class_of, rows_of, thinned
 from tinygrad_rnn.draw.marks import Box, Group, Text, Way, marks_of
@@ -154,7 +154,25 @@ def test_a_line_tells_where_float32_and_float16_end_and_the_rate():
     assert {"h:  × 0.5 per step back", "24 steps back", "float32 eps 1.2e−7", "float16 zero 3.0e−8"} <= set(told)
     assert "float32 zero" not in " ".join(told) and "float32 zero 7.0e−46" in texts(draw(chain(0.1, 60)))
     assert "float16 max 6.6e4" in texts(draw(chain(2.0, 60)))
-    assert not re.search("per step back", " ".join(texts(draw(chain(lambda t: float(t != 10), 21)))))
+
+
+@pytest.mark.parametrize("steps", [18, 40])
+def test_a_loss_that_reads_a_middle_step_has_its_rate_and_its_ring(steps):
+    """Steps after it have exact zeros, which have no logarithm: they are left out, as everywhere."""
+    outputs, _ = tg.unroll(tg.RNNCell(2, 4, rng=0), np.ones((steps, 1, 2)))
+    graph = tg.gradient_graph(tg.sum(outputs[steps - 4]))
+    told, lane = texts(draw(graph)), states(graph)["h"]
+    assert f"h:  × {10 ** tg.gradient_through_time(graph)['h'].slope:.3g} per step back" in told
+    back = [norm_of(lane[t].gradient) for t in range(steps - 3, 0, -1)]
+    crossed = [f"{k} steps back" for k, size in enumerate(back) if size < 2.0**-23][:1]
+    assert [text for text in told if text.endswith(" steps back")] == crossed and bool(crossed) == (steps == 40)
+
+
+def test_a_folded_picture_tells_the_rate_of_what_it_leaves_out():
+    graph = unrolled("lstm", 30)
+    slopes = {name: tg.gradient_through_time(graph)[name].slope for name in "ch"}
+    rates = [f"{name}:  × {10**slope:.3g} per step back" for name, slope in slopes.items()]
+    assert f"gradient of {', '.join(rates)}" in texts(draw(graph, steps=[30]))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -234,6 +252,24 @@ def test_nothing_touches(kind, steps, layers, both, factor, page):
         assert faults(draw(tg.sum(outputs), title="A net", page=page).drawing) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "steps", "factor"), [("rnn", 60, 1.0), ("rnn", 100, 0.3), ("gru", 60, 0.3), ("rnn", 20, 0.3)]
+)
+def test_words_in_a_chart_stand_on_no_line(kind, steps, factor):
+    """Neither on that of a limit, nor on one of the chart; and they interrupt that of a decade."""
+    net = getattr(tg, kind.upper())(2, 4, rng=0)
+    for name, weight in net.parameters().items():
+        weight.data = weight.data * (factor if "hh" in name else 1.0)
+    outputs, _ = net(np.random.default_rng(0).normal(size=(steps, 1, 2)))
+    marks = list(marks_of(draw(tg.sum(outputs[-1])).drawing.items))
+    words = [mark for mark in marks if isinstance(mark, Text)]
+    clear = [mark.rect for mark in marks if isinstance(mark, Box) and mark.fill == "background"]
+    lines = [point for mark in marks if isinstance(mark, Way) for point in samples(mark.curve, 2.0)]
+    seen = [point for point in lines if not any(rect.holds(point) for rect in clear)]
+    assert any(m.text.endswith("steps back") for m in words)
+    assert not [m.text for m in words if any(m.rect.holds(point) for point in seen)]
+
+
 @pytest.mark.parametrize("steps", [300, pytest.param(10_000, marks=pytest.mark.full)])
 def test_thousands_of_steps_are_a_small_file(steps):
     text = draw(chain(lambda t: 0.97 + 0.06 * math.sin(t), steps)).svg()
@@ -276,6 +312,13 @@ def test_whole_cells_at_both_ends_and_what_comes_to_them_dashed(kind, level):
     picture = draw(graph, level=level, fold=2)
     assert "26 steps between are left out; what comes from them is dashed" in texts(picture)
     assert faults(picture.drawing) == []
+
+
+def test_what_an_index_drops_is_not_drawn_of_a_folded_picture_either():
+    outputs, _ = tg.unroll(tg.RNNCell(2, 4, rng=0), np.ones((12, 1, 2)))
+    for steps in (None, [1, 2, 12]):
+        seen = draw(tg.sum(outputs[-1]), level="gate", steps=steps).sight
+        assert all(e.state != "zero" for e in seen.edges if not seen.graphs[0].nodes[e.target].step)
 
 
 # --- parameters, constants, size --------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """In a notebook a picture shows itself, and its page can be put into a frame; the gallery's notebooks run."""
 
+import codecs
+import gzip
 import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -183,6 +186,35 @@ def test_a_file_of_text_or_of_bytes_is_written_and_left_open(kind, tmp_path):
     with (tmp_path / f"c.{kind}").open("wb") as file:
         draw(graph).save(file)
     assert {(tmp_path / f"{name}.{kind}").read_bytes().decode() for name in "bc"} == {expected}
+
+
+class Kept:
+    """A file of one's own, of what it is given first."""
+
+    def __init__(self, what):
+        self.parts = what
+
+    def write(self, part):
+        self.parts += part
+
+
+def test_what_a_file_takes_decides_whether_it_is_of_text_or_of_bytes(tmp_path):
+    """Also of what is no instance of what `io` calls a file of text."""
+    picture, text, data = draw(network(1)), Kept(""), Kept(b"")
+    with (
+        codecs.getwriter("utf-8")((tmp_path / "a").open("wb")) as coded,
+        tempfile.NamedTemporaryFile("w", encoding="utf-8") as named,
+        tempfile.SpooledTemporaryFile(mode="w", encoding="utf-8") as spooled,
+        tempfile.NamedTemporaryFile() as binary,
+        gzip.open(tmp_path / "b", "wb") as packed,
+    ):
+        for file in (text, data, coded, named, spooled, binary, packed):
+            picture.save(file, "svg")
+        for file in (text, coded, named, spooled):
+            with pytest.raises(ValueError, match="is bytes"):
+                picture.save(file, "png")
+    written = (tmp_path / "a").read_bytes(), gzip.decompress((tmp_path / "b").read_bytes())
+    assert {text.parts.encode(), data.parts, *written} == {picture.svg().encode()}
 
 
 def test_files_that_say_no_format_or_cannot_hold_it_are_refused(tmp_path):

@@ -52,6 +52,15 @@ def test_a_film_is_written_when_the_run_has_ended_however(ends, tmp_path):
     assert all(f">{label}</text>" in path.read_text() for label in probe.film.labels)
 
 
+def test_a_run_that_ends_before_the_first_frame_says_that_there_is_no_film(tmp_path):
+    task = Adding(4)
+    model = SequenceModel(tg.RNNCell(2, 3, rng=0), task, rng=1)
+    probe = FlowProbe(task.batch(np.random.default_rng(0), 2, 1)[0], film=tmp_path / "film.svg")
+    with pytest.warns(UserWarning, match=r"no film was written to .*film\.svg: the run ended"):
+        fit(model, task, Adam(model), 3, callbacks=[every(5, probe)], progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_frames_of_a_run_are_of_the_network_as_it_was(tmp_path):
     task = Adding(4)
     model = SequenceModel(tg.RNNCell(2, 3, rng=0), task, rng=1)

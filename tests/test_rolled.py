@@ -167,7 +167,7 @@ def test_what_it_tells():
     assert "× 9" in texts
     assert {"c, from step t − 1 to t = 2 … 9", "h, from step t − 1 to t = 2 … 9"} <= set(texts)
     tips = [group.tip for group, *_ in curves(picture)]
-    assert any("‖∂L/∂c‖: × " in tip and "t = 9: " in tip and "t = 1: " in tip for tip in tips)
+    assert any("‖∂L/∂c‖:  × " in tip and "t = 9: " in tip and "t = 1: " in tip for tip in tips)
     assert not any("f₉" in text for text in texts)
 
 

@@ -7,6 +7,7 @@ hundred steps the slope goes to zero, the forget gate opens, and only now does t
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,9 +81,13 @@ class FlowProbe:
         return self.measure(network, f"after {run.step} updates", v)
 
     def close(self) -> None:
-        """Write the film, if there is one."""
+        """Write the film, if there is one; warn if one was asked for and the run ended before its first frame."""
         if self.film.labels:
             self.film.save()
+        elif self.film.path is not None:
+            warnings.warn(
+                f"no film was written to {self.film.path}: the run ended before the first frame", stacklevel=2
+            )
 
     def _loss(self, network: Any, direction: Any) -> Tensor:
         _, last, _ = run_sequence(in_float64(network), self.inputs)

@@ -89,13 +89,11 @@ class GradientThroughTime:
         rows = []
         for decay in self.decays:
             sizes = [(t, x, state_of(np.array(x), False)) for t, _, x in decay.table]
-            rows.append(
-                Row(clean(decay.network), clean(decay.state), tuple(sorted(sizes)), 10.0**decay.slope, sizes[0][0])
-            )
+            rows.append(Row(clean(decay.network), clean(decay.state), tuple(sorted(sizes)), decay.slope, sizes[0][0]))
         finite = [size for row in rows for _, size, state in row.sizes if state == "finite"]
 
         options = options_of(("light", None, self.norm, "auto", "gradient", PAGES["notebook"]), finite, 0, DECADES)
-        return Picture(charted(rows, options).framed(title, None), "gradient through time", title)
+        return Picture(charted(rows, options), (title, None))
 
     def save(self, path: str | os.PathLike[str], title: str | None = None) -> None:
         """Write the chart, as `draw` draws a long sequence; the suffix decides the format, as in `Picture.save`."""

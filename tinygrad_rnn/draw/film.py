@@ -95,6 +95,7 @@ class Film:
         self.path, self._options = None if path is None else _checked(path), options
         self._frames: dict[str, GradientGraph] = {}
         self._scales: list[Scale] = []
+        self._notes: list[tuple[str, ...]] = []
         self._structure: list[list[Any]] = []
         self._charted = False
 
@@ -106,14 +107,14 @@ class Film:
         ValueError
             If its caption is there already, or its structure is not that of the frames before.
         """
-        label, graph = clean(str(label), 80), graph_of(loss)
+        label, graph = str(label), graph_of(loss)
         if label in self._frames:
-            raise ValueError(f"there is a frame {label!r} already: give each a caption of its own")
+            raise ValueError(f"there is a frame {clean(label, 80)!r} already: give each a caption of its own")
         found = _structure(graph)
         if self._frames and found != self._structure:
             which = [a == b for a, b in zip(found, self._structure, strict=True)].index(False)
             what = ("tensors", "edges", "constants")[which]
-            first = f"a film has one layout, and {label!r} has other {what} than {self.labels[0]!r}"
+            first = f"a film has one layout, and {clean(label, 80)!r} has other {what} than {self.labels[0]!r}"
             raise ValueError(f"{first}: draw({{label: loss, ...}}) shows both")
         picture = draw(graph, **self._options)
         if any(scene.signed for _, scene in picture.sight.rows):
@@ -125,11 +126,12 @@ class Film:
         whole = self._charted and seen.origin is not None
         self._frames[label] = graph if whole else _short(seen, self._options.get("norm", "l2"))
         self._scales.append(picture.scale)
+        self._notes.append(picture.sight.notes)
 
     @property
     def labels(self) -> list[str]:
-        """The captions."""
-        return list(self._frames)
+        """The captions, as they are shown."""
+        return [clean(label, 80) for label in self._frames]
 
     @property
     def scale(self) -> Scale:
@@ -150,7 +152,10 @@ class Film:
         # What was put together and left out stays so: done again, it would add up numbers and not arrays.
         done = {} if self._charted else {"level": "op", "fold": None, "steps": None}
         options = {**self._options, **done, "scale": self.scale}
-        return [draw(graph, **options) for graph in frames]
+        drawn = [draw(graph, **options) for graph in frames]
+        if self._charted:
+            return drawn
+        return [Picture(replace(p.sight, notes=n), p.words) for p, n in zip(drawn, self._notes, strict=True)]
 
     def _screen(self) -> Screen:
         from .screen import Screen

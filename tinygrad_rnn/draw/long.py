@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise, product
+from itertools import dropwhile, groupby, pairwise, product
 
 from ..graph.line import FLOAT16_ZERO, FLOAT32_ZERO, line_through
 from ..graph.model import GradientGraph
@@ -54,14 +54,14 @@ LEFT, RIGHT, LEAST = 150.0, 150.0, 44.0  # beside the panels, and between two st
 class Row:
     """One state through time.
 
-    `sizes` has (step, size of its gradient, what that number means), first step first; `rate` is by what the gradient
-    changes per step back in time, `late` the step at which it begins to go back.
+    `sizes` has (step, size of its gradient, what that number means), first step first; `slope` is that of the line
+    through its logarithm, `late` the step at which it begins to go back.
     """
 
     layer: str
     name: str
     sizes: tuple[tuple[int, float, State], ...]
-    rate: float
+    slope: float
     late: int
 
     @property
@@ -105,10 +105,7 @@ def _row(layer: str, name: str, lane: Mapping[int, Node], lost: set[int], norm: 
     kept = {t: node.gradient for t, node in lane.items() if node.gradient is not None}
     ids = {t: node.id for t, node in lane.items()}
     sizes = tuple((t, norm_of(g, norm), state_of(g, ids[t] in lost)) for t, g in sorted(kept.items()))
-    newest = [*kept.values()][::-1]
-    whole = all(state == "finite" for *_, state in sizes)
-    rate = float(10.0 ** line_through(newest).slope) if whole and len(newest) > 1 else math.nan
-    return Row(layer, name, sizes, rate, list(kept)[-1])
+    return Row(layer, name, sizes, line_through([*kept.values()][::-1]).slope, list(kept)[-1])
 
 
 def chart(rows: Sequence[Row], options: Options, scene: Scene | None = None) -> tuple[Drawing, dict[int, float]]:
@@ -150,6 +147,7 @@ class _Panels:
         self.high = min(34.0, max(10.0, 150.0 / len(rows)))
         self.x: dict[int, float] = {}
         self.taken: list[Rect] = []
+        self.rules: list[Rect] = []
         self.curves: list[list[Point]] = []
 
     def at(self, x: float, y: float) -> Point:
@@ -162,7 +160,12 @@ class _Panels:
 
     def text(self, x: float, y: float, text: str, anchor: Anchor = "middle", ink: str = "muted") -> None:
         """A line of text that others keep clear of."""
-        mark = Text(self.at(x, y), text, LABEL_SIZE, colour=ink, anchor=anchor)
+        self.write(Text(self.at(x, y), text, LABEL_SIZE, colour=ink, anchor=anchor))
+
+    def write(self, mark: Text) -> None:
+        """The same; it interrupts the line of a decade."""
+        if any(map(mark.rect.overlap, self.rules)):
+            self.drawing.add(Box(mark.rect.grown(1.0), "background"))
         self.taken.append(mark.rect)
         self.drawing.add(mark)
 
@@ -219,7 +222,6 @@ class _Panels:
         for log, words in LIMITS:
             if lo < log < hi:
                 self.rule(height(log), "broken", "dashed")
-                self.taken.append(self.box(self.left, height(log) - 1.0, self.right, height(log) + 1.0))
                 low = max(height(log), low + 16.0)
                 side = 10.0 if log == FLOAT16_ZERO else -10.0  # eps is so near that its words stand above it
                 x, y = (self.right - 4.0, height(log) + side) if scene else (self.right + 8.0, low)
@@ -256,6 +258,7 @@ class _Panels:
     def rule(self, y: float, colour: str, kind: str) -> None:
         """A line from left to right."""
         ends = self.at(self.left, y), self.at(self.right, y)
+        (self.taken if kind == "dashed" else self.rules).append(self.box(self.left, y - 1.0, self.right, y + 1.0))
         self.drawing.add(Way(line(*ends), EdgeStyle(colour, 0.8 if kind == "solid" else 1.0, kind, "", "none")))
 
     def line(self, row: Row, ink: str, points: Sequence[tuple[float, float, int]]) -> None:
@@ -273,8 +276,9 @@ class _Panels:
         self.drawing.add(Group("detail", f"line{ink}", tuple(ways), tip, step=row.late))
 
     def ring(self, row: Row, ink: str, height: Callable[[float], float]) -> None:
-        """Where a line falls below eps, on its way back from the loss."""
+        """Where a line falls below eps, on its way back from the latest step that the loss reads."""
         back = row.sizes if row.sizes[0][0] == row.late else row.sizes[::-1]
+        back = tuple(dropwhile(lambda step: step[2] == "zero", back))
         logs = [math.log10(x) if state == "finite" and x > 0.0 else math.nan for _, x, state in back]
         lag = next((k for k, log in enumerate(logs) if log < EPS), 0)
         if lag and logs[0] > EPS and logs[lag] > FLOOR:
@@ -289,10 +293,8 @@ class _Panels:
             r = mark.rect.grown(2.0)
             if r.right > self.right * SCALE or r.top > 8.0 * SCALE:
                 continue
-            if not any(r.overlap(other) for other in self.taken) and not any(crosses(c, r) for c in self.curves):
-                self.taken.append(mark.rect)
-                self.drawing.add(mark)
-                return
+            if not any(map(r.overlap, self.taken)) and not any(crosses(c, r) for c in self.curves):
+                return self.write(mark)
 
     # --- rows
 
@@ -344,7 +346,7 @@ class _Panels:
 
 def rate_of(row: Row) -> str:
     """The one rate of decay, in words; nothing where it has no meaning."""
-    return f":  × {row.rate:.3g} per step back" if math.isfinite(row.rate) else ""
+    return f":  × {10.0**row.slope:.3g} per step back" if math.isfinite(row.slope) else ""
 
 
 def crosses(curve: Sequence[Point], rect: Rect) -> bool:

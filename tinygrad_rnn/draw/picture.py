@@ -6,9 +6,9 @@ engine is asked for pixels only when they are wanted.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -34,27 +34,31 @@ class Picture:
 
     Attributes
     ----------
-    drawing : Drawing
-        Its marks, at their places.
     scale : Scale
         The range of its colours; give it to another `draw` to make two pictures comparable.
     title : str
     sight : Sight
-        What of the graphs is drawn, before title and legend.
+        What of the graphs is drawn.
+    words : (str, str or None)
+        Title and subtitle that stand above it.
     """
 
     def __init__(
         self,
-        drawing: Drawing,
-        describe: str,
-        title: str = "",
+        sight: Sight,
+        words: tuple[str, str | None],
         page: Callable[[], str] | None = None,
-        sight: Any = None,
-        narrow: Callable[[], Drawing] | None = None,
+        narrow: Callable[[], Sight] | None = None,
     ) -> None:
-        self.drawing, self.scale = drawing, drawing.options.scale
-        self.title, self.sight = title or "Gradient graph", sight
-        self._description, self._page, self._narrow = describe, page, narrow
+        self.sight, self.words, self.scale = sight, words, sight.drawing.options.scale
+        self.title = words[0] or "Gradient graph"
+        self._description = f"{len(sight.edges)} edges" if sight.rows else "gradient through time"
+        self._page, self._narrow = page, narrow
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """Its marks, at their places."""
+        return self.sight.framed(*self.words)
 
     @property
     def size(self) -> tuple[float, float]:
@@ -106,10 +110,7 @@ class Picture:
         kind = _format(path, format)
         if not isinstance(path, str | os.PathLike):
             data = self._content(kind)
-            if _is_text(path):
-                path.write(data if isinstance(data, str) else data.decode())
-            else:
-                path.write(data.encode() if isinstance(data, str) else data)
+            path.write(data.encode() if isinstance(data, str) and _takes_bytes(path) else data)
             return
         target = Path(path)
         if not target.parent.is_dir():
@@ -130,15 +131,20 @@ class Picture:
         """In a notebook: as wide as its cells, with tooltips, light or dark as it is."""
         from .svg import svg
 
-        drawing = self.drawing if self._narrow is None else self._narrow()
+        drawing = self.drawing if self._narrow is None else self._narrow().framed(*self.words)
         return svg(drawing, self.title, self._description, inline=True)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_(), "image/svg+xml": self.svg()}
 
 
-def _is_text(path: Any) -> bool:
-    return any(isinstance(file, io.TextIOBase) for file in (path, getattr(path, "file", None)))
+def _takes_bytes(file: Any) -> bool:
+    """Whether a file object is of bytes: what it is an instance of does not say so, but what it takes does."""
+    try:
+        file.write(b"")
+    except TypeError:
+        return False
+    return True
 
 
 def _format(path: Any, format: str | None) -> str:
@@ -156,7 +162,7 @@ def _format(path: Any, format: str | None) -> str:
             raise ValueError(
                 f"cannot draw to {target.name!r}: the name must end in one of {', '.join(FORMATS)}{remedy}"
             )
-    if kind in ("png", "pdf") and _is_text(path):
+    if kind in ("png", "pdf") and to_file and not _takes_bytes(path):
         raise ValueError(f"a {kind} is bytes, which a file of text cannot hold: open it in mode 'wb', or draw an svg")
     return kind
 
@@ -285,25 +291,20 @@ def draw(
         from .rolled import rolled as sight
     given = (theme, scale, norm, labels, heads)
     first = sight(whole, seen, (*given, _page(page)))
-    count = f"{len(first.edges)} edges" if first.rows else "gradient through time"
 
-    def narrow() -> Drawing:
+    def html() -> str:
+        from .html import page as written  # like the DOT writer
+
+        return written(whole, seen, first, labels, words[0], words[1] or "")
+
+    def narrow() -> Sight:
         """The same as wide as a notebook's cell."""
-        return (first if page else sight(whole, seen, (*given, PAGES["notebook"]))).framed(*words)
+        return sight(whole, seen, (*given, PAGES["notebook"]))
 
-    page_of = None if view == "rolled" else lambda: _html(whole, seen, first, labels, words)
-    picture = Picture(first.framed(*words), count, words[0], page_of, first, narrow)
+    picture = Picture(first, words, None if view == "rolled" else html, None if page else narrow)
     if path is not None:
         picture.save(path, format)
     return picture
-
-
-def _html(
-    whole: Mapping[str, GradientGraph], view: View, first: Sight, labels: Any, words: tuple[str, str | None]
-) -> str:
-    from .html import page  # like the DOT writer
-
-    return page(whole, view, first, labels, words[0], words[1] or "")
 
 
 def draw_side_by_side(

@@ -140,7 +140,9 @@ def rolled(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sigh
     options = options_of(given, [size for row in rows for _, size, state in row if state == "finite"], 0, DECADES)
     scene = _placed(seen, options.norm)
     picture = _Rolled(steps, scene, seen, options)
-    drawing = picture.drawing({row.name: row.rate for row in long.rows_of(whole, options.norm)}, uses, graph.nodes)
+    drawing = picture.drawing(
+        {row.name: long.rate_of(row) for row in long.rows_of(whole, options.norm)}, uses, graph.nodes
+    )
     notes = [f"curve: t = {numbers[0]} … {numbers[-1]}; number: at t = {numbers[-1]}, below at the first"]
     notes += ["bold: the whole gradient"] * bool(uses)
     return Sight((seen,), (("", picture.scene),), drawing, tuple(notes))
@@ -200,7 +202,7 @@ class _Rolled:
         ]
 
     def drawing(
-        self, rates: Mapping[str, float], uses: Mapping[int, list[dict[int, Edge]]], nodes: Sequence[Node]
+        self, rates: Mapping[str, str], uses: Mapping[int, list[dict[int, Edge]]], nodes: Sequence[Node]
     ) -> Drawing:
         """Everything as marks."""
         texts, scene, end = self.loops(), self.scene, subscript(str(self.numbers[-1]))
@@ -217,9 +219,9 @@ class _Rolled:
         for k, (p, series) in sorted(ways, key=lambda way: len(samples(way[1][0].curve, 3.0))):  # the shortest first
             if series:
                 state = ends[p.tail].name or ""
-                rate = rates.get(state, math.nan) if p.tail in {s.id for s in self.states.values()} else math.nan
+                rate = rates.get(state, "") if p.tail in {s.id for s in self.states.values()} else ""
                 tip = paint.edge_tooltip(p.edge, ends[p.tail], ends[p.head], self.options.norm).splitlines()[0]
-                tip += f"\n‖∂L/∂{state}‖: × {rate:.3g} per step back" * math.isfinite(rate)
+                tip += f"\n‖∂L/∂{state}‖{rate}" * bool(rate)
                 near = max(p.label[0], self.panel.left + (WIDE + NUMBER) / 2), p.label[1]
                 at = self.free(p.curve, near, self.size(series), spots)
                 found.add(replace(self.block(at, series, f"curve{k}", tip), edge=p.edge))

@@ -81,7 +81,9 @@ def placed(whole: Mapping[str, GradientGraph], graphs: Sequence[GradientGraph], 
         (name, arrange(graph, f"g{k}" * (len(graphs) > 1), view.parameters, options.norm, width))
         for k, (name, graph) in enumerate(zip(whole, graphs, strict=True))
     ]
-    return Sight(tuple(graphs), tuple(rows), paint.graphs(rows, options), tuple(_notes(rows, whole, graphs)))
+    return Sight(
+        tuple(graphs), tuple(rows), paint.graphs(rows, options), tuple(_notes(rows, whole, graphs, options.norm))
+    )
 
 
 def _long(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sight:
@@ -142,7 +144,7 @@ def options_of(given: Given, sizes: Sequence[float], edges: int, most: int = 12)
 
 
 def _notes(
-    rows: Sequence[tuple[str, Scene]], whole: Mapping[str, GradientGraph], graphs: Sequence[GradientGraph]
+    rows: Sequence[tuple[str, Scene]], whole: Mapping[str, GradientGraph], graphs: Sequence[GradientGraph], norm: Norm
 ) -> list[str]:
     """What the picture leaves unsaid: leaves that are drawn several times are still one array."""
     notes: list[str] = []
@@ -160,4 +162,6 @@ def _notes(
         left_out = len(steps_of(graph)) - len(steps_of(seen))
         if left_out:
             notes.append(f"{left_out} steps between are left out; what comes from them is dashed")
+            rates = [row.label + rate for row in long.rows_of({"": graph}, norm) if (rate := long.rate_of(row))]
+            notes += ["gradient of " + ", ".join(rates[: long.FEW_LINES])] * bool(rates)
     return list(dict.fromkeys(notes))

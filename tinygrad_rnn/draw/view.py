@@ -175,12 +175,12 @@ def _dropped(graph: GradientGraph) -> set[tuple[int, int]]:
     found: set[tuple[int, int]] = set()
     for id, edges in stacked.items():
         node, slices = graph.nodes[id], [edge.carried for edge in uses.get(id, ())]
-        along_first = node.shape == (len(edges), *graph.nodes[edges[0].source].shape)
+        along_first = node.shape[1:] == graph.nodes[edges[0].source].shape
         if along_first and slices and all(isinstance(part, Slice) for part in slices):
             kept: set[int] = set()
             for part in slices:
                 assert isinstance(part, Slice)
-                kept.update(np.ravel(np.arange(len(edges))[_first(part.index)]).tolist())
+                kept.update(np.ravel(np.arange(node.shape[0])[_first(part.index)]).tolist())
             found |= {(edge.source, id) for edge in edges if edge.operand not in kept and edge.state == "zero"}
     return found
 
