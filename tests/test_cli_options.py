@@ -75,7 +75,7 @@ def outcome(monkeypatch, capsys, prepared):
     monkeypatch.setattr(atlas, "draw_atlas", lambda table, path, x, y: Path(path).write_text(f"{x} {y}"))
     monkeypatch.setattr(atlas, "process_pool", lambda n: asked.append(f"{n} workers") or ThreadPoolExecutor(1))
     # Of the changes that may heal only those of the first kind are tried: what a search finds is no matter of options.
-    monkeypatch.setattr(Search, "run", lambda self: list(filter(None, [self.scan({}, *self.families[0][1:])])))
+    monkeypatch.setattr(Search, "run", lambda self: list(filter(None, [self.scan(self.families[0], {})])))
     before, known = {path.name for path in Path.cwd().iterdir()}, prepared[1]
 
     def run(words):

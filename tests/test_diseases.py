@@ -12,7 +12,7 @@ import pytest
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.diagnose import gradient_flow
-from tinygrad_rnn.diagnose.remedy import causes_of
+from tinygrad_rnn.diagnose.remedy import Search, causes_of
 from tinygrad_rnn.diagnose.verdict import BLOCKED, HEALTHY, word_of
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.train import Adam, clip_grad_norm
@@ -321,7 +321,7 @@ def test_default_networks_have_no_cause_and_see_a_few_steps(sizes):
         words[flow.word] += 1
         near[gradient_flow(net, x[:31], lag=5).word] += 1
         if flow.word != "healthy":
-            assert causes_of(flow.experiment, flow.judgement, trained=False)[0] == {}, net
+            assert causes_of(Search(flow.experiment, flow.judgement, flow.ends), trained=False)[0] == {}, net
     assert (
         words == {"vanishing": 18 * len(sizes)}
         and near["healthy"] >= 18 * len(sizes) - 2

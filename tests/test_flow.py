@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.diagnose import compare, gradient_flow, what_if
+from tinygrad_rnn.diagnose import compare, gradient_flow
 from tinygrad_rnn.nn import init
 
 D = 64, 8, 100  # n, m, T of the default setting
@@ -246,7 +246,7 @@ class Leaky:
 def test_what_is_not_there_is_not_changed(change):
     flow = gradient_flow(Leaky(), np.random.default_rng(0).normal(size=(30, 2, 3)))
     with pytest.raises(ValueError, match="no such parameters to change were found; there are bias"):
-        what_if(flow, **change)
+        flow.what_if(**change)
 
 
 @pytest.mark.parametrize("loss", ["last", "all"])

@@ -163,7 +163,7 @@ def test_p18_a_window_recovers_one_minus_a_to_the_k(a, window, expected):
     by_lag = gradient_flow(
         cell, np.zeros((steps, 1, 1)), state=[[1 / (1 - a)]], direction=[1.0], edges=(window - 1,)
     ).by_lag
-    recovered = by_lag.within("weight_hh", window).item() / by_lag.whole("weight_hh").item()
+    recovered = by_lag.within("weight_hh", window).item() / by_lag.within("weight_hh").item()
     assert recovered == pytest.approx(expected, rel=1e-4)
 
 
@@ -175,7 +175,7 @@ def test_p18_truncation_turns_the_gradient(g, cosines):
     def measured(seed):
         cell, x = simple("tanh", init.orthogonal(g), seed, n=32, sx=0.1)
         by_lag = gradient_flow(cell, x, rng=seed, edges=tuple(w - 1 for w in windows)).by_lag
-        whole = by_lag.whole("weight_hh").ravel()
+        whole = by_lag.within("weight_hh").ravel()
         parts = [by_lag.within("weight_hh", w).ravel() for w in windows]
         return [p @ whole / np.linalg.norm(p) / np.linalg.norm(whole) for p in parts]
 

@@ -38,7 +38,7 @@ def test_the_page_has_the_bounds_that_are_judged_by():
 def unknown(text):
     """Words of `--fail-on` and names of changes that there are not."""
     wanted = [item for found in re.findall(r"--fail-on ([\w,<>.'\"]+)", text) for item in found.strip("'\"").split(",")]
-    changes = re.findall(r"what_if\((?:flow, )?([^()]*)\)", text)
+    changes = re.findall(r"what_if\(([^()]*)\)", text)
     names = [name for given in changes for name in re.findall(r"(\w+)=", given)]
     return [item for item in wanted if item not in WORDS and not BOUND.fullmatch(item)] + [
         name for name in names if name not in CHANGES
@@ -52,4 +52,4 @@ def test_pages_ask_for_words_and_changes_that_there_are(page):
 
 def test_a_word_or_change_that_there_is_not_is_seen():
     assert unknown("flow --fail-on vanishing,unclear") == ["unclear"]
-    assert unknown("what_if(flow, spectral_radius=1.0)") == ["spectral_radius"]
+    assert unknown("flow.what_if(spectral_radius=1.0)") == ["spectral_radius"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.cli import main
-from tinygrad_rnn.diagnose import compare, gradient_flow, jacobian_spectrum, lyapunov, what_if
+from tinygrad_rnn.diagnose import compare, gradient_flow, jacobian_spectrum, lyapunov
 from tinygrad_rnn.nn.state import parts_of, state_of
 from tinygrad_rnn.testing import check_cell
 
@@ -56,7 +56,7 @@ class Own:
 
 
 def changed(model, inputs, **change):
-    return list(what_if(gradient_flow(model, inputs), **change).flows.values())[1]
+    return list(gradient_flow(model, inputs).what_if(**change).flows.values())[1]
 
 
 def lanes(flow):
@@ -68,7 +68,7 @@ MEASURES = {
     "gradient_flow, all steps": lambda m, x: lanes(gradient_flow(m, x, "all")),
     "gradient_flow, a loss": lambda m, x: lanes(gradient_flow(m, x, lambda y: tg.mean(y * y))),
     "gradient_flow, named": lambda m, x: [gradient_flow(m, x)["h"].logs],
-    "weights by lag": lambda m, x: [flow.by_lag.whole(n) for flow in [gradient_flow(m, x)] for n in flow.by_lag.names],
+    "weights by lag": lambda m, x: [flow.by_lag.within(n) for flow in [gradient_flow(m, x)] for n in flow.by_lag.names],
     "without": lambda m, x: [gradient_flow(m, x).without("carried").logs] if gradient_flow(m, x).shares else [],
     "compare": lambda m, x: lanes(compare({"it": m}, x)["it"]),
     "what_if, scaled": lambda m, x: lanes(changed(m, x, weight_scale=1.5)),
@@ -146,9 +146,9 @@ def test_a_stack_takes_its_own_form_of_a_state(kind, batch):
     one, two = gradient_flow(cell, x, state=of_cell), gradient_flow(stack, x, state=of_stack)
     for a, b in zip(lanes(one), lanes(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
-    for a, b in zip(lanes(list(what_if(two, weight_scale=1.0).flows.values())[1]), lanes(two), strict=True):
+    for a, b in zip(lanes(list(two.what_if(weight_scale=1.0).flows.values())[1]), lanes(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
-    changes = [list(what_if(flow, weight_scale=2.0).flows.values())[1] for flow in (one, two)]
+    changes = [list(flow.what_if(weight_scale=2.0).flows.values())[1] for flow in (one, two)]
     np.testing.assert_allclose(changes[0].main.logs, changes[1].main.logs, rtol=1e-12)
     assert np.abs(one.main.logs - gradient_flow(cell, x).main.logs).max() > 1e-3
     for measure in (jacobian_spectrum, lyapunov):

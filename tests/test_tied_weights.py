@@ -5,7 +5,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.diagnose import FlowProbe, gradient_flow, what_if
+from tinygrad_rnn.diagnose import FlowProbe, gradient_flow
 from tinygrad_rnn.diagnose.remedy import families
 from tinygrad_rnn.testing import check_cell
 from tinygrad_rnn.train import (
@@ -112,7 +112,7 @@ def test_tied_weights_count_once_in_a_diagnosis_and_are_named_by_checks():
     flows = [gradient_flow(cell, x) for cell in (Bare(Tied()), Tied(both=False))]
     names = "encoder", "weight_hh"
     first, second = (
-        list(what_if(flow, scale={name: 1.2}).flows.values())[1].main.logs
+        list(flow.what_if(scale={name: 1.2}).flows.values())[1].main.logs
         for flow, name in zip(flows, names, strict=True)
     )
     np.testing.assert_allclose(first, second, rtol=1e-12)

@@ -11,7 +11,7 @@ from hand_made_ends import LITTLE, end, straight
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.diagnose import cure, gradient_flow, what_if
+from tinygrad_rnn.diagnose import GradientFlow, cure, gradient_flow
 from tinygrad_rnn.diagnose.changes import WORDS as CHANGES
 from tinygrad_rnn.diagnose.changes import label_of, lines_of
 from tinygrad_rnn.diagnose.remedy import Trial, objection
@@ -67,7 +67,7 @@ def by_hand(net, changes):
 )
 def test_what_if_is_the_network_built_by_hand(kind, changes):
     net, x = stack(kind, 1, False, 1), noise(30, 3, 3)
-    other = list(what_if(gradient_flow(net, x), **changes).flows.values())[1]
+    other = list(gradient_flow(net, x).what_if(**changes).flows.values())[1]
     expected = gradient_flow(by_hand(net, changes), x)
     np.testing.assert_allclose(other.end.x, expected.end.x, rtol=1e-12)
     assert (other.word, other.decades_lost) == (expected.word, expected.decades_lost)
@@ -75,7 +75,7 @@ def test_what_if_is_the_network_built_by_hand(kind, changes):
 
 def test_inputs_standardised_are_those_standardised_by_hand():
     net, x = stack("rnn", 1, False, 1), 100 + 50 * noise(30, 3, 3)
-    other = list(what_if(gradient_flow(net, x), standardise=True).flows.values())[1]
+    other = list(gradient_flow(net, x).what_if(standardise=True).flows.values())[1]
     plain = (x - x.mean(axis=(0, 1))) / x.std(axis=(0, 1))
     assert other.decades_lost == pytest.approx(gradient_flow(net, plain).decades_lost)
 
@@ -185,7 +185,7 @@ def test_a_parameters_name_is_text_in_the_lines_to_paste(torch):
 def test_every_change_has_its_words():
     values = {"scale": {"w": 2.0}, "nonlinearity": "relu", "redraw": "biases", "standardise": True, "chrono": 9}
     for name in CHANGES:
-        assert label_of({name: values.get(name, 0.5)}) and name in what_if.__doc__
+        assert label_of({name: values.get(name, 0.5)}) and name in GradientFlow.what_if.__doc__
     with pytest.raises(TypeError, match="change one or more"):
         gradient_flow(Own(0.5), noise(9, 2, 2)).what_if(weight=2.0)
 

@@ -4,7 +4,7 @@ from .compare import Comparison
 from .cure import Cure, cure
 from .probe import FlowProbe, probe_chart
 from .remedy import Verdict
-from .report import GradientFlow, compare, gradient_flow, what_if
+from .report import GradientFlow, compare, gradient_flow
 from .spectrum import Spectrum, jacobian_spectrum, lyapunov
 
 __all__ = [
@@ -20,5 +20,4 @@ __all__ = [
     "jacobian_spectrum",
     "lyapunov",
     "probe_chart",
-    "what_if",
 ]

@@ -118,10 +118,10 @@ def changed(experiment: Experiment, changes: Changes) -> Experiment:
     return replace(experiment, model=model, inputs=inputs)
 
 
-def put_back(experiment: Experiment, seed: int, parts: Iterable[str] = PARTS) -> Experiment:
-    """The same experiment with these parts of a copy of its model drawn anew."""
+def put_back(experiment: Experiment, seed: int) -> Experiment:
+    """The same experiment with default weights: all parts of a copy of its model drawn anew."""
     model = copy.deepcopy(experiment.model)
-    for edit in _redrawn(model, parts, np.random.default_rng(seed)):
+    for edit in _redrawn(model, PARTS, np.random.default_rng(seed)):
         edit.do(model)
     return replace(experiment, model=model)
 

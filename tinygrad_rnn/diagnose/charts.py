@@ -88,10 +88,8 @@ def _theory(axes: Axes, flow: Flow) -> None:
         axes.plot(np.arange(len(line.logs)), start + line.logs, style, color=GREY, linewidth=1.4, label=plain(label))
 
 
-def plot_flow(flow: Flow, axes: Axes | None = None) -> Axes:
+def _flow(axes: Axes, flow: Flow) -> None:
     """What reaches the inputs and the states of one network, beside theory and default networks."""
-    if axes is None:
-        axes = new_figure(8.0, 5.4).add_subplot()
     end, judged = flow.end, flow.judgement
     band = [curve for curve in flow.verdict.curves if len(curve) == len(end.curve)]
     if band:
@@ -109,18 +107,16 @@ def plot_flow(flow: Flow, axes: Axes | None = None) -> Axes:
     title = f"{flow.setting.model}, {flow.setting.when}\n{judged.word.upper()}: {judged.reason}"
     size = float(np.median(end.size))
     _frame(axes, title, "log₁₀ of what is left of ‖∂L/∂output‖", size if np.isfinite(size) else 0.0)
-    return axes
 
 
 def flow_figure(flow: Flow) -> Figure:
     """The chart of a report; beneath it, where a state is carried, the share that came that way."""
+    figure = new_figure(8.0, 7.6 if flow.shares else 5.8)
     if not flow.shares:
-        figure = new_figure(8.0, 5.8)
-        plot_flow(flow, figure.add_subplot())
+        _flow(figure.add_subplot(), flow)
         return figure
-    figure = new_figure(8.0, 7.6)
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 1.2])
-    plot_flow(flow, upper)
+    _flow(upper, flow)
     for k, share in enumerate(flow.shares.values()):
         name = f"{share.name} {share.layer}".strip()
         lag = min(10, len(share.mean) - 1)
@@ -132,20 +128,13 @@ def flow_figure(flow: Flow) -> Figure:
     return figure
 
 
-def plot_comparison(flows: Mapping[str, Flow], axes: Axes | None = None) -> Axes:
+def comparison_figure(flows: Mapping[str, Flow]) -> Figure:
     """∂L/∂h of every network, on one scale."""
-    if axes is None:
-        axes = new_figure(8.0, 5.4).add_subplot()
+    figure = new_figure(8.0, 5.8)
+    axes = figure.add_subplot()
     for k, (name, flow) in enumerate(flows.items()):
         label = f"{name}: {flow.word}, {_rate(flow.main)}"
         _lane(axes, flow.main, COLOURS[k % len(COLOURS)], label, "os^v"[k // len(COLOURS) % 4])
     first = next(iter(flows.values()))
     _frame(axes, f"∂L/∂h, {first.setting.when}\n{first.setting.loss}", "log₁₀ ‖∂L/∂state‖")
-    return axes
-
-
-def comparison_figure(flows: Mapping[str, Flow]) -> Figure:
-    """The chart of a comparison."""
-    figure = new_figure(8.0, 5.8)
-    plot_comparison(flows, figure.add_subplot())
     return figure

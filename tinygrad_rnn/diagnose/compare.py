@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .charts import comparison_figure, plot_comparison
+from .charts import comparison_figure
 from .flow import Flow
 from .record import record
 from .shown import Shown
 from .words import comparison
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -68,10 +67,6 @@ class Comparison(Shown):
     def to_dict(self) -> dict[str, Any]:
         """All reports as plain data, by their names."""
         return {name: record(flow) for name, flow in self.flows.items()}
-
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw all on one scale; needs ``tinygrad-rnn[plot]``."""
-        return plot_comparison(self.flows, axes)
 
     def _figure(self) -> Figure:
         return comparison_figure(self.flows)

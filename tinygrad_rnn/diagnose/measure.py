@@ -6,10 +6,11 @@ before the last one. States have the lags 0 ... T (h_T ... h₀), gates 0 ... T 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ class Share:
         return 1.0 - self.carried
 
 
-@dataclass
+@dataclass(frozen=True)
 class Activation:
     """Values of one nonlinearity and its slope φ′, over all steps, sequences and units.
 
@@ -115,52 +116,37 @@ class Activation:
     layer, name, op : str
     mean, least, most : float
         Of its values: a gate's openness.
-    by_step, by_unit : array
-        Mean value at each step t = 1 ... T; of each unit over time and sequences.
     slope_mean, slope_least, slope_most : float
         Of φ′.
     saturated : float
         Share of values where φ′ is below a tenth of its maximum.
     dead : float
         Share of units with φ′ = 0 at every step of every sequence.
+    by_step, by_unit : array
+        Mean value at each step t = 1 ... T; of each unit over time and sequences.
     """
 
     layer: str
     name: str
     op: str
-    mean: float = 0.0
-    least: float = np.inf
-    most: float = -np.inf
-    slope_mean: float = 0.0
-    slope_least: float = np.inf
-    slope_most: float = -np.inf
-    saturated: float = 0.0
-    dead: float = 0.0
-    by_step: Array = field(default_factory=lambda: np.zeros(0), repr=False)
-    by_unit: Array = field(default_factory=lambda: np.zeros(0), repr=False)
-    _alive: Any = field(default=None, repr=False)
-    _steps: list[float] = field(default_factory=list, repr=False)
+    mean: float
+    least: float
+    most: float
+    slope_mean: float
+    slope_least: float
+    slope_most: float
+    saturated: float
+    dead: float
+    by_step: Array = field(repr=False)
+    by_unit: Array = field(repr=False)
 
-    def add(self, y: Array, slope: Array) -> None:
-        """Take in one step, newest first."""
-        self._steps.append(float(y.mean()))
-        per_unit, alive = y.mean(axis=0), (slope != 0).any(axis=0)
-        self.by_unit = per_unit if self._alive is None else self.by_unit + per_unit
-        self._alive = alive if self._alive is None else self._alive | alive
-        self.least, self.most = min(self.least, float(y.min())), max(self.most, float(y.max()))
-        self.slope_least = min(self.slope_least, float(slope.min()))
-        self.slope_most = max(self.slope_most, float(slope.max()))
-        self.slope_mean += float(slope.mean())
-        self.saturated += float((np.abs(slope) < SATURATED * ACTIVATIONS[self.op]).mean())
-
-    def closed(self) -> Activation:
-        """The sums turned into means, once all steps are in."""
-        steps = len(self._steps)
-        self.by_step, self.by_unit = np.array(self._steps[::-1]), self.by_unit / steps
-        self.mean, self.dead = float(self.by_step.mean()), float(1 - self._alive.mean())
-        self.slope_mean /= steps
-        self.saturated /= steps
-        return self
+    @classmethod
+    def of(cls, layer: str, name: str, op: str, rows: list[tuple[Any, ...]]) -> Activation:
+        """Of what `_Walk.values` keeps of each step, newest first."""
+        mean, least, most, slope, flattest, steepest, saturated, units, alive = map(np.array, zip(*rows, strict=True))
+        numbers = mean.mean(), least.min(), most.max(), slope.mean(), flattest.min(), steepest.max(), saturated.mean()
+        made: Any = (*numbers, 1 - alive.any(axis=0).mean(), mean[::-1], units.mean(axis=0))
+        return cls(layer, name, op, *made)
 
 
 class ByLag:
@@ -176,29 +162,26 @@ class ByLag:
 
     def __init__(self, edges: tuple[int, ...]) -> None:
         self.edges = edges
-        self._bins: list[tuple[int, dict[str, Array]]] = [(0, {}) for _ in range(len(edges) + 1)]
+        self._bins: list[dict[str, tuple[Array, int]]] = [{} for _ in range(len(edges) + 1)]
 
     def add(self, lag: int, exponent: int, terms: Mapping[str, Array]) -> None:
         """Take in one step's contributions × 2^exponent."""
-        place = int(np.searchsorted(self.edges, lag))
-        known, sums = self._bins[place]
-        top = exponent if not sums else max(known, exponent)
+        sums = self._bins[int(np.searchsorted(self.edges, lag))]
         for name, term in terms.items():
-            term = np.ldexp(term, max(exponent - top, -4000))
-            sums[name] = np.ldexp(sums[name], max(known - top, -4000)) + term if name in sums else term
-        self._bins[place] = top, sums
+            sums[name] = _plus(sums.get(name), (term, exponent))
 
     @property
     def names(self) -> list[str]:
         """The parameters that get a gradient."""
-        return list(dict.fromkeys(name for _, sums in self._bins for name in sums))
+        return list(dict.fromkeys(name for sums in self._bins for name in sums))
 
-    def _sum(self, name: str, bins: Any) -> tuple[Any, int]:
-        parts = [(exponent, sums[name]) for exponent, sums in bins if name in sums]
-        if not parts:
-            return 0.0, 0
-        top = max(exponent for exponent, _ in parts)
-        return sum(np.ldexp(array, max(exponent - top, -4000)) for exponent, array in parts), top
+    def _sum(self, name: str, first: int, last: float) -> tuple[Any, int]:
+        """What comes from the lags first ... last, each the first or last one of a bin."""
+        if {first - 1, last} - {-1, math.inf, *self.edges}:
+            raise ValueError(f"lags are kept in bins that end at {', '.join(map(str, self.edges))}")
+        ends = zip((*self.edges, math.inf), self._bins, strict=True)
+        found = [sums[name] for end, sums in ends if first <= end <= last and name in sums]
+        return reduce(_plus, found, None) or (np.zeros(1), 0)
 
     def log_norm(self, name: str, beyond: int = -1) -> float:
         """Log10 of the norm of ∂L/∂name, only from lags larger than `beyond`; -inf if that is zero.
@@ -208,27 +191,26 @@ class ByLag:
         ValueError
             If `beyond` is no edge of a bin.
         """
-        if beyond != -1 and beyond not in self.edges:
-            raise ValueError(f"lags are kept in bins that end at {', '.join(map(str, self.edges))}, not at {beyond}")
-        skip = 0 if beyond == -1 else self.edges.index(beyond) + 1
-        total, exponent = self._sum(name, self._bins[skip:])
+        total, exponent = self._sum(name, beyond + 1, math.inf)
         return float(log_norms(np.atleast_1d(total)[None], np.array([exponent]))[0])
 
     def share_beyond(self, name: str, lag: int) -> float:
         """‖what comes from lags larger than `lag`‖ / ‖the whole‖: tiny where only the last steps teach."""
         return float(10.0 ** (self.log_norm(name, lag) - self.log_norm(name)))
 
-    def within(self, name: str, window: int) -> Array:
+    def within(self, name: str, window: float = math.inf) -> Array:
         """∂L/∂name as truncated backpropagation sees it, with a window of so many steps: lags 0 ... window - 1."""
-        if window - 1 not in self.edges:
-            raise ValueError(f"bins end at {', '.join(map(str, self.edges))}, and so no window at {window - 1}")
-        total, exponent = self._sum(name, self._bins[: self.edges.index(window - 1) + 1])
+        total, exponent = self._sum(name, 0, window - 1)
         return np.asarray(np.ldexp(total, exponent))
 
-    def whole(self, name: str) -> Array:
-        """∂L/∂name."""
-        total, exponent = self._sum(name, self._bins)
-        return np.asarray(np.ldexp(total, exponent))
+
+def _plus(one: tuple[Array, int] | None, other: tuple[Array, int]) -> tuple[Array, int]:
+    """The sum of two arrays, each × 2^exponent."""
+    if one is None:
+        return other
+    top = max(one[1], other[1])
+    rows = [np.ldexp(array, max(exponent - top, -4000)) for array, exponent in (one, other)]
+    return rows[0] + rows[1], top
 
 
 def edges_up_to(last: int) -> tuple[int, ...]:
@@ -257,7 +239,7 @@ class _Walk:
         self.carried: dict[int, Scaled] = {}
         self.share: dict[int, list[Array]] = defaultdict(list)
         self.share_logs: dict[int, list[Array]] = defaultdict(list)
-        self.activations: dict[Key, Activation] = {}
+        self.activations: dict[tuple[str, str, str], list[tuple[Any, ...]]] = defaultdict(list)
         self.by_lag = ByLag(edges or edges_up_to(len(chain)))
 
     def paths(self, reached: Reached) -> None:
@@ -317,9 +299,10 @@ class _Walk:
             inside = operand.name if operand is not None and operand.name else ""
             name = node.name or (f"{op.name}({inside})" if inside else op.name)
             slope = op.rules[0](np.ones_like(node.data), node.data, *node.arrays, **node.static)
-            key = layer_of(node), name
-            known = self.activations.setdefault(key, Activation(*key, op.name))
-            known.add(node.data, slope)
+            y, flat = node.data, np.abs(slope) < SATURATED * ACTIVATIONS[op.name]
+            numbers = y.mean(), y.min(), y.max(), slope.mean(), slope.min(), slope.max(), flat.mean()
+            row = (*numbers, y.mean(axis=0), (slope != 0).any(axis=0))
+            self.activations[layer_of(node), name, op.name].append(row)
 
 
 def measure(
@@ -367,7 +350,7 @@ def measure(
         walk.labels[k]: Share(*walk.labels[k], np.array(rows), np.array(walk.share_logs[k]))
         for k, rows in walk.share.items()
     }
-    activations = {key: a.closed() for key, a in walk.activations.items()}
+    activations = {key[:2]: Activation.of(*key, rows) for key, rows in walk.activations.items()}
     return Measured(lanes, shares, activations, walk.by_lag if parameters else None)
 
 

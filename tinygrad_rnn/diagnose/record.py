@@ -24,7 +24,12 @@ def record(flow: Flow) -> dict[str, Any]:
         name: getattr(judged, name) for name in ("word", "level", "lag", "zero_lag", "reason", "end")
     }
     trials = [{"label": t.label, "heals": t.heals} | plain(t) for t in found.trials]
-    verdict |= {"cause": found.cause, "causes": found.undone, "try": found.remedy, "trials": trials}
+    verdict |= {
+        "cause": found.cause,
+        "causes": {name: t.after for name, t in found.undone.items()},
+        "try": found.remedy,
+        "trials": trials,
+    }
     if flow.by_lag is not None:
         for name in flow.by_lag.names:
             beyond = {edge: flow.by_lag.share_beyond(name, edge) for edge in flow.by_lag.edges}

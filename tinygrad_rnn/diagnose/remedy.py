@@ -8,7 +8,7 @@ it is refused where it overshoots, saturates or blows up.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,12 @@ from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..nn.module import once
 from ..tensor import GradientError, Tensor
 from .chain import Array
-from .changes import PARTS, SEED, Changes, changed, label_of, put_back
+from .changes import PARTS, Changes, changed, label_of, put_back
 from .ends import End
 from .experiment import Experiment, cells_of, is_ours
 from .verdict import BLOCKED, HEALTHY, Judgement, power, verdict
 
+SIZE = "size of the inputs"
 SEEDS = 5
 MOST_TRIALS = 400
 
@@ -74,45 +75,43 @@ class Trial:
         return f"{self.label}: {through}D from {self.before.decades:.1f} to {self.after.decades:.1f}, {said}"
 
 
+Family = tuple[str, str, tuple[Any, ...]]
+"""Its kind, of which a pair has no two; the name of a change; its values, the gentlest first."""
+
+
 def _spread(low: float, high: float, n: int) -> tuple[float, ...]:
     """Factors from 10^low to 10^high, the gentlest first."""
     return tuple(float(f"{10.0**v:.3g}") for v in sorted(np.linspace(low, high, n), key=abs) if abs(v) > 0.01)
 
 
-def families(experiment: Experiment, steps: int) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
-    """(kind, change, values) that may apply; an LSTM's two gate biases first: the forget bias alone teaches little."""
-    model = experiment.model
+def families(experiment: Experiment, steps: int) -> Iterator[Family]:
+    """What may apply to a network; an LSTM's two gate biases first: the forget bias alone teaches little."""
+    model, gates = experiment.model, (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, -1.0)
     if not is_ours(model):
-        yield from ((name, f"scale {name}", _spread(-2, 1.5, 15)) for name in once(model.parameters().items()))
+        yield from ((name, "scale", _spread(-2, 1.5, 15)) for name in once(model.parameters().items()))
         return
     cells, lag = cells_of(model), max(experiment.lag or steps - 1, 2)
     kind = type(cells[0]) if len({type(cell) for cell in cells}) == 1 else None
-    if all(isinstance(cell.bias_ih, Tensor) for cell in cells):
-        yield from _bias_families(cells[0], kind, lag)
+    has_biases = all(isinstance(cell.bias_ih, Tensor) for cell in cells)
+    if has_biases and kind is LSTMCell:
+        if cells[0].forget_gate:
+            yield "gate biases", "chrono", (lag, 2 * lag, 4 * lag)
+            yield "gate biases", "gate_bias", gates[2:6]
+            yield "gate biases", "forget_bias", gates
+        yield "input bias", "input_bias", (0.0, -2.0, -4.0)
+        yield "output bias", "output_bias", (0.0, 2.0)
+    elif has_biases and kind is GRUCell:
+        yield "update bias", "update_bias", gates
+    elif has_biases and kind is RNNCell:
+        yield "bias", "bias", (0.0, 0.5)
     yield "inputs", "standardise", (True,)
     yield "inputs", "input_scale", _spread(-5, 2, 15)
     yield "weights between layers", "layer_scale", _spread(-0.5, 1.25, 8)
     yield "recurrent weights", "weight_scale", _spread(-1.5, 1, 11)
     if kind is RNNCell:
         yield "recurrent weights", "orthogonal", (1.0, 0.95, 1.1, 1.4, 0.8)
-        others = {"tanh": ("relu",), "relu": ("tanh",)}.get(cells[0].nonlinearity, ("tanh", "relu"))
-        yield "activation", "nonlinearity", others
+        yield "activation", "nonlinearity", tuple(phi for phi in ("tanh", "relu") if phi != cells[0].nonlinearity)
     yield from ((part, "redraw", (part,)) for part in PARTS)
-
-
-def _bias_families(cell: Any, kind: type | None, lag: int) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
-    gates = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, -1.0)
-    if kind is LSTMCell:
-        if cell.forget_gate:
-            yield "gate biases", "chrono", tuple(max(lag * k, 2) for k in (1, 2, 4))
-            yield "gate biases", "gate_bias", gates[2:6]
-            yield "gate biases", "forget_bias", gates
-        yield "input bias", "input_bias", (0.0, -2.0, -4.0)
-        yield "output bias", "output_bias", (0.0, 2.0)
-    elif kind is GRUCell:
-        yield "update bias", "update_bias", gates
-    elif kind is RNNCell:
-        yield "bias", "bias", (0.0, 0.5)
 
 
 def objection(before: Judgement, was: list[End], after: Judgement, ends: list[End]) -> str:
@@ -150,17 +149,16 @@ class Search:
             return None
         return Trial(dict(changes), self.before, after, objection(self.before, self.was, after, ends))
 
-    def scan(self, base: Changes, name: str, values: Iterable[Any]) -> Trial | None:
+    def scan(self, family: Family, base: Changes) -> Trial | None:
         """The best value of one change, on top of others: scanned, and narrowed if it is a factor."""
-        own = name.removeprefix("scale ")
+        kind, name, values = family
 
         def tried_with(value: Any, few: bool = True) -> Trial | None:
-            changes = {"scale": {**base.get("scale", {}), own: value}} if own != name else {name: value}
+            changes = {"scale": {**base.get("scale", {}), kind: value}} if name == "scale" else {name: value}
             return self.trial({**base, **changes}, few)
 
         tried = {value: found for value in values if (found := tried_with(value)) is not None}
-        narrow = (len(tried) > 5 and name.endswith("_scale")) or own != name
-        for k in range(10 if narrow and tried else 0):
+        for k in range(10 if name.endswith("scale") and tried else 0):
             best = min(tried, key=lambda v: tried[v].cost)
             order = sorted(tried)
             near = [v for v in order[max(order.index(best) - 1, 0) : order.index(best) + 2] if v != best]
@@ -175,18 +173,16 @@ class Search:
 
     def run(self) -> list[Trial]:
         """Each family's best until three heal; pairs, where none does; those that heal first, then the nearest."""
-        found: list[Trial] = []
-        for _, name, values in self.families:
-            if sum(t.heals for t in found) < 3 and (best := self.scan({}, name, values)) is not None:
-                found.append(best)
-        kinds = {name.removeprefix("scale "): kind for kind, name, _ in self.families}
-        for first in [] if any(t.heals for t in found) else sorted(found, key=lambda t: t.cost)[:4]:
-            used = {kinds.get(name) for name in (*first.changes, *first.changes.get("scale", ()))}
-            for kind, name, values in self.families:
-                if kind not in used and self.spent < MOST_TRIALS:
-                    found += filter(None, [self.scan(first.changes, name, values)])
-            if any(t.heals for t in found):
-                break
+        best: dict[Family, Trial] = {}
+        for family in self.families:
+            if sum(t.heals for t in best.values()) < 3 and (trial := self.scan(family, {})) is not None:
+                best[family] = trial
+        found = [*best.values()]
+        for (kind, *_), first in sorted(best.items(), key=lambda item: item[1].cost)[:4]:
+            for family in [] if any(t.heals for t in found) else self.families:
+                if family[0] != kind and self.spent < MOST_TRIALS:
+                    pair = self.scan(family, first.changes)
+                    found += [] if pair is None else [pair]
         return sorted(found, key=lambda t: (not t.heals, (0.0, 0.0) if t.heals else t.cost))
 
 
@@ -194,17 +190,16 @@ class Search:
 
 
 @dataclass(frozen=True, repr=False)
-class Verdict(Brief):
-    """What the report says about a network.
+class Verdict(Judgement, Brief):
+    """What the report says about a network: the word and its numbers, and what was found about them.
 
     Attributes
     ----------
-    judgement : Judgement
     default : tuple of Judgement
         The same network with default weights, on the same data: 5 seeds.
-    undone : dict of str to Judgement
-        What made it so ("size of the inputs", "recurrent weights", "input weights", "biases"), and the word with that
-        alone put back.
+    undone : dict of str to Trial
+        What made it so ("size of the inputs", "recurrent weights", "input weights", "biases"), with that alone put
+        back.
     trials : tuple of Trial
         The changes that were found, those that heal first.
     curves : tuple of array, shape (K,)
@@ -214,33 +209,17 @@ class Verdict(Brief):
     trained : bool
     """
 
-    judgement: Judgement
     default: tuple[Judgement, ...] = ()
-    undone: Mapping[str, Judgement] = field(default_factory=dict)
+    undone: Mapping[str, Trial] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     curves: tuple[Array, ...] = ()
     worse: bool = False
     trained: bool = False
 
     @property
-    def word(self) -> str:
-        """One of `diagnose.verdict.WORDS`."""
-        return self.judgement.word
-
-    @property
-    def decades(self) -> float:
-        """D, lost between the newest input and the one at the lag asked for."""
-        return self.judgement.decades
-
-    @property
-    def reason(self) -> str:
-        """The number behind the word."""
-        return self.judgement.reason
-
-    @property
     def healthy_up_to(self) -> int:
         """The lag within which no more than two decades are lost or gained, read off the measured curve."""
-        return self.judgement.reach
+        return self.reach
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -255,13 +234,14 @@ class Verdict(Brief):
     @property
     def cause(self) -> str:
         """What made it so, or why none is named; "" where there is nothing to explain."""
-        judged = self.judgement
-        if judged.word == "healthy" or judged.reason.startswith("the loss"):
+        if self.word == "healthy" or self.reason.startswith("the loss"):
             return ""
         if self.undone:
-            return " or ".join(f"{name} (put back: {j.word}, D = {j.decades:.1f})" for name, j in self.undone.items())
-        if judged.reason.startswith("the inputs are"):
-            return judged.reason
+            return " or ".join(
+                f"{name} (put back: {t.after.word}, D = {t.decades:.1f})" for name, t in self.undone.items()
+            )
+        if self.reason.startswith("the inputs are"):
+            return self.reason
         if not self.default:
             return "is looked for in the package's own cells only, whose default weights are known"
         if self.worse and self.trained:
@@ -281,18 +261,27 @@ def _ill(judged: Judgement, before: Judgement) -> float:
 def find(experiment: Experiment, before: Judgement, was: list[End], trained: bool) -> Verdict:
     """Default networks, causes and changes; of weights that were trained, changes of the inputs alone."""
     if isinstance(experiment.model, Tensor):
-        return Verdict(before)
+        return Verdict(**vars(before))
     ours = is_ours(experiment.model)
     twins = [verdict(put_back(experiment, seed)) for seed in range(SEEDS if ours else 0)]
     default = tuple(judged for judged, _ in twins)
     curves = tuple(_median_curve(ends, before.end) for _, ends in twins)
     if before.word == "healthy" or math.isnan(before.decades) or before.reason.startswith("the inputs are"):
-        return Verdict(before, default, curves=curves)
-    undone, worse = causes_of(experiment, before, trained) if ours else ({}, False)
-    search, data = Search(experiment, before, was), {"standardise": True}
-    first = [search.trial(data, few=False)] if "size of the inputs" in undone else []
-    rest = [] if trained else [trial for trial in search.run() if not (first and trial.changes == data)]
-    return Verdict(before, default, undone, (*filter(None, first), *rest), curves, worse, trained)
+        return Verdict(**vars(before), default=default, curves=curves)
+    search = Search(experiment, before, was)
+    undone, worse = causes_of(search, trained) if ours else ({}, False)
+    trials = [undone[SIZE]] if SIZE in undone else []
+    if not trained:
+        trials += [trial for trial in search.run() if not (trials and trial.changes == trials[0].changes)]
+    return Verdict(
+        **vars(before),
+        default=default,
+        undone=undone,
+        trials=tuple(trials),
+        curves=curves,
+        worse=worse,
+        trained=trained,
+    )
 
 
 def _median_curve(ends: list[End], name: str) -> Array:
@@ -304,23 +293,18 @@ def _median_curve(ends: list[End], name: str) -> Array:
     return found
 
 
-def causes_of(experiment: Experiment, before: Judgement, trained: bool) -> tuple[dict[str, Judgement], bool]:
-    """What makes the word healthy if it alone is put back.
+def causes_of(search: Search, trained: bool) -> tuple[dict[str, Trial], bool]:
+    """What makes the word healthy if it alone is put back, and whether this network is worse than default ones.
 
-    Or, where this network is worse than default ones are on standardised data, what brings it back to those: default
-    networks are ill at long lags themselves.
+    Where it is, a cause is also what brings it back to those on standardised data: default networks are ill at long
+    lags themselves.
     """
-    undone: dict[str, Judgement] = {}
-    plain = experiment
-    try:
-        plain = changed(experiment, {"standardise": True})
-        undone["size of the inputs"] = verdict(plain)[0]
-    except (ValueError, TypeError):
-        pass
-    if not trained:
-        undone |= {part: verdict(put_back(experiment, SEED, [part]))[0] for part in PARTS}
+    before, data = search.before, {"standardise": True}
+    suspects: dict[str, Changes] = {SIZE: data} | {part: {"redraw": part} for part in (() if trained else PARTS)}
+    tried = {name: t for name, changes in suspects.items() if (t := search.trial(changes, few=False)) is not None}
+    plain = changed(search.experiment, data) if SIZE in tried else search.experiment
     known = [_ill(verdict(put_back(plain, seed))[0], before) for seed in range(SEEDS)]
     limit, now = 1.25 * max(known) + HEALTHY, _ill(before, before)
     back = max(limit, 0.2 * now) if now > limit else -1.0
-    named = {part: j for part, j in undone.items() if j.word == "healthy" or _ill(j, before) <= back}
-    return named, now > limit
+    undone = {name: t for name, t in tried.items() if t.after.word == "healthy" or _ill(t.after, before) <= back}
+    return undone, now > limit

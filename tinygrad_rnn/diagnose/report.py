@@ -15,7 +15,7 @@ from ..graph.model import GradientGraph
 from ..tensor import Tensor
 from .chain import Chain, Overflow, chain_of, in_float64
 from .changes import changed, checked, label_of, lines_of
-from .charts import flow_figure, plot_flow
+from .charts import flow_figure
 from .compare import Comparison
 from .ends import Unrolled
 from .experiment import Experiment, Loss, experiment_of, is_ours
@@ -27,7 +27,6 @@ from .shown import Shown
 from .words import report
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -41,8 +40,31 @@ class GradientFlow(Flow, Shown):
         return f"GradientFlow({self.setting.model}, T={self.setting.steps}, B={self.setting.sequences}: {self.word})"
 
     def what_if(self, **changes: Any) -> Comparison:
-        """The same network with something changed, beside it: see `what_if`."""
-        return what_if(self, **changes)
+        """Change something and see both.
+
+        Parameters
+        ----------
+        **changes
+            One or more of ``weight_scale=``, ``input_scale=``, ``layer_scale=`` (factors of the recurrent weights, of
+            those of the inputs, and of those between layers), ``scale=`` (factors by the parameter's name),
+            ``orthogonal=`` (gain), ``nonlinearity=``, ``bias=``, ``chrono=`` (longest lag), ``gate_bias=`` (forget bias
+            b, input bias -b), ``forget_bias=``, ``input_bias=``, ``output_bias=``, ``update_bias=``, ``redraw=``
+            ("recurrent weights", "input weights" or "biases", at the default initialisation), ``standardise=True`` (the
+            inputs).
+
+        Returns
+        -------
+        Comparison
+            "as it is", and the changed one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is nothing to change, no change is given, or one with a wrong value.
+        """
+        changes = checked(changes)
+        other = _measured(changed(self.experiment, changes), None, self.trained, self.setting.when)
+        return Comparison({"as it is": self, label_of(changes): other})
 
     def text(self) -> str:
         """The report in words and numbers."""
@@ -51,10 +73,6 @@ class GradientFlow(Flow, Shown):
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, with all that is needed to measure it again; what is not finite is a string."""
         return record(self)
-
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw what reaches inputs and states against the lag, with theory lines; needs ``tinygrad-rnn[plot]``."""
-        return plot_flow(self, axes)
 
     def lines(self, trial: Trial, torch: bool = False) -> str:
         """The changes of a trial as Python to paste, for ``model`` and ``inputs``.
@@ -73,11 +91,9 @@ class GradientFlow(Flow, Shown):
         return lines_of(self.experiment.model, trial.changes, flag("torch", torch), running)
 
     def _pasted(self) -> dict[str, str]:
-        found = {str(trial): self.lines(trial) for trial in self.verdict.trials if trial.heals}
-        if is_ours(self.experiment.model):
-            both = [trial for trial in self.verdict.trials if trial.heals]
-            found |= {f"{trial}, in PyTorch": self.lines(trial, torch=True) for trial in both}
-        return found
+        ways = {"": False, ", in PyTorch": True} if is_ours(self.experiment.model) else {"": False}
+        healing = [trial for trial in self.verdict.trials if trial.heals]
+        return {f"{trial}{told}": self.lines(trial, torch) for told, torch in ways.items() for trial in healing}
 
     def _figure(self) -> Figure:
         return flow_figure(self)
@@ -200,35 +216,6 @@ def _increasing(edges: Any) -> tuple[int, ...]:
     if not found or list(found) != sorted(set(found)):
         raise refusal("edges", edges, "lags from 0 on, each larger than the one before")
     return found
-
-
-def what_if(flow: GradientFlow, **changes: Any) -> Comparison:
-    """Change something and see both.
-
-    Parameters
-    ----------
-    flow : GradientFlow
-        Of a network, not of a graph that was there already.
-    **changes
-        One or more of ``weight_scale=``, ``input_scale=``, ``layer_scale=`` (factors of the recurrent weights, of those
-        of the inputs, and of those between layers), ``scale=`` (factors by the parameter's name), ``orthogonal=``
-        (gain), ``nonlinearity=``, ``bias=``, ``chrono=`` (longest lag), ``gate_bias=`` (forget bias b, input bias -b),
-        ``forget_bias=``, ``input_bias=``, ``output_bias=``, ``update_bias=``, ``redraw=`` ("recurrent weights", "input
-        weights" or "biases", at the default initialisation), ``standardise=True`` (the inputs).
-
-    Returns
-    -------
-    Comparison
-        "as it is", and the changed one.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there is nothing to change, no change is given, or one with a wrong value.
-    """
-    changes = checked(changes)
-    other = _measured(changed(flow.experiment, changes), None, flow.trained, flow.setting.when)
-    return Comparison({"as it is": flow, label_of(changes): other})
 
 
 def compare(models: Mapping[str, Any], inputs: Any = None, loss: Any = "last", **options: Any) -> Comparison:

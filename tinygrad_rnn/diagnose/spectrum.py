@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import POSITIVE, number, whole, wholes
+from ..arguments import whole, wholes
 from ..tensor import GradientError
 from .chain import Array, Chain, Scaled, chain_of, in_float64, is_chain, pull
 
@@ -42,17 +42,8 @@ class Spectrum:
     @property
     def rank(self) -> int:
         """How many singular values lie above 1e-10 of the largest."""
-        return self.rank_above(RANK)
-
-    def rank_above(self, share: float) -> int:
-        """How many singular values lie above a share of the largest."""
-        top, share = self.logs[0], number("share", share, POSITIVE)
-        return 0 if top == -math.inf else int((self.logs > top + math.log10(share)).sum())
-
-    @property
-    def condition(self) -> float:
-        """Log10 of the largest over the smallest singular value."""
-        return float(self.logs[0] - self.logs[-1]) if self.logs[0] > -math.inf else math.nan
+        top = self.logs[0]
+        return 0 if top == -math.inf else int((self.logs > top + math.log10(RANK)).sum())
 
 
 class _Product:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,6 @@ def _lines(flow: Flow) -> Iterator[str]:
     yield ""
     yield from verdict(flow)
     if flow.lanes:
-        yield ""
         yield from _slopes(flow)
         yield from _paths(flow)
     yield from _values(flow)
@@ -100,30 +99,24 @@ def _curves(flow: Flow) -> Iterator[str]:
     yield from (f"          {line}" for line in columns(rows, right=True))
 
 
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *notes: str) -> Iterator[str]:
+    """An aligned table, after a blank line, and what is to be said of it; nothing, if it has no rows."""
+    if rows := list(rows):
+        yield from ["", *columns([heads, *rows], right=True), *notes]
+
+
 def _slopes(flow: Flow) -> Iterator[str]:
-    rows = [("gradient", "slope, decades a step", "spread", "R²", "lags", "halves in")]
+    rows = []
     for lane in flow.lanes.values():
         line = lane.line
+        numbers = _number(line.slope, "+.4f"), _number(line.spread, ".4f"), _number(float(np.median(line.r2)), ".2f")
         half = "-" if math.isnan(line.slope) else f"{'' if line.slope <= 0 else '×2 in '}{line.half_life:.3g}"
-        rows.append(
-            (
-                f"∂L/∂{lane.label}",
-                _number(line.slope, "+.4f"),
-                _number(line.spread, ".4f"),
-                _number(float(np.median(line.r2)), ".2f"),
-                f"{line.first}..{line.last}",
-                half,
-            )
-        )
-    yield from columns(rows, right=True)
+        rows.append((f"∂L/∂{lane.label}", *numbers, f"{line.first}..{line.last}", half))
+    yield from _table(("gradient", "slope, decades a step", "spread", "R²", "lags", "halves in"), rows)
 
 
 def _number(value: float, spec: str) -> str:
     return format(value, spec) if math.isfinite(value) else "zero" if value == -math.inf else "-"
-
-
-def _lags(last: int) -> list[int]:
-    return sorted({lag for lag in SHOWN if lag < last} | {last})
 
 
 def _power(log: float) -> str:
@@ -134,58 +127,42 @@ def _power(log: float) -> str:
 
 
 def _paths(flow: Flow) -> Iterator[str]:
-    lags = _lags(flow.setting.steps)
-    rows = [("at lag", *map(str, lags))]
-    for share in flow.shares.values():
-        name = f"carried in {share.name} {share.layer}".strip()
-        rows.append((name, *("-" if np.isnan(share.mean[k]) else f"{share.mean[k]:.2f}" for k in lags)))
-    if flow.shares:
-        yield ""
-        yield from columns(rows, right=True)
-    for share in flow.shares.values():
-        alone = flow.without("gates", (share.layer, share.name)).line.slope
-        yield (
-            f"carried: share of ∂L/∂{share.name} that came along {share.name} itself (a projection: may leave [0, 1]); "
-            f"alone it would fall by {_number(alone, '+.4f')} decades a step"
-        )
+    lags = sorted({lag for lag in SHOWN if lag < flow.setting.steps} | {flow.setting.steps})
+    rows, notes = [], []
+    for (layer, name), share in flow.shares.items():
+        numbers = ("-" if np.isnan(share.mean[k]) else f"{share.mean[k]:.2f}" for k in lags)
+        rows.append((f"carried in {name} {layer}".strip(), *numbers))
+        alone = _number(flow.without("gates", (layer, name)).line.slope, "+.4f")
+        what = f"share of ∂L/∂{name} that came along {name} itself (a projection: may leave [0, 1])"
+        notes.append(f"carried: {what}; alone it would fall by {alone} decades a step")
+    yield from _table(("at lag", *map(str, lags)), rows, *notes)
 
 
 def _values(flow: Flow) -> Iterator[str]:
-    if not flow.activations:
-        return
-    rows: list[tuple[str, ...]] = [
-        ("values", "mean", "least", "most", "φ′ mean", "φ′ least", "φ′ most", "saturated", "dead units")
-    ]
+    rows = []
     for a in flow.activations.values():
         numbers = (a.mean, a.least, a.most, a.slope_mean, a.slope_least, a.slope_most)
-        rows.append(
-            (f"{a.name} {a.layer}".strip(), *(f"{n:.3g}" for n in numbers), f"{a.saturated:.0%}", f"{a.dead:.0%}")
-        )
-    yield ""
-    yield from columns(rows, right=True)
-    yield "φ′: the slope of the activation, at what it was given in this run"
+        shares = f"{a.saturated:.0%}", f"{a.dead:.0%}"
+        rows.append((f"{a.name} {a.layer}".strip(), *(f"{n:.3g}" for n in numbers), *shares))
+    heads = ("values", "mean", "least", "most", "φ′ mean", "φ′ least", "φ′ most", "saturated", "dead units")
+    yield from _table(heads, rows, "φ′: the slope of the activation, at what it was given in this run")
 
 
 def _weights(flow: Flow) -> Iterator[str]:
-    if flow.by_lag is None:
+    if (found := flow.by_lag) is None:
         return
-    edges = [edge for edge in flow.by_lag.edges if edge in (0, 1, 5, 10, 20, 50, 100, 500, 1000, 5000)]
-    rows = [("parameter", "‖∂L/∂W‖", *(f"beyond {edge}" for edge in edges))]
-    for name in flow.by_lag.names:
-        shares = (f"{flow.by_lag.share_beyond(name, edge):.2g}" for edge in edges)
-        rows.append((name, _power(flow.by_lag.log_norm(name)), *shares))
-    yield ""
-    yield from columns(rows, right=True)
-    yield "beyond k: the share of it that comes from more than k steps back"
+    edges = [edge for edge in found.edges if edge in (0, 1, 5, 10, 20, 50, 100, 500, 1000, 5000)]
+    rows = [
+        (name, _power(found.log_norm(name)), *(f"{found.share_beyond(name, edge):.2g}" for edge in edges))
+        for name in found.names
+    ]
+    heads = ("parameter", "‖∂L/∂W‖", *(f"beyond {edge}" for edge in edges))
+    yield from _table(heads, rows, "beyond k: the share of it that comes from more than k steps back")
 
 
 def _theory(flow: Flow) -> Iterator[str]:
-    if not flow.theory:
-        return
-    yield ""
-    yield from columns(
-        [("theory", "kind", "decades a step")] + [(t.name, t.kind, f"{t.slope:+.4f}") for t in flow.theory], right=True
-    )
+    rows = [(line.name, line.kind, f"{line.slope:+.4f}") for line in flow.theory]
+    yield from _table(("theory", "kind", "decades a step"), rows)
 
 
 def comparison(table: Sequence[Mapping[str, Any]]) -> str:
