@@ -15,14 +15,13 @@ def at_special_points(op, **options):
         op, options.get("operands"), options.get("shapes"), statics_of(options.get("static")), None, 0
     )
     found = [next((e for e in examples if not e.empty and e.arrays[0].ndim == rank), None) for rank in (1, 2)]
-    return [special_points(e, None, 0) for e in found if e is not None]
+    return sum(special_points(e, np.random.default_rng(0)) for e in found if e is not None)
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_rules_are_not_accused_at_special_points(plant, name):
     forward, rules, options = RIGHT[name]
-    found = at_special_points(plant(forward, *rules), **options)
-    assert sum(compared for compared, _ in found) > 5
+    assert at_special_points(plant(forward, *rules), **options) > 5
 
 
 @pytest.mark.parametrize("name", SPECIAL)

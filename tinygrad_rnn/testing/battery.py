@@ -7,21 +7,26 @@ raise when something is wrong, and a report that says which passed and, of the f
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from ..autodiff import grad, pullback
 from ..functions import sum as sum_of
-from ..tensor import Tensor
+from ..tensor import GradientError, Tensor
 from .checker import gradcheck
+from .comparison import Mode
 from .oracles import Array
 from .outcome import InconclusiveError
 from .subject import random_like
 
 __tracebackhide__ = True  # pytest shows the caller's line
+
+TRIES = 8
+"""At how many points nearby a gradient is looked at, where a kink is in the way."""
 
 
 class CheckError(AssertionError):
@@ -141,22 +146,6 @@ def require_close(actual: Array, expected: Array, tolerance: float, what: str) -
     require(error <= tolerance * scale, f"{what}: they differ by {error:.3g}, more than {tolerance * scale:.1g}")
 
 
-def contributions_add_up(loss: Tensor, inputs: Sequence[Tensor], slack: float = 0.0) -> None:
-    """The sweep that is watched edge by edge brings to every input what the fast one does, which gathers uses."""
-    arrived: dict[Tensor, list[Array]] = {}
-
-    def watch(node: Tensor, operand: int, contribution: Any) -> Any:
-        arrived.setdefault(cast(Tensor, node.operands[operand]), []).append(np.array(contribution))
-        return contribution
-
-    pullback({loss: np.ones(loss.shape, loss.dtype)}, inputs, watch)
-    for i, (x, g) in enumerate(zip(inputs, gradients(loss, inputs), strict=True)):
-        terms = arrived.get(x, [np.zeros(x.shape)])
-        scale = max([1.0, *(float(np.abs(term).max(initial=0.0)) for term in terms)])
-        what = f"the contributions along the {len(terms)} edges of input {i} and its gradient"
-        require_close(sum(terms[1:], terms[0]), g, max(1e-12, slack) * scale, what)
-
-
 def gradients(output: Tensor, inputs: Sequence[Tensor], cotangent: Array | None = None) -> list[Array]:
     """Arrays; zeros where nothing arrives."""
     if not output.requires_grad:
@@ -164,30 +153,75 @@ def gradients(output: Tensor, inputs: Sequence[Tensor], cotangent: Array | None 
     return [g.numpy() for g in grad(output, list(inputs), cotangent, allow_unused=True)]
 
 
-def settled(f: Any, tries: Iterable[Sequence[Array]], **options: Any) -> int:
-    """`gradcheck` at the first of several points at which nothing, such as a kink, is in the way."""
-    for points in tries:
+Checked = Any
+"""What gradients are checked of: a function of Tensors that has `points`, its operands, and knows how exact it is, by
+`rtol`, `noise` and ``close(actual, expected, tolerance, what)``."""
+
+
+def right_gradients(of: Checked, rng: np.random.Generator, order: int, mode: Mode = "auto") -> int:
+    """`gradcheck`; where something, such as a kink, is in the way, operands nearby are tried."""
+    at = of.points
+    for _ in range(TRIES):
         try:
-            return gradcheck(f, *points, **options).compared
+            with differentiating(order):
+                found = gradcheck(of, *at, order=order, mode=mode, rtol=of.rtol, noise=of.noise, rng=rng)
+                return found.compared
         except InconclusiveError as error:
             last = error
             if error.cause == "not float64":
                 break
+        at = [np.asarray(a * rng.uniform(0.9, 1.0, a.shape)) for a in of.points]
     raise last
 
 
-def float32_as_float64(run: Any, arrays: Sequence[Array], rng: np.random.Generator, close: Any) -> None:
+def results(of: Checked, xs: Sequence[Tensor]) -> list[Tensor]:
+    """All of them, in a list."""
+    found = of(*xs)
+    return found if isinstance(found, list) else [found]
+
+
+@contextmanager
+def differentiating(order: int) -> Iterator[None]:
+    """Where a rule itself is differentiated: one that computes with arrays cannot be, which is not wrong."""
+    try:
+        yield
+    except (TypeError, GradientError) as error:  # what a Tensor says to functions that would lose its gradient
+        if order == 1:
+            raise
+        message = (
+            f"not checked: the rule computes with arrays only ({error}). If first derivatives are all you need, "
+            "pass order=1; for higher ones write it with operators, functions of tinygrad_rnn and primitives"
+        )
+        raise InconclusiveError(message, order) from error
+
+
+def contributions(of: Checked, rng: np.random.Generator) -> None:
+    """Of operands that are used twice, the sweep that is watched edge by edge and the one that gathers uses agree."""
+    xs = tensors(of.points)
+    outputs = [*results(of, xs), *results(of, xs)]
+    loss = weighted(outputs, random_like(rng, *outputs))
+    watched = pullback({loss: np.ones((), loss.dtype)}, xs, lambda node, operand, contribution: contribution)
+    for i, (x, g) in enumerate(zip(xs, gradients(loss, xs), strict=True)):
+        of.close(
+            np.asarray(watched.get(x, np.zeros(x.shape))),
+            g,
+            1e-12,
+            f"the contributions to operand {i} and its gradient",
+        )
+
+
+def float32(of: Checked, rng: np.random.Generator) -> None:
     """float32 in, float32 out, and the numbers of float64 to the digits that float32 has."""
-    short, wide = (tensors([a.astype(np.float32).astype(kind) for a in arrays]) for kind in (np.float32, float))
-    ys, zs = run(short), run(wide)
+    short, wide = (tensors([a.astype(np.float32).astype(kind) for a in of.points]) for kind in (np.float32, float))
+    ys, zs = results(of, short), results(of, wide)
     for y, z in zip(ys, zs, strict=True):
         require(y.dtype == np.float32, f"numbers of float32 give {y.dtype}")
-        close(y.numpy(), z.numpy(), 1e-4, "results in float32 and in float64")
+        of.close(y.numpy(), z.numpy(), 1e-4, "results in float32 and in float64")
     weights = random_like(rng, *ys)
     wanted = gradients(weighted(zs, [w.astype(float) for w in weights]), wide)
     for i, (g, h) in enumerate(zip(gradients(weighted(ys, weights), short), wanted, strict=True)):
         require(g.dtype == np.float32, f"gradient {i} is {g.dtype} for float32")
-        close(g, h, 1e-3, f"gradients {i} in float32 and in float64")
+        of.close(g, h, 1e-3, f"gradients {i} in float32 and in float64")
 
 
 def tensors(arrays: Sequence[Array]) -> list[Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import chain
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,23 +21,22 @@ from ..nn.state import parts_of, state_of
 from ..tensor import Tensor
 from .battery import (
     Report,
-    contributions_add_up,
-    float32_as_float64,
+    contributions,
+    float32,
     gradients,
     require,
     require_close,
+    right_gradients,
     run_all,
-    settled,
     tensors,
     weighted,
-)
+)  # fmt: skip
 from .oracles import Array
 from .outcome import GradcheckError, InconclusiveError
 from .subject import random_like
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
-TRIES = 8
 MOST_INPUTS = 64
 
 
@@ -95,21 +94,25 @@ def check_cell(
     >>> print(check_cell(tg.RNNCell(2, 3, rng=0)))
     RNNCell(2, 3): ok, 7 checks on 1 example, 104 derivatives compared
     """
-    subject = _Subject(cell, input_size, batch, steps, rng, {"rtol": rtol, "noise": noise})
-    example = f"batch {batch}, {steps} steps, input size {subject.inputs.shape[-1]}"
+    subject = _Subject(cell, input_size, batch, steps, rng, rtol, noise)
+    example = f"batch {batch}, {steps} steps, input size {subject.points[subject.count].shape[-1]}"
     return run_all(subject.name, subject.checks(order), [example], skip)
 
 
 class _Subject:
-    """A cell, and what it is checked on."""
+    """A cell, and what it is checked on: a function of first states, inputs and parameters."""
 
     def __init__(
-        self, cell: Any, input_size: int | None, batch: int, steps: int, rng: int, tolerances: dict[str, float | None]
+        self,
+        cell: Any,
+        input_size: int | None,
+        batch: int,
+        steps: int,
+        rng: int,
+        rtol: float | None,
+        noise: float | None,
     ) -> None:
-        self.cell, self.batch, self.steps, self.rng, self.tolerances = cell, batch, steps, rng, tolerances
-        self.slack = max(tolerances["rtol"] or 0.0, 10 * (tolerances["noise"] or 0.0))
-        # Not of `rng` alone: a cell made with the same number would have the same values, and ties by accident.
-        generator = np.random.default_rng([rng, len("check_cell")])
+        self.cell, self.batch, self.steps, self.rng, self.rtol, self.noise = cell, batch, steps, rng, rtol, noise
         said = repr(cell)
         self.name = type(cell).__name__ if said.startswith("<") else said
         parameters = cell.parameters()
@@ -119,16 +122,22 @@ class _Subject:
         self.parameters: dict[str, Any] = dict(parameters)
         refuse_twice(self.parameters.items())
         self.state = cell.initial_state(batch)
-        self.dtype = parts_of(self.state)[0].dtype
-        self.inputs = generator.normal(size=(steps, batch, self.input_size(input_size)))
-        # Not the initial state, which is zero as a rule: a wrong gradient times zero cannot be seen.
-        self.start = [generator.normal(size=s.shape) / 2 for s in parts_of(self.state)]
-        given = self.tensors()
-        found = self.with_parameters(self.split(given)[0]).parameters()
-        if lost := [
-            name for name, v in zip(self.parameters, self.split(given)[0], strict=True) if found[name] is not v
-        ]:
+        first = parts_of(self.state)
+        self.dtype, self.count = first[0].dtype, len(first)
+        generator = self.generator()
+        inputs = generator.normal(size=(steps, batch, self.input_size(input_size)))
+        # Not the initial state, which is zero as a rule: a wrong gradient times zero cannot be seen. States come
+        # first: of a fault in the recurrence their gradients tell most.
+        start = [generator.normal(size=s.shape) / 2 for s in first]
+        self.points = [*start, inputs, *(p.numpy().astype(float) for p in self.parameters.values())]
+        values = tensors(self.points)[self.count + 1 :]
+        found = self.with_parameters(values).parameters()
+        if lost := [name for name, v in zip(self.parameters, values, strict=True) if found[name] is not v]:
             raise ValueError(f"{self.name}: parameters() has {', '.join(lost)}, but no attribute of the cell does")
+
+    def generator(self) -> np.random.Generator:
+        """Not of `rng` alone: a cell made with the same number would have the same values, and ties by accident."""
+        return np.random.default_rng([self.rng, len("check_cell")])
 
     def input_size(self, given: int | None) -> int:
         """How many inputs the cell takes: as it says, or else as it accepts."""
@@ -147,30 +156,15 @@ class _Subject:
         """A copy of the cell, with other tensors wherever its parameters were."""
         return copy.deepcopy(self.cell, {id(p): v for p, v in zip(self.parameters.values(), values, strict=True)})
 
-    def run(self, parameters: Sequence[Tensor], inputs: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
-        """All outputs, and the tensors of the last state."""
+    def __call__(self, *values: Tensor) -> list[Tensor]:
+        """All outputs of a sequence, and the tensors of the last state."""
+        state, inputs, parameters = values[: self.count], values[self.count], values[self.count + 1 :]
         outputs, last = unroll(self.with_parameters(parameters), inputs, state_of(state, self.state))
         return [outputs, *parts_of(last)]
 
-    def arrays(self) -> list[Array]:
-        """What is differentiated: first state, inputs, parameters; in float64 whatever the cell is in.
-
-        States first: of a fault in the recurrence their gradients tell most.
-        """
-        return [*self.start, self.inputs, *(p.numpy().astype(float) for p in self.parameters.values())]
-
-    def split(self, values: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor, Sequence[Tensor]]:
-        """Parameters, inputs, first state."""
-        count = len(self.start)
-        return values[count + 1 :], values[count], values[:count]
-
     def close(self, actual: Array, expected: Array, tolerance: float, what: str) -> None:
         """Equal up to the tolerance, or what the cell is known to be off by."""
-        require_close(actual, expected, max(tolerance, self.slack), what)
-
-    def tensors(self) -> list[Tensor]:
-        """The same as Tensors."""
-        return tensors(self.arrays())
+        require_close(actual, expected, max(tolerance, self.rtol or 0.0, 10 * (self.noise or 0.0)), what)
 
     # The checks
 
@@ -180,15 +174,15 @@ class _Subject:
             "form": self.form,
             "unrolling": self.unrolling,
             "batch": self.batches,
-            "first order": lambda: self.gradcheck(1),
-            **{f"order {k}": lambda k=k: self.gradcheck(k) for k in range(2, order + 1)},  # type: ignore[misc]
-            "contributions": self.contributions,
-            "float32": self.float32,
+            "first order": partial(self.gradients, 1),
+            **{f"order {k}": partial(self.gradients, k) for k in range(2, order + 1)},
+            "contributions": partial(contributions, self, self.generator()),
+            "float32": partial(float32, self, self.generator()),
         }
 
     def form(self) -> None:
         """States keep their form, calls repeat, and the parameters are all that is learned, each of which matters."""
-        x = Tensor(self.inputs[0].astype(self.dtype))
+        x = Tensor(self.points[self.count][0].astype(self.dtype))
         first, *again = [self.cell(x, self.state) for _ in range(4)]  # a mask of few bits may well be drawn twice
         before, after = parts_of(self.state), parts_of(first)
         require(len(before) == len(after), "the state that comes out has another form than the initial one: "
@@ -206,78 +200,63 @@ class _Subject:
                         "the batch is the first axis")  # fmt: skip
         for name, p in self.parameters.items():
             require(isinstance(p, Tensor) and p.requires_grad, f"parameter {name} needs no gradient")
-        values = self.tensors()
-        outputs = self.run(*self.split(values))
+        values = tensors(self.points)
+        outputs = self(*values)
         known = {id(v) for v in values}
         strange = [node for node in history(outputs) if node.is_leaf and id(node) not in known]
         said = ", ".join(node.name or f"a tensor of shape {node.shape}" for node in strange)
         require(not strange, f"something that needs a gradient is used but is not in parameters(): {said}")
         loss = weighted(outputs, random_like(np.random.default_rng(self.rng), *outputs))
-        for name, g in zip(self.parameters, gradients(loss, self.split(values)[0]), strict=True):
+        for name, g in zip(self.parameters, gradients(loss, values[self.count + 1 :]), strict=True):
             require(g.any(), f"parameter {name} has no influence: its gradient is zero "
                     "(is it not used, or only through .detach() or .numpy()?)")  # fmt: skip
 
     def unrolling(self) -> None:
         """T steps are k steps and then T - k more."""
-        parameters, inputs, state = self.split(self.tensors())
-        whole = self.run(parameters, inputs, state)
+        *state, inputs, parameters = self.parts()
+        outputs, *last = self(*state, inputs, *parameters)
         middle = max(1, self.steps // 2)
-        first, *between = self.run(parameters, inputs[:middle], state)
-        second, *last = self.run(parameters, inputs[middle:], between) if middle < self.steps else (first[:0], *between)
+        first, *between = self(*state, inputs[:middle], *parameters)
+        second, *after = self(*between, inputs[middle:], *parameters) if middle < self.steps else (first[:0], *between)
         joined = np.concatenate([first.numpy(), second.numpy()])
-        self.close(joined, whole[0].numpy(), 1e-12, "outputs of a sequence in one and in two parts")
-        for a, b in zip(last, whole[1:], strict=True):
+        self.close(joined, outputs.numpy(), 1e-12, "outputs of a sequence in one and in two parts")
+        for a, b in zip(after, last, strict=True):
             self.close(a.numpy(), b.numpy(), 1e-12, "the last state after a sequence in one and in two parts")
 
     def batches(self) -> None:
         """Examples of a batch do not see each other."""
-        parameters, inputs, state = self.split(self.tensors())
-        outputs = self.run(parameters, inputs, state)[0]
+        *state, inputs, parameters = self.parts()
+        outputs = self(*state, inputs, *parameters)[0].numpy()
         for b in range(self.batch):
             rows = slice(b, b + 1)
-            self_state = [Tensor(s.numpy()[rows]) for s in state]
-            alone = self.run(parameters, Tensor(inputs.numpy()[:, rows]), self_state)[0]
+            alone = self(*(s[rows] for s in state), inputs[:, rows], *parameters)[0].numpy()
             what = f"outputs of example {b} alone and in a batch (if they are meant to, pass skip=('batch',))"
-            self.close(alone.numpy(), outputs.numpy()[:, rows], 1e-11, what)
+            self.close(alone, outputs[:, rows], 1e-11, what)
 
-    def gradcheck(self, order: int) -> int:
-        """All gradients through time; where a kink is in the way, other inputs are tried."""
-        arrays, count = self.arrays(), len(self.start) + 1
-        generator = np.random.default_rng([self.rng, len("gradcheck")])
-        other = ([*(generator.normal(size=a.shape) for a in arrays[:count]), *arrays[count:]] for _ in range(TRIES - 1))
-        # A second sweep through time for each element is slow.
-        options = {"order": order, "mode": "auto" if order == 1 else "direction", "rng": self.rng, **self.tolerances}
-        try:
-            return settled(lambda *v: self.run(*self.split(v)), chain([arrays], other), **options)
+    def parts(self) -> tuple[Any, ...]:
+        """As Tensors: the first states one by one, the inputs, and the list of parameters."""
+        values = tensors(self.points)
+        return (*values[: self.count + 1], values[self.count + 1 :])
+
+    def gradients(self, order: int) -> int:
+        """All gradients through time."""
+        try:  # a second sweep through time for each element is slow
+            return right_gradients(self, self.generator(), order, "auto" if order == 1 else "direction")
         except InconclusiveError:
             raise
         except GradcheckError as error:
             error.again = None  # what a cell computes is no function that can be called in a line
             if error.input is not None:
-                name = dict(enumerate(self.names())).get(error.input, f"cotangent {error.input - len(arrays)}")
+                name = dict(enumerate(self.names())).get(error.input, f"cotangent {error.input - len(self.points)}")
                 error.message = error.message.replace(f"input {error.input} (", f"{name} (", 1)
-            nodes = history(self.run(*self.split(self.tensors())))
+            nodes = history(self(*tensors(self.points)))
             theirs = sorted({n.op.name for n in nodes if n.op is not None and n.op.replaceable})
             if theirs:
                 error.add_note(f"the cell uses {', '.join(theirs)}: check with check_primitive first")
             raise
 
     def names(self) -> list[str]:
-        """What a report calls each of the `arrays`."""
-        several = len(self.start) > 1
-        states = [f"the first state {n}" if several else "the first state" for n in range(len(self.start))]
+        """What a report calls each of the `points`."""
+        several = self.count > 1
+        states = [f"the first state {n}" if several else "the first state" for n in range(self.count)]
         return [*states, "the inputs", *self.parameters]
-
-    def contributions(self) -> None:
-        """On the whole unrolled graph, every gradient is the sum of what arrives along the edges."""
-        values = self.tensors()
-        outputs = self.run(*self.split(values))
-        weights = random_like(np.random.default_rng(self.rng), *outputs)
-        contributions_add_up(weighted(outputs, weights), values)
-
-    def float32(self) -> None:
-        """A cell of float32 computes in float32, and what float64 does to 3 digits."""
-        for y in self.run(*self.split(self.tensors())):
-            require(y.dtype == np.float64, f"parameters, inputs and states of float64 give {y.dtype}")
-        rng = np.random.default_rng(self.rng)
-        float32_as_float64(lambda values: self.run(*self.split(values)), self.arrays(), rng, self.close)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from typing import Any, NoReturn
 
 import numpy as np
@@ -25,7 +24,7 @@ from .diagnosis import diagnose
 from .evidence import SAME, Evidence, same
 from .oracles import EPS, STEPS, Array, Element, Estimate, steps_at, unit
 from .outcome import GradcheckError, GradcheckResult, InconclusiveError, relative_error
-from .subject import Subject, random_like
+from .subject import Subject, as_one, random_like
 from .ways_out import WaysOut
 
 __tracebackhide__ = True  # pytest shows the caller's line
@@ -119,6 +118,11 @@ def gradcheck(
     return GradcheckResult(check.mode, order, compared, worst, precision if compared else np.inf)
 
 
+def first(wanted: Array) -> Element:
+    """The index of the first element that is true."""
+    return tuple(map(int, np.argwhere(wanted)[0]))
+
+
 class Check(Measured):
     """One order of one gradcheck: the function, where it is checked, and what was found."""
 
@@ -131,46 +135,50 @@ class Check(Measured):
     def look(self) -> None:
         """Raise if anything is wrong; what could not be checked is kept."""
         outputs = self.begin()
-        at_zero = self.analytic([np.zeros(y.shape, y.dtype) for y in outputs])
-        for i, g in enumerate(at_zero):
-            if g.any() and np.isfinite(g).all():
-                element = tuple(map(int, np.argwhere(g)[0]))
-                message = f"the gradient of {self.name(i)} for a cotangent of zero is not zero at element {element}"
-                self.fail(message, i, element, float(g[element]), 0.0, cause="cotangent ignored")
         for k in range(1 if self.elementwise else DIRECTIONS):
-            seed = self.sweep(outputs)
+            self.sweep(random_like(self.generator, *outputs))
             for i, gradient in enumerate(self.gradients):
-                finite = self.check_finite(i, gradient, seed) and self.check_finite(i, at_zero[i], 0 * seed)
-                if finite and gradient.size:
-                    self.check_input(i, gradient, seed, sharp=k == 0 and not self.single)
+                if self.check_finite(i) and gradient.size:
+                    self.check_input(i, gradient, sharp=k == 0 and not self.single)
+        if not self.inconclusive:
+            self.check_zero(outputs)
         if self.short and not self.inconclusive:
             self.unsettled(0, None, np.nan, Estimate(np.nan), short=True)
 
-    def check_input(self, i: int, gradient: Array, seed: Array, sharp: bool) -> None:
+    def check_zero(self, outputs: Sequence[Tensor]) -> None:
+        """The gradient for a cotangent of zero is zero, which shows what is too small for differences."""
+        self.sweep([np.zeros(y.shape, y.dtype) for y in outputs])
+        for i, g in enumerate(self.gradients):
+            if self.check_finite(i) and g.any():
+                element = first(g != 0)
+                message = f"the gradient of {self.name(i)} for a cotangent of zero is not zero at element {element}"
+                self.fail(message, i, element, float(g[element]), 0.0, cause="cotangent ignored")
+
+    def check_input(self, i: int, gradient: Array, sharp: bool) -> None:
         """Compare the gradient of one input, and note how sharply that was possible."""
-        summed = self.check_sum(i, gradient, seed) if sharp else np.inf
+        summed = self.check_sum(i, gradient) if sharp else np.inf
         if self.elementwise:
-            summed = min(summed, self.check_elements(i, gradient, seed, list(product(*map(range, gradient.shape)))))
+            summed = min(summed, self.check_elements(i, gradient, list(np.ndindex(gradient.shape))))
         elif sharp and summed <= self.along:
             self.compared += 1
         else:
             direction = self.generator.choice([-1.0, 1.0], gradient.shape) * self.scale(i)  # all have the same weight
-            summed = min(summed, self.check_along(i, gradient, seed, direction, "along a random ±1 direction"))
+            summed = min(summed, self.check_along(i, gradient, direction, "along a random ±1 direction"))
         if np.isfinite(summed):
             self.precision = max(self.precision, summed)
 
-    def check_finite(self, i: int, g: Array, seed: Array) -> bool:
+    def check_finite(self, i: int) -> bool:
         """NaN and infinity are wrong where differences settle; at the edge of a domain they may be right."""
-        if np.isfinite(g).all():
-            return True
-        element = tuple(map(int, np.argwhere(~np.isfinite(g))[0]))
-        estimate = self.infinite(i, element, float(g[element]), seed, kinks=True)
-        self.unsettled(i, element, float(g[element]), estimate)
-        return False
+        wrong = ~np.isfinite(self.gradients[i])
+        if wrong.any():
+            element = first(wrong)
+            estimate = self.infinite(i, element, kinks=True)
+            self.unsettled(i, element, float(self.gradients[i][element]), estimate)
+        return not wrong.any()
 
     # One derivative
 
-    def check_elements(self, i: int, gradient: Array, seed: Array, elements: Sequence[Element]) -> float:
+    def check_elements(self, i: int, gradient: Array, elements: Sequence[Element]) -> float:
         """Compare one input's gradient element by element; the share of its sizes that might be wrong unseen."""
         largest = float(np.abs(gradient).max(initial=0.0))
         found: list[Comparison] = []
@@ -178,14 +186,14 @@ class Check(Measured):
             analytic = float(gradient[element])
             tolerance = self.atol + self.rtol * abs(analytic) + self.beside * largest
             steps = steps_at(float(self.arrays[i][element]))
-            found.append(self.compare(i, seed, unit(self.arrays[i], element), steps, analytic, tolerance))
+            found.append(self.compare(i, unit(self.arrays[i], element), steps, analytic, tolerance))
         wrong = [k for k, c in enumerate(found) if c.verdict == "wrong"]
         right = [k for k, c in enumerate(found) if c.verdict in ("right", "zero")]
         self.compared += len(right) + len(wrong)
         if wrong:
             k = max(wrong, key=lambda k: found[k].error / (found[k].allowed or 1.0))
             place = f"in {len(wrong)} of {len(right) + len(wrong)} checked elements; worst element {elements[k]}"
-            self.wrong(i, place, elements, seed, found[k], elements[k])
+            self.wrong(i, place, elements, found[k], elements[k])
         largest = max([abs(found[k].estimate.value) for k in right], default=0.0)
         self.worst = max([self.worst, *(found[k].error / (largest or 1.0) for k in right)])
         for k, c in enumerate(found):
@@ -205,7 +213,7 @@ class Check(Measured):
             return abs(c.analytic) <= 1e-9 * largest or self.order > 1
         return known or (not c.analytic and (c.allowed <= 1e-9 * moves or not moves))
 
-    def check_sum(self, i: int, gradient: Array, seed: Array) -> float:
+    def check_sum(self, i: int, gradient: Array) -> float:
         """Compare the sum of one input's gradient, each element with its own sign.
 
         A factor of 1 + 1e-9 is invisible in single elements, and along random directions it shrinks as they cancel.
@@ -214,24 +222,22 @@ class Check(Measured):
             return np.inf
         direction = np.where(gradient < 0, -1.0, 1.0) * self.scale(i)
         place = "in the sum of all elements, each with its own sign"
-        return self.check_along(i, gradient, seed, direction, place, needed=False)
+        return self.check_along(i, gradient, direction, place, needed=False)
 
     def scale(self, i: int) -> Array:
         """How far to move each element: as far as it is large, if it is."""
         return np.asarray(np.maximum(1.0, np.abs(self.arrays[i])), float)
 
-    def check_along(
-        self, i: int, gradient: Array, seed: Array, direction: Array, place: str, needed: bool = True
-    ) -> float:
+    def check_along(self, i: int, gradient: Array, direction: Array, place: str, needed: bool = True) -> float:
         """Compare one input's gradient along a direction; the share of its size that might be wrong unseen."""
         analytic = float((gradient.astype(float) * direction).sum())
         total = float(np.abs(gradient * direction).astype(float).sum())
-        c = self.compare(i, seed, direction, STEPS[1:], analytic, self.atol + self.along * total)
+        c = self.compare(i, direction, STEPS[1:], analytic, self.atol + self.along * total)
         if c.verdict == "wrong":
             # Which element? Looked for only now, because it takes many more differences.
-            elements = self.suspects(i, gradient, seed)
-            self.check_elements(i, gradient, seed, elements)
-            self.wrong(i, place, elements, seed, c)
+            elements = self.suspects(i, gradient)
+            self.check_elements(i, gradient, elements)
+            self.wrong(i, place, elements, c)
         elif c.verdict in ("kink", "open") or not self.confirmed(c, total):
             if needed:  # else a kink between the elements, say, is no reason to doubt them
                 self.unsettled(i, None, analytic, c.estimate)
@@ -241,18 +247,18 @@ class Check(Measured):
             self.worst = max(self.worst, c.error / (total or 1.0))
         return c.allowed / total if total else EPS
 
-    def suspects(self, i: int, gradient: Array, seed: Array) -> list[Element]:
+    def suspects(self, i: int, gradient: Array) -> list[Element]:
         """All elements if they are few, else those among which halving finds the largest error, and random ones."""
         if gradient.size <= MOST_ELEMENTS:
-            return list(product(*map(range, gradient.shape)))
-        most = int(np.clip(MOST_NUMBERS // max(seed.size, 1), 8, REPORTED))
+            return list(np.ndindex(gradient.shape))
+        most = int(np.clip(MOST_NUMBERS // max(self.seed.size, 1), 8, REPORTED))
         rest = np.arange(gradient.size)
         signs = self.generator.choice([-1.0, 1.0], gradient.size)
 
         def error(chosen: Array) -> float:
             direction = np.zeros(gradient.size)
             direction[chosen] = signs[chosen]
-            line = self.line(i, direction.reshape(gradient.shape), seed)
+            line = self.line(i, direction.reshape(gradient.shape))
             return float(gradient.reshape(-1) @ direction) - line.derivative(STEPS[1:], 0.0).value
 
         total = error(rest)
@@ -267,13 +273,7 @@ class Check(Measured):
     # What is said about it.
 
     def wrong(
-        self,
-        i: int,
-        place: str,
-        elements: Sequence[Element],
-        seed: Array,
-        c: Comparison,
-        element: Element | None = None,
+        self, i: int, place: str, elements: Sequence[Element], c: Comparison, element: Element | None = None
     ) -> NoReturn:
         """Fail, with the likely cause."""
         numeric, sure = c.estimate.value, ""
@@ -281,7 +281,7 @@ class Check(Measured):
             numeric = min(c.estimate.sides, key=lambda side: abs(side - c.analytic))
             cause, said = "kink", "at a kink any number between the slopes to its sides is right, and this one is not"
         else:
-            cause, said = self.explained(i, elements, seed, c.analytic / (numeric or 1.0), element)
+            cause, said = self.explained(i, elements, c.analytic / (numeric or 1.0), element)
             sure = f" (confirmed to {int(-np.log10(max(c.allowed / (abs(numeric) or 1.0), EPS)))} digits)"
         message = (
             f"the gradient of {self.name(i)} is wrong {place}: analytic {c.analytic:.10g}, "
@@ -292,14 +292,12 @@ class Check(Measured):
             message += "; if f is iterated to a tolerance, pass noise="
         self.fail(message, i, element, c.analytic, numeric, cause=cause)
 
-    def explained(
-        self, i: int, elements: Sequence[Element], seed: Array, ratio: float, element: Element | None
-    ) -> tuple[str, str]:
+    def explained(self, i: int, elements: Sequence[Element], ratio: float, element: Element | None) -> tuple[str, str]:
         """The likely cause, found from differences along all the elements: in a word, and in a sentence."""
-        elements = list(elements)[: max(8, MOST_NUMBERS // max(seed.size, 1))]
+        elements = list(elements)[: max(8, MOST_NUMBERS // max(self.seed.size, 1))]
         if element is not None and element not in elements:
             elements.append(element)
-        evidence = Evidence(self, i, elements, seed, element, ratio)
+        evidence = Evidence(self, i, elements, self.seed, element, ratio)
         out = WaysOut(self.f)
         frozen = Subject(out, self.inputs, 1)
         frozen.values(evidence.inputs)
@@ -329,7 +327,7 @@ class Check(Measured):
         outputs = self.tensors_out([Tensor(a) for a in near.arrays])
         if not all(np.isfinite(y.numpy()).all() for y in outputs):
             raise ValueError("not defined there")
-        seed = np.concatenate([np.zeros(0), *(s.reshape(-1) for s in random_like(rng, *outputs))]).astype(float)
+        seed = as_one(random_like(rng, *outputs))
         found = replace(evidence, subject=near, cotangent=seed, ratio=1.0, fresh=True)
         found.analytic  # noqa: B018  # which raises where there is none
         return found

@@ -7,12 +7,12 @@ without arguments. What the battery cannot guess, the file says in a dict ``CHEC
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
@@ -78,17 +78,16 @@ def check_file(path: Path, say: Say, **options: Any) -> int:
 def _imported(path: Path) -> ModuleType:
     if not path.is_file():
         raise UnusableError(f"{path}: no such file")
-    # Under its own name, as if it were imported from its folder: what it declares knows its module by that name.
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    notebook = path.suffix == ".ipynb"
-    if not notebook and (path.suffix != ".py" or spec is None):
+    if path.suffix not in (".py", ".ipynb"):
         raise UnusableError(f"{path}: neither a Python file nor a notebook")
-    module = importlib.util.module_from_spec(spec) if spec and not notebook else ModuleType(path.stem)
+    # Under its own name, as if it were imported from its folder: what it declares knows its module by that name.
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
     before, folder = sys.modules.get(path.stem), str(path.resolve().parent)
     sys.modules[path.stem] = module
     sys.path.insert(0, folder)
     try:
-        exec(compile(_source(path) if notebook else path.read_bytes(), path, "exec"), vars(module))
+        exec(compile(_source(path), path, "exec"), vars(module))
     except Exception as error:
         raise UnusableError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
     except SystemExit as error:
@@ -102,9 +101,11 @@ def _imported(path: Path) -> ModuleType:
     return module
 
 
-def _source(notebook: Path) -> str:
-    """The code of a notebook, without the lines that are for IPython."""
-    cells = [cell for cell in json.loads(notebook.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+def _source(path: Path) -> bytes | str:
+    """The code of a file; of a notebook without the lines that are for IPython."""
+    if path.suffix == ".py":
+        return path.read_bytes()
+    cells = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
     lines = [line for cell in cells for line in "".join(cell["source"]).split("\n")]
     return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
 
@@ -116,32 +117,29 @@ def _line(error: BaseException, path: Path) -> str:
 
 
 def _jobs(module: ModuleType, primitives: list[str], asked: dict[str, Any], options: dict[str, Any]) -> Iterator[Job]:
-    for name, rule in vars(module).items():
-        if library_of(rule) and getattr(rule, "fun", rule).__module__ == module.__name__:
-            yield name, lambda name=name, rule=rule: check_primitive(rule, **options | asked.get(name, {}))  # type: ignore[misc]
-    for name in primitives:
-        yield name, lambda name=name: check_primitive(name, **options | asked.get(name, {}))  # type: ignore[misc]
-    classes = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and value.__module__ == module.__name__
-        and all(callable(getattr(value, method, None)) for method in CELL)
-    ]
-    for cls in classes:
-        yield cls.__name__, lambda cls=cls: check_cell(_instance(cls, module), **options | asked.get(cls.__name__, {}))  # type: ignore[misc]
-
-
-def _instance(cls: type, module: ModuleType) -> Any:
-    """A cell of the class that the file made, or one made without arguments."""
+    """A check of every rule of another library, every primitive, and every cell that the file declares."""
+    found: list[tuple[str, Callable[..., Report], Any]] = []
+    for name, value in vars(module).items():
+        if library_of(value) and getattr(value, "fun", value).__module__ == module.__name__:
+            found.append((name, check_primitive, value))
+    found += [(name, check_primitive, name) for name in primitives]
     for value in vars(module).values():
-        if type(value) is cls:
-            return value
-    try:
-        inspect.signature(cls).bind()
-    except TypeError as error:
-        raise ValueError(f"{error}: make an instance in the file, such as cell = {cls.__name__}(...)") from error
-    return cls()
+        if inspect.isclass(value) and value.__module__ == module.__name__:
+            if all(callable(getattr(value, method, None)) for method in CELL):
+                found.append((value.__name__, partial(_check_class, module), value))
+    for name, check, what in found:
+        yield name, partial(check, what, **options | asked.get(name, {}))
+
+
+def _check_class(module: ModuleType, cls: type, **options: Any) -> Report:
+    """The battery on a cell of the class that the file made, or on one made without arguments."""
+    made = [value for value in vars(module).values() if type(value) is cls]
+    if not made:
+        try:
+            inspect.signature(cls).bind()
+        except TypeError as error:
+            raise ValueError(f"{error}: make an instance in the file, such as cell = {cls.__name__}(...)") from error
+    return check_cell(made[0] if made else cls(), **options)
 
 
 def _passes(name: str, run: Callable[[], Report], say: Say) -> bool:
@@ -149,19 +147,14 @@ def _passes(name: str, run: Callable[[], Report], say: Say) -> bool:
     try:
         report = run()
     except CheckError as error:
-        said = str(error).removeprefix(f"{error.name}: ")
-        say("unsure" if error.inconclusive else "FAILED", name, said + _where_to_pass(name, said))
-        return False
+        word, said = "unsure" if error.inconclusive else "FAILED", str(error).removeprefix(f"{error.name}: ")
     except Exception as error:  # it could not be checked, which is not a pass either
-        said = str(error).removeprefix(f"{name}: ").removeprefix(f"{name} ")
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        say("FAILED", name, f"not checked: {kind}{said}{_where_to_pass(name, said)}")
-        return False
-    say("ok", name, str(report).partition(": ok, ")[2])
-    return True
-
-
-def _where_to_pass(name: str, said: str) -> str:
-    """A report speaks of arguments; of a file that is checked, they stand in the file."""
-    found = re.search(r"\bpass (\w+)=", said)
-    return f'\n  in the file: CHECK = {{"{name}": {{"{found[1]}": ...}}}}' if found else ""
+        word, said = "FAILED", f"not checked: {kind}{str(error).removeprefix(f'{name}: ').removeprefix(f'{name} ')}"
+    else:
+        say("ok", name, str(report).partition(": ok, ")[2])
+        return True
+    if argument := re.search(r"\bpass (\w+)=", said):  # of a file that is checked, arguments stand in the file
+        said += f'\n  in the file: CHECK = {{"{name}": {{"{argument[1]}": ...}}}}'
+    say(word, name, said)
+    return False

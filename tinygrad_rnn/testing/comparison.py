@@ -15,7 +15,7 @@ import numpy as np
 from ..tensor import Tensor
 from .oracles import AGAIN, EPS, Array, Element, Estimate, Line, steps_at, unit
 from .outcome import InconclusiveError
-from .subject import Subject, random_like
+from .subject import Subject, as_one
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
@@ -74,6 +74,7 @@ class Measured(Subject):
         self.noise, self.coarsest = noise or EPS, 0.1 if noise else COARSEST
         self.worst, self.compared, self.precision = 0.0, 0, 0.0
         self.gradients: list[Array] = []
+        self.seed: Array = np.zeros(0)
         self.inconclusive: list[InconclusiveError] = []
         self.raised = ""
 
@@ -96,24 +97,24 @@ class Measured(Subject):
             self.noise = max(self.noise, float(np.finfo(np.float32).eps))
         return outputs
 
-    def sweep(self, outputs: Sequence[Tensor]) -> Array:
-        """A random cotangent of all outputs, whose gradients are now those that are looked at."""
-        seeds = random_like(self.generator, *outputs)
+    def sweep(self, seeds: Sequence[Array]) -> None:
+        """Cotangents of all outputs, whose gradients are now those that are looked at."""
         self.gradients = self.analytic(seeds)
         for i, (g, later) in enumerate(zip(self.gradients, self.analytic(seeds, called_between=True), strict=True)):
             if not np.array_equal(g, later, equal_nan=True):
                 said = "changes if f is called once more before backward: is what a rule reads kept outside the call?"
                 self.fail(f"the gradient of {self.name(i)} {said}", i, cause="stale")
-        return np.concatenate([np.zeros(0), *(s.reshape(-1) for s in seeds)]).astype(float)
+        self.seed = as_one(seeds)
 
-    def line(self, i: int, direction: Array, seed: Array) -> Line:
+    def line(self, i: int, direction: Array) -> Line:
         """What is differenced: f along a direction of one input."""
-        return Line(self.defined, [a.astype(float) for a in self.arrays], i, direction, seed, self.noise, self.here)
+        arrays = [a.astype(float) for a in self.arrays]
+        return Line(self.defined, arrays, i, direction, self.seed, self.noise, self.here)
 
-    def infinite(self, i: int, element: Element, value: float, seed: Array, kinks: bool = False) -> Estimate:
+    def infinite(self, i: int, element: Element, kinks: bool = False) -> Estimate:
         """What differences give where the rules give NaN or infinity, which is wrong if they settle, or at kinks."""
-        x = float(self.arrays[i][element])
-        line = self.line(i, unit(self.arrays[i], element), seed)
+        x, value = float(self.arrays[i][element]), float(self.gradients[i][element])
+        line = self.line(i, unit(self.arrays[i], element))
         estimate = line.derivative(steps_at(x), 1e-9) if np.isfinite(x) else Estimate(np.nan)
         settled = estimate.finite and not estimate.sides and estimate.error <= 1e-4 * estimate.motion
         settled = settled and line.again(estimate).error <= 0.01 * estimate.motion
@@ -126,10 +127,10 @@ class Measured(Subject):
         return estimate
 
     def compare(
-        self, i: int, seed: Array, direction: Array, steps: Sequence[float], analytic: float, tolerance: float
+        self, i: int, direction: Array, steps: Sequence[float], analytic: float, tolerance: float
     ) -> Comparison:
         """What the rules say of one direction, beside what differences say, which is doubted before the rules are."""
-        line = self.line(i, direction, seed)
+        line = self.line(i, direction)
         estimate = line.derivative(steps, 0.1 * tolerance)
         if not estimate.finite:
             return Comparison(analytic, estimate, np.inf, "open")

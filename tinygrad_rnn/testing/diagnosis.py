@@ -27,7 +27,7 @@ Found = Iterator[tuple[str, str, Array | None]]
 
 
 def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float, atol: float) -> Finding:
-    """The likely cause of a wrong gradient: a key of `CAUSES`, and a sentence.
+    """The likely cause of a wrong gradient: in a word or two, and a sentence.
 
     What is named must hold at fresh random inputs as well: at 0, 1 or -1 a mistake looks like many others.
     """

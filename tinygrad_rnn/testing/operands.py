@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -131,7 +131,7 @@ def _halved(x: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One call of a primitive: operands, static parameters by keyword, and how exact it is."""
+    """One call of a primitive: operands, static parameters, how exact it is, where it is meant, and what is noted."""
 
     op: Primitive
     arrays: tuple[Array, ...]
@@ -140,6 +140,8 @@ class Example:
     rtol: float | None = None
     noise: float | None = None
     given: bool = False
+    domain: Any = None
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         shapes = ", ".join(str(a.shape) for a in self.arrays)

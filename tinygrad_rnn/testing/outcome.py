@@ -9,34 +9,6 @@ import numpy as np
 
 from .oracles import Element
 
-CAUSES = {
-    "sign": "the sign is wrong",
-    "factor": "off by a constant factor",
-    "transposed": "its axes, or the rows and columns of a Jacobian, are exchanged",
-    "swapped": "it is another input's gradient, or one name or branch stands for another",
-    "broadcast": "contributions along a repeated axis are not summed, or summed along another",
-    "cotangent ignored": "it does not depend on the cotangent, or only on its sum",
-    "detached": "no gradient arrives, or something has left the graph",
-    "repeated index": "of an element used several times only one use counts",
-    "tie": "wrong only where two elements are equal",
-    "few elements": "right but for some elements, or at most inputs",
-    "missing factor": "a factor is missing or too much",
-    "missing term": "a summand is missing or too much",
-    "permuted": "the right numbers in the wrong places",
-    "off-diagonal": "only the diagonal of the Jacobian is used",
-    "offset": "a constant is added",
-    "stale": "a rule reads what a later call has overwritten",
-    "mutation": "an array is changed in place",
-    "not float64": "right to some digits only: something is computed in float32, or is an approximation",
-    "kink": "the function has no derivative here",
-    "unsettled": "differences do not settle, as at the edge of a domain",
-    "not finite": "NaN or infinite",
-    "shape": "wrong shape or dtype",
-    "random": "the function is random",
-    "unknown": "none of these",
-}
-"""Every cause that a report may name."""
-
 
 @dataclass(eq=False)
 class GradcheckError(AssertionError):
@@ -54,7 +26,7 @@ class GradcheckError(AssertionError):
     analytic, numeric, relative_error : float
         What the rules say there, what the differences say, and how far apart they are.
     cause : str
-        The likely cause in a word or two, one of `outcome.CAUSES`; the message says it at length.
+        The likely cause in a word or two, as ``docs/testing.md`` lists them; the message says it at length.
     again : callable or None
         Finds the line that shows the same on small operands; asked when the message is.
     """

@@ -5,38 +5,33 @@ After this file the reader knows what must hold for any differentiable operation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..autodiff import jvp, vjp
-from ..tensor import OPS, GradientError, Tensor
+from ..tensor import OPS, Tensor
 from .adapters import as_primitive
 from .battery import (
     LAYOUTS,
     Report,
-    contributions_add_up,
-    float32_as_float64,
-    gradients,
+    contributions,
+    differentiating,
+    float32,
     laid_out,
     require,
+    right_gradients,
     run_all,
-    settled,
     tensors,
-    weighted,
 )
 from .operands import Domain, Example, examples_of, statics_of
-from .outcome import InconclusiveError
 from .special import special_points
 from .subject import random_like
 
 __tracebackhide__ = True  # pytest shows the caller's line
-
-TRIES = 8
 
 
 def check_primitive(
@@ -111,64 +106,54 @@ def check_primitive(
     elif not hasattr(op, "rules"):
         op, order = as_primitive(op, {name for one in statics_of(static) for name in one}), 1
     found = examples_of(op, operands, shapes, statics_of(static), domain, rng)
-    examples = [replace(e, rtol=rtol, noise=noise) for e in found]
-    subject = _Subject(examples, order, domain, rng)
+    notes: list[str] = []
+    examples = [replace(e, rtol=rtol, noise=noise, domain=domain, notes=notes) for e in found]
     guessed = shapes is None and operands is None
     hint = "the shapes were guessed: pass shapes= if the operation is meant for others" if guessed else ""
-    return run_all(op.name, subject.checks(), list(map(str, examples)), skip, hint, subject.notes)
+    run = {
+        name: partial(_on_each, check, _simplest(examples) if check is special_points else examples, rng)
+        for name, check in _checks(order).items()
+    }
+    return run_all(op.name, run, list(map(str, examples)), skip, hint, notes)
 
 
-class _Subject:
-    """A primitive and what it is checked on."""
-
-    def __init__(self, examples: list[Example], order: int, domain: Any, rng: int) -> None:
-        self.examples, self.order, self.domain, self.rng = examples, order, domain, rng
-        self.notes: list[str] = []
-
-    def checks(self) -> dict[str, Callable[[], int | None]]:
-        """The battery, in its order."""
-        return {
-            "value": self.each(_value),
-            "first order": self.each(_first_order),
-            **{f"order {k}": self.each(_higher(k)) for k in range(2, self.order + 1)},
-            "special points": self.special,
-            "linearity": self.each(_linearity),
-            **({"adjoint": self.each(_adjoint)} if self.order > 1 else {}),  # it differentiates the rule itself
-            "contributions": self.each(_contributions),
-            "broadcasting": self.each(_broadcasting),
-            "memory": self.each(_memory),
-            "float32": self.each(_float32),
-        }
-
-    def each(self, check: Callable[[Example, np.random.Generator], int | None]) -> Callable[[], int]:
-        """A check of every example; what it raises says on which."""
-
-        def run() -> int:
-            compared = 0
-            for k, example in enumerate(self.examples):
-                try:
-                    compared += check(example, np.random.default_rng([self.rng, k])) or 0
-                except Exception as error:
-                    error.add_note(f"for {example}")
-                    raise
-            return compared
-
-        return run
-
-    def special(self) -> int:
-        """At the points where rules go wrong; on two examples, the simplest of vectors and of matrices."""
-        compared = 0
-        for rank in (1, 2):
-            for example in [e for e in self.examples if not e.empty and max(a.ndim for a in e.arrays) == rank][:1]:
-                found, notes = special_points(example, self.domain, self.rng)
-                compared += found
-                self.notes += [note for note in notes if note not in self.notes]
-        return compared
+def _checks(order: int) -> dict[str, Callable[[Example, np.random.Generator], int | None]]:
+    """The battery, in its order, with derivatives up to an order: checks of one example, by name."""
+    return {
+        "value": _value,
+        "first order": partial(right_gradients, order=1),
+        **{f"order {k}": partial(right_gradients, order=k) for k in range(2, order + 1)},
+        "special points": special_points,
+        "linearity": _linearity,
+        **({"adjoint": _adjoint} if order > 1 else {}),  # it differentiates the rule itself
+        "contributions": contributions,
+        "broadcasting": _broadcasting,
+        "memory": _memory,
+        "float32": float32,
+    }
 
 
 def names_of_checks(order: int) -> list[str]:
     """What the battery checks of derivatives up to an order."""
-    return list(_Subject([], order, None, 0).checks())
+    return list(_checks(order))
+
+
+def _simplest(examples: list[Example]) -> list[Example]:
+    """The first of vectors and the first of matrices."""
+    ranks = {max(a.ndim for a in e.arrays): e for e in reversed(examples) if not e.empty}
+    return [ranks[rank] for rank in (1, 2) if rank in ranks]
+
+
+def _on_each(check: Callable[..., int | None], examples: list[Example], rng: int) -> int:
+    """How many derivatives a check of every example has compared; what it raises says on which."""
+    compared = 0
+    for k, example in enumerate(examples):
+        try:
+            compared += check(example, np.random.default_rng([rng, k])) or 0
+        except Exception as error:
+            error.add_note(f"for {example}")
+            raise
+    return compared
 
 
 # The checks, each of one example
@@ -191,38 +176,6 @@ def _value(example: Example, rng: np.random.Generator) -> None:
     example.close(again, plain, exactly, "two calls with the same operands")
 
 
-def _gradcheck(example: Example, order: int, rng: np.random.Generator) -> int:
-    """Away from kinks: where one is in the way, other operands nearby are tried."""
-    nearby = ([np.asarray(a * rng.uniform(0.9, 1.0, a.shape)) for a in example.points] for _ in range(TRIES - 1))
-    tried = chain([example.points], nearby)
-    return settled(example, tried, order=order, rng=rng, rtol=example.rtol, noise=example.noise)
-
-
-def _first_order(example: Example, rng: np.random.Generator) -> int:
-    return _gradcheck(example, 1, rng)
-
-
-def _higher(order: int) -> Callable[[Example, np.random.Generator], int]:
-    def check(example: Example, rng: np.random.Generator) -> int:
-        with _differentiating(order):
-            return _gradcheck(example, order, rng)
-
-    return check
-
-
-@contextmanager
-def _differentiating(order: int) -> Iterator[None]:
-    """Where a rule itself is differentiated: one that computes with arrays cannot be, which is not wrong."""
-    try:
-        yield
-    except (TypeError, GradientError) as error:  # what a Tensor says to functions that would lose its gradient
-        message = (
-            f"not checked: the rule computes with arrays only ({error}). If first derivatives are all you need, "
-            "pass order=1; for higher ones write it with operators, functions of tinygrad_rnn and primitives"
-        )
-        raise InconclusiveError(message, order) from error
-
-
 def _linearity(example: Example, rng: np.random.Generator) -> None:
     """The vjp is a linear map of the cotangent; the tolerance is rounding's alone, nothing is differenced."""
     y, pull = vjp(example, *example.points)
@@ -235,7 +188,7 @@ def _linearity(example: Example, rng: np.random.Generator) -> None:
 def _adjoint(example: Example, rng: np.random.Generator) -> None:
     """<u, J v> = <Jᵀ u, v>."""
     tangents = random_like(rng, *example.points)
-    with _differentiating(2):
+    with differentiating(2):
         y, pull = vjp(example, *example.points)
         _, dy = jvp(example, example.points, tangents)
     (u,) = random_like(rng, y)
@@ -245,18 +198,6 @@ def _adjoint(example: Example, rng: np.random.Generator) -> None:
     gap = abs(float(forward.sum()) - float(sum(b.sum() for b in backward)))
     near = gap <= max(1e-11, example.slack) * scale
     require(near, f"<u, J v> and <Jᵀ u, v> differ by {gap:.3g}: is the rule linear in g?")
-
-
-def _contributions(example: Example, rng: np.random.Generator) -> None:
-    """Operands used twice, the result used twice: gradients are the sums along the edges."""
-    xs = tensors(example.points)
-    y, z = example(*xs), example(*xs)
-    u, v = random_like(rng, y, y)
-    loss = weighted([y, y, z], [u, v, u])
-    contributions_add_up(loss, xs, example.slack)
-    once = gradients(y, xs, u + u + v)
-    for i, (g, expected) in enumerate(zip(gradients(loss, xs), once, strict=True)):
-        example.close(g, expected, 1e-11, f"the gradient of operand {i}, used twice")
 
 
 def _broadcasting(example: Example, rng: np.random.Generator) -> None:
@@ -295,7 +236,3 @@ def _memory(example: Example, rng: np.random.Generator) -> None:
             if "read-only" not in str(error):
                 raise
             raise AssertionError(f"an array is written to that belongs to others: {error}") from error
-
-
-def _float32(example: Example, rng: np.random.Generator) -> None:
-    float32_as_float64(lambda xs: [example(*xs)], example.points, rng, example.close)

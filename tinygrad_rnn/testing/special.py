@@ -18,6 +18,7 @@ from .checker import Check, gradcheck
 from .operands import Example
 from .oracles import Array, Element, steps_at, unit
 from .outcome import GradcheckError
+from .subject import random_like
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
@@ -29,65 +30,63 @@ EXTREMES = (1e300, -1e300, 1e-300, -1e-300, 5e-324)
 SEVERAL = (0.0, 1.0, -1.0, 2.0, -3.0, 0.5, 20.0, -20.0, 800.0, -800.0)
 
 
-def special_points(example: Example, domain: Any, rng: int) -> tuple[int, list[str]]:
-    """Check a primitive there.
+def special_points(example: Example, rng: np.random.Generator) -> int:
+    """Check a primitive there, and note at most three kinks, which are passed.
 
     Returns
     -------
-    compared : int
+    int
         How many derivatives were compared with differences.
-    notes : list of str
-        Kinks, which are passed.
 
     Raises
     ------
     GradcheckError
         If a derivative is wrong, or NaN or infinite where differences settle.
     """
-    survey = _Survey(example, domain, rng)
+    survey = _Survey(example, rng)
     with np.errstate(all="ignore"):
-        if not example.given:
-            for points in survey.in_line() if example.local else survey.one_at_a_time():
+        for points in () if example.given else survey.elementwise() if example.local else survey.one_at_a_time():
+            if survey.meant(points):
                 survey.look(example, points, "at a special point")
         for function, points in survey.moved_together():
             survey.look(function, points, "where equal elements are moved together")
-    kinks = sorted(survey.kinks, key=float)[:3]
-    return survey.compared, [f"a kink at {', '.join(kinks)}, where a rule may give any slope between"] if kinks else []
+    kinks = ", ".join(sorted(survey.kinks, key=float)[:3])
+    note = f"a kink at {kinks}, where a rule may give any slope between"
+    example.notes.extend([note] if kinks and note not in example.notes else [])
+    return survey.compared
 
 
 class _Survey:
     """One example, and what is seen at its special points."""
 
-    def __init__(self, example: Example, domain: Any, rng: int) -> None:
+    def __init__(self, example: Example, rng: np.random.Generator) -> None:
         self.example, self.rng = example, rng
-        count = len(example.points)
-        pairs = domain if domain is None or not isinstance(domain[0], (int, float)) else [domain] * count
-        self.bounds = pairs or [(-np.inf, np.inf)] * count
+        domain, count = example.domain or (-np.inf, np.inf), len(example.points)
+        self.bounds = [domain] * count if isinstance(domain[0], (int, float)) else domain
         self.compared, self.kinks = 0, dict[str, None]()
+        whole = Check(example, example.points, 1, rng, rtol=example.rtol, noise=example.noise)
+        whole.begin()
+        self.noise = whole.noise  # at a single point, whether f computes in float32 cannot always be seen
 
-    def in_line(self) -> Iterator[list[Array]]:
-        """Of an operation that goes element by element all points at once, each an element."""
+    def elementwise(self) -> Iterator[list[Array]]:
+        """Of an operation that goes element by element: operands of one element."""
         count = len(self.example.points)
         if count == 1:
             rows: list[Any] = [*zip(dict.fromkeys((*SCAN, *POINTS, *EXTREMES))), (-0.0,)]  # -0 is equal to 0
         else:
             rows = [*product(SEVERAL, repeat=2)] if count == 2 else [np.roll(SEVERAL, k)[:count] for k in range(10)]
             rows += [(*[1.5] * i, x, *[1.5] * (count - 1 - i)) for x in EXTREMES for i in range(count)]
-        kept = [row for row in rows if self.meant([np.array([x]) for x in row])]
-        if kept:
-            yield [np.array(column) for column in zip(*kept, strict=True)]
+        return ([np.array([x]) for x in row] for row in rows)
 
     def one_at_a_time(self) -> Iterator[list[Array]]:
-        """Of any other each point alone: in one element of an operand, in all, and all elements whole numbers."""
+        """Of any other each point in one element of an operand, in all, and all elements whole numbers."""
         for i, array in enumerate(rest := self.example.points):
             found = [np.round(3 * array)]
             for x in (*POINTS, *EXTREMES):
                 found.append(one := array.copy())
                 one.flat[0] = x
                 found += [np.full(array.shape, x)] * (abs(x) <= 20)
-            for moved in found:
-                if self.meant(points := [*rest[:i], moved, *rest[i + 1 :]]):
-                    yield points
+            yield from ([*rest[:i], moved, *rest[i + 1 :]] for moved in found)
 
     def meant(self, points: Sequence[Array]) -> bool:
         """Whether the operation is meant for these operands: in its domain, finite, at extremes without overflow."""
@@ -123,54 +122,47 @@ class _Survey:
         return self.example(*(x + t * share for x, share in zip(at, shares, strict=True)))
 
     def look(self, function: Any, points: list[Array], where: str) -> None:
-        """Compare the derivatives at these operands."""
-        rng, tolerances = np.random.default_rng(self.rng), {"rtol": self.example.rtol, "noise": self.example.noise}
-        check = Check(function, points, 1, rng, **tolerances)  # type: ignore[arg-type]
+        """Compare the derivatives at these operands, in the first element of each and in the last."""
+        check = Check(function, points, 1, self.rng, rtol=self.example.rtol, noise=self.noise)
         try:
-            seed = check.sweep(check.begin())
+            check.sweep(random_like(self.rng, *check.begin()))
         except (ValueError, ArithmeticError):  # a rule that refuses a point, with an error, gives no wrong number there
             return
+        sizes = [float(np.abs(a).max()) for a in (check.here, *points)]
         for i, gradient in enumerate(check.gradients):
+            lost = 1.0 + sizes[0] + max(sizes[1:])
+            if max(sizes[1:]) > 1e200 and self.overflows(i, points):
+                lost = 1.0
             every = list(np.ndindex(gradient.shape))
-            local = self.example.local and len(check.here) == len(every)
-            for k, element in enumerate(every if local else dict.fromkeys([every[0], every[-1]])):
-                sizes = check.here[k : k + 1] if local else check.here
-                x = float(points[i][element])
-                largest = abs(x) if local else max(float(np.abs(point).max()) for point in points)
-                size = 1.0 + float(np.abs(sizes).max()) + largest
-                if local and abs(x) > 1e200 and self.overflows(i, [point[element] for point in points]):
-                    size = 1.0
-                alone = [np.array([point[element]]) for point in points] if local else points
+            for element in dict.fromkeys((every[0], every[-1])):
                 try:
-                    if wrong := self.compare(check, i, element, seed, size):
-                        # Explained of the point alone: to others it is equal by accident.
-                        e, weight = ((0,), seed[k : k + 1]) if local else (element, seed)
-                        at = Check(function, alone, 1, rng, **tolerances)  # type: ignore[arg-type]
-                        at.wrong(i, f"{where}, at element {e} = {x:.6g}", [e], weight, wrong, e)
+                    self.compare(check, i, element, lost, where)
                 except GradcheckError as error:
                     if function is self.example:
-                        error.again = partial(again, gradcheck, function, self.example.with_points(alone), {}, error)
+                        error.again = partial(again, gradcheck, function, self.example.with_points(points), {}, error)
                     raise
 
-    def overflows(self, i: int, row: Sequence[float]) -> bool:
+    def overflows(self, i: int, points: Sequence[Array]) -> bool:
         """Whether a rule overflows where the forward function does not."""
-        arrays = self.example.with_points([np.array([x]) for x in row])
+        arrays = self.example.with_points(points)
         try:
             with np.errstate(over="raise", invalid="raise"):
-                self.example.rule(self.example.floats[i], np.ones(1), self.example.forward(arrays), arrays)
+                y = self.example.forward(arrays)
+                self.example.rule(self.example.floats[i], np.ones(y.shape), y, arrays)
         except FloatingPointError:
             return True
         return False
 
-    def compare(self, check: Check, i: int, element: Element, seed: Array, size: float) -> Any:
-        """One derivative, if it is wrong; to lose digits beside numbers of some size, 1, f or x, is no mistake."""
+    def compare(self, check: Check, i: int, element: Element, lost: float, where: str) -> None:
+        """One derivative; to lose digits beside numbers of some size, 1, f or x, is no mistake."""
         analytic, x = float(check.gradients[i][element]), float(check.arrays[i][element])
         if not np.isfinite(analytic):
-            check.infinite(i, element, analytic, seed)
-            return None
-        tolerance = check.rtol * abs(analytic) + 64 * check.noise * size
-        c = check.compare(i, seed, unit(check.arrays[i], element), steps_at(x), analytic, tolerance)
+            check.infinite(i, element)
+            return
+        tolerance = check.rtol * abs(analytic) + 64 * check.noise * lost
+        c = check.compare(i, unit(check.arrays[i], element), steps_at(x), analytic, tolerance)
         self.compared += c.verdict in ("right", "zero")
         if c.verdict == "kink":
             self.kinks[f"{x if abs(x) > 1e-290 else 0.0:.4g}"] = None
-        return c if c.verdict == "wrong" else None
+        if c.verdict == "wrong":
+            check.wrong(i, f"{where}, at element {element} = {x:.6g}", [element], c, element)

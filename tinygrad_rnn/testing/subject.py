@@ -26,6 +26,11 @@ def random_like(random: np.random.Generator, *outputs: Any) -> list[Array]:
     return [np.asarray(u, y.dtype) for u, y in zip(found, outputs, strict=True)]
 
 
+def as_one(arrays: Sequence[Array]) -> Array:
+    """All numbers as one vector."""
+    return np.concatenate([np.zeros(0), *(a.reshape(-1) for a in arrays)]).astype(float)
+
+
 class Subject:
     """A function at some inputs.
 
