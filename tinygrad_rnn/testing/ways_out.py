@@ -85,4 +85,5 @@ def _line() -> str:
     if frame is None:
         return ""
     file, number = frame.f_code.co_filename, frame.f_lineno
+    linecache.checkcache(file)  # the file may have been changed since it was read for another report
     return f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}".rstrip(": ")
