@@ -1,4 +1,4 @@
-"""Timings that a stranger can run: ``unrolled``, ``per_op``, ``scaling`` and ``drawing``, each by ``python -m``.
+"""Timings that a stranger can run by ``python -m``: ``unrolled``, ``per_op``, ``scaling``, ``felt`` and ``drawing``.
 
 Every program runs on one thread, so that the figures compare programs and not thread pools. The variables are set here
 because BLAS reads them once, when NumPy is first imported, and this file is imported before any of the others.

@@ -138,7 +138,7 @@ def fault(command):
             return said if code else None
         case ["python", "-m", "build" | "zipfile" | "pip", *_]:
             return None  # CI builds and opens what a release has; the others' options are Python's and pip's own
-        case ["python", "-m", "benchmarks.per_op"] | ["python", "docs/ext/pages.py", *_]:
+        case ["python", "-m", "benchmarks.per_op" | "benchmarks.felt"] | ["python", "docs/ext/pages.py", *_]:
             code, said = run(CHECKOUT, *shlex.split(command)[1:])
             return said if code else None
         case ["python", "examples/blog_post.py", *_]:

@@ -307,35 +307,6 @@ def test_copying_is_learnt_to_its_baseline_first():
     assert history.losses[0] > 2 > history.losses[-1]
 
 
-# --- with the derived program ---
-
-
-@pytest.mark.parametrize("kind", [tg.RNNCell, tg.LSTMCell, tg.GRUCell])
-@pytest.mark.parametrize("task", [Adding(9), Text("the quick brown fox jumps over the lazy dog", 6)], ids=repr)
-def test_derived_program_gives_the_same_numbers(kind, task):
-    def train(derived):
-        return short(8, kind(task.inputs, 5, rng=0), task, derived=derived, clip_norm=1.0, batch_size=3)
-
-    (model, history), (other, program) = train(False), train(True)
-    np.testing.assert_allclose(program.losses, history.losses, rtol=1e-9)
-    np.testing.assert_allclose(program.norms, history.norms, rtol=1e-8)
-    for name, p in model.parameters().items():
-        np.testing.assert_allclose(other.parameters()[name].data, p.data, rtol=1e-7, atol=1e-9)
-
-
-def test_derived_program_says_where_nan_began_too():
-    with pytest.raises(Diverged, match="step 2") as told:
-        short(5, tg.RNNCell(2, 4, nonlinearity="identity", rng=0), optimiser=SGD, lr=1e200, derived=True)
-    assert told.value.history.steps == 1
-
-
-def test_what_cannot_be_derived_is_said():
-    with pytest.raises(TypeError, match="one cell"):
-        short(1, nn.LSTM(2, 3), derived=True)
-    with pytest.raises(ValueError, match="no window"):
-        short(1, derived=True, window=3)
-
-
 # --- beside a program written by hand ---
 
 

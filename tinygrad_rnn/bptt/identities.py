@@ -2,7 +2,7 @@
 
 After this file the reader knows how the equations of a trace become those that a person would write: a row says that
 ``a + -b`` is ``a - b``. Some identities hold for certain axes or indices only; they are the functions below the table.
-What stands instead has the shape and dtype of what it replaces, but for a plain False.
+What stands instead has the shape and dtype of what it replaces.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def simplest(node: Node) -> Node:
     """One equation, simplified; its operands are already."""
     for identity in IDENTITIES.get(node.op, ()):
         instead = identity(node)
-        if instead is not None and (instead.form == node.form or instead.value is False):
+        if instead is not None and instead.form == node.form:
             return instead
     return node
 
@@ -58,7 +58,6 @@ TABLE = {
     **{f"{op}(x)": "x" for op in ("reshape", "broadcast_to", "cast", "detach")},
     **{f"{op}(-x)": f"-{op}(x)" for op in MOVES},
     "reshape(reshape(x))": "reshape(x)",
-    **{f"-a {sign} -b": f"a {sign} b" for sign in "*/@"},
     **{f"-a {sign} b": f"-(a {sign} b)" for sign in "*/@"},
     **{f"a {sign} -b": f"-(a {sign} b)" for sign in "*/@"},
     "a + -b": "a - b",
@@ -67,7 +66,6 @@ TABLE = {
     "x ** 1": "x",
     "x ** 2": "square(x)",
     **{"x + 0": "x", "0 + x": "x", "x * 1": "x", "1 * x": "x"},
-    **{"logical_and(a, False)": "False", "logical_and(False, a)": "False"},
 }
 
 
@@ -202,11 +200,6 @@ def kept_axes(node: Node) -> Node | None:
     return computed(x.op, x.args, x.static | {"keepdims": not x.static["keepdims"]}) if x.op in REDUCTIONS else None
 
 
-def over_no_axis(node: Node) -> Node | None:
-    """A sum over no axis."""
-    return node.args[0] if node.static["axis"] == () else None
-
-
 def stretched_number(node: Node) -> Node | None:
     """A number is stretched to any shape at once."""
     (x,) = node.args
@@ -245,7 +238,7 @@ ALL: list[tuple[str, Identity]] = [
     *((op, unstretched) for op in sorted(ELEMENTWISE)),
     *(_row(left, right) for left, right in TABLE.items()),
     *(("einsum", as_product), ("at_t", of_all_steps), ("scatter", into_all_places), ("reshape", kept_axes)),
-    *(("sum", over_no_axis), ("broadcast_to", stretched_number), ("getitem", with_a_column), ("where", chosen)),
+    *(("broadcast_to", stretched_number), ("getitem", with_a_column), ("where", chosen)),
     *(("transpose", axes_in_order), ("transpose", transposed_product)),
 ]
 for _op, _identity in ALL:

@@ -59,26 +59,24 @@ def call(loss: Loss, given: dict[str, Any], extras: Sequence[Any]) -> Any:
 
 
 def trace_loss(
-    step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Sequence[Any], free: bool
+    step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Sequence[Any]
 ) -> tuple[list[Node], LossCheck]:
     """Trace a loss and its cotangents into `step`; returns its nodes, and what checks them.
 
     T is free if two traces differ by functions of T only, and what they say is what the engine does. Traced are two
     lengths that no other axis has, since at that of the batch an axis could be taken for another: short ones, then some
-    like the example's, which a loss of the last 20 outputs needs.
+    like the example's, which a loss of the last 20 outputs needs. Else the loss is traced as it is for the example.
 
     Parameters
     ----------
     outputs : array, shape (T, ..., H)
     last : arrays of the last state
     extras : arrays that the loss takes beside them; those as long as the outputs go by T, unless it is an accident
-    free : bool
-        Whether to try so; else, and if it fails, the loss is traced as it is for the example, and T is not free.
     """
     steps = len(outputs)
     sizes = {n for a in (outputs[0], *last, *extras) for n in a.shape}
     ways = (True, False) if any(a.ndim and len(a) == steps for a in extras) else (True,)
-    for least, by_steps in product((5, steps + 1), ways) if free else ():
+    for least, by_steps in product((5, steps + 1), ways):
         lengths = [next(n for n in count(start) if n not in sizes) for start in (least, least + 8)]
         given = [resized(extras, steps, n if by_steps else steps) for n in lengths]
         try:
@@ -92,7 +90,7 @@ def trace_loss(
                 extra.shape = united(extra.shape, array.shape, *lengths)
         except Exception:  # such as a target of the example's length that the loss holds: then T is not free
             continue
-        check = LossCheck(step, loss, outputs, last, extras, free)
+        check = LossCheck(step, loss, outputs, last, extras, True)
         if check.all():
             return nodes, check
     nodes = _trace(step, loss, outputs, last, extras)
@@ -214,6 +212,22 @@ def close(got: Any, want: Any, part: float, slack: float = 0.0) -> bool:
         near = np.isclose(got, want, rtol=0, atol=part * largest([want]) + slack + np.finfo(want.dtype).tiny)
         near |= ~(np.isfinite(got) | np.isfinite(want))
     return np.shape(got) == want.shape and bool(near.all())
+
+
+def disagreeing(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], slack: Mapping[str, float] | None = None
+) -> list[str]:
+    """Which gradients are not what is wanted but for rounding, each on its own scale, or are missing.
+
+    One that is zero but for rounding agrees with any other rounding of the largest; `slack` allows some of them more.
+    """
+    eps = rounding(wanted.values())
+    noise = 100 * eps * largest(g for name, g in wanted.items() if name != "the loss")
+    return [
+        name
+        for name, g in wanted.items()
+        if name not in found or not close(found[name], g, 1000 * eps, noise + (slack or {}).get(name, 0.0))
+    ]
 
 
 def leave_out(step: Step, outputs: Any) -> None:

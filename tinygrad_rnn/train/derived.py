@@ -1,25 +1,53 @@
 """Training with the derived program instead of the engine: the same numbers to rounding, in less time.
 
-After this file the reader knows what is left for the engine to do: the linear layer and the loss, once a batch. The T
-steps of the cell run as a program of plain NumPy.
+After this file the reader knows what is left for the engine to do: the first batch, beside the program, to see that
+both say the same; then the linear layer and the loss, once a batch. The T steps of the cell run as a program of plain
+NumPy, or of machine code where compiling it pays.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..bptt import Program, derive_bptt
+from ..bptt.loss import disagreeing
+from ..extras import how_to_install
+from ..files import printable
 from ..nn.stacks import Stack
 from ..nn.state import parts_of, state_of
-from ..tensor import Tensor
+from ..symbolic.trace import TraceError
+from ..tensor import GradientError, Tensor
 from .model import SequenceModel
-from .tasks import Batch, Task
+from .run import Run
+from .tasks import Batch
+
+ENGINE, NUMPY, COMPILED = "the engine", "the derived program", "the derived program, compiled"
+
+COMPILING = 8.0
+"""Seconds that compiling a cell of a new size takes at most."""
+
+CALL, ELEMENT = 6e-7, 6e-10
+"""Seconds that machine code saves for each NumPy call in a loop, and for each number that one works on, at least."""
 
 
 class DerivedGradients:
     """Gradients of a `SequenceModel` by the program of `derive_bptt`, derived again where the batch size changes.
+
+    A program is used from the first batch of its shape on if the loss and every gradient of that batch are what the
+    engine says; it is compiled if all batches together are expected to save more time than compiling takes.
+
+    Parameters
+    ----------
+    run : Run
+    steps : int
+        How many there will be at the end.
+    say : callable
+        Is given the line that says what computes the gradients.
 
     Raises
     ------
@@ -27,28 +55,83 @@ class DerivedGradients:
         If the model is another, or its network a stack: programs are derived of cells.
     """
 
-    def __init__(self, model: Any, task: Task, window: int | None) -> None:
-        if not isinstance(model, SequenceModel) or isinstance(model.network, Stack):
+    def __init__(self, run: Run, steps: int, say: Callable[[str], None]) -> None:
+        if not isinstance(run.model, SequenceModel) or isinstance(run.model.network, Stack):
             raise TypeError("derived=True is for a SequenceModel of one cell: leave it out, and the engine does it")
-        if window is not None:
+        if run.settings["window"] is not None:
             raise ValueError("derived=True has no window: give the task the length of the window instead")
-        self.model, self.task = model, task
-        self.programs: dict[tuple[int, ...], Program] = {}
+        self.run, self.steps, self.say = run, steps, say
+        self.programs: dict[Any, Program] = {}  # by the shape of a step
+        self.checked: set[Any] = set()
 
     def __call__(self, batch: Batch, state: Any) -> tuple[float, Any]:
         """Leave the gradients in ``.grad``; returns the loss and the state after the batch."""
-        cell, (inputs, targets) = self.model.network, batch
-        inputs = np.asarray(inputs, cell.dtype)
-        first = cell.initial_state(inputs.shape[1]) if state is None else state
-        parameters = cell.parameters()
-        program = self.programs.get(inputs.shape[1:])
-        if program is None:
-            self.programs[inputs.shape[1:]] = program = derive_bptt(cell, example=(inputs, first))
+        key = np.shape(batch[0]), self.run.task.loss
+        if key not in self.checked:
+            self.checked.add(key)
+            self._choose(batch, state)
+            self.run.optimiser.zero_grad()
+        if self.run.gradients_by == ENGINE:
+            return self.run.by_engine(batch, state)
+        return self._by(self.programs[key[0][1:]], batch, state)
+
+    def _by(self, program: Program, batch: Batch, state: Any) -> tuple[float, Any]:
+        model, (inputs, targets) = self.run.model, batch
 
         def loss(outputs: Tensor, state: Any) -> Tensor:
-            return self.task.loss(self.model.head(parts_of(state)[0] if self.model.last else outputs), targets)
+            return self.run.task.loss(model.head(parts_of(state)[0] if model.last else outputs), targets)
 
-        value, gradients, last = program(inputs, first, parameters, loss=loss, return_state=True)
+        parameters = model.network.parameters()
+        value, gradients, last = program(*self._example(inputs, state), parameters, loss=loss, return_state=True)
         for name, parameter in parameters.items():
             parameter.grad = gradients[name]
         return value, state_of(map(Tensor, parts_of(last)), last)
+
+    def _example(self, inputs: Any, state: Any) -> tuple[Any, Any]:
+        cell = self.run.model.network
+        inputs = np.asarray(inputs, cell.dtype)
+        return inputs, cell.initial_state(inputs.shape[1]) if state is None else state
+
+    # -- Which program, at the first batch of a shape --
+
+    def _choose(self, batch: Batch, state: Any) -> None:
+        """Take the fastest program that says of this batch what the engine says; the engine, for good, if none does."""
+        cell, reason = repr(self.run.model.network), "as before"
+        try:
+            if self.run.gradients_by != ENGINE:
+                engine = self._numbers(partial(self.run.by_engine, batch, state))
+                for program, why in self._programs(batch, state):
+                    wrong = disagreeing(self._numbers(partial(self._by, program, batch, state)), engine)
+                    if not wrong:
+                        self.run.gradients_by = COMPILED if program.compiled else NUMPY
+                        if not self.programs:
+                            self.say(printable(f"{cell}: gradients by {self.run.gradients_by}{why}"))
+                        self.programs[np.shape(batch[0])[1:]] = program
+                        return
+                    reason = f"the derived program does not agree with it on {', '.join(wrong)}"
+        except (GradientError, TraceError) as error:
+            reason = str(error)
+        self.run.gradients_by = ENGINE
+        warnings.warn(printable(f"{cell}: gradients by {ENGINE}: {reason}"), stacklevel=2)
+
+    def _programs(self, batch: Batch, state: Any) -> Iterator[tuple[Program, str]]:
+        """Programs of the cell, the fastest first, and why it is this one."""
+        cell, example, wanted = self.run.model.network, self._example(batch[0], state), self.run.gradients_by
+        program = self.programs.get(example[0].shape[1:]) or derive_bptt(cell, example=example)
+        each = CALL + ELEMENT * parts_of(example[1])[0].size
+        saved = (self.steps - self.run.step) * len(example[0]) * program.calls * each
+        reason = f" (machine code would save {saved:.1f} s, and take up to {COMPILING:g} s to make)"
+        if not program.compiled and (wanted == COMPILED or (wanted != NUMPY and saved > COMPILING)):
+            try:
+                yield derive_bptt(cell, example=example, compiled=True), ""
+                reason = " (the compiled one does not agree with the engine)"
+            except ImportError:
+                reason = f" (machine code would save {saved:.0f} s: {how_to_install('fast')})"
+        yield program, "" if wanted == NUMPY else reason
+
+    def _numbers(self, gradients: Callable[[], tuple[float, Any]]) -> dict[str, Any]:
+        """The loss and every gradient, as arrays."""
+        self.run.optimiser.zero_grad()
+        loss, _ = gradients()
+        named = self.run.model.parameters().items()
+        return {"the loss": np.asarray(loss)} | {name: np.array(p.grad.data) for name, p in named if p.grad is not None}

@@ -125,7 +125,9 @@ def fit(
         Go on from the checkpoint if there is one, as if nothing had happened, bit for bit.
     derived : bool
         Compute the gradients of a `SequenceModel` of one cell by the program that `derive_bptt` writes: the same
-        numbers to rounding.
+        numbers to rounding. The first batch is computed by the engine as well, and a program that does not agree on
+        the loss and every gradient is not used. It is compiled if numba is installed (the extra ``fast``) and the steps
+        that are left will save more time than that takes. One line says what was chosen; a resumed run goes on with it.
     progress : bool
         Print the baseline, and show a progress bar where standard error is a terminal.
 
@@ -169,14 +171,16 @@ def fit(
     progress = flag("progress", progress)
     callbacks = _callbacks(callbacks)
     _refuse_foreign(model, optimiser)
-    gradients = DerivedGradients(model, task, window) if derived else None
     history = History(repr(task), task.baseline, task.baseline_means, task.metric_name, task.solved_below)
     run = Run(model, task, optimiser, np.random.default_rng(seed), history, settings)
+    bar = _Progress(run, steps, progress)
+    gradients = DerivedGradients(run, steps, bar.say) if derived else None
     path = _begin(run, checkpoint, resume)
     if run.step == steps and run.step % evaluate_every:
         run.history.metrics.append((run.step, run.evaluate()))
     with ExitStack() as after:
-        interrupted, bar = after.enter_context(_Interrupt()), after.enter_context(_Progress(run, steps, progress))
+        interrupted = after.enter_context(_Interrupt())
+        after.enter_context(bar)
         after.enter_context(np.errstate(all="ignore"))
         for callback in callbacks:
             after.callback(getattr(callback, "close", lambda: None))
@@ -271,15 +275,21 @@ class _Progress:
     """The baseline in one line, and a bar, on standard error."""
 
     def __init__(self, run: Run, steps: int, wanted: bool) -> None:
-        self.run, self.bar = run, cast(Any, None)
-        if wanted:
-            from tqdm import tqdm
-
-            print(f"{run.task!r}: baseline {run.task.baseline:.4g} ({run.task.baseline_means})", file=sys.stderr)
-            self.bar = tqdm(total=steps, initial=run.step, unit="step", disable=None, dynamic_ncols=True)
+        self.run, self.steps, self.wanted, self.bar = run, steps, wanted, cast(Any, None)
 
     def __enter__(self) -> _Progress:
+        if self.wanted:
+            from tqdm import tqdm
+
+            task = self.run.task
+            self.say(f"{task!r}: baseline {task.baseline:.4g} ({task.baseline_means})")
+            self.bar = tqdm(total=self.steps, initial=self.run.step, unit="step", disable=None, dynamic_ncols=True)
         return self
+
+    def say(self, line: str) -> None:
+        """A line of its own, also while the bar stands there."""
+        if self.wanted:
+            print(line, file=sys.stderr) if self.bar is None else self.bar.write(line, file=sys.stderr)
 
     def show(self) -> None:
         if self.bar is None:

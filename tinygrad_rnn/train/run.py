@@ -49,6 +49,8 @@ class Run:
         Steps done.
     state : Any
         Of the model after the last batch, without history.
+    gradients_by : str
+        With `derived`, what computes the gradients, once the first batch has decided.
     """
 
     model: Any
@@ -59,6 +61,7 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     step: int = 0
     state: Any = None
+    gradients_by: str = ""
 
     @property
     def loss(self) -> float:
@@ -78,7 +81,7 @@ class Run:
         state = None if self.task.fresh(number) else self.state
         before = [generator.bit_generator.state for _, generator in generators(self.model)]
         self.optimiser.zero_grad()
-        loss, state = derived(batch, state) if derived else self._gradients(batch, state, number)
+        loss, state = (derived or self.by_engine)(batch, state)
         norm = grad_norm(self.optimiser.parameters)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             for (_, generator), old in zip(generators(self.model), before, strict=True):
@@ -99,11 +102,12 @@ class Run:
         outputs, state = self.model(batch[0], state, **({} if window is None else {"window": window}))
         return self.task.loss(outputs, batch[1]), state
 
-    def _gradients(self, batch: Batch, state: Any, number: int) -> tuple[float, Any]:
+    def by_engine(self, batch: Batch, state: Any) -> tuple[float, Any]:
+        """The loss and the state after the batch; leaves the gradients in the parameters' ``.grad``."""
         loss, state = self.forward(batch, state)
         value = float(loss.item())
         if not math.isfinite(value):
-            raise origin(number, loss, self.optimiser.parameters)
+            raise origin(self.step + 1, loss, self.optimiser.parameters)
         loss.backward(retain_graph=False)
         return value, state
 
@@ -148,6 +152,7 @@ class Run:
             "rng": [_told(generator) for _, generator in self._generators()],
             "history": history,
             "state": state_of(itertools.repeat(None), self.state),
+            "gradients by": self.gradients_by,
         }
         text = json.dumps(about).encode()
         arrays = {f"model/{name}": np.array(p.data) for name, p in self.optimiser.parameters.items()}
@@ -204,7 +209,7 @@ class Run:
         # A shorter run looked at its last step out of turn; one that goes on would not have.
         every = self.settings["evaluate_every"]
         history.metrics = [(at, value) for at, value in history.metrics if at % every == 0]
-        self.state = state
+        self.state, self.gradients_by = state, about.get("gradients by", "")
 
     def _generators(self) -> list[tuple[str, np.random.Generator]]:
         return [("batches", self.rng), *generators(self.model)]

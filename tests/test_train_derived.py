@@ -1,0 +1,151 @@
+"""Training with the derived program: the engine's numbers, a line that says who computes, no use of what is wrong."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.train import SGD, Adam, Adding, Diverged, SequenceModel, Text, fit
+
+
+def short(steps=30, network=None, task=None, optimiser=Adam, lr=0.01, **options):
+    task = task or Adding(8)
+    network = network or tg.LSTMCell(task.inputs, 6, rng=0)
+    model = SequenceModel(network, task, rng=1)
+    options = {"batch_size": 8, "progress": False} | options
+    return model, fit(model, task, optimiser(model, lr=lr), steps, **options)
+
+
+@pytest.mark.parametrize("kind", [tg.RNNCell, tg.LSTMCell, tg.GRUCell])
+@pytest.mark.parametrize("task", [Adding(9), Text("the quick brown fox jumps over the lazy dog", 6)], ids=repr)
+def test_derived_program_gives_the_same_numbers(kind, task):
+    def train(derived):
+        return short(8, kind(task.inputs, 5, rng=0), task, derived=derived, clip_norm=1.0, batch_size=3)
+
+    (model, history), (other, program) = train(False), train(True)
+    np.testing.assert_allclose(program.losses, history.losses, rtol=1e-9)
+    np.testing.assert_allclose(program.norms, history.norms, rtol=1e-8)
+    for name, p in model.parameters().items():
+        np.testing.assert_allclose(other.parameters()[name].data, p.data, rtol=1e-7, atol=1e-9)
+
+
+def test_derived_program_says_where_nan_began_too():
+    with pytest.raises(Diverged, match="step 2") as told:
+        short(5, tg.RNNCell(2, 4, nonlinearity="identity", rng=0), optimiser=SGD, lr=1e200, derived=True)
+    assert told.value.history.steps == 1
+
+
+def test_what_cannot_be_derived_is_said():
+    with pytest.raises(TypeError, match="one cell"):
+        short(1, nn.LSTM(2, 3), derived=True)
+    with pytest.raises(ValueError, match="no window"):
+        short(1, derived=True, window=3)
+
+
+class Lengths(Adding):
+    """Sequences of 8 and of 5 steps, in turn."""
+
+    def batch(self, rng, size, step=1):
+        inputs, targets = super().batch(rng, size, step)
+        return (inputs if step % 2 else inputs[:5]), targets
+
+
+class Moody(tg.RNNCell):
+    """Looks at the numbers, so that no program can be derived of it."""
+
+    def __call__(self, x, h):
+        h = super().__call__(x, h)
+        return h if h.data.sum() > -1e9 else -h
+
+
+class Doctored:
+    """A program that says it is compiled, and is wrong by a hair where it is told to be."""
+
+    def __init__(self, program, compiled, wrong):
+        self.program, self.compiled, self.calls, self.wrong = program, compiled, program.calls, wrong
+
+    def __call__(self, inputs, *args, **options):
+        value, gradients, state = self.program(inputs, *args, **options)
+        if self.wrong(len(inputs), self.compiled):
+            gradients["weight_hh"] = gradients["weight_hh"] * (1 + 1e-9)
+        return value, gradients, state
+
+
+@pytest.fixture
+def doctor(monkeypatch):
+    """Let programs be wrong where ``wrong(steps, compiled)``; without a compiler, and with none too slow."""
+
+    def doctor(wrong=lambda steps, compiled: False, seconds=0.0):
+        def derive(cell, *, example, compiled=False):
+            return Doctored(tg.derive_bptt(cell, example=example), compiled, wrong)
+
+        monkeypatch.setattr("tinygrad_rnn.train.derived.derive_bptt", derive)
+        monkeypatch.setattr("tinygrad_rnn.train.derived.COMPILING", seconds)
+
+    return doctor
+
+
+def who(capsys, steps=4, **options):
+    """What computes the gradients, as `fit` says; the losses; whether there was a warning instead of a line."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        _, history = short(steps, derived=True, progress=True, **options)
+    told = [line for line in capsys.readouterr().err.splitlines() if "gradients by" in line]
+    return told, [str(w.message) for w in warned], history.losses
+
+
+PROGRAM = "LSTMCell(2, 6): gradients by the derived program"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "seconds", "said"),
+    [
+        (lambda steps, compiled: False, 0.0, f"{PROGRAM}, compiled"),
+        (lambda steps, compiled: False, 8.0, f"{PROGRAM} (machine code would save 0.0 s, and take up to 8 s to make)"),
+        (lambda steps, compiled: compiled, 0.0, f"{PROGRAM} (the compiled one does not agree with the engine)"),
+    ],
+)
+def test_a_line_says_which_program_computes_the_gradients(wrong, seconds, said, doctor, capsys):
+    doctor(wrong, seconds)
+    assert who(capsys)[:2] == ([said], [])
+
+
+def test_a_program_that_does_not_agree_on_every_gradient_is_not_used(doctor, capsys):
+    doctor(lambda steps, compiled: True)
+    told, warned, losses = who(capsys)
+    assert not told and warned == [
+        "LSTMCell(2, 6): gradients by the engine: the derived program does not agree with it on network.weight_hh"
+    ]
+    assert losses == short(4)[1].losses  # bit for bit
+
+
+def test_another_length_is_checked_again(doctor, capsys):
+    doctor(lambda steps, compiled: steps == 5)
+    told, warned, losses = who(capsys, task=Lengths(8))
+    assert told == [f"{PROGRAM}, compiled"] and len(warned) == 1 and "by the engine" in warned[0]
+    np.testing.assert_allclose(losses, short(4, task=Lengths(8))[1].losses, rtol=1e-12)
+
+
+def test_a_cell_that_cannot_be_derived_is_trained_by_the_engine(capsys):
+    told, warned, losses = who(capsys, network=Moody(2, 6, rng=0))
+    assert not told and "asks for the numbers" in warned[0] and len(warned) == 1
+    assert losses == short(4, tg.RNNCell(2, 6, rng=0))[1].losses
+
+
+@pytest.mark.parametrize("before", ["the engine", "the derived program", "the derived program, compiled"])
+def test_a_resumed_run_goes_on_with_what_was_chosen(before, doctor, tmp_path, capsys):
+    always, never = (lambda steps, compiled: True), (lambda steps, compiled: False)
+    doctor(always if before == "the engine" else never, 0.0 if before.endswith("compiled") else 1e9)
+    seen = []
+    options = {
+        "derived": True,
+        "checkpoint": tmp_path / "c.npz",
+        "callbacks": [lambda run: seen.append(run.gradients_by)],
+    }
+    with warnings.catch_warnings(action="ignore"):
+        short(3, **options)
+        doctor(never, 1e9 if before.endswith("compiled") else 0.0)  # now it would choose another
+        short(5, resume=True, **options)
+    assert seen == [before] * 5
