@@ -71,11 +71,12 @@ class Way:
 
 
 class Run(NamedTuple):
-    """The curve of a wire from border to border, and where its number stands."""
+    """The curve of a wire from border to border, and where its number stands; its room there, if that is little."""
 
     curve: Curve
     label: Point
     anchor: Anchor
+    room: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,315 +1,308 @@
-"""Known cells on a page: rows of steps on their grid, parameters as the rows of a table, what follows the last step.
+"""Known cells on a line of the page: which cell a graph is of, and where its steps and all around them stand.
 
-After this file the reader knows why a slide is filled and its numbers do not touch: the cells are as wide as the page
-allows, what does not fit begins a new row with the same states once more, and a number that is wider than its place
-loses its second digit.
+After this file the reader knows why a slide is filled and its numbers do not touch: cells are as wide as the page
+allows, and a number that is wider than its place loses its second digit. Whatever differs from a known cell, in one
+edge, is laid out by the grammar instead.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 from ..graph.model import GradientGraph
-from ..graph.parts import Edge, Node
-from ..norms import Norm, norm_of
-from .cells import GRU, RNN, Plan, Step, Way, read
-from .geometry import Curve, Point, Rect, join, line
-from .marks import SCALE
-from .scene import Frame, PlacedEdge, PlacedNode, Scene
-from .style import Look, clean, look, narrow, number, short, subscript, text_width
+from ..graph.parts import Edge, Node, grouped
+from .cells import GRU, LSTM, LSTM_1997, RNN, Key, Plan, Ways
+from .channels import Routed, Run, Wire
+from .cut import Block, Cut, Place
+from .geometry import Point, Rect, join, line
+from .marks import SCALE, Anchor
+from .style import clean, text_width
+from .table import Seat
 
-SLIDE, MOST_WIDE = 1280.0, 380.0  # of a page, and of a step
-MOST_ONCE = 5
-"""Up to so many steps parameters are rows of a table by default."""
-
-ROW = 27.0  # from one parameter to the next
-BAND = 94.0  # where the panels of the steps begin
-GAP = 170.0  # where steps are left out
+MOST_WIDE = 380.0
+"""Of a step, unless its numbers need more."""
+HEAD, ASIDE = 122.0, 66.0
+"""The height 0 of a line, below the head of its panels; from what follows the steps to its other operands."""
 
 
-@dataclass
-class Grid:
-    """Cells on a page: everything of them is put into a scene."""
+@dataclass(frozen=True)
+class Cell:
+    """A graph whose every step is such a cell: the plan, the roles of its nodes, and the graph cut into blocks."""
 
     plan: Plan
-    steps: list[Step]
-    tail: list[Edge]
-    graph: GradientGraph
-    prefix: str
-    parameters: str
-    norm: Norm
-    width: float = SLIDE
-    most: float = MOST_WIDE
-    scene: Scene = field(default_factory=Scene)
+    roles: Mapping[int, str]
+    parts: Cut
 
-    def draw(self) -> Scene:
-        """All rows of steps, one below the other."""
-        plan, count = self.plan, len(self.steps)
-        self.left, self.right = 58.0, max(72.0, self._tail_width() - 8.0) + 10.0 * (plan is GRU)
-        room = self.width - self.left - self.right
-        runs = self._runs()
-        beside = count * plan.least + (len(runs) - 1) * GAP <= room
-        if beside:
-            room -= (len(runs) - 1) * GAP
-        elif max(map(len, runs)) * plan.least > room or len(runs) > 1:  # a row begins with the states before it
-            self.left = 92.0
-            room = self.width - self.left - self.right
-            most = max(1, int(room // plan.least))
-            per = -(-max(map(len, runs)) // -(-max(map(len, runs)) // most))
-            runs = [run[k : k + per] for run in runs for k in range(0, len(run), per)]
-        per = count if beside else max(map(len, runs))
-        self.pitch = min(room / per, self.most)
-        self.gap, self.gutter = plan.metrics(self.pitch)
-        if plan is GRU:
-            self.gutter = 30 + (self.pitch - 234) / 3
-            self.gap = (self.pitch - 112 - self.gutter) / 2
-        self.x0 = start = self.left + (room - self.pitch * per) / 2
-        self.names = list(dict.fromkeys(e.source for step in self.steps for _, e in sorted_taps(step)))
-        ends = [self.graph.nodes[edge.source] for edge in self.tail if edge.operand]
-        leaves = [node for node in ends if node.op is None and not node.members]
-        below = 52.0 * (plan is RNN and len(leaves) > 1)  # for what is used below the lane of h
-        self.foot = plan.foot + below + (56 if self.parameters != "none" else 26)
-        self.high = self.foot + ROW * len(self.names) * (self.parameters != "none") - BAND + 34
-        for n, run in enumerate(runs):
-            self.down = 0.0 if beside else n * self.high
-            if n and beside:
-                self.x0 += len(runs[n - 1]) * self.pitch + GAP
-                between = f"t = {runs[n - 1][-1].number + 1} … {run[0].number - 1}"
-                self.scene.titles.append((self._at(self.x0 - GAP + 4, BAND + 14), between))
-            self._row(run)
-        self.x0 = start
-        self.scene.edges.sort(key=lambda placed: (placed.edge.target, placed.edge.operand, placed.edge.source))
-        return self.scene
+    def sized(self, seat: Seat) -> Seat:
+        """A box as large as the plan has it; the loss is slim, so that five steps have room beside it."""
+        role = self.roles.get(seat.node.id, "x" if self.parts.steps[seat.slot] else "")
+        if seat.node.kind == "loss":
+            slim = max(26.0, text_width(seat.look.big, 11.0) * 1.06 + 13.0)
+            return replace(seat, look=replace(seat.look, width=slim, height=32.0, small=""))
+        if not role:
+            return seat
+        *_, width, height = self.plan.whole[0][role]
+        shape = replace(seat.look, width=width * SCALE, height=height * SCALE)
+        if role == "x":
+            shape = replace(shape, big=clean(shape.big, 5), small="")
+        return replace(seat, look=replace(shape, big="lin") if role.startswith("linear") else shape)
 
-    def _runs(self) -> list[list[Step]]:
-        """The steps, cut where others between them are left out."""
-        runs = [[self.steps[0]]]
-        for before, step in pairwise(self.steps):
-            if any(self._source(step, state).id != before.roles[state].id for state in self.plan.states):
-                runs.append([])
-            runs[-1].append(step)
-        return runs
 
-    # Pixels to points.
+def read(parts: Cut, graph: GradientGraph) -> Cell | None:
+    """The cell of a graph; None if it is none of these in its plainest form, or more than a chain follows the steps."""
+    into = grouped([edge for edge, *_ in parts.uses], "target")
+    by_role = {place: _roles(block.nodes, into) for place, block in parts.blocks.items() if parts.steps[place[1]]}
+    names = {frozenset(found) | {"x"} for found in by_role.values()}
+    plan = next((p for p in (LSTM, LSTM_1997, GRU, RNN) if names == {frozenset(p.whole[0])}), None)
+    if plan is None or len(parts.bands) > 1 or parts.backwards[0]:
+        return None
+    roles = {node.id: role for found in by_role.values() for role, node in found.items()}
+    edges: dict[Place, Counter[Key]] = {place: Counter() for place in by_role}
+    for edge, home, target in parts.uses:
+        if target in edges:
+            edges[target][_origin(edge, home, target, roles, plan), roles[edge.target]] += 1
+    expected = Counter(key for key in plan.whole[1] if key[0] != "x")
+    inputs = Counter(("x", role) for role in plan.taps)
+    if any(found - inputs != expected for found in edges.values()):
+        return None
+    if any(roles[edge.target] not in plan.taps for edge, place in parts.parameters if place in edges):
+        return None
+    after = sorted(place for place, block in parts.blocks.items() if place not in edges and block.nodes)
+    if not after or after[0] < max(edges) or not _is_chain(parts, after, roles):
+        return None
+    return Cell(plan, roles, _beside_tail(parts, graph))
 
-    def _at(self, x: float, y: float) -> Point:
-        return x * SCALE, -(y + self.down) * SCALE
 
-    def _box(self, x: float, y: float, w: float, h: float) -> Rect:
-        return Rect.around(self._at(x, y), w * SCALE, h * SCALE)
+def _roles(nodes: Sequence[Node], into: Mapping[int, list[Edge]]) -> dict[str, Node]:
+    """The role of each node of a step, by its name or by what it is computed from; no roles if two have the same."""
+    found: dict[str, Node] = {}
+    names: dict[int, str] = {}
+    for node in nodes:
+        operands = {names.get(edge.source, "") for edge in into.get(node.id, ())}
+        role = node.name or {"affine": "affine", "tanh": "tanh", "subtract": "1−z"}.get(node.op or "", "")
+        if not node.name and node.op == "multiply":
+            pairs = (("f", "f c"), ("i", "i g"), ("z", "z h"), ("n", "n z"))
+            role = next((role for gate, role in pairs if gate in operands), "")
+        elif not node.name and node.op == "linear":
+            role = "linear h" if "linear x" in found else "linear x"
+        if not role or role in found:
+            return {}
+        found[role], names[node.id] = node, role
+    return found
 
-    def _node(
-        self,
-        node: Node,
-        place: tuple[float, float, float, float],
-        shape: Look,
-        frame: int | None = None,
-        mark: str = "",
-    ) -> str:
-        x, y, w, h = place
-        name = f"{self.prefix}n{node.id}{mark}"
-        sized = Look(shape.role, shape.shape, w * SCALE, h * SCALE, shape.big, shape.small, 11.0)
-        self.scene.nodes.append(PlacedNode(name, node, sized, self._at(x, y), frame))
-        return name
 
-    def _edge(self, edge: Edge, ends: tuple[str, str], way: Way, room: float = 0.0) -> None:
-        points, label = way
-        corners = [self._at(x, y) for x, y in points]
-        curve: Curve = join(*(line(a, b) for a, b in pairwise(corners)))
-        at, anchor = (self._at(*label[:2]), label[2]) if label is not None else (corners[0], "middle")
-        self.scene.edges.append(PlacedEdge(edge, *ends, curve, at, anchor, room * SCALE))
+def _origin(edge: Edge, home: Place, target: Place, roles: Mapping[int, str], plan: Plan) -> str:
+    """The role of an edge's source: a node of the step, a state of the one before, or the input; "" is none of them."""
+    role, source = roles[edge.target], roles.get(edge.source)
+    if home == target:
+        return source or ("x" if edge.operand == 0 and role != "linear h" and edge.carried is None else "")
+    if source is not None:
+        return f"{source}-" if target[1] - home[1] == 2 else ""
+    return _handed(plan, role)
 
-    def _row(self, steps: Sequence[Step]) -> None:
-        first = steps[0]
-        names: dict[int, str] = {}
-        before = {}
-        for state, y in self.plan.states.items():
-            source = self._source(first, state)
-            continued = first is not self.steps[0]
-            w, h, x = (46.0, 40.0, self.x0 - 56) if continued else (30.0, 24.0, self.x0 - 27)
-            shape = self._state(source) if continued else _initial(source)
-            kind = Look(shape.role, "again" if continued else "box", 0, 0, shape.big, shape.small)
-            drawn = self._node(source, (x, y, w, h), kind, mark="_again" if continued and source.scope else "")
-            names[source.id] = drawn.removesuffix("_again")
-            before[state] = x + w / 2
-        for k, step in enumerate(steps):
-            self._step(step, self.x0 + k * self.pitch, before, names)
-            places = self.plan.places(self.x0 + k * self.pitch, self.gap, self.gutter)
-            before = {state: places[state][0] + 23 for state in self.plan.states}
-        if self.parameters == "once":
-            self._table(steps, names)
-        if steps[-1] is self.steps[-1]:
-            self._tail(before["h"], names)
 
-    def _source(self, step: Step, state: str) -> Node:
-        edge = next(edge for (origin, _), edge in step.edges.items() if origin == f"{state}-")
-        return self.graph.nodes[edge.source]
+def _handed(plan: Plan, role: str) -> str:
+    """Which state of the step before comes in here."""
+    return next((origin for origin, to in plan.whole[1] if to == role and origin.endswith("-")), "")
 
-    def _state(self, node: Node) -> Look:
-        total = "" if node.gradient is None else narrow(number(norm_of(node.gradient, self.norm)), 44.0 * SCALE)
-        return Look("value", "box", 0, 0, f"{node.name}{subscript((node.step or '')[2:])}", total)
 
-    def _step(self, step: Step, x: float, before: Mapping[str, float], names: dict[int, str]) -> None:
-        """The panel of a step, its nodes and edges, and the risers of its parameters."""
-        frame, plan = len(self.scene.frames), self.plan
-        below = self.foot - 26 + (ROW * len(self.names) + 10) * (self.parameters == "step")
-        rect = Rect.around(
-            self._at(x + self.pitch / 2, (BAND + below) / 2), (self.pitch - 6) * SCALE, (below - BAND) * SCALE
-        )
-        self.scene.frames.append(Frame(f"t = {step.number}", rect, (), f"t={step.number}"))
-        self.scene.spines += [
-            Rect(r.left * SCALE, -(r.top + self.down) * SCALE, r.right * SCALE, -(r.bottom + self.down) * SCALE)
-            for r in plan.spines(x, self.gap, self.gutter)
-        ]
-        places = plan.places(x, self.gap, self.gutter)
-        for role, node in step.roles.items():
-            names[node.id] = self._node(node, places[role], self._look(role, node), frame)
-        local = {role: names[node.id] for role, node in step.roles.items()}
-        for (origin, role), edge in step.edges.items():
-            way = plan.ways(x, self.gap, self.gutter, before)[origin, role]
-            (start, _), (end, _) = way[0][:2]
-            room = min(abs(end - start), self.gap) if len(way[0]) == 2 and start != end else 0.0
-            if role == "i g" or (way[1] is not None and way[1][2] == "end" and role != "h"):
-                room = self.gap  # beside a vertical line, between the gates and the lane to c
-            self._edge(edge, (names[edge.source], local[role]), way, max(0.0, room - 2))
-        if step.input is not None:
-            source = self.graph.nodes[step.input.source]
-            shape = look(source)
-            text = (
-                clean(source.name or "x", 4) + subscript(str(step.number)) if source.kind != "parameter" else shape.big
-            )
-            tail = self._node(source, places["x"], Look(shape.role, "box", 0, 0, text), frame, f"_{step.number}")
-            role = next(r for r, node in step.roles.items() if node.id == step.input.target)
-            self._edge(step.input, (tail, local[role]), plan.ways(x, self.gap, self.gutter, before)["x", role])
-        if self.parameters != "none":
-            self._taps(step, x, local, frame)
+def _is_chain(parts: Cut, after: Sequence[Place], roles: Mapping[int, str]) -> bool:
+    """Whether what follows the last step is one operation after the other, each with at most two other operands."""
+    nodes = [node.id for place in after for node in parts.blocks[place].nodes]
+    made, at = {*roles, *nodes}, max(id for id, role in roles.items() if role == "h")
+    every = [(edge, home == target) for edge, home, target in parts.uses] + [(e, True) for e, _ in parts.parameters]
+    given = Counter(edge.source for edge, _ in every if edge.target in nodes and edge.source not in made)
+    for node in nodes:
+        sources = [(edge.source, near) for edge, near in every if edge.target == node]
+        leaves = [near and given[id] == 1 for id, near in sources if id not in made]
+        if [id for id, _ in sources if id in made] != [at] or len(leaves) > 2 or not all(leaves):
+            return False
+        at = node
+    return True
 
-    def _look(self, role: str, node: Node) -> Look:
-        if role in self.plan.states:
-            return self._state(node)
-        name = f"{role}{subscript((node.step or '')[2:])}"
-        if len(role) == 1:
-            return Look("value", "box", 0, 0, name, clean(node.symbol or "", 5))
-        if role == "1−z":
-            return Look("op", "box", 0, 0, "1−")
-        if role.startswith("linear"):
-            return Look("op", "box", 0, 0, "lin")
-        return Look("op", "ellipse" if node.op == "multiply" else "box", 0, 0, clean(node.symbol or "", 7))
 
-    def _taps(self, step: Step, x: float, local: Mapping[str, str], frame: int) -> None:
-        """Risers from the rows of the parameters into what uses them, each with its number in its own row."""
-        at, taken = self.plan.taps(x, self.gap, self.gutter), dict[str, int]()
-        half = 14.0 if self.plan is RNN else 12.0
-        risers: list[tuple[int, float, str, Edge]] = []
-        for role, edge in sorted_taps(step):
-            k = taken[role] = taken.get(role, -1) + 1
-            spot = at[role][k] if k < len(at[role]) else at[role][-1] + 13.0 * (k - len(at[role]) + 1)
-            risers.append((self.names.index(edge.source), spot, role, edge))
-        beside = max(spot for _, spot, _, _ in risers) + 9
-        if self.parameters == "step":  # the lowest box takes the riser farthest from it: no line crosses a head
-            spots = sorted((spot for _, spot, _, _ in risers), reverse=True)
-            feet = {spot: role for _, spot, role, _ in risers}
-            if len(set(feet.values())) == 1:
-                risers = [
-                    (row, spots[k], role, edge)
-                    for k, (row, _, role, edge) in enumerate(sorted(risers, key=lambda r: r[0]))
-                ]
-            beside += 12
-        for row, spot, role, edge in risers:
-            y = self.foot + ROW * row
-            top = self.plan.foot + half
-            node = self.graph.nodes[edge.source]
-            if self.parameters == "once":
-                self.scene.dots.append((self._at(spot, y), edge))
-                self._edge(
-                    edge,
-                    (f"{self.prefix}n{node.id}", local[role]),
-                    ([(spot, y - 4), (spot, top)], (beside, y - 10, "start")),
-                )
-            else:
-                tail = self._node(node, (beside + 24, y, 50.0, 22.0), look(node), frame, f"_{step.number}")
-                way = [(beside - 1, y), (spot, y), (spot, top)]
-                self._edge(edge, (tail, local[role]), (way, (beside + 54, y, "start")))
+def _beside_tail(parts: Cut, graph: GradientGraph) -> Cut:
+    """The same with the parameters of what follows the steps as boxes beside it: of one use there is no row."""
+    blocks, uses, kept = dict(parts.blocks), list(parts.uses), list[tuple[Edge, Place]]()
+    for edge, place in parts.parameters:
+        if parts.steps[place[1]]:
+            kept.append((edge, place))
+        else:
+            blocks[place] = Block(blocks[place].nodes, [*blocks[place].leaves, graph.nodes[edge.source]])
+            uses.append((edge, place, place))
+    return replace(parts, blocks=blocks, uses=uses, parameters=kept)
 
-    def _table(self, steps: Sequence[Step], names: dict[int, str]) -> None:
-        """The rows of the parameters, and at their end what all steps add up to."""
-        spots = [
-            min(x for xs in self.plan.taps(self.x0 + k * self.pitch, self.gap, self.gutter).values() for x in xs)
-            for k in range(len(steps))
-        ]
-        end = self.x0 + self.pitch * len(steps)
-        last = steps[-1] is self.steps[-1]
-        right = min(max(end - 30.0, spots[-1] + 130.0), self.width - 126.0) if last else end - 6
-        for row, id in enumerate(self.names):
-            y, node = self.foot + ROW * row, self.graph.nodes[id]
-            self.scene.lanes.append((self._at(spots[0], y), self._at(right, y)))
-            if last and node.gradient is not None:
-                total = number(norm_of(node.gradient, self.norm))
-                shape = Look("parameter", "total", 0, 0, str(short(clean(node.name or "", 24))), total)
-                names[id] = self._node(node, (right + 55, y, 110.0, 23.0), shape)
 
-    def _after(self) -> list[tuple[Node, Look, float]]:
-        """What follows the last step: nodes, shapes and widths."""
-        found = []
-        for target in dict.fromkeys(edge.target for edge in self.tail):
-            node = self.graph.nodes[target]
-            shape, loss = look(node), node.kind == "loss"
-            big = clean(node.name or "L", 7) if loss else shape.big
-            width = 24.0 if shape.shape == "ellipse" else max(34.0, text_width(big, 14.0) * 1.06 + 16.0)
-            found.append((node, Look(shape.role, shape.shape, 0, 0, big, "" if loss else shape.small), width))
+def route(
+    cell: Cell,
+    items: Sequence[Seat],
+    wires: Sequence[Wire],
+    feet: Mapping[int, float],
+    *,
+    once: bool,
+    page: float,
+    stretch: float | None,
+) -> Routed:
+    """Places for everything on a line, whose columns are its slots, as `routes.route` has them for any other table.
+
+    `feet` tells for the wires from below in which depth under the panels they start. Where they end in rows (`once`),
+    the numbers stand right of all; else in boxes, and none crosses another if the leftmost is the longest.
+    """
+    whole = _Line(cell, items, wires, page / SCALE, stretch)
+    taps, runs, posts = whole.taps(feet, once), list[Run](), list[tuple[float, float, float]]()
+    for w in range(len(wires)):
+        corners, label, anchor, room = taps[w] if w in taps else whole.way(w)
+        points = [_at(*corner) for corner in corners]
+        curve = join(*(line(a, b) for a, b in pairwise(points)))
+        runs.append(Run(curve, _at(*label), anchor, max(0.0, room - 2.0) * SCALE))
+        posts += [(x0, min(y0, y1), max(y0, y1)) for (x0, y0), (x1, y1) in pairwise(points) if x0 == x1]
+    # A post right of all, so that numbers and boxes stand below each other.
+    rights = {items[wires[w].target].slot: way.corners[0][0] for w, way in sorted(taps.items(), key=lambda tap: tap[1])}
+    posts += [(x * SCALE, 0.0, math.inf) for x in rights.values()]
+    return Routed(
+        [_at(*centre) for centre in whole.centres],
+        runs,
+        whole.spines(),
+        {w: _at(*way.corners[0]) for w, way in taps.items()},
+        posts,
+        [x * SCALE - 11.0 for x in (*whole.lefts.values(), whole.end)],
+        {k: item.look.height for k, item in enumerate(items)},
+        {0: (whole.bottom - HEAD) * SCALE},
+        whole.end * SCALE,
+        {},
+        whole.spare,
+    )
+
+
+def _at(x: float, y: float) -> Point:
+    return x * SCALE, (y - HEAD) * SCALE
+
+
+class _Way(NamedTuple):
+    """The corners of an edge, the place of its number, and the room there, if that is little."""
+
+    corners: list[Point]
+    label: Point
+    anchor: Anchor = "middle"
+    room: float = 0.0
+
+
+class _Line:
+    """Steps beside each other, what they begin with before them, and after the last one what follows."""
+
+    def __init__(
+        self, cell: Cell, items: Sequence[Seat], wires: Sequence[Wire], page: float, stretch: float | None
+    ) -> None:
+        self.cell, self.plan, self.items, self.wires = cell, cell.plan, items, wires
+        self.wide = [item.look.width / SCALE for item in items]
+        self.steps = sorted({item.slot for item in items if cell.parts.steps[item.slot]})
+        numbered, made = {w.source for w in wires if w.room}, {w.target for w in wires}
+        self.leaves = [k for k, item in enumerate(items) if item.slot > self.steps[-1] and k not in made]
+        tail = [k for k, item in enumerate(items) if item.slot > self.steps[-1] and k in made]
+        first = [k for k, item in enumerate(items) if item.slot not in self.steps and item.slot < self.steps[-1]]
+        around = {items[k].slot: 0.0 for k in tail}
+        for k in first:
+            need = self.wide[k] + (33.0 if k in numbered else 12.0)
+            around[items[k].slot] = max(around.get(items[k].slot, 0.0), need)
+        # Steps share what else leaves them, but want no more than two numbers beside each other in each gap.
+        after = sum(46.0 + self.wide[k] for k in tail) - self.plan.metrics(self.plan.least)[1] / 2
+        after += max(0.0, 52.0 - self.wide[tail[-1]] / 2) if numbered & {*self.leaves} else 0.0
+        room = (page - sum(around.values()) - max(0.0, after)) / len(self.steps)
+        most = max((w.room / SCALE for w in wires if w.source is not None and w.target not in tail), default=0.0)
+        wanted = max(MOST_WIDE, self.plan.boxes + self.plan.gaps * 2.2 * most)
+        self.spare = max(0.0, min(room, wanted) - self.plan.least) if stretch is None else stretch
+        pitch = self.plan.least + self.spare
+        gap, gutter = self.plan.metrics(pitch)
+        self.lefts, self.end = dict[int, float](), 0.0
+        for slot in sorted({item.slot for item in items}):
+            self.lefts[slot] = self.end
+            self.end += around.get(slot, pitch)
+        places = self.plan.laid(gap, gutter, dict.fromkeys(self.plan.states, 0.0))[0]
+        before = {slot: {state: places[state][0] + 23.0 - pitch for state in self.plan.states} for slot in self.steps}
+        self.centres = [(0.0, 0.0)] * len(items)
+        for w, wire in enumerate(wires):
+            if wire.source in first:
+                slot, state = items[wire.target].slot, self.origin(w)[:-1]
+                before[slot][state] = -33.0 if wire.source in numbered else -12.0
+                x = self.lefts[slot] + before[slot][state] - self.wide[wire.source] / 2
+                self.centres[wire.source] = x, places[state][1]
+        self.ways: dict[int, Ways] = {slot: self.plan.laid(gap, gutter, before[slot])[1] for slot in self.steps}
+        self.gap, self.places = gap, places
+        for k, item in enumerate(items):
+            if item.slot in self.steps:
+                x, y, *_ = places[cell.roles.get(item.node.id, "x")]
+                self.centres[k] = self.lefts[item.slot] + x, y
+        self.foot = max(places[role][1] + places[role][3] / 2 for role in self.plan.taps)
+        self.bottom = self.foot + 10.0
+        at = self.lefts[self.steps[-1]] + max(places["h"][0] + 23.0, pitch - 34.0)
+        for k in tail:
+            at = self.follow(k, at)
+
+    def follow(self, k: int, at: float) -> float:
+        """Place what follows the last step, its other operands above and below; returns its right end."""
+        y, middle = self.places["h"][1], at + 46.0 + self.wide[k] / 2
+        self.centres[k] = middle, y
+        right = middle + self.wide[k] / 2
+        self.end = max(self.end, right)
+        given = [wire for wire in self.wires if wire.target == k and wire.source in self.leaves]
+        for wire, side in zip(given, (1, -1) if self.plan is GRU else (-1, 1), strict=False):
+            leaf = wire.source or 0
+            self.centres[leaf] = middle, y + side * ASIDE
+            self.end = max(self.end, middle + self.wide[leaf] / 2, middle + 52.0 * bool(wire.room))
+            self.bottom = max(self.bottom, y + side * ASIDE + 20.0)
+        return right
+
+    def origin(self, w: int) -> str:
+        """The role of a wire's source, as the plan of its target's step has it."""
+        source, target = self.items[self.wires[w].source or 0], self.items[self.wires[w].target]
+        if source.slot == target.slot:
+            return self.cell.roles.get(source.node.id, "x")
+        return _handed(self.plan, self.cell.roles[target.node.id])
+
+    def way(self, w: int) -> _Way:
+        """A wire between two boxes."""
+        source, target = self.wires[w].source or 0, self.wires[w].target
+        seat, (x, y) = self.items[target], self.centres[target]
+        if seat.slot in self.steps:
+            role, left = self.cell.roles[seat.node.id], self.lefts[seat.slot]
+            corners, label = self.ways[seat.slot][self.origin(w), role]
+            corners = [(left + a, b) for a, b in corners]
+            if label is None:
+                return _Way(corners, corners[0])
+            across = abs(corners[1][0] - corners[0][0]) if len(corners) == 2 else 0.0
+            beside = role == "i g" or (label[2] == "end" and role != "h")
+            return _Way(corners, (left + label[0], label[1]), label[2], self.gap if beside else min(across, self.gap))
+        if source in self.leaves:
+            side = 1 if self.centres[source][1] > y else -1
+            near, far = (self.items[k].look.height / SCALE / 2 for k in (target, source))
+            corners = [(x, y + side * (ASIDE - far)), (x, y + side * near)]
+            return _Way(corners, (x + 8.0, y + side * (ASIDE + near - far) / 2), "start")
+        start, end = self.centres[source][0] + self.wide[source] / 2, x - self.wide[target] / 2
+        return _Way([(start, y), (end, y)], ((start + end) / 2 + 1.0, y - 13.0), room=44.0)
+
+    def taps(self, feet: Mapping[int, float], once: bool) -> dict[int, _Way]:
+        """The wires from below, side by side in the order of their rows."""
+        found, used = dict[int, _Way](), dict[int, list[int]]()
+        for w in sorted(feet, key=lambda w: feet[w]):
+            used.setdefault(self.wires[w].target, []).append(w)
+        for target, ways in used.items():
+            first, apart = self.plan.taps[self.cell.roles[self.items[target].node.id]]
+            for k, w in enumerate(ways if once else ways[::-1]):
+                x = self.centres[target][0] + first + k * apart
+                found[w] = _Way([(x, self.bottom + feet[w] / SCALE), (x, self.foot)], (x, self.foot))
         return found
 
-    def _tail_width(self) -> float:
-        after = self._after()
-        beside = any(e.carried is not None and e.operand for e in self.tail if e.target == after[-1][0].id)
-        return sum(46.0 + width for _, _, width in after) + max(0.0, 56.0 - after[-1][2] / 2) * beside
-
-    def _tail(self, x: float, names: dict[int, str]) -> None:
-        """What follows the last step, one operation after the other, its other operands above and below."""
-        y, at = self.plan.states["h"], x
-        for node, shape, width in self._after():
-            middle, high = at + 46.0 + width / 2, 40.0 if node.kind == "loss" or shape.small else 24.0
-            names[node.id] = self._node(node, (middle, y, width, high), shape)
-            side = -1
-            for edge in (edge for edge in self.tail if edge.target == node.id):
-                source = self.graph.nodes[edge.source]
-                if source.id in names:
-                    way: Way = [(at, y), (middle - width / 2, y)], (at + 24, y - 13, "middle")
-                    self._edge(edge, (names[source.id], names[node.id]), way, 44.0)
-                    continue
-                leaf = look(source)
-                wide = min(max(30.0, text_width(leaf.big, 14.0) + 12.0), width + 60.0)
-                tail = self._node(source, (middle, y + side * 62.0, wide, 22.0), leaf)
-                ends = [(middle, y + side * 51.0), (middle, y + side * high / 2)]
-                self._edge(edge, (tail, names[node.id]), (ends, (middle + 8, y + side * 36.0, "start")))
-                side = 1
-            at = middle + width / 2
-
-
-def sorted_taps(step: Step) -> list[tuple[str, Edge]]:
-    """The uses of parameters in a step, in the order of the rows: those of the input before those of the state."""
-    return sorted(step.parameters, key=lambda tap: (tap[0] == "linear h", tap[1].operand))
-
-
-def _initial(node: Node) -> Look:
-    shape = look(node)
-    return Look(shape.role, "box", 0, 0, shape.big[:4])
-
-
-def arrange(
-    graph: GradientGraph,
-    prefix: str,
-    parameters: str,
-    norm: Norm,
-    width: float = SLIDE,
-    most: float = MOST_WIDE,
-) -> Scene | None:
-    """The scene of a graph whose steps are one of these cells; None for any other."""
-    found = read(graph)
-    if found is None:
-        return None
-    if parameters == "auto":
-        parameters = "once" if len(found[1]) <= MOST_ONCE else "step"
-    return Grid(*found, graph, prefix, parameters, norm, width, most).draw()
+    def spines(self) -> list[Rect]:
+        """The bars of what several gates use."""
+        found = []
+        for left in (self.lefts[slot] for slot in self.steps):
+            for role, (aside, top) in self.plan.spines.items():
+                x, y, _, height = self.places[role]
+                low, high = _at(left + x + aside - 5.0, top), _at(left + x + aside + 5.0, y - height / 2 + 1.0)
+                found.append(Rect(*low, *high))
+        return found

@@ -1,6 +1,6 @@
-"""Where everything stands: the grid of a known cell, the table of any other network, or one graph as a whole.
+"""Where everything stands: a table of time steps, or where time is no order, one graph as a whole.
 
-After this file the reader knows which of the three a graph gets, and that each of its edges has a place in it.
+After this file the reader knows which of the two a graph gets, and that each of its edges has a place in it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..graph.model import GradientGraph
 from ..norms import Norm
-from . import cards, grid, lines, table
+from . import cards, lines, table
 from .channels import Item, Wire
 from .geometry import Rect, union
 from .grammar import FAN, Sentence, parse
@@ -24,16 +24,14 @@ def arrange(
     prefix: str = "",
     parameters: Parameters = "auto",
     norm: Norm = "l2",
-    width: float = grid.SLIDE,
+    width: float = lines.SLIDE,
 ) -> Scene:
-    """Place a graph: on the grid of a known cell, in a table of steps and layers, or as a whole where time is no order.
+    """Place a graph: in a table of steps and layers, or as a whole where time is no order.
 
     `parameters` are rows below the steps ("once") or boxes in every step; a line of steps is at most `width` pixels of
     a slide wide.
     """
-    scene = grid.arrange(graph, prefix, parameters, norm, width)
-    if scene is None:
-        scene = lines.arrange(graph, prefix, parameters, norm, width)
+    scene = lines.arrange(graph, prefix, parameters, norm, width)
     return _whole(graph, prefix, norm) if scene is None else scene
 
 

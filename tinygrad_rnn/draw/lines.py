@@ -15,6 +15,7 @@ from ..graph.model import GradientGraph
 from ..graph.parts import Edge
 from ..graph.steps import states
 from ..norms import Norm, norm_of
+from . import grid
 from .channels import Routed, Wire
 from .cut import Place, cut
 from .geometry import Point, Rect, line
@@ -37,6 +38,9 @@ TOTAL, DROP, HEADROOM = 88.0, 24.0, 22.0
 MOST_ONCE = 5
 """Up to so many steps parameters are rows of a table by default."""
 
+SLIDE = 1280.0
+"""Of a page in pixels, unless another is asked for."""
+
 _START, _END = -1, 1_000_000
 _Line = tuple[list[Seat], list[Edge], list[Wire], dict[int, tuple[int, float]], dict[int, list[int]]]
 """Boxes, edges, wires, where parameters come up, and the rows of these."""
@@ -52,15 +56,18 @@ def arrange(graph: GradientGraph, prefix: str, parameters: str, norm: Norm, widt
     if parameters == "auto":
         parameters = "once" if sum(map(bool, parts.steps)) <= MOST_ONCE else "step"
     lanes = states(graph) if any(node.members for node in graph.nodes) else {}
-    table = Table(graph, parts, lanes, prefix, norm)
-    return _Lines(table, parameters == "once").scene(width * SCALE - 24.0)
+    cell = grid.read(parts, graph)
+    table = Table(graph, cell.parts if cell is not None else parts, lanes, prefix, norm)
+    if cell is not None:
+        table.boxes = {key: cell.sized(seat) for key, seat in table.boxes.items()}
+    return _Lines(table, cell, parameters == "once").scene(width * SCALE - 24.0)
 
 
 class _Lines:
     """A table on a page: as many slots on a line as have room, the lines below each other."""
 
-    def __init__(self, table: Table, once: bool) -> None:
-        self.table, self.once = table, once
+    def __init__(self, table: Table, cell: grid.Cell | None, once: bool) -> None:
+        self.table, self.cell, self.once = table, cell, once
         self.page = Scene()
         self.least: dict[object, float] = {}
         self.stretch: float | None = None
@@ -186,13 +193,28 @@ class _Lines:
         """The same with the columns and rows of the whole line."""
         table = self.table
         slots = sorted({item.slot for item in items})
+        bands = sorted({item.band for item in items})
+        below = {band: HEADROOM + 14.0 + (LEVEL * len(under.get(band, ())) + DROP) * (band in under) for band in bands}
+        if self.cell is not None:
+            deep = {w: y for w, (_, y) in feet.items()}
+            routed = grid.route(self.cell, items, wires, deep, once=self.once, page=page, stretch=self.stretch)
+            return _Routed(
+                items,
+                edges,
+                wires,
+                routed,
+                {slot: k for k, slot in enumerate(slots)},
+                dict.fromkeys(slots, 1),
+                below,
+                bands,
+                under,
+            )
         wide = {slot: 1 + max(item.column for item in items if item.slot == slot) for slot in slots}
         offsets: dict[int, int] = {}
         column = 0
         for slot in slots:
             offsets[slot] = column
             column += wide[slot]
-        bands = sorted({item.band for item in items})
         rows = sorted({(item.band, item.row) for item in items})
         rank = {key: k for k, key in enumerate(rows)}
         moved = [
@@ -207,7 +229,6 @@ class _Lines:
             stepped = slot not in (_START, _END) and bool(table.parts.steps[slot])
             for k in range(wide[slot]):
                 alike[offsets[slot] + k] = (wide[slot], k) if stepped else (slot, k, "alone")
-        below = {band: HEADROOM + 14.0 + (LEVEL * len(under.get(band, ())) + DROP) * (band in under) for band in bands}
         routed = route(moved, wires, alike, below, feet, LANE_PITCH, page=page, least=self.least, stretch=self.stretch)
         return _Routed(items, edges, wires, routed, offsets, wide, below, bands, under)
 
@@ -270,7 +291,7 @@ class _Put:
                 b = a + self.found.wide[slot]
                 low = self.found.routed.bottoms[band] + 5.0
                 if not self.lines.once and band in self.found.rows:
-                    low += self.found.below[band] - HEADROOM - 12.0
+                    low += self.found.below[band] - HEADROOM - 26.0
                 rect = Rect(lefts[a] + 15.0, self.band_top(band) - HEADROOM, lefts[b] + 7.0, low)
                 step = parts.steps[slot]
                 self.page.frames.append(Frame(f"t = {step[2:]}", self.rect(rect), tuple(i.node for i in inside), step))
@@ -289,7 +310,7 @@ class _Put:
             if wire.source is not None:
                 ends = found.items[wire.source].id.partition("_again")[0], found.items[wire.target].id
                 curve = tuple(self.at(point) for point in run.curve)
-                self.page.edges.append(PlacedEdge(edge, *ends, curve, self.at(run.label), run.anchor))
+                self.page.edges.append(PlacedEdge(edge, *ends, curve, self.at(run.label), run.anchor, run.room))
         self.page.spines += [self.rect(bar) for bar in self.found.routed.bars]
 
     def parameters(self) -> None:

@@ -17,7 +17,7 @@ from ..graph.model import GradientGraph
 from ..graph.parts import Array, Edge, Node
 from ..graph.steps import loops_of, rows_of, step_number, steps_of
 from ..norms import Norm, State, norm_of
-from . import grid, lines, long, paint
+from . import lines, long, paint
 from .geometry import Curve, Point, Rect, join, line, samples, union
 from .marks import Box, Drawing, Group, Mark, Text
 from .scene import PlacedNode, Scene
@@ -150,13 +150,11 @@ def rolled(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sigh
 
 def _placed(graph: GradientGraph, norm: Norm) -> Scene:
     """The last step, with room for a curve on each edge."""
-    scene = grid.arrange(graph, "", "none", norm, most=234.0 + 3 * 200.0)
-    if scene is None:
-        wide = [
-            e if e.carried is None else replace(e, carried=Told(np.zeros(1), e.carried.shape, WIDE + NUMBER - 16.0))
-            for e in graph.edges
-        ]
-        scene = lines.arrange(replace(graph, edges=tuple(wide)), "", "none", norm, grid.SLIDE)
+    wide = [
+        e if e.carried is None else replace(e, carried=Told(np.zeros(1), e.carried.shape, WIDE + NUMBER - 16.0))
+        for e in graph.edges
+    ]
+    scene = lines.arrange(replace(graph, edges=tuple(wide)), "", "none", norm, lines.SLIDE)
     if scene is None or not scene.frames:
         raise ValueError(f"the last time step cannot be drawn alone: {UNROLLED}")
     mine = {(e.source, e.target, e.operand): e for e in graph.edges}
@@ -193,7 +191,7 @@ class _Rolled:
         shift = max(0.0, right + beside - min((p.rect.left for p in after), default=math.inf))
 
         def moved(at: Point) -> Point:
-            return at[0] + shift * (at[0] > rect.right), at[1]
+            return at[0] + shift * (at[0] > rect.right + 0.1), at[1]
 
         scene.nodes = [replace(p, centre=moved(p.centre)) if p in after else p for p in scene.nodes]
         scene.edges = [

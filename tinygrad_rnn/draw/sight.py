@@ -16,8 +16,8 @@ from ..graph.parts import Edge, Level
 from ..graph.steps import steps_of
 from ..norms import Norm
 from . import long, paint
-from .grid import SLIDE
 from .layout import arrange
+from .lines import SLIDE
 from .marks import Drawing
 from .scene import Scene
 from .style import MAX_LABELS, THEMES, Heads, Options, clean, scale_of, short

@@ -25,6 +25,7 @@ from .style import (
     narrow,
     number,
     number_text,
+    undated,
 )
 
 LANE_PITCH = 52.0
@@ -143,7 +144,7 @@ class Table:
             elif home[0] == target[0] and home in read and read[home] == read[target]:
                 carried[read[target]].add((rank[edge.source, home], t))
             elif home not in read and self.graph.nodes[edge.source].name:
-                name = (self.graph.nodes[edge.source].name or "").rstrip("0123456789")
+                name = undated(self.graph.nodes[edge.source].name or "")
                 made = [k for k, (_, other) in enumerate(read[target].nodes) if other == name]
                 carried[read[target]] |= {(k, t) for k in made[-1:]}
         found: dict[Place, Spots] = {}
@@ -211,8 +212,9 @@ class Table:
         mark = f"_{step[2:].split('.')[0]}" if step else f"_s{place[1]}"
         mark += f"b{place[0]}" if len(self.parts.bands) > 1 else ""
         name = f"{self.prefix}n{node.id}" + (mark if self.copies[node.id] > 1 else "")
-        shape, ports = self.look(node, (node.id, place) in self.states), tuple[str, ...]()
-        if node in self.parts.blocks[place].leaves and node.op is not None:  # of a step that is left out
+        left_out = node in self.parts.blocks[place].leaves and node.op is not None
+        shape, ports = self.look(node, left_out or (node.id, place) in self.states), tuple[str, ...]()
+        if left_out:
             shape = replace(shape, shape="again")
         if node.members and step and node.scope.rpartition("/")[2] == node.step:
             mine = dict.fromkeys(self.lanes[member.id] for member in node.members if member.id in self.lanes)
@@ -230,7 +232,7 @@ class Table:
             node = replace(node, symbol=self.symbols[node.id])
         shape = look(node)
         if state and node.name and node.gradient is not None and not node.members and node.kind != "loss":
-            total = narrow(number(norm_of(node.gradient, self.norm)), 36.0)
+            total = narrow(number(norm_of(node.gradient, self.norm)), 34.0)
             return replace(shape, small=total, width=max(shape.width, 40.0))
         return shape
 
