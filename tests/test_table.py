@@ -13,7 +13,7 @@ from tinygrad_rnn.draw import draw
 from tinygrad_rnn.draw.cut import part_of_symbol
 from tinygrad_rnn.draw.layout import arrange
 from tinygrad_rnn.draw.marks import Box, Group, Text, marks_of
-from tinygrad_rnn.draw.style import number
+from tinygrad_rnn.draw.style import narrow, number
 from tinygrad_rnn.draw.view import View
 from tinygrad_rnn.norms import norm_of
 
@@ -192,6 +192,15 @@ def test_a_product_stands_between_its_factors_and_a_fan_leaves_along_a_bar(cell)
             and p.centre[1] < at["i", "t=2"][1]
         )
         assert at["g", "t=2"][0] == product.centre[0] and at["g", "t=2"][1] < product.centre[1]
+
+
+@pytest.mark.parametrize("cell", ["mgu", "peephole"])
+def test_a_state_of_a_step_that_is_left_out_shows_its_whole_gradient(cell):
+    graph = network(cell, 6)
+    scene = arrange(View("op", steps=(1, 5, 6)).of([graph])[0])
+    dashed = {p.node.name: p.look.small for p in scene.nodes if (p.node.name or "").endswith("₄")}
+    states = {n.name + "₄": n for n in graph.nodes if n.step == "t=4" and n.name in ("h", "c")}
+    assert dashed == {name: narrow(number(norm_of(node.gradient, "l2")), 34.0) for name, node in states.items()}
 
 
 def test_constants_are_part_of_their_symbol():

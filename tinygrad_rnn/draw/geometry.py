@@ -89,28 +89,26 @@ def _towards(start: Point, end: Point, length: float) -> Point:
     return start[0] + (end[0] - start[0]) * length / whole, start[1] + (end[1] - start[1]) * length / whole
 
 
-def _split(piece: Sequence[complex], at: float) -> tuple[complex, ...]:
-    """The first part of a cubic, by de Casteljau's construction; complex numbers are the quickest points."""
-    p0, p1, p2, p3 = piece
-    a, b, c = p0 + at * (p1 - p0), p1 + at * (p2 - p1), p2 + at * (p3 - p2)
-    d, e = a + at * (b - a), b + at * (c - b)
-    return p0, a, d, d + at * (e - d)
-
-
 def trimmed(curve: Curve, length: float) -> Curve:
-    """The curve without its last `length` points, where the arrowhead goes."""
+    """The curve without its last `length` points, where the arrowhead goes: straight from the piece before on."""
     end = curve[-1]
     while len(curve) > 4 and math.dist(curve[-4], end) <= length:
         curve = curve[:-3]
-    piece, tip = [complex(*point) for point in curve[-4:]], complex(*end)
-    low, high = 0.05, 1.0
-    for _ in range(14):
-        middle = (low + high) / 2
-        if abs(_split(piece, middle)[3] - tip) > length:
-            low = middle
-        else:
-            high = middle
-    return curve[:-4] + tuple((p.real, p.imag) for p in _split(piece, low))
+    before = curve[-4]
+    return curve[:-4] + line(before, _towards(end, before, min(length, 0.95 * math.dist(before, end))))
+
+
+def packed(spans: Iterable[tuple[float, float]]) -> list[int]:
+    """A row for each span, from 0 on, the first in which nothing touches it."""
+    taken: list[list[tuple[float, float]]] = []
+    found = []
+    for low, high in spans:
+        free = (k for k, row in enumerate(taken) if all(high < a or b < low for a, b in row))
+        found.append(next(free, len(taken)))
+        if found[-1] == len(taken):
+            taken.append([])
+        taken[found[-1]].append((low, high))
+    return found
 
 
 def samples(curve: Curve, spacing: float = 4.0) -> list[Point]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ..graph.parts import Node
+from .geometry import packed
 
 Pair = tuple[int, int]
 FAN = 3
@@ -147,10 +148,10 @@ def _rows(
     lane: dict[int, list[int]] = {}
     for track in map(list, tracks):
         lane |= {n: track for n in track}
-    order = [n for track in (tracks[0], *tracks[:0:-1]) for n in _in_order(track, operands, upright, lane)]
+    order = [n for track in (tracks[0], *tracks[:0:-1]) for n in _in_order(track, operands, lane)]
     seen = set(order)
     rest = [n for n in range(len(columns)) if n not in seen and not any(u not in seen for u in users[n])]
-    above = [n for last in rest for n in _in_order([last], operands, upright, seen)]
+    above = [n for last in rest for n in _in_order([last], operands, seen)]
     above = list(dict.fromkeys([*above, *(n for n in range(len(columns)) if n not in seen)]))
     for n in range(len(columns)):  # each goes on in the row of an operand, if nothing else does
         if n not in lane:
@@ -180,9 +181,7 @@ def _rows(
     return [rows[n] for n in range(len(columns))]
 
 
-def _in_order(
-    goals: Sequence[int], operands: Mapping[int, list[int]], upright: Collection[Pair], known: Collection[int]
-) -> list[int]:
+def _in_order(goals: Sequence[int], operands: Mapping[int, list[int]], known: Collection[int]) -> list[int]:
     """What leads to these, factors around their product, each once; what is `known` is not entered again."""
     found: list[int] = []
     opened: set[int] = set()
@@ -204,23 +203,10 @@ def _in_order(
 
 
 def _packed(lanes: Sequence[Sequence[int]], columns: Sequence[int]) -> list[tuple[int, Sequence[int]]]:
-    """A row for each lane, from 0, the first in which its columns are free."""
-    taken: list[list[tuple[int, int]]] = []
-    found: list[tuple[int, Sequence[int]]] = []
-    done: set[int] = set()
-    for members in lanes:
-        if id(members) in done:
-            continue
-        done.add(id(members))
-        span = min(columns[n] for n in members), max(columns[n] for n in members)
-        row = next(
-            (k for k, spans in enumerate(taken) if all(span[1] < a or b < span[0] for a, b in spans)), len(taken)
-        )
-        if row == len(taken):
-            taken.append([])
-        taken[row].append(span)
-        found.append((row, members))
-    return found
+    """A row for each lane, the first in which its columns are free."""
+    unique = list({id(members): members for members in lanes}.values())
+    spans = [(min(columns[n] for n in members), max(columns[n] for n in members)) for members in unique]
+    return list(zip(packed(spans), unique, strict=True))
 
 
 def _with_leaves(

@@ -17,15 +17,14 @@ from typing import NamedTuple
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Node, grouped
 from .cells import GRU, LSTM, LSTM_1997, RNN, Key, Plan, Ways
-from .channels import Routed, Run, Wire
+from .channels import Routed, Run, Seat, Wire
 from .cut import Block, Cut, Place
 from .geometry import Point, Rect, join, line
 from .marks import SCALE, Anchor
 from .style import clean, text_width
-from .table import Seat
 
-MOST_WIDE = 380.0
-"""Of a step, unless its numbers need more."""
+MOST_WIDE, WIDEST = 380.0, 72.0
+"""Of a step, and of a number; what is wider than any number is a block with a curve, and steps are wider with it."""
 HEAD, ASIDE = 122.0, 66.0
 """The height 0 of a line, below the head of its panels; from what follows the steps to its other operands."""
 
@@ -209,12 +208,12 @@ class _Line:
         for k in first:
             need = self.wide[k] + (33.0 if k in numbered else 12.0)
             around[items[k].slot] = max(around.get(items[k].slot, 0.0), need)
-        # Steps share what else leaves them, but want no more than two numbers beside each other in each gap.
+        # Steps share what else leaves them, up to a width that is the same whatever the numbers.
         after = sum(46.0 + self.wide[k] for k in tail) - self.plan.metrics(self.plan.least)[1] / 2
         after += max(0.0, 52.0 - self.wide[tail[-1]] / 2) if numbered & {*self.leaves} else 0.0
         room = (page - sum(around.values()) - max(0.0, after)) / len(self.steps)
         most = max((w.room / SCALE for w in wires if w.source is not None and w.target not in tail), default=0.0)
-        wanted = max(MOST_WIDE, self.plan.boxes + self.plan.gaps * 2.2 * most)
+        wanted = self.plan.boxes + self.plan.gaps * 2.2 * most if most > WIDEST else MOST_WIDE
         self.spare = max(0.0, min(room, wanted) - self.plan.least) if stretch is None else stretch
         pitch = self.plan.least + self.spare
         gap, gutter = self.plan.metrics(pitch)

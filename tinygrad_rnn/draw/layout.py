@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from ..graph.model import GradientGraph
 from ..norms import Norm
 from . import cards, lines, table
-from .channels import Item, Wire
+from .channels import Seat, Wire
 from .geometry import Rect, union
 from .grammar import FAN, Sentence, parse
 from .routes import route
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
-from .style import LABEL_SIZE, Look, look, number_room
+from .style import LABEL_SIZE, look, number_room
 from .view import Parameters
 
 
@@ -46,26 +46,25 @@ def _whole(graph: GradientGraph, prefix: str, norm: Norm) -> Scene:
     rank = {node.id: k for k, node in enumerate(nodes)}
     inner = tuple((rank[edge.source], rank[edge.target]) for edge in drawn)
     spots = parse(Sentence((("", ""),) * len(nodes), inner))
-    items = [_item(looks[node.id], spot, signed) for node, spot in zip(nodes, spots.at, strict=True)]
+    items = []
+    for node, spot in zip(nodes, spots.at, strict=True):
+        shape = looks[node.id]
+        wide, high = cards.room(shape) if signed else (0.0, shape.height)
+        seat = Seat(f"{prefix}n{node.id}", node, shape, 0, 0, *spot, wide=wide, deep=high - shape.height)
+        items.append(seat)
     rooms = [cards.number_room(e) if signed else number_room(e, graph.nodes[e.source], norm) for e in drawn]
     wires = [Wire(*pair, room) for pair, room in zip(inner, rooms, strict=True)]
     size, fan = (cards.NUMBER, len(drawn) + 1) if signed else (LABEL_SIZE, FAN)
     found = route(items, wires, {k: k for k in range(spots.size[0])}, {0: 0.0}, {}, 0.0, size=size, fan=fan)
     scene = Scene(signed=signed, spines=[Rect(r.left, -r.top, r.right, -r.bottom) for r in found.bars])
-    for k, (node, (x, y)) in enumerate(zip(nodes, found.centres, strict=True)):
-        shape = table.grown(looks[node.id], found.boxes[k])
-        scene.nodes.append(PlacedNode(f"{prefix}n{node.id}", node, shape, (x, -y)))
-    for edge, run in zip(drawn, found.runs, strict=True):
-        curve = tuple((x, -y) for x, y in run.curve)
-        ends = f"{prefix}n{edge.source}", f"{prefix}n{edge.target}"
+    for k, (item, (x, y)) in enumerate(zip(items, found.centres, strict=True)):
+        shape = table.grown(item.look, found.boxes[k])
+        scene.nodes.append(PlacedNode(item.id, item.node, shape, (x, -y)))
+    for edge, (tail, head), run in zip(drawn, inner, found.runs, strict=True):
+        curve, ends = tuple((x, -y) for x, y in run.curve), (items[tail].id, items[head].id)
         scene.edges.append(PlacedEdge(edge, *ends, curve, (run.label[0], -run.label[1]), run.anchor))
     scene.frames = _frames(scene.nodes)
     return scene
-
-
-def _item(shape: Look, spot: tuple[int, int], signed: bool) -> Item:
-    wide, high = cards.room(shape) if signed else (0.0, shape.height)
-    return Item(shape.width, shape.height, 0, *spot, wide=wide, deep=high - shape.height)
 
 
 def _frames(placed: Sequence[PlacedNode]) -> list[Frame]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
+from itertools import pairwise
 
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge
 from ..graph.steps import states
 from ..norms import Norm, norm_of
 from . import grid
-from .channels import Routed, Wire
+from .channels import Routed, Seat, Wire
 from .cut import Place, cut
 from .geometry import Point, Rect, line
 from .marks import SCALE
@@ -30,7 +30,7 @@ from .style import (
     short,
     text_width,
 )
-from .table import LANE_PITCH, LAYER, Seat, Table, check_size, grown
+from .table import LANE_PITCH, LAYER, Table, check_size, grown
 
 LEVEL, TOTAL_HEIGHT = 21.0, 18.0
 """From one parameter's row to the next."""
@@ -41,9 +41,8 @@ MOST_ONCE = 5
 SLIDE = 1280.0
 """Of a page in pixels, unless another is asked for."""
 
-_START, _END = -1, 1_000_000
-_Line = tuple[list[Seat], list[Edge], list[Wire], dict[int, tuple[int, float]], dict[int, list[int]]]
-"""Boxes, edges, wires, where parameters come up, and the rows of these."""
+_START, _END = -1, 1_000_000  # slots of copies, before and after all others
+_TITLES = 90.0
 
 
 def arrange(graph: GradientGraph, prefix: str, parameters: str, norm: Norm, width: float) -> Scene | None:
@@ -60,210 +59,148 @@ def arrange(graph: GradientGraph, prefix: str, parameters: str, norm: Norm, widt
     table = Table(graph, cell.parts if cell is not None else parts, lanes, prefix, norm)
     if cell is not None:
         table.boxes = {key: cell.sized(seat) for key, seat in table.boxes.items()}
-    return _Lines(table, cell, parameters == "once").scene(width * SCALE - 24.0)
+    return _scene(table, cell, parameters == "once", width * SCALE - 24.0)
 
 
-class _Lines:
-    """A table on a page: as many slots on a line as have room, the lines below each other."""
+def _scene(table: Table, cell: grid.Cell | None, once: bool, width: float) -> Scene:
+    """All lines, below each other: as many slots on each as have room."""
+    width -= _TITLES if any(table.parts.bands) else 0.0
+    whole = _Line(table, cell, once, sorted({place[1] for place in table.parts.blocks}))
+    lines = [_Line(table, cell, once, slots) for slots in _broken(whole, width)]
+    least: dict[object, float] = {}
+    for line_of in lines:  # a step is as wide on every line
+        for key, wide in line_of.route(width, least).widths.items():
+            least[key] = max(least.get(key, 0.0), wide)
+    stretch = min(line_of.route(width, least).spare for line_of in lines)
+    scene, y = Scene(), 0.0
+    for line_of in lines:
+        put = _Put(scene, line_of, line_of.route(0.0, least, stretch), y + HEADROOM)
+        put.everything(last=line_of is lines[-1])
+        y = put.down + put.bottom(line_of.bands[-1], with_rows=True) + 6.0
+    drawn = Counter(placed.node.id for placed in scene.nodes if not placed.look.shape == "again")
+    scene.shared = {id: count for id, count in drawn.items() if count > 1 and not table.graph.nodes[id].members}
+    scene.edges.sort(key=lambda placed: (placed.edge.target, placed.edge.operand, placed.edge.source))
+    return scene
 
-    def __init__(self, table: Table, cell: grid.Cell | None, once: bool) -> None:
-        self.table, self.cell, self.once = table, cell, once
-        self.page = Scene()
-        self.least: dict[object, float] = {}
-        self.stretch: float | None = None
-        self.found = cache(self._found)
 
-    def scene(self, width: float) -> Scene:
-        """All lines."""
-        slots = sorted({place[1] for place in self.table.parts.blocks})
-        lines = self._broken(slots, width)
-        width -= 90.0 if any(self.table.parts.bands) else 0.0
-        drafts = [self._routed(slots, width).routed for slots in lines]
-        for draft in drafts:  # a step is as wide on every line
-            for key, wide in draft.widths.items():
-                self.least[key] = max(self.least.get(key, 0.0), wide)
-        if len(lines) > 1:
-            drafts = [self._routed(slots, width).routed for slots in lines]
-        self.stretch, y = min(draft.spare for draft in drafts), 0.0
-        for k, line_of in enumerate(lines):
-            y = self._line(line_of, y, k == len(lines) - 1)
-        parts = self.table
-        drawn = Counter(placed.node.id for placed in self.page.nodes if not placed.look.shape == "again")
-        self.page.shared = {id: count for id, count in drawn.items() if count > 1 and not parts.graph.nodes[id].members}
-        self.page.edges.sort(key=lambda placed: (placed.edge.target, placed.edge.operand, placed.edge.source))
-        return self.page
+def _broken(whole: _Line, room: float) -> list[Sequence[int]]:
+    """The slots of each line: as many steps on each as fit, equally many if that can be."""
+    routed = whole.route(0.0, {})
+    feet = [x for x, _ in routed.feet.values()]
+    if max(routed.width, max(feet) + 52.0 + TOTAL if feet and whole.once else 0.0) <= room:
+        return [whole.slots]
+    lefts = [routed.lefts[whole.offsets[slot]] for slot in whole.slots] + [routed.width]
+    wide = {slot: after - left for slot, (left, after) in zip(whole.slots, pairwise(lefts), strict=True)}
+    room -= 70.0  # for the copies that a line begins with
+    count = len(_filled(whole, wide, room))
+    widths = (room * k / 16 for k in range(1, 17))
+    return next(lines for w in widths if len(lines := _filled(whole, wide, w)) <= count)
 
-    def _broken(self, slots: list[int], width: float) -> list[list[int]]:
-        """The slots of each line: as many steps on each as fit, equally many if that can be."""
-        measured = self._routed(slots, 0.0)
-        first: dict[int, float] = {}
-        for item in measured.items:
-            first.setdefault(item.slot, measured.routed.lefts[measured.offsets[item.slot]])
-        ends = [*sorted(first.values()), measured.routed.width]
-        wide = {slot: ends[ends.index(x) + 1] - x for slot, x in first.items()}
-        room = width - (90.0 if any(self.table.parts.bands) else 0.0)
-        feet = [x for x, _ in measured.routed.feet.values()]
-        whole = max(measured.routed.width, max(feet) + 52.0 + TOTAL if feet and self.once else 0.0)
-        if whole <= room:
-            return [slots]
-        room -= 70.0  # for the copies that a line begins with
-        count = len(self._filled(slots, wide, room))
-        widths = (room * k / 16 for k in range(1, 17))
-        return next(lines for w in widths if len(lines := self._filled(slots, wide, w)) <= count)
 
-    def _filled(self, slots: Sequence[int], wide: Mapping[int, float], room: float) -> list[list[int]]:
-        """The slots of each line, where lines are so wide; what is no step stays with the one before."""
-        steps, found, used = self.table.parts.steps, list[list[int]]([[]]), 0.0
-        for k, slot in enumerate(slots):
-            following = wide[slots[k + 1]] if k + 1 < len(slots) and not steps[slots[k + 1]] else 0.0
-            if steps[slot] and used + wide[slot] + following > room and any(steps[other] for other in found[-1]):
-                found.append([])
-                used = 0.0
-            found[-1].append(slot)
-            used += wide[slot]
-        return found
+def _filled(whole: _Line, wide: Mapping[int, float], room: float) -> list[Sequence[int]]:
+    """The slots of each line, where lines are so wide; what is no step stays with the one before."""
+    steps, slots, found, used = whole.table.parts.steps, whole.slots, list[list[int]]([[]]), 0.0
+    for k, slot in enumerate(slots):
+        following = wide[slots[k + 1]] if k + 1 < len(slots) and not steps[slots[k + 1]] else 0.0
+        if steps[slot] and used + wide[slot] + following > room and any(steps[other] for other in found[-1]):
+            found.append([])
+            used = 0.0
+        found[-1].append(slot)
+        used += wide[slot]
+    return [*found]
 
-    def _routed(self, slots: Sequence[int], page: float) -> _Routed:
-        """A line, routed; what stands on it is found once."""
-        return self._numbered(*self.found(tuple(slots)), page)
 
-    def _found(self, slots: Sequence[int]) -> _Line:
-        """What stands on a line, with copies of what it uses from other lines."""
-        table, parts = self.table, self.table.parts
-        there = set(slots)
-        items: list[Seat] = []
-        index: dict[tuple[int, Place], int] = {}
+class _Line:
+    """What stands on a line, with copies of what it uses from other lines.
+
+    `feet` are the wires of parameters: the band, and how deep below it they begin. `rows` are the parameters of each
+    band, `below` its room for them; `offsets` the first column of a slot, and `wide` how many it has.
+    """
+
+    def __init__(self, table: Table, cell: grid.Cell | None, once: bool, slots: Sequence[int]) -> None:
+        self.table, self.cell, self.once, self.slots = table, cell, once, slots
+        self.items: list[Seat] = []
+        self.edges: list[Edge] = []
+        self.wires: list[Wire] = []
+        self.feet: dict[int, tuple[int, float]] = {}
+        parts, index = table.parts, dict[tuple[int, Place], int]()
         for key, item in table.boxes.items():
-            if item.slot in there:
-                index[key] = len(items)
-                items.append(item)
-        wires: list[Wire] = []
-        edges: list[Edge] = []
-        seats: set[tuple[int, int, int]] = set()
+            if item.slot in slots:
+                index[key] = len(self.items)
+                self.items.append(item)
         for edge, home, place in parts.uses:
-            if place[1] not in there:
-                continue
-            key = edge.source, home
-            if key not in index:
-                item = table.boxes[key]
-                slot, row = (_START if item.slot < slots[0] else _END), item.row
-                while (item.band, slot, row) in seats:
-                    row += 1
-                seats.add((item.band, slot, row))
-                shape = replace(item.look, shape="again")
-                index[key] = len(items)
-                items.append(
-                    replace(item, id=f"{item.id}_again{slots[0]}", slot=slot, column=0, row=row, look=shape, again=True)
-                )
-            s, t = index[key], index[edge.target, place]
-            up = (edge.source, edge.target, place) in table.joined and home == place
-            room = number_room(edge, items[s].node, table.norm)
-            edges.append(edge)
-            wires.append(Wire(s, t, room, table.state_of(edge, items[t]), up))
-        feet: dict[int, tuple[int, float]] = {}
-        used = {(place[0], edge.source) for edge, place in parts.parameters if place[1] in there}
-        everything = self.once and slots[-1] == max(place[1] for place in parts.blocks)
-        rows = {
-            band: kept
-            for band, ids in table.rows.items()
-            if (kept := [id for id in ids if everything or (band, id) in used])
+            if place[1] in slots:
+                if (edge.source, home) not in index:
+                    index[edge.source, home] = len(self.items)
+                    self.items.append(self._copy(table.boxes[edge.source, home]))
+                s, t = index[edge.source, home], index[edge.target, place]
+                up = (edge.source, edge.target, place) in table.joined and home == place
+                self._add(edge, s, t, table.state_of(edge, self.items[t]), up)
+        there = [(edge, place) for edge, place in parts.parameters if place[1] in slots]
+        used = {(place[0], edge.source) for edge, place in there}
+        everything = once and slots[-1] == max(place[1] for place in parts.blocks)
+        kept = {band: [id for id in ids if everything or (band, id) in used] for band, ids in table.rows.items()}
+        self.rows = {band: ids for band, ids in kept.items() if ids}
+        for edge, place in there:
+            self.feet[len(self.wires)] = place[0], DROP + LEVEL * self.rows[place[0]].index(edge.source)
+            self._add(edge, None, index[edge.target, place])
+        self.bands = sorted({item.band for item in self.items})
+        self.below = {
+            band: HEADROOM + 14.0 + (LEVEL * len(self.rows[band]) + DROP if band in self.rows else 0.0)
+            for band in self.bands
         }
-        for edge, place in parts.parameters:
-            if place[1] in there:
-                feet[len(wires)] = place[0], DROP + LEVEL * rows[place[0]].index(edge.source)
-                edges.append(edge)
-                wires.append(
-                    Wire(
-                        None,
-                        index[edge.target, place],
-                        number_room(edge, self.table.graph.nodes[edge.source], table.norm),
-                    )
-                )
-        return items, edges, wires, feet, rows
+        self.offsets: dict[int, int] = {}
+        self.wide: dict[int, int] = {}
+        for slot in sorted({item.slot for item in self.items}):
+            self.offsets[slot] = sum(self.wide.values())
+            columns = max(item.column for item in self.items if item.slot == slot) + 1
+            self.wide[slot] = columns if cell is None else 1
 
-    def _numbered(
-        self,
-        items: list[Seat],
-        edges: list[Edge],
-        wires: list[Wire],
-        feet: Mapping[int, tuple[int, float]],
-        under: Mapping[int, Sequence[int]],
-        page: float,
-    ) -> _Routed:
-        """The same with the columns and rows of the whole line."""
-        table = self.table
-        slots = sorted({item.slot for item in items})
-        bands = sorted({item.band for item in items})
-        below = {band: HEADROOM + 14.0 + (LEVEL * len(under.get(band, ())) + DROP) * (band in under) for band in bands}
+    def _add(self, edge: Edge, source: int | None, target: int, state: str = "", upright: bool = False) -> None:
+        room = number_room(edge, self.table.graph.nodes[edge.source], self.table.norm)
+        self.edges.append(edge)
+        self.wires.append(Wire(source, target, room, state, upright))
+
+    def _copy(self, item: Seat) -> Seat:
+        """What stands on another line, once more at the beginning or at the end of this one."""
+        slot, row = (_START if item.slot < self.slots[0] else _END), item.row
+        taken = {(other.band, other.row) for other in self.items if other.slot == slot}
+        while (item.band, row) in taken:
+            row += 1
+        shape = replace(item.look, shape="again")
+        return replace(item, id=f"{item.id}_again{self.slots[0]}", slot=slot, column=0, row=row, look=shape)
+
+    def route(self, page: float, least: Mapping[object, float], stretch: float | None = None) -> Routed:
+        """The line with the columns and rows of the whole line."""
         if self.cell is not None:
-            deep = {w: y for w, (_, y) in feet.items()}
-            routed = grid.route(self.cell, items, wires, deep, once=self.once, page=page, stretch=self.stretch)
-            return _Routed(
-                items,
-                edges,
-                wires,
-                routed,
-                {slot: k for k, slot in enumerate(slots)},
-                dict.fromkeys(slots, 1),
-                below,
-                bands,
-                under,
-            )
-        wide = {slot: 1 + max(item.column for item in items if item.slot == slot) for slot in slots}
-        offsets: dict[int, int] = {}
-        column = 0
-        for slot in slots:
-            offsets[slot] = column
-            column += wide[slot]
-        rows = sorted({(item.band, item.row) for item in items})
-        rank = {key: k for k, key in enumerate(rows)}
-        moved = [
-            item.item(
-                offsets[item.slot] + (item.column if item.way > 0 else wide[item.slot] - 1 - item.column),
-                rank[item.band, item.row],
-            )
-            for item in items
-        ]
+            deep = {w: y for w, (_, y) in self.feet.items()}
+            return grid.route(self.cell, self.items, self.wires, deep, once=self.once, page=page, stretch=stretch)
+        rank = {key: k for k, key in enumerate(sorted({(item.band, item.row) for item in self.items}))}
+        moved = []
+        for item in self.items:
+            column = item.column if item.way > 0 else self.wide[item.slot] - 1 - item.column
+            moved.append(replace(item, column=self.offsets[item.slot] + column, row=rank[item.band, item.row]))
         alike: dict[int, object] = {}
-        for slot in slots:
-            stepped = slot not in (_START, _END) and bool(table.parts.steps[slot])
-            for k in range(wide[slot]):
-                alike[offsets[slot] + k] = (wide[slot], k) if stepped else (slot, k, "alone")
-        routed = route(moved, wires, alike, below, feet, LANE_PITCH, page=page, least=self.least, stretch=self.stretch)
-        return _Routed(items, edges, wires, routed, offsets, wide, below, bands, under)
-
-    def _line(self, slots: Sequence[int], y: float, last: bool) -> float:
-        """Put a line into the scene; returns where the next one begins."""
-        found = self._routed(slots, 0.0)
-        top = y + HEADROOM
-        put = _Put(self, found, top, last)
-        put.frames(slots)
-        put.boxes()
-        put.parameters()
-        put.titles()
-        bottom = max(found.routed.bottoms[found.bands[-1]], 0.0)
-        return top + bottom + found.below[found.bands[-1]] + 6.0
-
-
-@dataclass(frozen=True)
-class _Routed:
-    items: list[Seat]
-    edges: list[Edge]
-    wires: list[Wire]
-    routed: Routed
-    offsets: Mapping[int, int]
-    wide: Mapping[int, int]
-    below: Mapping[int, float]
-    bands: Sequence[int]
-    rows: Mapping[int, Sequence[int]]
+        for slot, wide in self.wide.items():
+            stepped = slot in self.slots and bool(self.table.parts.steps[slot])
+            for k in range(wide):
+                alike[self.offsets[slot] + k] = (wide, k) if stepped else (slot, k, "alone")
+        tables = alike, self.below, self.feet
+        return route(moved, self.wires, *tables, LANE_PITCH, page=page, least=least, stretch=stretch)
 
 
 class _Put:
     """A routed line, put into the scene: y points up there."""
 
-    def __init__(self, lines: _Lines, found: _Routed, top: float, last: bool) -> None:
-        self.lines, self.found, self.last = lines, found, last
-        self.table, self.page, self.down = lines.table, lines.page, top
+    def __init__(self, scene: Scene, line_of: _Line, routed: Routed, down: float) -> None:
+        self.page, self.line, self.routed, self.table, self.down = scene, line_of, routed, line_of.table, down
+
+    def everything(self, last: bool) -> None:
+        """Panels, boxes with their edges, parameters and titles."""
+        self.frames()
+        self.boxes()
+        self.parameters(last)
+        self.titles()
 
     def at(self, point: Point) -> Point:
         """A place in the scene."""
@@ -273,57 +210,58 @@ class _Put:
         """The same of a rectangle."""
         return Rect(r.left, -(r.top + self.down), r.right, -(r.bottom + self.down))
 
-    def band_top(self, band: int) -> float:
-        """Where a band begins."""
-        k = self.found.bands.index(band)
-        before = self.found.bands[k - 1] if k else None
-        return 0.0 if before is None else self.found.routed.bottoms[before] + self.found.below[before]
+    def bottom(self, band: int, with_rows: bool = False) -> float:
+        """Where a band ends."""
+        return self.routed.bottoms[band] + (self.line.below[band] if with_rows else 0.0)
 
-    def frames(self, slots: Sequence[int]) -> None:
+    def top(self, band: int) -> float:
+        """Where a band begins."""
+        k = self.line.bands.index(band)
+        return self.bottom(self.line.bands[k - 1], with_rows=True) if k else 0.0
+
+    def frames(self) -> None:
         """A panel for each block that is a time step of several boxes."""
-        parts, lefts = self.table.parts, self.found.routed.lefts
-        for band in self.found.bands:
-            for slot in slots:
-                inside = [item for item in self.found.items if (item.band, item.slot) == (band, slot)]
-                if not parts.steps[slot] or not inside or (len(inside) == 1 and inside[0].node.members):
+        steps, lefts = self.table.parts.steps, self.routed.lefts
+        for band in self.line.bands:
+            for slot in self.line.slots:
+                inside = [item for item in self.line.items if (item.band, item.slot) == (band, slot)]
+                if not steps[slot] or not inside or (len(inside) == 1 and inside[0].node.members):
                     continue
-                a = self.found.offsets[slot]
-                b = a + self.found.wide[slot]
-                low = self.found.routed.bottoms[band] + 5.0
-                if not self.lines.once and band in self.found.rows:
-                    low += self.found.below[band] - HEADROOM - 26.0
-                rect = Rect(lefts[a] + 15.0, self.band_top(band) - HEADROOM, lefts[b] + 7.0, low)
-                step = parts.steps[slot]
+                a = self.line.offsets[slot]
+                b = a + self.line.wide[slot]
+                low = self.bottom(band) + 5.0
+                if not self.line.once and band in self.line.rows:
+                    low += self.line.below[band] - HEADROOM - 26.0
+                rect = Rect(lefts[a] + 15.0, self.top(band) - HEADROOM, lefts[b] + 7.0, low)
+                step = steps[slot]
                 self.page.frames.append(Frame(f"t = {step[2:]}", self.rect(rect), tuple(i.node for i in inside), step))
 
     def boxes(self) -> None:
         """Boxes, edges between them, and bars."""
         frames = {frame.step: k for k, frame in enumerate(self.page.frames)}
-        high = self.found.routed.boxes
-        for k in sorted(range(len(high)), key=lambda k: -self.found.items[k].band):  # from below
-            item, centre = self.found.items[k], self.found.routed.centres[k]
+        high = self.routed.boxes
+        for k in sorted(range(len(high)), key=lambda k: -self.line.items[k].band):  # from below
+            item, centre = self.line.items[k], self.routed.centres[k]
             shape = grown(item.look, high[k])
             placed = PlacedNode(item.id, item.node, shape, self.at(centre), frames.get(item.node.step))
             self.page.nodes.append(placed)
-        found = self.found
-        for edge, wire, run in zip(found.edges, found.wires, found.routed.runs, strict=True):
+        for edge, wire, run in zip(self.line.edges, self.line.wires, self.routed.runs, strict=True):
             if wire.source is not None:
-                ends = found.items[wire.source].id.partition("_again")[0], found.items[wire.target].id
+                ends = self.line.items[wire.source].id.partition("_again")[0], self.line.items[wire.target].id
                 curve = tuple(self.at(point) for point in run.curve)
                 self.page.edges.append(PlacedEdge(edge, *ends, curve, self.at(run.label), run.anchor, run.room))
-        self.page.spines += [self.rect(bar) for bar in self.found.routed.bars]
+        self.page.spines += [self.rect(bar) for bar in self.routed.bars]
 
-    def parameters(self) -> None:
+    def parameters(self, last: bool) -> None:
         """Each parameter's row, with a number at every use, and at its end the whole gradient; or a box at each use."""
-        found, feet = self.found, self.found.routed.feet
         reach: dict[tuple[int, int], list[float]] = {}
-        right, posts, taken = 0.0, found.routed.posts, list[tuple[float, float, float]]()
-        for w, (x, y) in feet.items():
-            edge, wire, run = found.edges[w], found.wires[w], found.routed.runs[w]
-            target = found.items[wire.target]
+        right, posts, taken = 0.0, self.routed.posts, list[tuple[float, float, float]]()
+        for w, (x, y) in self.routed.feet.items():
+            edge, wire, run = self.line.edges[w], self.line.wires[w], self.routed.runs[w]
+            target = self.line.items[wire.target]
             node = self.table.graph.nodes[edge.source]
             shape = self.table.look(node, state=False)
-            wide = wire.room + (0.0 if self.lines.once else shape.width + 12.0)
+            wide = wire.room + (0.0 if self.line.once else shape.width + 12.0)
             left = x + 6.0
             for other, top, deep in sorted([*posts, *taken]):
                 if top < y + 9.0 and deep > y - 14.0 and left - 4.0 < other < left + wide + 3.0:
@@ -331,7 +269,7 @@ class _Put:
             taken += [(left + part * wide, y - 1.0, y + 1.0) for part in (0.0, 0.5, 1.0)]
             right = max(right, left + wide)
             reach.setdefault((target.band, node.id), []).append(x)
-            if self.lines.once:
+            if self.line.once:
                 curve, label = run.curve, (left, y - 8.0)
                 tail = self.name(node.id, target.band)
                 self.page.dots.append((self.at((x, y)), edge))
@@ -346,20 +284,20 @@ class _Put:
                 label = left + shape.width + 4.0, y
             curve = tuple(self.at(point) for point in curve)
             self.page.edges.append(PlacedEdge(edge, tail, target.id, curve, self.at(label), "start"))
-        if self.lines.once:
-            self.rows(reach, right)
+        if self.line.once:
+            self.rows(reach, right, last)
 
-    def rows(self, reach: Mapping[tuple[int, int], list[float]], right: float) -> None:
+    def rows(self, reach: Mapping[tuple[int, int], list[float]], right: float, last: bool) -> None:
         """The lines of the rows, and their sums."""
-        right = max(right + 8.0, self.found.routed.width - TOTAL)
-        for band, ids in self.found.rows.items():
+        right = max(right + 8.0, self.routed.width - TOTAL)
+        for band, ids in self.line.rows.items():
             for k, id in enumerate(ids):
-                y = self.found.routed.bottoms[band] + DROP + LEVEL * k
+                y = self.bottom(band) + DROP + LEVEL * k
                 node = self.table.graph.nodes[id]
-                if (band, id) in reach or (self.last and node.gradient is not None):
+                if (band, id) in reach or (last and node.gradient is not None):
                     start = min(reach.get((band, id), [right - 20.0]))
                     self.page.lanes.append((self.at((start, y)), self.at((right, y))))
-                if self.last and node.gradient is not None:
+                if last and node.gradient is not None:
                     name = str(short(LAYER.sub("", clean(node.name or "", 24))))
                     shape = Look(
                         "parameter",
@@ -382,10 +320,10 @@ class _Put:
     def titles(self) -> None:
         """The layers' names at the left, one word below the other where they are long."""
         names = self.table.parts.bands
-        words = {band: names[band].split(" reverse") for band in self.found.bands if names[band]}
+        words = {band: names[band].split(" reverse") for band in self.line.bands if names[band]}
         parts = {band: [w[0], "reverse"] if len(w) > 1 else w for band, w in words.items()}
         left = -16.0 - max((text_width(part, 12.0) * 1.06 for lines in parts.values() for part in lines), default=0.0)
         for band, lines in sorted(parts.items(), reverse=True):
-            middle = (self.band_top(band) + self.found.routed.bottoms[band]) / 2
+            middle = (self.top(band) + self.bottom(band)) / 2
             for n, part in enumerate(lines):
                 self.page.titles.append((self.at((left, middle + (n - (len(lines) - 1) / 2) * 15.0)), part))

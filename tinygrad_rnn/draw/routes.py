@@ -5,182 +5,178 @@ After this file the reader knows how wide a channel is: as its heads, bars, trac
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from .channels import (
-    BAR,
-    HEAD,
-    RISER,
-    STRIP,
-    TRACK,
-    Heights,
-    Item,
-    Routed,
-    Run,
-    Span,
-    Way,
-    Wire,
-    coming_in,
-    heights_of,
-    leaving,
-    risers_of,
-    upright_of,
-    ways_of,
-)
+from .channels import BAR, HEAD, STRIP, TRACK, Channels, Routed, Run, Seat, Wire, coloured
 from .geometry import Curve, Point, Rect, line, rounded
 from .grammar import FAN
-from .marks import Anchor
 from .style import LABEL_SIZE
 
 
-@dataclass(frozen=True)
-class Wide:
-    """How wide columns and channels must be, by key: boxes, tracks, numbers by side, bars by side, heads."""
+class _Widths:
+    """Channels with their widths: columns and channels of one key in `alike` are equally wide.
 
-    half: dict[object, float]
-    tracks: dict[object, int]
-    zone: dict[tuple[object, int], float]
-    barred: dict[tuple[object, int], int]
-    rank: dict[int, int]
-    plain: set[object]
+    By key: `half` the width of the boxes; by key and side of the channel, `zones` for numbers, and how many `bars`.
+    """
+
+    def __init__(self, all_of: Channels, alike: Mapping[int, object], feet: Mapping[int, float]) -> None:
+        self.all_of, self.alike, self.feet, items = all_of, alike, feet, all_of.items
+        self.half: dict[object, float] = {}
+        for item in items:
+            if not item.beside:
+                key = self.key(item.column)
+                self.half[key] = max(self.half.get(key, 0.0), max(item.width, item.wide) / 2)
+        spans = self._upright()
+        tracks = coloured((span, n) for n, (_, span) in enumerate(spans))
+        self.upright = {key: tracks[n] for n, (key, _) in enumerate(spans)}
+        self.tracks: dict[object, int] = {}
+        for n, (_, (channel, *_)) in enumerate(spans):
+            self.tracks[self.key(channel)] = max(self.tracks.get(self.key(channel), 0), tracks[n] + 1)
+        self.zones: dict[tuple[object, int], float] = {}
+        for wire, way in zip(all_of.wires, all_of.ways, strict=True):
+            target = items[wire.target]
+            side = self.key(target.column + (target.way < 0)), target.way
+            if way is None and wire.room:
+                need = wire.room + 2.0 - self.half[self.key(target.column)]
+            elif wire.source is not None and (wire.room or items[wire.source].beside):
+                need = wire.room or items[wire.source].width + 8.0
+            else:
+                continue
+            self.zones[side] = max(self.zones.get(side, STRIP), need)
+        self.rank: dict[int, int] = {}  # of the bars of a channel, from its side on
+        self.bars: dict[tuple[object, int], int] = {}
+        per: dict[tuple[int, int], int] = {}
+        for s in sorted(all_of.bars, key=lambda s: (items[s].row, s), reverse=True):
+            channel, way_of = self.out_of(s), items[s].way
+            self.rank[s] = per.get((channel, way_of), 0)
+            per[channel, way_of] = self.rank[s] + 1
+            key = self.key(channel), way_of
+            self.bars[key] = max(self.bars.get(key, 0), self.rank[s] + 1)
+        level = {w.source for w in all_of.wires if not w.upright and w.source is not None}
+        self.headed = {self.key(self.out_of(s)) for s in level - all_of.bars} | set(self.tracks)
+
+    def key(self, channel: int) -> object:
+        """What a channel, or the column right of it, is alike to."""
+        return self.alike.get(channel, "end")
+
+    def out_of(self, s: int) -> int:
+        """The channel into which a box hands on."""
+        return self.all_of.items[s].column + (self.all_of.items[s].way > 0)
+
+    def _upright(self) -> list[tuple[tuple[int, int], tuple[int, float, float]]]:
+        """What runs upright: a wire, its beginning (0) or its end (1); the channel, from where to where."""
+        found = []
+        for w, way in enumerate(self.all_of.ways):
+            source, end = self.all_of.wires[w].source, self.all_of.ends.get(w, 0.0)
+            if way is None or (source is not None and self.all_of.items[source].beside):
+                continue
+            level = self.feet.get(w, self.all_of.tracks.get(w))
+            pieces = []
+            if source is not None and source not in self.all_of.bars:
+                pieces.append((0, way.a, self.all_of.starts[w], end if level is None else level))
+            if level is not None:
+                pieces.append((1, way.b, level, end))
+            for part, channel, y0, y1 in pieces:
+                if abs(y0 - y1) > 0.5:
+                    found.append(((w, part), (channel, min(y0, y1) - 2.0, max(y0, y1) + 2.0)))
+        return found
 
     def channel(self, key: object) -> float:
         """The width of a channel."""
-        sides = self.zone.get((key, 1), 0.0) + self.zone.get((key, -1), 0.0)
-        bars = self.barred.get((key, 1), 0) + self.barred.get((key, -1), 0)
-        head = HEAD if key in self.plain or key in self.tracks else 0.0
-        return head + 6.0 + sides + TRACK * self.tracks.get(key, 0) + (BAR + HEAD) * bars
+        sides = self.zones.get((key, 1), 0.0) + self.zones.get((key, -1), 0.0)
+        bars = self.bars.get((key, 1), 0) + self.bars.get((key, -1), 0)
+        return HEAD * (key in self.headed) + 6.0 + sides + TRACK * self.tracks.get(key, 0) + (BAR + HEAD) * bars
 
 
-def _measured(
-    items: Sequence[Item],
-    wires: Sequence[Wire],
-    ways: Sequence[Way | None],
-    alike: Mapping[int, object],
-    upright: Mapping[tuple[int, int], tuple[int, int]],
-    bars: Collection[int],
-) -> Wide:
-    """What stands in each column and channel."""
-    half: dict[object, float] = {}
-    for item in items:
-        if not item.beside:
-            half[alike[item.column]] = max(half.get(alike[item.column], 0.0), max(item.width, item.wide) / 2)
-    tracks: dict[object, int] = {}
-    zone: dict[tuple[object, int], float] = {}
-    barred: dict[tuple[object, int], int] = {}
-    for channel, track in upright.values():
-        key = alike.get(channel, "end")
-        tracks[key] = max(tracks.get(key, 0), track + 1)
-    for wire, way in zip(wires, ways, strict=True):
-        target = items[wire.target]
-        key = alike.get(target.column + (target.way < 0), "end"), target.way
-        if way is None and wire.room:
-            zone[key] = max(zone.get(key, STRIP), wire.room + 2.0 - half[alike[target.column]])
-        elif wire.source is not None and wire.room:
-            zone[key] = max(zone.get(key, STRIP), wire.room)
-        elif wire.source is not None and items[wire.source].beside:
-            zone[key] = max(zone.get(key, STRIP), items[wire.source].width + 8.0)
-    rank: dict[int, int] = {}
-    per: dict[tuple[int, int], int] = {}
-    for s in sorted(bars, key=lambda s: (items[s].row, s), reverse=True):
-        channel, side = items[s].column + (items[s].way > 0), items[s].way
-        rank[s] = per.get((channel, side), 0)
-        per[channel, side] = rank[s] + 1
-        key = alike.get(channel, "end"), side
-        barred[key] = max(barred.get(key, 0), rank[s] + 1)
+class _Places:
+    """Everything at its place in channels of some widths, and from that the runs of the wires."""
 
-    plain = {
-        alike.get(items[s].column + (items[s].way > 0), "end")
-        for s in {w.source for w in wires if not w.upright}
-        if s is not None and s not in bars
-    }
-    return Wide(half, tracks, zone, barred, rank, plain)
+    def __init__(self, wide: _Widths, widths: Sequence[float], spare: float) -> None:
+        self.wide, self.all_of, self.items, self.spare = wide, wide.all_of, wide.all_of.items, spare
+        self.lefts, self.rights, x = list[float](), list[float](), 0.0  # of the channels
+        for channel, width in enumerate(widths):
+            self.lefts.append(x)
+            self.rights.append(x + width + spare)
+            x = self.rights[-1] + 2 * wide.half.get(wide.key(channel), 0.0)
+        self.lefts.append(x)
+        self.centres: list[Point] = []
+        for item in self.items:
+            left, right = self.rights[item.column], self.lefts[item.column + 1]
+            x = (left + right) / 2
+            if item.beside:
+                key = wide.key(item.column + (item.way < 0))
+                aside = wide.zones.get((key, item.way), STRIP) / 2 + 2.0
+                x = left - aside if item.way > 0 else right + aside
+            self.centres.append((x, self.all_of.rows[item.row]))
 
+    def inner(self, channel: int) -> float:
+        """Where a channel begins, right of the numbers of what runs to the left."""
+        return self.lefts[channel] + self.wide.zones.get((self.wide.key(channel), -1), 0.0)
 
-@dataclass(frozen=True)
-class Put:
-    """Everything at its place, for the runs of the wires."""
-
-    items: Sequence[Item]
-    wires: Sequence[Wire]
-    upright: Mapping[tuple[int, int], tuple[int, int]]
-    bars: Collection[int]
-    risers: Mapping[int, float]
-    high: Heights
-    wide: Wide
-    keys: list[object]
-    lefts: list[float]
-    columns: list[Span]
-    rights: list[float]
-    spare: float
-    centres: list[Point]
-
-    def track(self, w: int, part: int) -> float:
-        """Where a wire runs upright."""
-        channel, track = self.upright[w, part]
-        key, wide = self.keys[channel], self.wide
-        left = self.lefts[channel] + wide.zone.get((key, -1), 0.0) + HEAD + (BAR + HEAD) * wide.barred.get((key, 1), 0)
-        return left + self.spare * 0.3 + TRACK * track
+    def track(self, w: int, part: int, channel: int) -> float | None:
+        """Where a wire runs upright in a channel; None if it does not."""
+        if (w, part) not in self.wide.upright:
+            return None
+        bars = (BAR + HEAD) * self.wide.bars.get((self.wide.key(channel), 1), 0)
+        return self.inner(channel) + HEAD + bars + self.spare * 0.3 + TRACK * self.wide.upright[w, part]
 
     def bar(self, s: int) -> float:
-        """Where the bar of a box stands."""
-        way, out = self.items[s].way, (BAR + HEAD) * self.wide.rank[s] + 3.0
-        channel = self.items[s].column + (way > 0)
-        if way > 0:
-            return self.lefts[channel] + self.wide.zone.get((self.keys[channel], -1), 0.0) + out
-        return self.rights[channel] - self.wide.zone.get((self.keys[channel], 1), 0.0) - out - BAR
+        """The left of the bar of a box."""
+        channel, out = self.wide.out_of(s), (BAR + HEAD) * self.wide.rank[s] + 3.0
+        if self.items[s].way > 0:
+            return self.inner(channel) + out
+        return self.rights[channel] - self.wide.zones.get((self.wide.key(channel), 1), 0.0) - out - BAR
 
-    def corners(self, w: int, way: Way | None, start: float, end: float, foot: float) -> list[Point]:
+    def corners(self, w: int) -> list[Point]:
         """The corners of a wire, from where it leaves to where it comes in."""
-        wire, high = self.wires[w], self.high
+        all_of, wire, way = self.all_of, self.all_of.wires[w], self.all_of.ways[w]
         target, (tx, ty) = self.items[wire.target], self.centres[wire.target]
-        if w in self.risers:
-            x = tx + self.risers[w]
-            return [(x, foot), (x, ty + high.boxes[wire.target] / 2)]
+        if w in all_of.risers:
+            x = tx + all_of.risers[w]
+            return [(x, self.wide.feet[w]), (x, ty + all_of.boxes[wire.target] / 2)]
         if way is None:
             assert wire.source is not None
             (sx, sy), side = self.centres[wire.source], 1 if self.centres[wire.source][1] < ty else -1
-            return [(sx, sy + side * high.boxes[wire.source] / 2), (tx, ty - side * high.boxes[wire.target] / 2)]
-        border = tx - target.way * target.width / 2
+            return [(sx, sy + side * all_of.boxes[wire.source] / 2), (tx, ty - side * all_of.boxes[wire.target] / 2)]
+        border, end, last = tx - target.way * target.width / 2, all_of.ends[w], self.track(w, 1, way.b)
         if wire.source is None:
-            x = self.track(w, 1) if (w, 1) in self.upright else border - HEAD
-            return [(x, foot), (x, end), (border, end)]
+            x = border - HEAD if last is None else last
+            return [(x, self.wide.feet[w]), (x, end), (border, end)]
         source, (sx, sy) = self.items[wire.source], self.centres[wire.source]
-        level = end if way.level is None else high.tracks[w]
+        level = all_of.tracks.get(w, end)
         if source.beside:
-            found = [(sx, sy - high.boxes[wire.source] / 2), (sx, end)]
-        elif wire.source in self.bars:
+            found = [(sx, sy - all_of.boxes[wire.source] / 2), (sx, end)]
+        elif wire.source in all_of.bars:
             found = [(self.bar(wire.source) + (BAR if source.way > 0 else 0.0), level)]
         else:
+            first, start = self.track(w, 0, way.a), all_of.starts[w]
             found = [(sx + source.way * source.width / 2, start)]
-            if (w, 0) in self.upright:
-                found += [(self.track(w, 0), start), (self.track(w, 0), level)]
-        if (w, 1) in self.upright:
-            found += [(self.track(w, 1), level), (self.track(w, 1), end)]
+            found += [] if first is None else [(first, start), (first, level)]
+        found += [] if last is None else [(last, level), (last, end)]
         return [*found, (border, end)]
 
-    def label(self, w: int, way: Way | None, height: float, corners: list[Point]) -> tuple[Point, Anchor]:
-        """Where the number of a wire stands."""
-        wire = self.wires[w]
+    def run(self, w: int, corners: list[Point]) -> Run:
+        """The curve of a wire, and where its number stands."""
+        wire, way, curve = self.all_of.wires[w], self.all_of.ways[w], _curve(corners)
         target = self.items[wire.target]
-        if w in self.risers:
-            return corners[0], "middle"
+        if w in self.all_of.risers:
+            return Run(curve, corners[0], "middle")
         if way is None:
             assert wire.source is not None
             row = min(self.items[wire.source].row, target.row) + 1
-            return (self.centres[wire.target][0] - 6.0, self.high.strips[row]), "end"
-        edge = self.columns[target.column][0 if target.way > 0 else 1]
-        aside = self.wide.zone.get((self.keys[way.b], target.way), STRIP) / 2 + 3.0
-        return (edge - target.way * aside, height), "middle"
+            return Run(curve, (self.centres[wire.target][0] - 6.0, self.all_of.strips[row]), "end")
+        edge = self.rights[target.column] if target.way > 0 else self.lefts[target.column + 1]
+        aside = self.wide.zones.get((self.wide.key(way.b), target.way), STRIP) / 2 + 3.0
+        return Run(curve, (edge - target.way * aside, self.all_of.numbers[w]), "middle")
 
-    def bars_drawn(self, levels: Mapping[int, list[float]]) -> list[Rect]:
+    def bars(self, runs: Sequence[Sequence[Point]]) -> list[Rect]:
         """The bars, each with what joins it to its box."""
         found = []
-        for s, ys in levels.items():
-            left, y = self.bar(s), self.high.rows[self.items[s].row]
+        for s in sorted(self.all_of.bars):
+            left, y = self.bar(s), self.all_of.rows[self.items[s].row]
+            ways = zip(runs, self.all_of.wires, self.all_of.ways, strict=True)
+            ys = [y, *(corners[0][1] for corners, wire, way in ways if wire.source == s and way is not None)]
             found.append(Rect(left, min(ys) - 6.0, left + BAR, max(ys) + 6.0))
             near = self.centres[s][0] + self.items[s].way * self.items[s].width / 2
             if abs(left - near) > 1.0:
@@ -189,7 +185,7 @@ class Put:
 
 
 def route(
-    items: Sequence[Item],
+    items: Sequence[Seat],
     wires: Sequence[Wire],
     alike: Mapping[int, object],
     below: Mapping[int, float],
@@ -209,49 +205,27 @@ def route(
     is narrower than `page`, it is stretched, or by `stretch` a channel.
     Numbers are of this `size`; what goes to at least `fan` places leaves along a bar.
     """
-    risers = risers_of(items, wires)
-    widest = Counter(wires[w].target for w in risers)
-    items = [replace(item, width=max(item.width, RISER * widest[k] + 6.0)) for k, item in enumerate(items)]
-    ways = ways_of(items, wires, risers)
-    ports, numbers = coming_in(items, wires, ways, pitch, size)
-    high = heights_of(items, wires, ways, ports, numbers, below, size)
-    middle = {w: high.rows[items[wire.target].row] for w, wire in enumerate(wires)}
-    ends = {w: middle[w] + y for w, y in ports.items()}
-    deep = {w: high.bottoms[band] + y for w, (band, y) in feet.items()}
-    starts, bars = leaving(items, wires, ways, ends, high, pitch, size, fan)
-    upright = upright_of(items, wires, ways, starts, ends, high, bars, deep)
-    wide = _measured(items, wires, ways, alike, upright, bars)
-    count = 1 + max((item.column for item in items), default=0)
-    keys = [alike.get(c, "end") for c in range(count + 1)]
-    widths = [max(wide.channel(key), (least or {}).get(key, 0.0)) for key in keys]
-    total = sum(widths) + sum(2 * wide.half.get(key, 0.0) for key in keys[:-1])
-    spare = stretch if stretch is not None else min(40.0, max(0.0, page - total) / (count + 1))
-    columns, lefts, rights, x = list[Span](), list[float](), list[float](), 0.0
-    for key, width in zip(keys, widths, strict=True):
-        lefts.append(x)
-        rights.append(x + width + spare)
-        x = rights[-1] + 2 * wide.half.get(key, 0.0)
-        columns.append((rights[-1], x))
-    centres = []
-    for item in items:
-        (left, right), key = columns[item.column], alike.get(item.column + (item.way < 0), "end")
-        aside = wide.zone.get((key, item.way), STRIP) / 2 + 2.0
-        beside = left - aside if item.way > 0 else right + aside
-        centres.append((beside if item.beside else (left + right) / 2, high.rows[item.row]))
-    put = Put(items, wires, upright, bars, risers, high, wide, keys, lefts, columns, rights, spare, centres)
-    runs, posts, rooted = list[Run](), list[tuple[float, float, float]](), dict[int, Point]()
-    levels: dict[int, list[float]] = {s: [high.rows[items[s].row]] for s in bars}
-    for w, (wire, way) in enumerate(zip(wires, ways, strict=True)):
-        corners = put.corners(w, way, starts.get(w, 0.0), ends.get(w, 0.0), deep.get(w, 0.0))
-        runs.append(Run(_curve(corners), *put.label(w, way, middle[w] + numbers.get(w, 0.0), corners)))
-        posts += [(x0, min(y0, y1), max(y0, y1)) for (x0, y0), (x1, y1) in pairwise(corners) if x0 == x1]
-        if wire.source is None:
-            rooted[w] = corners[0]
-        elif wire.source in bars and way is not None:
-            levels[wire.source].append(corners[0][1])
-    wides = dict(zip(keys, widths, strict=True))
-    drawn = put.bars_drawn(levels)
-    return Routed(centres, runs, drawn, rooted, posts, lefts, high.boxes, high.bottoms, rights[-1], wides, spare)
+    all_of = Channels(items, wires, below, pitch, size, fan)
+    wide = _Widths(all_of, alike, {w: all_of.bottoms[band] + y for w, (band, y) in feet.items()})
+    keys = [wide.key(channel) for channel in range(2 + max((item.column for item in items), default=0))]
+    widths = {key: max(wide.channel(key), (least or {}).get(key, 0.0)) for key in keys}
+    total = sum(widths[key] for key in keys) + sum(2 * wide.half.get(key, 0.0) for key in keys)
+    spare = stretch if stretch is not None else min(40.0, max(0.0, page - total) / len(keys))
+    places = _Places(wide, [widths[key] for key in keys], spare)
+    corners = [places.corners(w) for w in range(len(wires))]
+    return Routed(
+        places.centres,
+        [places.run(w, corners[w]) for w in range(len(wires))],
+        places.bars(corners),
+        {w: corners[w][0] for w, wire in enumerate(wires) if wire.source is None},
+        [(a, min(b, d), max(b, d)) for way in corners for (a, b), (c, d) in pairwise(way) if a == c],
+        places.lefts,
+        all_of.boxes,
+        all_of.bottoms,
+        places.rights[-1],
+        widths,
+        spare,
+    )
 
 
 def _curve(corners: list[Point]) -> Curve:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Node
 from ..norms import Norm, norm_of
-from .channels import Item
+from .channels import Seat
 from .cut import Cut, Place, part_of_symbol
 from .grammar import Pair, Sentence, Spots, parse, sentence_node
 from .style import (
@@ -46,27 +46,6 @@ def check_size(edges: int, what: str) -> None:
 def grown(shape: Look, height: float) -> Look:
     """A shape as high as its edges need: what is no longer round is a box."""
     return replace(shape, height=height, shape="pill" if shape.shape == "ellipse" and height > 26.0 else shape.shape)
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A node at its place in the table, or one of several copies of a leaf; `again`, where a line begins with it."""
-
-    id: str
-    node: Node
-    look: Look
-    band: int
-    slot: int
-    column: int
-    row: int
-    way: int = 1
-    ports: tuple[str, ...] = ()
-    again: bool = False
-    beside: bool = False
-
-    def item(self, column: int, row: int) -> Item:
-        """The same in a whole line, for the channels."""
-        return Item(self.look.width, self.look.height, self.band, column, row, self.way, self.ports, self.beside)
 
 
 class Table:
