@@ -462,21 +462,16 @@ def _table(store: Store, keys: Iterable[str]) -> Table:
     settings: dict[str, None] = {}
     measured: dict[str, None] = {}
     failed: tuple[str, ...] = ()
-    rows, shapes = [], set()
     for outcome in store.outcomes(keys):
-        result = outcome.result or {}
         settings |= dict.fromkeys(outcome.configuration)
-        measured |= dict.fromkeys(result)
+        measured |= dict.fromkeys(outcome.result or {})
         failed = ("error",) if outcome.error is not None else failed
-        rows.append((*outcome.configuration.values(), *result.values()))
-        shapes.add((*outcome.configuration, "", *result))
-    if len(shapes) > 1 or failed:  # once more, now that all columns are known
-        rows = [
-            (
-                *(outcome.configuration.get(name) for name in settings),
-                *((outcome.result or {}).get(name) for name in measured),
-                *(outcome.error for _ in failed),
-            )
-            for outcome in store.outcomes(keys)
-        ]
+    rows = [
+        (
+            *(outcome.configuration.get(name) for name in settings),
+            *((outcome.result or {}).get(name) for name in measured),
+            *(outcome.error for _ in failed),
+        )
+        for outcome in store.outcomes(keys)  # once more, now that all columns are known
+    ]
     return Table((*settings, *measured, *failed), tuple(rows))

@@ -101,18 +101,20 @@ def batched(state: Any, model: Any, batch: int) -> Any:
     """
     if state is None:
         return None
-    stacked = isinstance(model, Stack)
+    stacked = isinstance(model, Stack)  # which checks the shapes itself
     form = state if stacked else model.initial_state(batch)
-    parts = [as_array(part).astype(np.float64) for part in parts_of(state)]
-    own = [3] * len(parts) if stacked else [part.ndim for part in parts_of(form)]
-    if len(parts) != len(own):
-        raise ValueError(f"the state of {model!r} is made of {len(own)} array(s), not of {len(parts)}")
-    alone = [batch == 1 and part.ndim == ndim - 1 for part, ndim in zip(parts, own, strict=True)]
-    parts = [np.expand_dims(part, int(stacked)) if one else part for part, one in zip(parts, alone, strict=True)]
-    for part in [] if stacked else parts:  # a stack checks its own
-        if part.ndim < 1 or len(part) != batch:
-            raise ValueError(f"state of shape {part.shape} for {batch} sequences: its first axis is the sequence")
-    return state_of(map(Tensor, parts), form)
+    given, own = parts_of(state), parts_of(form)
+    if len(given) != len(own):
+        raise ValueError(f"the state of {model!r} is made of {len(own)} array(s), not of {len(given)}")
+    parts = []
+    for part, like in zip(given, own, strict=True):
+        array = as_array(part).astype(np.float64)
+        if batch == 1 and array.ndim == (2 if stacked else like.ndim - 1):
+            array = np.expand_dims(array, int(stacked))
+        if not stacked and (array.ndim < 1 or len(array) != batch):
+            raise ValueError(f"state of shape {array.shape} for {batch} sequences: its first axis is the sequence")
+        parts.append(Tensor(array))
+    return state_of(parts, form)
 
 
 def chain_of(model: Any, inputs: Any, state: Any = None) -> Chain:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,12 +110,18 @@ def changed(experiment: Experiment, changes: Changes) -> Experiment:
         if name == "standardise":
             inputs = _standardised(experiment)
         elif name == "nonlinearity":
-            for cell in _cells_with(model, name)[1]:
-                cell.nonlinearity = value
+            _activate(model, value)
         else:
             for edit in _edits(model, name, value):
                 edit.do(model)
     return replace(experiment, model=model, inputs=inputs)
+
+
+def _activate(model: Any, value: str) -> Any:
+    """Give all cells of a model another activation."""
+    for cell in _cells_with(model, "nonlinearity")[1]:
+        cell.nonlinearity = value
+    return model
 
 
 def put_back(experiment: Experiment, seed: int) -> Experiment:
@@ -260,8 +266,10 @@ def lines_of(model: Any, changes: Changes, torch: bool = False, running: str = "
                 "inputs = (inputs - kept.mean(0)) / (sd + (sd == 0))",
             ]
         elif name == "nonlinearity":
-            for path, part in networks_of(model):
-                lines += _activation(path, part, value, torch)
+            for path, part in networks_of(_activate(copy.deepcopy(model), value)):
+                made, dtype = repr(part), f", dtype={str(part.dtype)!r})"
+                made = f"torch.nn.{made}.to(next({path}.parameters()))" if torch else f"tg.nn.{made[:-1]}{dtype}"
+                lines += [f"new = {made}", f"new.load_state_dict({path}.state_dict())", f"{path} = new"]
         else:
             lines += [f"rng = np.random.default_rng({SEED})"] * (name == "redraw")
             for edit in _edits(model, name, value):
@@ -272,12 +280,3 @@ def lines_of(model: Any, changes: Changes, torch: bool = False, running: str = "
                     f"    p.data = {'torch.as_tensor(a).to(p)' if torch else 'a'}",
                 ]
     return "\n".join(lines)
-
-
-def _activation(path: str, part: Any, value: str, torch: bool) -> Iterator[str]:
-    """Another activation: the network is made anew, with the parameters that it has."""
-    made = re.sub(r", nonlinearity='\w+'|\)$", "", repr(part)) + f", nonlinearity={value!r}"
-    end = f").to(next({path}.parameters()))" if torch else f", dtype={str(part.dtype)!r})"
-    yield f"new = {'torch' if torch else 'tg'}.nn.{made}{end}"
-    yield f"new.load_state_dict({path}.state_dict())"
-    yield f"{path} = new"

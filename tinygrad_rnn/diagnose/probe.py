@@ -23,8 +23,6 @@ from .measure import Share
 from .report import gradient_flow
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from ..train.history import History
     from ..train.run import Run
 
@@ -133,32 +131,19 @@ def probe_chart(history: History, path: str | os.PathLike[str], title: str | Non
     if not records:
         raise ValueError("no records of a FlowProbe: give fit callbacks=[every(k, FlowProbe(inputs))]")
     steps = [step for step, _ in records]
+    names = [name for name in records[0][1] if name == "carried" or name.startswith("largest gate")]
+    labels = {"slope": "slope of ∂L/∂h", "carried": "share carried at lag T - 5"}
     figure = new_figure(8.0, 7.6)
     upper, middle, lower = figure.subplots(3, 1, sharex=True)
-    losses = np.array(history.losses)
-    width = max(1, len(losses) // 100)
-    smooth = np.convolve(losses, np.ones(width) / width, "valid")
-    upper.plot(np.arange(width, len(losses) + 1), smooth, color=COLOURS[0], linewidth=2, label="loss")
-    upper.axhline(history.baseline, color="0.3", linestyle="--", label=plain(f"baseline {history.baseline:.3g}"))
-    upper.set_yscale("log")
-    _finish(upper, "loss")
-    middle.plot(steps, [r["slope"] for _, r in records], "o-", color=COLOURS[1], label="slope of ∂L/∂h")
+    history.plot(upper).set_title(plain(title or history.task), loc="left")
     middle.axhline(0.0, color="0.3", linewidth=0.8)
-    _finish(middle, "decades a step")
-    names = [name for name in records[0][1] if name == "carried" or name.startswith("largest gate")]
-    for k, name in enumerate(names):
-        label = "share carried at lag T - 5" if name == "carried" else f"{name} (average over time)"
-        marker = "os^vD"[k % 5] + "-"
-        lower.plot(
-            steps, [r[name] for _, r in records], marker, color=COLOURS[k % len(COLOURS)], label=label, markersize=4
-        )
-    _finish(lower, "openness, share")
+    for axes, shown, what in ((middle, ["slope"], "decades a step"), (lower, names, "openness, share")):
+        for k, name in enumerate(shown):
+            style = {"color": COLOURS[k % len(COLOURS)], "markersize": 4}
+            label = labels.get(name, f"{name} (average over time)")
+            axes.plot(steps, [record[name] for _, record in records], "os^vD"[k % 5] + "-", label=label, **style)
+        axes.set_ylabel(what, fontsize=11)
+        axes.grid(alpha=0.25)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=10)
     lower.set_xlabel("training step", fontsize=11)
-    upper.set_title(plain(title or history.task), loc="left")
     save_figure(figure, path)
-
-
-def _finish(axes: Axes, label: str) -> None:
-    axes.set_ylabel(label, fontsize=11)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=10)
