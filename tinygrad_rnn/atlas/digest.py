@@ -59,14 +59,12 @@ def _is_installed(module: types.ModuleType | None) -> bool:
     if module is None or module.__name__ == "__main__":  # made at a prompt, in a notebook, in a script
         return False
     file = getattr(module, "__file__", None)
-    return _is_place_of_installed([file] if file else list(getattr(module, "__path__", ())))
+    return all(map(_is_place_of_installed, [file] if file else getattr(module, "__path__", ())))  # none: built in
 
 
-def _is_place_of_installed(places: list[str]) -> bool:
-    paths = [Path(place).resolve() for place in places]  # none of what is built in
-    return all(
-        {STANDARD, OURS} & {*path.parents} or {"site-packages", "dist-packages"} & {*path.parts} for path in paths
-    )
+def _is_place_of_installed(place: str) -> bool:
+    path = Path(place).resolve()
+    return bool({STANDARD, OURS} & {*path.parents} or {"site-packages", "dist-packages"} & {*path.parts})
 
 
 def _module_of(value: Any) -> types.ModuleType | None:
@@ -84,9 +82,7 @@ class _Walk:
 
     def of(self, value: Any) -> bytes:
         """The digest of a value: that of its type and its parts."""
-        if isinstance(value, bytes):
-            return _hash([b"bytes", value])
-        if isinstance(value, (str, int, float, complex, types.NoneType, types.EllipsisType)):
+        if isinstance(value, (bytes, str, int, float, complex, types.NoneType, types.EllipsisType)):
             return _hash([type(value).__name__.encode(), repr(value).encode()])
         key = id(value)
         if key not in self.done:
@@ -118,10 +114,6 @@ class _Walk:
             return self._function(value)
         if kind is types.MethodType:
             return value.__func__, value.__self__
-        if kind is functools.partial:
-            return value.func, value.args, value.keywords
-        if kind in (staticmethod, classmethod):
-            return (value.__func__,)
         if kind is functools.cached_property:  # which has a lock in Python 3.11
             return value.func, value.attrname
         if kind is property:
@@ -130,7 +122,7 @@ class _Walk:
             return value.__name__, *([] if _is_installed(value) else [Path(value.__file__ or "").read_bytes()])
         if isinstance(value, type):
             return self._class(value)
-        if hasattr(value, "__wrapped__"):  # a cache, or what a compiler made of a function
+        if hasattr(value, "__wrapped__"):  # a static method, a cache, or what a compiler made of a function
             return (value.__wrapped__,)
         return self._instance(value)
 
@@ -218,12 +210,10 @@ def _own_module(name: str, level: int, package: str | None) -> types.ModuleType 
     try:
         full = importlib.util.resolve_name("." * level + name, package)
         top = full.partition(".")[0]
-        if top not in sys.modules:
-            spec = importlib.util.find_spec(top)
-            if spec is None or _is_place_of_installed([spec.origin] if spec.has_location and spec.origin else []):
-                return None
-        elif _is_installed(sys.modules[top]):
-            return None
-        return importlib.import_module(full)
+        if top in sys.modules:
+            return None if _is_installed(sys.modules[top]) else importlib.import_module(full)
+        spec = importlib.util.find_spec(top)
+        own = spec is not None and spec.has_location and not _is_place_of_installed(str(spec.origin))
+        return importlib.import_module(full) if own else None
     except Exception:  # the measure will meet it as well, and tell
         return None

@@ -129,9 +129,6 @@ def plot_atlas(table: Table, *, x: str = "scale", y: str = "nonlinearity", value
     if missing := [name for name in (x, y, value) if name not in table.columns]:
         raise ValueError(f"the table has no column {', '.join(missing)}; there are {', '.join(table.columns)}")
     rows, columns, matrix = table.pivot(y, x, value)
-    row_order, column_order = _sorted(rows), _sorted(columns)
-    rows, columns = [rows[i] for i in row_order], [columns[i] for i in column_order]
-    matrix = matrix[np.ix_(row_order, column_order)]
     axes = new_figure(*_size(rows, columns)).add_subplot()
     shown = axes.imshow(np.clip(matrix, -HALVING, HALVING), cmap="PuOr_r", vmin=-HALVING, vmax=HALVING, aspect="auto")
     axes.set_xticks(range(len(columns)), [plain(_text(c)) for c in columns])
@@ -184,13 +181,6 @@ LABELS = {"scale": "scale g of the recurrent weights", "nonlinearity": "", "step
 
 def _size(rows: list[Any], columns: list[Any]) -> tuple[float, float]:
     return min(max(7.5, 3.2 + 0.75 * len(columns)), 16.0), min(max(3.3, 1.9 + 0.5 * len(rows)), 14.0)
-
-
-def _sorted(labels: list[Any]) -> list[int]:
-    """Numbers by size; anything else in the order in which it came."""
-    if all(isinstance(label, int | float) for label in labels):
-        return sorted(range(len(labels)), key=lambda i: labels[i])
-    return list(range(len(labels)))
 
 
 def _text(label: Scalar) -> str:

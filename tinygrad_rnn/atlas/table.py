@@ -110,11 +110,11 @@ class Table:
         Returns
         -------
         rows, columns : list
-            The labels.
+            The labels: numbers by size, anything else in the order in which it first appears.
         matrix : ndarray, shape (len(rows), len(columns))
             NaN where no row of the table is.
         """
-        rows, columns = self.values(row), self.values(column)
+        rows, columns = (_sorted(self.values(name)) for name in (row, column))
         matrix = np.full((len(rows), len(columns)), np.nan)
         for group in self.summary(value, by=[row, column]):
             matrix[rows.index(group[row]), columns.index(group[column])] = group[statistic]
@@ -156,6 +156,10 @@ def _statistics(values: list[float]) -> tuple[float, ...]:
         sd = float(array.std(ddof=1)) if len(values) > 1 else math.nan
         mean, median = float(array.mean()), float(np.median(array))
     return len(values), mean, median, sd, float(array.min()), float(array.max())
+
+
+def _sorted(labels: list[Any]) -> list[Any]:
+    return sorted(labels) if all(isinstance(label, int | float) for label in labels) else labels
 
 
 def _short(value: Scalar) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -184,30 +183,27 @@ def gradient_flow(
 def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bool, when: str) -> GradientFlow:
     """The report of an experiment: of a chain of steps by the walk, of anything else from its whole graph."""
     name = "an unrolled graph" if isinstance(experiment.model, Tensor) else repr(experiment.model)
-    setting = Setting(name, 0, 0, experiment.describe(), when)
-    if not experiment.is_chain:
+    chain, walk = None, partial(Measured, {}, {}, {}, None)
+    if experiment.is_chain:
+        chain, walked = _chain(experiment)
+        steps, batch = (len(chain), walked.inputs.shape[1]) if chain is not None else (0, 0)
+        if chain is not None:
+            walk = partial(measure, chain, walked.seeds(chain), edges=edges)
+    else:
         graph = Unrolled(experiment.value())
-        steps, batch = graph.shape
-        return GradientFlow(
-            replace(setting, steps=steps, sequences=batch), experiment, partial(measure_graph, graph), trained=trained
-        )
-    walked, nothing = experiment, Measured({}, {}, {}, None)
-    try:
-        chain = _chain(experiment)
-    except Overflow as error:
-        walked = experiment.cut(error.step - 1)
-        if error.step == 1:
-            return GradientFlow(setting, experiment, lambda: nothing, trained=trained)
-        chain = _chain(walked)
-    setting = replace(setting, steps=len(chain), sequences=walked.inputs.shape[1])
-    walk = partial(measure, chain, walked.seeds(chain), edges=edges)
+        (steps, batch), walk = graph.shape, partial(measure_graph, graph)
+    setting = Setting(name, steps, batch, experiment.describe(), when)
     return GradientFlow(setting, experiment, walk, chain, trained)
 
 
-def _chain(experiment: Experiment) -> Chain:
+def _chain(experiment: Experiment) -> tuple[Chain | None, Experiment]:
+    """The chain of steps, and what it is of: where the state overflows, the steps before that, if there are any."""
     model = in_float64(experiment.model)
     model.batch_first = False
-    return chain_of(model, experiment.inputs, experiment.state)
+    try:
+        return chain_of(model, experiment.inputs, experiment.state), experiment
+    except Overflow as error:
+        return (None, experiment) if error.step == 1 else _chain(experiment.cut(error.step - 1))
 
 
 def _increasing(edges: Any) -> tuple[int, ...]:

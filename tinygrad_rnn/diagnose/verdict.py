@@ -109,12 +109,10 @@ def judge(end: End, lag: int | None = None) -> Judgement:
 
 def zero_lag(end: End) -> int | None:
     """The first lag from which on float32 holds nothing but zeros, in the median sequence."""
-    found = []
-    for column in end.peak.T:
-        column = column[~np.isnan(column)]
-        gone = int(np.logical_and.accumulate(column[::-1] <= FLOAT32_ZERO).sum())
-        found.append(len(column) - gone if gone else math.inf)
-    middle = _middle(np.array(found))
+    held = end.peak > FLOAT32_ZERO
+    steps = (~np.isnan(end.peak)).sum(axis=0)
+    first = np.where(held.any(axis=0), len(held) - np.argmax(held[::-1], axis=0), 0)
+    middle = _middle(np.where(first < steps, first, math.inf))
     return int(middle) if math.isfinite(middle) else None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..files import columns
 from .flow import Flow
 from .remedy import Trial
+from .verdict import power
 
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
@@ -119,11 +120,8 @@ def _number(value: float, spec: str) -> str:
     return format(value, spec) if math.isfinite(value) else "zero" if value == -math.inf else "-"
 
 
-def _power(log: float) -> str:
-    if log == -math.inf:
-        return "0"
-    exponent = math.floor(log)
-    return f"{10 ** (log - exponent):.1f}e{exponent}" if not -3 <= log < 3 else f"{10**log:.3g}"
+def _norm(log: float) -> str:
+    return f"{10.0**log:.3g}" if abs(log) < 300 else power(log)
 
 
 def _paths(flow: Flow) -> Iterator[str]:
@@ -153,7 +151,7 @@ def _weights(flow: Flow) -> Iterator[str]:
         return
     edges = [edge for edge in found.edges if edge in (0, 1, 5, 10, 20, 50, 100, 500, 1000, 5000)]
     rows = [
-        (name, _power(found.log_norm(name)), *(f"{found.share_beyond(name, edge):.2g}" for edge in edges))
+        (name, _norm(found.log_norm(name)), *(f"{found.share_beyond(name, edge):.2g}" for edge in edges))
         for name in found.names
     ]
     heads = ("parameter", "‖∂L/∂W‖", *(f"beyond {edge}" for edge in edges))
