@@ -293,13 +293,14 @@ def scale_rows(array: Array, exponents: Array) -> Array:
     return np.asarray(np.ldexp(array, rows))
 
 
-def log_norms(array: Array, exponents: Array) -> Array:
-    """Log10 of each row's Euclidean norm; -inf for a row of zeros."""
+def log_norms(array: Array, exponents: Any = 0) -> Array:
+    """Log10 of each row's Euclidean norm; -inf for a row of zeros, inf for one beyond float64."""
     rows = np.abs(array).reshape(len(array), -1)
     peak = rows.max(axis=1, initial=0.0)
-    norm = peak * np.sqrt(np.square(rows / np.where(peak > 0, peak, 1.0)[:, None]).sum(axis=1))
+    unit = rows / np.where((peak > 0) & np.isfinite(peak), peak, 1.0)[:, None]
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log10(norm) + exponents * np.log10(2.0))
+        norms = np.log10(peak) + 0.5 * np.log10(np.square(unit).sum(axis=1))
+    return np.asarray(norms + exponents * np.log10(2.0))
 
 
 @dataclass(frozen=True)

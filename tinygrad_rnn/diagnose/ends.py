@@ -21,7 +21,7 @@ from ..autodiff import history, pullback
 from ..files import Brief
 from ..graph.steps import step_number
 from ..tensor import Tensor
-from .chain import Array
+from .chain import Array, log_norms
 from .experiment import Experiment
 
 Key = tuple[str, str]  # layer ("" for the only one), name
@@ -209,9 +209,7 @@ def log_rows(arrays: list[Array], batch: int) -> tuple[Array, Array]:
     a = np.array([np.abs(array.reshape(batch, -1)) for array in arrays])
     a[~np.isfinite(a)] = np.inf
     top = a.max(axis=-1)
-    unit = a / np.where((top > 0) & np.isfinite(top), top, 1.0)[..., None]
-    norm = np.log10(top) + 0.5 * np.log10(np.clip(np.square(unit).sum(axis=-1), 1.0, a.shape[-1]))
-    return norm, np.log10(top)
+    return log_norms(a.reshape(-1, a.shape[-1])).reshape(top.shape), np.log10(top)
 
 
 @np.errstate(all="ignore")
@@ -308,8 +306,7 @@ def _drive(graph: Unrolled, steps: list[int]) -> tuple[float, float, str]:
 
 
 def _log_rms(a: Array) -> float:
-    top = float(np.abs(a).max(initial=0.0))
-    return float(np.log10(top) + 0.5 * np.log10(np.square(a / top).mean())) if top else -np.inf
+    return float(log_norms(a[None])[0] - 0.5 * np.log10(a.size))
 
 
 def _align(lengths: Array, step: int, name: str, arrays: list[Array]) -> None:

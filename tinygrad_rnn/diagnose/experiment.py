@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike
 from ..arguments import generator, lengths_of, refusal, whole
 from ..autodiff import pullback
 from ..files import Brief
-from ..functions import sum, where
+from ..functions import sum
 from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..nn.sequences import in_one_array
-from ..nn.stacks import Stack, run_sequence
+from ..nn.stacks import Stack, run_sequence, where_running
 from ..nn.state import parts_of, state_of
 from ..tensor import GradientError, Tensor, as_array
 from .chain import Array, Chain, batched, in_float64, is_chain, sequences_of
@@ -111,7 +111,7 @@ class Experiment(Brief):
             model.batch_first = False  # as the inputs here
             return run_sequence(model, self.inputs, state, lengths=self.lengths)[:2]
         state = model.initial_state(self.inputs.shape[1]) if state is None else state
-        return run_sequence(model if self.lengths is None else _Padded(model, self.lengths), self.inputs, state)[:2]
+        return run_sequence(model if self.lengths is None else _Ending(model, self.lengths), self.inputs, state)[:2]
 
     def seeds(self, chain: Chain) -> Mapping[int, Array]:
         """∂L/∂output at the steps that the loss reads, for a chain of steps."""
@@ -197,7 +197,7 @@ def _padded(experiment: Experiment) -> tuple[Array, Array]:
     return np.where((running.T if time else running)[..., None], array, 0.0), lengths
 
 
-class _Padded:
+class _Ending:
     """A cell that leaves the state of a sequence as it is once that has ended."""
 
     def __init__(self, cell: Any, lengths: Array) -> None:
@@ -207,17 +207,7 @@ class _Padded:
     def __call__(self, x: Any, state: Any) -> Any:
         self.t += 1
         after, running = self.cell(x, state), self.t <= self.lengths
-        if running.all():
-            return after
-        pairs = zip(parts_of(after), parts_of(state), strict=True)
-        return state_of([_running(running, new, old) for new, old in pairs], after)
-
-
-def _running(running: Array, new: Tensor, old: Tensor) -> Tensor:
-    """The new state of the sequences that have this step, the old one of the others."""
-    kept: Tensor = where(running.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-    kept.name = new.name
-    return kept
+        return after if running.all() else state_of(where_running(running, parts_of(after), parts_of(state)), after)
 
 
 class NotFinite(GradientError):

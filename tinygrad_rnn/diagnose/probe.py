@@ -135,7 +135,8 @@ def probe_chart(history: History, path: str | os.PathLike[str], title: str | Non
     labels = {"slope": "slope of ∂L/∂h", "carried": "share carried at lag T - 5"}
     figure = new_figure(8.0, 7.6)
     upper, middle, lower = figure.subplots(3, 1, sharex=True)
-    history.plot(upper).set_title(plain(title or history.task), loc="left")
+    history.plot(upper).set(xlabel="")
+    upper.set_title(plain(title or history.task), loc="left")
     middle.axhline(0.0, color="0.3", linewidth=0.8)
     for axes, shown, what in ((middle, ["slope"], "decades a step"), (lower, names, "openness, share")):
         for k, name in enumerate(shown):

@@ -287,15 +287,15 @@ def _run(
             else:
                 after = one_step(cell, xs[t], state)
                 outputs[t] = where(mask, after[0], 0.0)
-                state = _where_running(mask, after, state)
+                state = where_running(mask, after, state)
     return outputs, state
 
 
-def _where_running(mask: NDArray[np.bool_], after: Parts, before: Parts) -> Parts:
+def where_running(mask: NDArray[np.bool_], after: Parts, before: Parts) -> Parts:
     """The new state for the rows that have this step, the old one for the others."""
     parts = []
     for new, old in reversed(list(zip(after, before, strict=True))):  # c before h, as in the cell:
-        parts.append(where(mask, new, old))  # in a picture both keep their lanes
+        parts.append(where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old))  # in a picture both keep their lanes
         parts[-1].name = new.name
     return tuple(reversed(parts))
 
