@@ -22,7 +22,7 @@ API = Path(__file__).resolve().parent.parent / "docs" / "api"
 
 def words_of(option):
     """The words that an option of the command line is one of."""
-    return set(re.findall(r"[\w-]+", options.OPTIONS[option].help.partition(";")[0].rpartition(": ")[2])) - {"or"}
+    return set(re.findall(r"[\w-]+", options.OPTIONS[option]["help"].partition(";")[0].rpartition(": ")[2])) - {"or"}
 
 
 # --- primitives ---
@@ -90,4 +90,4 @@ def test_what_must_know_of_a_task():
     undescribed = {kind for kind in kinds if f":: tinygrad_rnn.train.{kind}\n" not in page}
     assert not undescribed, "describe it in docs/api/train.md"
     reached = {task.split("-minimal")[0].replace("-", "") for task in options.TASKS}
-    assert reached == {kind.lower() for kind in kinds}, "TASKS in tinygrad_rnn/cli/options.py, _task in cli/train.py"
+    assert reached == {kind.lower() for kind in kinds}, "TASKS in tinygrad_rnn/cli/options.py"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ..start import tidy_first
-from .options import Command, Problem, file
+from .options import Command, Problem, chosen, file
 from .outputs import claim, put_json
 
 
@@ -18,15 +18,20 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the files one after the other; the worst decides."""
+    """Check the primitives and cells of your own that a file declares.
+
+    Import Python files, all in a folder, or notebooks, and check every primitive and every recurrent cell that they
+    declare: gradients against differences, and the rest of the battery of tinygrad_rnn.testing. Ends with 0 if all are
+    right, 1 if not, 2 if a file cannot be used.
+    """
     from ..testing.command import EmptyError, UnusableError, check_file
 
     tidy_first()
-    options = {key: v for key, v in (("order", arguments.order), ("rng", arguments.seed)) if v is not None}
+    options = chosen(arguments, "order") | ({"rng": arguments.seed} if "seed" in arguments.given else {})
     files = [one for path in arguments.operands for one in (files_in(path) if path.is_dir() else [path])]
     if not files:
         raise Problem(f"{arguments.operands[0]}: no Python file and no notebook in it")
-    claim({"--json": arguments.json}, {str(path): path for path in files})
+    claim(arguments, {"--json": arguments.json}, files)
     worst, ended = 0, list[dict[str, str]]()
 
     def say(word: str, name: str, said: str) -> None:
@@ -50,12 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "check",
-    "check the primitives and cells of your own that a file declares",
-    "Import Python files, all in a folder, or notebooks, and check every primitive and every recurrent cell that they "
-    "declare: gradients against differences, and the rest of the battery of tinygrad_rnn.testing. Ends with 0 if all "
-    "are right, 1 if not, 2 if a file cannot be used.",
-    "order seed json",
     run,
-    says={"seed": "of operands and cotangents"},
+    "order seed json",
+    says={"seed": {"help": "of operands and cotangents"}},
     operand=("FILE.py", file, "+"),
 )

@@ -12,14 +12,17 @@ from .outputs import claim
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Three cells over the same fifty steps: say what is left of each gradient, and draw them."""
+    """Draw README's picture, of three cells, as demo.svg.
+
+    Unroll three cells over the same fifty steps, and draw what is left of the gradient at each.
+    """
     import numpy as np
 
     from .. import draw, gradient_graph, gradient_through_time, nn, unroll
     from ..data import load
 
     picture = Path("demo.svg")
-    claim({"the picture": picture}, {})
+    claim(arguments, {"the picture": picture})
     series, _ = load(steps=50)
     direction = np.random.default_rng(0).normal(size=16)
     cells: dict[str, Any] = {
@@ -39,10 +42,4 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"wrote               {picture}\nnext                tinygrad-rnn draw lstm")
 
 
-COMMAND = Command(
-    "demo",
-    "draw README's picture, of three cells, as demo.svg",
-    "Unroll three cells over the same fifty steps, and draw as demo.svg what is left of the gradient at each.",
-    "",
-    run,
-)
+COMMAND = Command("demo", run)

@@ -9,62 +9,57 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from contextlib import closing
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .experiment import CELL, FEEDING, WHICH, Network, build_network, read_inputs, told
-from .options import Command, Problem, refuse
-from .outputs import Stages, claim, left, put_json, wrote
+from .options import Command, Problem, chosen, in_options, refuse
+from .outputs import claim, left, put_json, stages, wrote
 
 if TYPE_CHECKING:
     from ..draw.chart import Decay
     from ..tensor import Tensor
 
 
-LOOKS = "level fold parameters norm heads colours page view"
-"""Options that are `draw`'s own; ``colours`` is its ``scale``, which here is of weights."""
+LOOKS = "theme level fold parameters norm heads page view"
+"""Options that are `draw`'s own. So is ``colours``: there it is ``scale``, which here is of weights."""
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Draw, and print what was drawn."""
+    """Unroll a cell over a series and draw the gradient along every edge.
+
+    What is unrolled is a new cell, or a network from a file; what it is fed with is a series of your own, the packaged
+    one, or noise. Says besides how much of the gradient is left at the first step.
+    """
     from .. import draw, film, gradient_graph
     from ..draw.chart import gradient_through_time
     from ..graph.steps import states
     from ..nn.stacks import run_sequence
 
-    picture, filmed = _picture(arguments), arguments.film is not None
-    claim(
-        {"--out": picture, "--json": arguments.json},
-        {"--data": arguments.data, "--weights": arguments.weights, "--lengths": arguments.lengths},
-    )
+    picture = _picture(arguments)
+    claim(arguments, {"--out": picture, "--json": arguments.json})
     data = read_inputs(arguments, most=5)
     steps, count, features = data.values.shape
     networks = _settings(arguments, features, steps)
     network = networks[list(networks)[-1]]
-    with Stages("draw", "unrolling", "gradients", "picture", "numbers") as stages:
-        stages.begin()
+    with closing(stages("draw", "unrolling", "gradients", "picture", "numbers")) as begin:
+        next(begin)
         losses = {}
         for caption, each in networks.items():
             losses[caption], meaning = _loss(arguments, each, *run_sequence(each.module, data.values)[:2])
         loss = losses[list(losses)[-1]]
-        stages.begin()
+        next(begin)
         graph = gradient_graph(loss)
-        stages.begin()
+        next(begin)
+        looks = chosen(arguments, LOOKS) | ({"scale": arguments.colours} if arguments.colours else {})
         title = arguments.title or f"{network.name}, over {told(data)}"
-        try:
-            asked = {name: getattr(arguments, name) for name in LOOKS.split() if name in arguments.given}
-            asked |= {"scale": asked.pop("colours")} if "colours" in asked else {}
-            subtitle = f"{meaning}; {network.initialised}"
-            asked |= {"title": title, "subtitle": subtitle, "theme": arguments.theme}
-            if filmed:
-                film(losses, picture, **asked)
-            else:
-                draw(graph, picture, **asked)
-        except ValueError as error:
-            raise Problem(str(error)) from error
+        looks |= {"title": title, "subtitle": f"{meaning}; {network.initialised}"}
+        with in_options():
+            film(losses, picture, **looks) if arguments.film else draw(graph, picture, **looks)
         left(arguments, picture)
-        stages.begin()
+        next(begin)
         put_json(arguments, graph.to_json)
 
     several = f"; sequences: {count}" if count > 1 else ""
@@ -73,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"scale   {data.scale()}")
     print(f"cell    {network.name}, {network.module.dtype}")
     print(f"init    {network.initialised}")
-    if filmed:
+    if arguments.film:
         print(f"film    {len(losses)} frames; the numbers here are those of {list(losses)[-1]}")
     print(f"loss    {meaning}: {loss.item():.6g}")
     decays = gradient_through_time(graph).decays if states(graph) else ()
@@ -81,24 +76,21 @@ def run(arguments: argparse.Namespace) -> None:
         (last, _, before), (first, _, now) = decay.table[0], decay.table[-1]
         print(f"‖∂L/∂{decay.state}‖ t={first}: {now:.3g}, t={last}: {before:.3g}")
     print(f"wrote   {wrote(arguments)}")
-    found = "no rate to tell: that takes several steps and --loss last"
-    if decays and arguments.loss == "last":
-        found = left_of(decays)
-    print(f"found   {found}")
+    compared = decays and arguments.loss == "last"
+    print(f"found   {left_of(decays) if compared else 'no rate to tell: that takes several steps and --loss last'}")
     print(f"next    {_flow(arguments, steps)}")
 
 
 COMMAND = Command(
     "draw",
-    "unroll a cell over a series and draw the gradient along every edge",
-    "Unroll a cell over a series, run backpropagation through time, and draw the unrolled graph with the gradient that "
-    "flows along every edge.",
-    f"{CELL} {FEEDING} loss film out json theme title {LOOKS}",
     run,
+    f"{CELL} {FEEDING} loss film out json title colours {LOOKS}",
     {"hidden": 8, "seed": 0, "loss": "last", "theme": "light"},
     says={
-        "steps": "time steps; default: 5, or as many as there are",
-        "out": ".svg, .png, .pdf, .html, .dot or .gv; default: CELL.svg, or as --weights; of a film .html or .svg",
+        "steps": {"help": "time steps; default: 5, or as many as there are"},
+        "out": {
+            "help": ".svg, .png, .pdf, .html, .dot or .gv; default: CELL.svg, or as --weights; a film: .html, .svg"
+        },
     },
     operand=WHICH,
 )
@@ -110,12 +102,11 @@ def _picture(arguments: argparse.Namespace) -> Path:
     from ..draw.picture import FORMATS
     from ..files import printable
 
-    filmed = arguments.film is not None
-    if filmed:
+    if arguments.film:
         refuse(arguments, "json", "is of one picture, and --film draws many")
+    formats, usual = (FILMS, "html") if arguments.film else (FORMATS, "svg")
     name = arguments.weights.stem if arguments.weights else arguments.operands or arguments.cell
-    path: Path = arguments.out or Path(f"{name}.{'html' if filmed else 'svg'}")
-    formats = FILMS if filmed else FORMATS
+    path: Path = arguments.out or Path(f"{name}.{usual}")
     if path.suffix.lower() not in formats:
         raise Problem(f"{printable(path)}: expected a name that ends in {', '.join(formats)}")
     return path
@@ -140,21 +131,14 @@ def _settings(arguments: argparse.Namespace, features: int, steps: int) -> dict[
 
 
 def _loss(arguments: argparse.Namespace, network: Network, outputs: Tensor, last: Tensor) -> tuple[Tensor, str]:
-    """v·h, v a random unit vector, which favours no unit: ∂L/∂h at the last step has norm 1. As `gradient_flow` has it.
-
-    It is the mean over the sequences.
-    """
-    import numpy as np
-
+    """The loss that `gradient_flow` takes, as the mean over the sequences, and what it is."""
+    from ..diagnose.experiment import NAMED, unit
     from ..tensor import Tensor
 
     # A stream of its own: the direction is not made of the numbers that made the parameters.
-    direction = np.random.default_rng([arguments.seed, 1]).standard_normal(network.width)
-    v = Tensor((direction / np.linalg.norm(direction)).astype(network.module.dtype), name="v")
-    mean = ", mean over the sequences" if last.shape[0] > 1 else ""
-    if arguments.loss == "last":
-        return (last @ v).mean(), f"L = v·h at the last step, v a random unit vector{mean}"
-    return (outputs @ v).sum(axis=0).mean(), f"L = Σ v·h over all steps, v a random unit vector{mean}"
+    v = Tensor(unit([arguments.seed, 1], last.shape[-1:]).astype(network.module.dtype), name="v")
+    loss = (last @ v).mean() if arguments.loss == "last" else (outputs @ v).sum(axis=0).mean()
+    return loss, NAMED[arguments.loss] + (", mean over the sequences" if last.shape[0] > 1 else "")
 
 
 def left_of(decays: Sequence[Decay]) -> str:

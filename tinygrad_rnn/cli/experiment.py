@@ -7,35 +7,57 @@ initialisation, seed) is described in words by what is built from it, and what c
 from __future__ import annotations
 
 import argparse
-import re
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import printable
-from .options import NAMES, OPTIONS, Problem, one_of, refuse
+from .options import NAMES, Problem, chosen, in_options, one_of, refuse
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from ..data import Data
+    from ..train import Task
 
 CELL = "cell hidden seed dtype init nonlinearity forget_bias input_bias update_bias weights prefix"
 WHICH = ("CELL", one_of(*NAMES), "?")  # the same without --cell
 READING = "data column sep decimal header batch_first lengths standardise"
 FEEDING = f"{READING} noise steps windows"
-BELONGS_TO = {"nonlinearity": "rnn", "forget_bias": "lstm", "input_bias": "lstm", "update_bias": "gru"}
+OF_CELL = {
+    "rnn": "nonlinearity recurrent bias input_scale centred",
+    "lstm": "forget_bias input_bias chrono",
+    "gru": "update_bias chrono",
+}
+"""Options that some cells have."""
 
 
-def in_options(error: Exception) -> Problem:
-    """What the package says about its arguments, said about the options of the command line."""
-    names = "|".join(OPTIONS)
-    message = re.sub(rf"\b({names})=", lambda found: f"--{found[1].replace('_', '-')} ", str(error))
-    return Problem(message.replace("'tanh' or 'relu'", "tanh or relu"))
+def refuse_of_others(arguments: argparse.Namespace, cells: Sequence[str], chrono: str = "") -> None:
+    """Refuse the options that none of these cells has, and `chrono`, if it is asked for, where its biases are given."""
+    for name in dict.fromkeys(itertools.chain(*map(str.split, OF_CELL.values()))):
+        owners = [cell for cell, own in OF_CELL.items() if name in own.split()]
+        if not {*owners} & {*cells}:
+            refuse(arguments, name, f"belongs to {' or '.join(owners)}, and the cell is {', '.join(cells)}")
+    for cell, biases in (("lstm", {"forget_bias", "input_bias"}), ("gru", {"update_bias"})):
+        if chrono and cell in cells and biases <= arguments.given:
+            reason = f"sets the biases of the gates of an {cell}, and they are given: it would change nothing"
+            raise Problem(f"{chrono} {reason}")
 
 
 # --- what it is fed with ---
+
+
+def task_of(name: str, **options: Any) -> Task:
+    """A task by its name on the command line, which is its class's in small letters."""
+    from .. import train
+
+    kind, minimal_lag, _ = name.partition("-minimal-lag")
+    task: type[Task] = getattr(train, kind.title().replace("-", ""))
+    with in_options():
+        return task(**options, **({"minimal_lag": True} if minimal_lag else {}))
 
 
 def read_inputs(arguments: argparse.Namespace, most: int) -> Data:
@@ -53,32 +75,26 @@ def read_inputs(arguments: argparse.Namespace, most: int) -> Data:
 
 def read_data(arguments: argparse.Namespace, most: int | None = None) -> Data:
     """Sequences from a file, or from the packaged one."""
-    from ..data import DataError, Dialect, read
+    from ..data import Dialect, read
     from ..data.table import TooFewSteps
 
     if arguments.data is None:
         refuse(arguments, "sep decimal header lengths", "belongs to --data")
-    try:
-        said = (arguments.sep, arguments.decimal, arguments.header)
-        lengths = None if arguments.lengths is None else _whole_numbers(arguments.lengths)
+    how = chosen(arguments, "steps windows batch_first standardise")
+    if arguments.weights is not None and arguments.data is not None:
         # What loaded weights are fed with is theirs: nobody but the user knows whether they have seen it scaled.
-        loaded = arguments.weights is not None and arguments.data is not None
-        data = read(
-            arguments.data,
-            columns=arguments.column or (),
-            steps=getattr(arguments, "steps", None),
-            most=most,
-            windows=getattr(arguments, "windows", None),
-            standardise=not loaded if arguments.standardise is None else arguments.standardise,
-            dialect=None if said == (None, None, None) else Dialect(*said),
-            batch_first=arguments.batch_first is not False,
-            lengths=lengths,
-        )
-    except TooFewSteps as error:
+        how = {"standardise": False} | how
+    written = chosen(arguments, "sep decimal header")
+    try:
+        with in_options():
+            how["dialect"] = Dialect(**written) if written else None
+            how["lengths"] = None if arguments.lengths is None else _whole_numbers(arguments.lengths)
+            data = read(arguments.data, columns=arguments.column or (), most=most, **how)
+    except Problem as error:
+        if not isinstance(error.__cause__, TooFewSteps):
+            raise
         noise = ", or --noise" if hasattr(arguments, "noise") else ""
         raise Problem(f"{error}: take fewer with --steps, or give a longer file with --data{noise}") from None
-    except DataError as error:
-        raise in_options(error) from None
     if data.alphabet:
         refuse(arguments, "standardise", "belongs to numbers, and this is text")
     if not data.axes:
@@ -114,8 +130,6 @@ class Network:
         Which network it is, in a few words.
     initialised : str
         Where its parameters come from.
-    width : int
-        K, values that it puts out at each step.
     when : str
         At which moment of its training.
     trained : bool
@@ -125,9 +139,18 @@ class Network:
     module: Any
     name: str
     initialised: str
-    width: int
     when: str = "at initialisation"
     trained: bool = False
+
+
+def _name_of(module: Any, nonlinearity: str) -> str:
+    kind = type(module).__name__.removesuffix("Cell")
+    words = [f"{kind} ({nonlinearity})" if kind == "RNN" else kind, f"hidden {module.hidden_size}"]
+    if (layers := getattr(module, "num_layers", 1)) > 1:
+        words.append(f"{layers} layers")
+    if getattr(module, "bidirectional", False):
+        words.append("both ways")
+    return ", ".join(words)
 
 
 def build_network(arguments: argparse.Namespace, features: int, t_max: int) -> Network:
@@ -140,39 +163,30 @@ def build_network(arguments: argparse.Namespace, features: int, t_max: int) -> N
     refuse(arguments, "prefix", "belongs to --weights")
     if arguments.cell is None:
         raise Problem(f"name a cell ({', '.join(NAMES)}), or a file with --weights (see tinygrad-rnn --help)")
-    cell, initialised = build_cell(arguments, features, t_max)
-    kind = f" ({cell.nonlinearity})" if arguments.cell == "rnn" else ""
-    return Network(cell, f"{NAMES[arguments.cell]}{kind}, hidden {cell.hidden_size}", initialised, cell.hidden_size)
+    return _begin_network(arguments, features, max(t_max, 3))
 
 
-def build_cell(arguments: argparse.Namespace, features: int, t_max: int) -> tuple[Any, str]:
-    """Build a cell, and say how its parameters were drawn."""
+def _begin_network(arguments: argparse.Namespace, features: int, t_max: int) -> Network:
+    """A new cell, and how its parameters were drawn."""
     from .. import nn
 
-    init, hidden = arguments.init or "pytorch", arguments.hidden
-    for name, owner in BELONGS_TO.items():
-        if owner != arguments.cell:
-            refuse(arguments, name, f"belongs to {owner}, and the cell is {arguments.cell}")
-    own = {name: getattr(arguments, name) for name in BELONGS_TO if name in arguments.given}
-    if init == "chrono":
-        if arguments.cell == "rnn":
-            raise Problem("--init chrono sets the biases of gates, and an rnn has none")
-        if {"forget_bias", "input_bias"} <= arguments.given or "update_bias" in arguments.given:
-            raise Problem("--init chrono sets the biases of the gates, and they are given: it would change nothing")
-        own["t_max"] = max(t_max, 3)
-    kind: Any = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}[arguments.cell]
-    cell = kind(features, hidden, dtype=arguments.dtype or "float64", rng=arguments.seed, init=init, **own)
+    kind, init, hidden, seed = arguments.cell, arguments.init or "pytorch", arguments.hidden, arguments.seed
+    if (kind, init) == ("rnn", "chrono"):
+        raise Problem("--init chrono sets the biases of gates, and an rnn has none")
+    refuse_of_others(arguments, [kind], "--init chrono" if init == "chrono" else "")
+    own = chosen(arguments, f"dtype {OF_CELL[kind]}") | ({"t_max": t_max} if init == "chrono" else {})
+    cell = getattr(nn, f"{NAMES[kind]}Cell")(features, hidden, rng=seed, init=init, **own)
     uniform = f"uniform within ±1/√{hidden} (PyTorch's default)"
     said = {
         "pytorch": f"weights and both biases {uniform}",
         "keras": "weights Xavier and orthogonal, biases zero (Keras's default)",
-        "chrono": f"weights {uniform}, gate biases chrono up to lag {own.get('t_max')}",
+        "chrono": f"weights {uniform}, gate biases chrono up to lag {t_max}",
     }[init]
-    if arguments.cell == "lstm" and init == "keras" and "forget_bias" not in own:
+    if (kind, init) == ("lstm", "keras") and "forget_bias" not in own:
         said += " but forget bias 1"
-    biases = {name: value for name, value in own.items() if name.endswith("_bias")}
-    changed = "".join(f", {name.replace('_', ' ')} set to {value:g}" for name, value in biases.items())
-    return cell, f"{said}, seed {arguments.seed}{changed}"
+    biases = (f", {name.replace('_', ' ')} set to {own[name]:g}" for name in own if name.endswith("_bias"))
+    name = _name_of(cell, own.get("nonlinearity", "tanh"))
+    return Network(cell, name, f"{said}, seed {seed}{''.join(biases)}")
 
 
 def _load_network(arguments: argparse.Namespace, features: int) -> Network:
@@ -181,41 +195,27 @@ def _load_network(arguments: argparse.Namespace, features: int) -> Network:
     from ..nn.weights import recurrent_parts
     from ..train.run import updates_of
 
-    path, prefix = arguments.weights, (arguments.prefix or "").rstrip(".")
-    refuse(
-        arguments,
-        "hidden init forget_bias input_bias update_bias",
-        f"is for a cell that begins here: {printable(path)} has its own parameters",
-    )
-    try:
-        arrays = load(path, prefix)
-        parts, updates = recurrent_parts(arrays), updates_of(arrays)
-        if len(parts) == 1:  # the only one there is needs no asking for
-            prefix = ".".join(filter(None, [prefix, parts[0]]))
-        module: Any = from_state_dict(
-            arrays,
-            prefix=parts[0] if len(parts) == 1 else "",
-            nonlinearity=arguments.nonlinearity,
-            dtype=arguments.dtype,
-        )
-    except (ValueError, ImportError) as error:
-        raise in_options(error) from error
+    file, prefix = printable(arguments.weights), (arguments.prefix or "").rstrip(".")
+    reason = f"is for a cell that begins here: {file} has its own parameters"
+    refuse(arguments, "hidden init forget_bias input_bias update_bias", reason)
+    with in_options():
+        arrays = load(arguments.weights, prefix)
+        parts = recurrent_parts(arrays)
+        only = parts[0] if len(parts) == 1 else ""  # which needs no asking for
+        module: Any = from_state_dict(arrays, prefix=only, **chosen(arguments, "nonlinearity dtype"))
     kind = type(module).__name__
+    prefix = ".".join(filter(None, [prefix, only]))
     if not hasattr(module, "hidden_size"):
-        raise Problem(
-            f"{printable(path)}: {prefix or 'it'} is a {kind}, which has no steps to unroll: choose with --prefix"
-        )
+        raise Problem(f"{file}: {prefix or 'it'} is a {kind}, which has no steps to unroll: choose with --prefix")
     if arguments.cell not in (None, kind.removesuffix("Cell").lower()):
-        raise Problem(f"{printable(path)} holds an {kind}, not a {arguments.cell}: leave out {arguments.cell}")
+        raise Problem(f"{file} holds an {kind}, not a {arguments.cell}: leave out {arguments.cell}")
     if module.input_size != features:
         raise Problem(
-            f"the {kind} of {printable(path)} takes {module.input_size} values a step, and the data has {features}: "
-            "give it a file of its own with --data, or choose columns with --column"
+            f"the {kind} of {file} takes {module.input_size} values a step, and the data has {features}: give it a "
+            "file of its own with --data, or choose columns with --column"
         )
-    layers, directions = getattr(module, "num_layers", 1), 1 + getattr(module, "bidirectional", False)
-    name = kind.removesuffix("Cell") + (f" ({arguments.nonlinearity})" if arguments.nonlinearity else "")
-    name += f", hidden {module.hidden_size}" + f", {layers} layers" * (layers > 1) + ", both ways" * (directions == 2)
-    where = f", {prefix}" if prefix else ""
+    updates = updates_of(arrays)
     when = "as loaded" if updates is None else f"after {updates} updates"
-    said = f"weights of {printable(path.name)}{where}"
-    return Network(module, name, said, module.hidden_size * directions, when, updates != 0)
+    where = f", {prefix}" if prefix else ""
+    said, name = f"weights of {printable(arguments.weights.name)}{where}", _name_of(module, arguments.nonlinearity)
+    return Network(module, name, said, when, updates != 0)

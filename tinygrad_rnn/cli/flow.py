@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import operator
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .experiment import CELL, FEEDING, WHICH, build_network, read_inputs, told
-from .options import Command, Problem, refuse
+from .experiment import CELL, FEEDING, WHICH, build_network, read_inputs, task_of, told
+from .options import Command, Problem, chosen, in_options, refuse
 from .outputs import claim, left, put_json, wrote
 
 if TYPE_CHECKING:
+    from ..data import Data
     from ..diagnose import GradientFlow
 
 LOST = 3
@@ -19,22 +21,19 @@ BOUND = re.compile(r"(D|reach)\s*([<>])\s*(-?\d+(?:\.\d+)?)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print, write."""
-    from ..data import Data
+    """Say why a network does not learn: how far back its loss sees, measured.
+
+    Follow the gradient back through time and say in words how far back the loss sees, what default networks do, and
+    which changes were found to help; several --weights are compared. Ends with 0; with 1 if the verdict is one of
+    --fail-on; with 2 after an error; with 3 if parameters are not finite.
+    """
     from ..diagnose import compare
     from ..diagnose.experiment import NotFinite
 
     unwanted = _unwanted(arguments)
     files = arguments.weights or []
     _claim(arguments, files)
-    task = _task(arguments)
-    if task is None:
-        data = read_inputs(arguments, most=100)
-    else:
-        import numpy as np
-
-        values = task.batch(np.random.default_rng([arguments.seed, 1]), 16)[0]
-        data = Data(values, f"16 sequences of the task {task!r}")
+    data, task = _inputs(arguments)
     flows = {}
     for path in files or [None]:
         arguments.weights = path
@@ -58,79 +57,67 @@ def run(arguments: argparse.Namespace) -> int:
     put_json(arguments, found.to_json)
     if wrote(arguments):
         print(f"wrote     {wrote(arguments)}")
-    return int(any(wrong(flow) for flow in flows.values() for wrong in unwanted))
+    return int(any(unwanted(flow) for flow in flows.values()))
 
 
-def _unwanted(arguments: argparse.Namespace) -> list[Any]:
-    """Tests of a report, one for each item of --fail-on: a word, or a bound of D or of the reach."""
+def _unwanted(arguments: argparse.Namespace) -> Callable[[GradientFlow], bool]:
+    """Whether a report has one of the words of --fail-on, or is beyond one of its bounds of D or of the reach."""
     from ..diagnose.verdict import WORDS
 
-    tests: list[Any] = []
     items = [item.strip() for item in (arguments.fail_on or "").split(",") if item.strip()]
+    bounds = [bound for item in items if (bound := BOUND.fullmatch(item))]
     strange = [item for item in items if item not in WORDS and not BOUND.fullmatch(item)]
     if strange or (arguments.fail_on is not None and not items):
-        bounds = "bounds are such as 'D>4' and 'reach<50'"
-        raise Problem(f"--fail-on {', '.join(strange)}: the verdicts are {', '.join(WORDS)}; {bounds}")
-    for item in items:
-        if (bound := BOUND.fullmatch(item)) is None:
-            tests.append(lambda flow, word=item: flow.word == word)
-            continue
-        name = {"D": "decades", "reach": "reach"}[bound[1]]
-        compared = operator.lt if bound[2] == "<" else operator.gt
-        tests.append(lambda flow, n=name, c=compared, v=float(bound[3]): c(getattr(flow.judgement, n), v))
-    return tests
+        such = "bounds are such as 'D>4' and 'reach<50'"
+        raise Problem(f"--fail-on {', '.join(strange)}: the verdicts are {', '.join(WORDS)}; {such}")
+
+    def unwanted(flow: GradientFlow) -> bool:
+        measured = {"D": flow.judgement.decades, "reach": flow.judgement.reach}
+        beyond = {"<": operator.lt, ">": operator.gt}
+        return flow.word in items or any(
+            beyond[sign](measured[name], float(v)) for name, sign, v in map(re.Match.groups, bounds)
+        )
+
+    return unwanted
 
 
 def _claim(arguments: argparse.Namespace, files: list[Any]) -> None:
     from ..draw.figure import check_format, new_figure
 
-    try:
-        if arguments.out and arguments.out.suffix.lower() not in (".csv", ".html"):
+    if arguments.out and arguments.out.suffix.lower() not in (".csv", ".html"):
+        with in_options():
             check_format(arguments.out)
             new_figure()
-    except (ValueError, ImportError) as error:
-        raise Problem(str(error)) from error
     names = [path.name for path in files]
     if again := [name for name in names if names.count(name) > 1]:
         raise Problem(f"--weights: two files are called {again[0]}, and so would their lines")
-    inputs = {"--data": arguments.data, "--lengths": arguments.lengths}
-    inputs |= {f"--weights{k or ''}": path for k, path in enumerate(files)}
-    claim({"--out": arguments.out, "--json": arguments.json}, inputs)
+    claim(arguments, {"--out": arguments.out, "--json": arguments.json})
 
 
-def _task(arguments: argparse.Namespace) -> Any:
-    """The task of --cure; its sequences take the place of data."""
-    from .. import train
+def _inputs(arguments: argparse.Namespace) -> tuple[Data, Any]:
+    """What the network is fed with, and the task of --cure, whose sequences take the place of data."""
+    import numpy as np
+
+    from ..data import Data
 
     if arguments.cure is None:
         refuse(arguments, "updates", "belongs to --cure")
-        return None
+        return read_inputs(arguments, most=100), None
     refuse(arguments, f"weights {FEEDING.replace('steps', '')}", "is not asked with --cure")
-    length = arguments.steps or 50
-    try:
-        if arguments.cure == "copying":
-            return train.Copying(length)
-        if arguments.cure == "temporal-order":
-            return train.TemporalOrder(length)
-        return train.Adding(length, minimal_lag=arguments.cure.endswith("minimal-lag"))
-    except ValueError as error:
-        raise Problem(str(error)) from error
+    task = task_of(arguments.cure, length=arguments.steps or 50)
+    values = task.batch(np.random.default_rng([arguments.seed, 1]), 16)[0]
+    return Data(values, f"16 sequences of the task {task!r}"), task
 
 
-def _measured(arguments: argparse.Namespace, data: Any) -> GradientFlow:
+def _measured(arguments: argparse.Namespace, data: Data) -> GradientFlow:
     from ..diagnose import gradient_flow
+    from ..diagnose.experiment import check_finite
 
     network = build_network(arguments, data.values.shape[2], t_max=len(data.values))
-    options = {"lag": arguments.lag, "read": arguments.read, "rng": arguments.seed}
-    options |= {"trained": network.trained, "when": network.when}
-    try:
-        flow = gradient_flow(network.module, data.values, arguments.loss, **options)
-    except (ValueError, TypeError) as error:
-        from ..diagnose.experiment import NotFinite
-
-        if isinstance(error, NotFinite):
-            raise
-        raise Problem(str(error)) from error
+    check_finite(network.module)
+    options = chosen(arguments, "lag read") | {"trained": network.trained, "when": network.when}
+    with in_options():
+        flow = gradient_flow(network.module, data.values, arguments.loss, rng=arguments.seed, **options)
     flow.about = {"data": told(data), "init": network.initialised, "file": str(arguments.weights or "")}
     return flow
 
@@ -153,19 +140,14 @@ def _cured(arguments: argparse.Namespace, flow: GradientFlow, task: Any) -> str:
 
 COMMAND = Command(
     "flow",
-    "say why a network does not learn: how far back its loss sees, measured",
-    "Follow the gradient back through time and say in words how far back the loss sees, what default networks do, and "
-    "which changes were found to help; several --weights are compared. Ends with 0; with 1 if the verdict is one of "
-    "--fail-on; with 2 after an error; with 3 if parameters are not finite.",
-    f"{CELL} {FEEDING} loss lag read cure updates out json fail_on",
     run,
+    f"{CELL} {FEEDING} loss lag read cure updates out json fail_on",
     {"hidden": 8, "seed": 0, "loss": "last"},
-    again="weights",
     says={
-        "steps": "time steps; default: 100, or as many as there are; with --cure 50",
-        "out": "the chart (.svg, .png, .pdf; needs tinygrad-rnn[plot]), .csv, or .html with all of it",
-        "updates": "with --cure: so many batches, one update each; default: 500",
-        "weights": "a network's parameters, .safetensors or .npz, instead of a cell (again to compare)",
+        "steps": {"help": "time steps; default: 100, or as many as there are; with --cure 50"},
+        "out": {"help": "the chart (.svg, .png, .pdf; needs tinygrad-rnn[plot]), .csv, or .html with all of it"},
+        "updates": {"help": "with --cure: so many batches, one update each; default: 500"},
+        "weights": {"action": "append"},
     },
     operand=WHICH,
 )

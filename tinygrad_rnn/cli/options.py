@@ -7,12 +7,21 @@ change nothing is told so. Which options were given is known, so that a default 
 from __future__ import annotations
 
 import argparse
+import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
+
+from ..arguments import FINITE, POSITIVE, Range
+from ..draw.style import Heads
+from ..draw.view import Parameters
+from ..nn.cells import NONLINEARITIES
+from ..norms import Norm
 
 NAMES = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 TASKS = ("adding", "adding-minimal-lag", "copying", "temporal-order", "text", "series")
@@ -41,23 +50,23 @@ def whole(least: int, most: int) -> Convert:
     return convert
 
 
-def finite(text: str) -> float:
-    """The type of an option that is a finite number."""
-    try:
-        value = float(text) if "_" not in text else math.nan
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"expected a finite number, found {text!r}")
-    return value
+def number(within: Range) -> Convert:
+    """The type of an option that is a number in such a range."""
+    wanted, test = within
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text) if "_" not in text else math.nan
+        except ValueError:
+            value = math.nan
+        if not test(value):
+            raise argparse.ArgumentTypeError(f"expected {wanted}, found {text!r}")
+        return value
+
+    return convert
 
 
-def positive(text: str) -> float:
-    """The type of an option that is a positive number."""
-    value = finite(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"expected a positive number, found {text!r}")
-    return value
+finite, positive = number(FINITE), number(POSITIVE)
 
 
 def one_of(*names: str) -> Convert:
@@ -82,17 +91,14 @@ def fold(text: str) -> int | None:
     return None if text == "none" else whole(1, 10**6)(text)
 
 
-def colours(text: str) -> str | tuple[float, float]:
-    """The type of ``--colours``."""
-    low, colon, high = text.partition(":")
-    return (positive(low), positive(high)) if colon else one_of("fixed")(text)
+def pair(sign: str, convert: Convert, *words: str) -> Convert:
+    """The type of an option that is two values with a sign between them, or a word."""
 
+    def parse(text: str) -> str | tuple[Any, Any]:
+        one, between, other = text.partition(sign)
+        return (convert(one), convert(other)) if between else one_of(*words)(text)
 
-def page(text: str) -> str | tuple[int, int]:
-    """The type of ``--page``."""
-    width, cross, height = text.partition("x")
-    of_pixels = whole(1, 100_000)
-    return (of_pixels(width), of_pixels(height)) if cross else one_of("slide", "notebook")(text)
+    return parse
 
 
 def file(text: str) -> Path:
@@ -150,123 +156,109 @@ def setting(text: str) -> tuple[str, list[float]]:
 # --- the table ---
 
 
-@dataclass(frozen=True)
-class Option:
-    """What an option takes and says of itself.
-
-    Attributes
-    ----------
-    help : str
-    convert : callable or None
-        From its text to its value; None: a switch.
-    metavar : str
-    negative : bool
-        Of a switch: whether ``--no-...`` says the contrary.
-    again : bool
-        Whether it may be given several times.
-    """
-
-    help: str
-    convert: Convert | None = None
-    metavar: str = ""
-    negative: bool = False
-    again: bool = False
-
-    @property
-    def default(self) -> Any:
-        """What it is if it is not given and the command has no default: None, or False of a plain switch."""
-        return None if self.convert or self.negative else False
+def _option(what: str, convert: Convert, metavar: str, **how: Any) -> dict[str, Any]:
+    """An option that takes a value: what it says of itself, the value's type, and what the value is called."""
+    return {"help": what, "type": convert, "metavar": metavar, **how}
 
 
-def _word(what: str, *names: str, metavar: str = "NAME") -> Option:
+def _word(what: str, *names: str, metavar: str = "NAME", after: str = "") -> dict[str, Any]:
     """An option that takes one of several words."""
-    return Option(f"{what}{', '.join(names[:-1])} or {names[-1]}", one_of(*names), metavar)
+    return _option(f"{what}{', '.join(names[:-1])} or {names[-1]}{after}", one_of(*names), metavar)
 
 
-def _more(option: Option, text: str) -> Option:
-    return replace(option, help=f"{option.help}; {text}")
+def _switch(what: str, action: Any = "store_true") -> dict[str, Any]:
+    """An option that takes no value."""
+    return {"help": what, "action": action}
+
+
+def _yes_or_no(what: str) -> dict[str, Any]:
+    """A switch with an opposite, ``--no-...``."""
+    return _switch(what, argparse.BooleanOptionalAction)
 
 
 _count, _many = whole(1, 100_000), whole(1, 10**9)
-OPTIONS = {
+_pixels = pair("x", _count, "slide", "notebook")
+OPTIONS: dict[str, dict[str, Any]] = {
     # the network
     "cell": _word("", *NAMES, metavar="CELL"),
-    "hidden": Option("hidden units", whole(1, 10_000), "H"),
-    "seed": Option("of parameters, batches, noise and the loss's v", whole(0, 2**63 - 1), "N"),
-    "dtype": _more(_word("", "float32", "float64", metavar="TYPE"), "default: float64, or that of --weights"),
-    "init": _more(_word("", "pytorch", "keras", "chrono", metavar="KIND"), "default: pytorch"),
-    "nonlinearity": _more(_word("of an rnn: ", "tanh", "relu", "sigmoid", "identity"), "default: tanh"),
-    "forget_bias": Option("open (> 0) or close the lstm's forget gate from the start", finite, "B"),
-    "input_bias": Option("the same for its input gate", finite, "B"),
-    "update_bias": Option("of the gru's update gate: a high one (> 0) remembers", finite, "B"),
-    "weights": Option("a network's parameters, .safetensors or .npz, instead of a cell", file, "FILE"),
-    "prefix": Option("of the recurrent part in a bigger model, such as encoder.lstm", str, "P"),
+    "hidden": _option("hidden units", whole(1, 10_000), "H"),
+    "seed": _option("of parameters, batches, noise and the loss's v", whole(0, 2**63 - 1), "N"),
+    "dtype": _word("", "float32", "float64", metavar="TYPE", after="; default: float64, or that of --weights"),
+    "init": _word("", "pytorch", "keras", "chrono", metavar="KIND", after="; default: pytorch"),
+    "nonlinearity": _word("of an rnn: ", *NONLINEARITIES, after="; default: tanh"),
+    "forget_bias": _option("open (> 0) or close the lstm's forget gate from the start", finite, "B"),
+    "input_bias": _option("the same for its input gate", finite, "B"),
+    "update_bias": _option("of the gru's update gate: a high one (> 0) remembers", finite, "B"),
+    "weights": _option("a network's parameters, .safetensors or .npz, instead of a cell", file, "FILE"),
+    "prefix": _option("of the recurrent part in a bigger model, such as encoder.lstm", str, "P"),
     # what it is fed with
-    "data": Option(".csv, .tsv, .txt or .npy, read from its start; default: the Nile's annual flow", file, "FILE"),
-    "column": Option("column of a text file, by name or number (again for more)", str, "NAME", again=True),
-    "sep": Option("what separates the columns, such as ';' or tab; default: found out", mark, "C"),
-    "decimal": Option("the decimal mark, '.' or ','; default: found out", one_of(".", ","), "C"),
-    "header": Option("whether the first line names the columns; default: found out", negative=True),
-    "batch_first": Option("of data: three axes are (N, T, F); default: yes", negative=True),
-    "lengths": Option("of padded sequences, one whole number each: .npy, .csv or .txt", file, "FILE"),
-    "standardise": Option("bring columns to mean 0, deviation 1; default: yes, but not for --weights", negative=True),
-    "noise": Option("instead of data, I standard normal values a step, 16 sequences", whole(1, 10_000), "I"),
-    "steps": Option("time steps", _count, "T"),
-    "windows": Option("so many windows of --steps, spread over the whole file, as sequences", _count, "N"),
+    "data": _option(".csv, .tsv, .txt or .npy, read from its start; default: the Nile's annual flow", file, "FILE"),
+    "column": _option("column of a text file, by name or number (again for more)", str, "NAME", action="append"),
+    "sep": _option("what separates the columns, such as ';' or tab; default: found out", mark, "C"),
+    "decimal": _option("the decimal mark, '.' or ','; default: found out", one_of(".", ","), "C"),
+    "header": _yes_or_no("whether the first line names the columns; default: found out"),
+    "batch_first": _yes_or_no("of data: three axes are (N, T, F); default: yes"),
+    "lengths": _option("of padded sequences, one whole number each: .npy, .csv or .txt", file, "FILE"),
+    "standardise": _yes_or_no("bring columns to mean 0, deviation 1; default: yes, but not for --weights"),
+    "noise": _option("instead of data, I standard normal values a step, 16 sequences", whole(1, 10_000), "I"),
+    "steps": _option("time steps", _count, "T"),
+    "windows": _option("so many windows of --steps, spread over the whole file, as sequences", _count, "N"),
     # what is asked
     "loss": _word("v·h at the last step, or summed over all: ", "last", "all", metavar="STEPS"),
-    "lag": Option("how far back the task needs to look; default: as far as there are steps", _count, "K"),
-    "read": Option("the step, from 1, from which the verdict looks back; default: the last that is read", _count, "T"),
+    "lag": _option("how far back the task needs to look; default: as far as there are steps", _count, "K"),
+    "read": _option("the step, from 1, from which the verdict looks back; default: the last that is read", _count, "T"),
     "cure": _word("train it as it is and with the first changes on this task: ", *TASKS[:4], metavar="TASK"),
-    "fail_on": Option("end with 1 on these verdicts, or bounds such as 'D>4' and 'reach<50'", str, "WORDS"),
-    "order": Option("highest order of derivatives", whole(1, 4), "N"),
-    "film": Option(
+    "fail_on": _option("end with 1 on these verdicts, or bounds such as 'D>4' and 'reach<50'", str, "WORDS"),
+    "order": _option("highest order of derivatives", whole(1, 4), "N"),
+    "film": _option(
         f"a frame for each value of one setting ({', '.join(FILMED)})".replace("_", "-"), setting, "NAME=A:B:N"
     ),
     # what is written
-    "out": Option("where the result goes", file, "PATH"),
-    "json": Option(
+    "out": _option("where the result goes", file, "PATH"),
+    "json": _option(
         "also write the numbers, as JSON; - is standard output, and then alone there", file_or_output, "FILE"
     ),
     "theme": _word("", "light", "dark"),
-    "title": Option("default: what the picture shows", str, "TEXT"),
-    "level": Option("a box for each op, gate or step, or for each scope of a depth; default: auto", level, "LEVEL"),
-    "fold": Option("time steps at each end, those between left out; or none", fold, "N"),
-    "parameters": _word("rows below the steps, in each step, or not at all: ", "auto", "once", "step", "none"),
-    "norm": _word("of a gradient: ", "l2", "rms", "max"),
-    "heads": _word("which way heads point: as the gradient flows, or as ", "gradient", "data"),
-    "colours": Option("range of the colours, LO:HI, or fixed (1e-12:1); default: fitted", colours, "RANGE"),
-    "page": Option("slide, notebook or WIDTHxHEIGHT in pixels; default: as high as it must be", page, "PAGE"),
+    "title": _option("default: what the picture shows", str, "TEXT"),
+    "level": _option("a box for each op, gate or step, or for each scope of a depth; default: auto", level, "LEVEL"),
+    "fold": _option("time steps at each end, those between left out; or none", fold, "N"),
+    "parameters": _word("in each step, in rows below the steps, or not at all: ", *get_args(Parameters)),
+    "norm": _word("of a gradient: ", *get_args(Norm)),
+    "heads": _word("which way heads point: as the gradient flows, or as ", *get_args(Heads)),
+    "colours": _option(
+        "range of the colours, LO:HI, or fixed (1e-12:1); default: fitted", pair(":", positive, "fixed"), "RANGE"
+    ),
+    "page": _option("slide, notebook or WIDTHxHEIGHT in pixels; default: as high as it must be", _pixels, "PAGE"),
     "view": _word("every step, or one cell with its gradients over time: ", "unrolled", "rolled"),
     # training
     "task": _word("", *TASKS, metavar="TASK"),
-    "length": Option("time steps of a sequence; default: 50, of a text 25, of a series 20", _count, "T"),
-    "updates": Option("so many batches, one update each", _many, "N"),
-    "batch": Option("sequences an update; default: 32, of a text 1", _count, "B"),
+    "length": _option("time steps of a sequence; default: 50, of a text 25, of a series 20", _count, "T"),
+    "updates": _option("so many batches, one update each", _many, "N"),
+    "batch": _option("sequences an update; default: 32, of a text 1", _count, "B"),
     "optimiser": _word("", *RATES),
-    "lr": Option(f"learning rate; default: {', '.join(f'{k} {v}' for k, v in RATES.items())}", positive, "R"),
-    "clip_norm": Option("shorten longer gradients; default: 1, if no --clip-value", positive, "C"),
-    "clip_value": Option("bring every element of the gradients into ±C", positive, "C"),
-    "window": Option("truncated BPTT: so many steps back at most", _count, "K"),
-    "derived": Option("by the program that derive_bptt writes, which takes less time"),
-    "until_solved": Option("stop as soon as the task is found solved"),
-    "evaluate_every": Option("updates between two looks at the task's metric", _many, "N"),
-    "checkpoint_every": Option("updates between two checkpoints", _many, "N"),
-    "resume": Option("go on from the folder's checkpoint, with the same options"),
+    "lr": _option(f"learning rate; default: {', '.join(f'{k} {v}' for k, v in RATES.items())}", positive, "R"),
+    "clip_norm": _option("shorten longer gradients; default: 1, if no --clip-value", positive, "C"),
+    "clip_value": _option("bring every element of the gradients into ±C", positive, "C"),
+    "window": _option("truncated BPTT: so many steps back at most", _count, "K"),
+    "derived": _switch("by the program that derive_bptt writes, which takes less time"),
+    "until_solved": _switch("stop as soon as the task is found solved"),
+    "evaluate_every": _option("updates between two looks at the task's metric", _many, "N"),
+    "checkpoint_every": _option("updates between two checkpoints", _many, "N"),
+    "resume": _switch("go on from the folder's checkpoint, with the same options"),
     # many networks
     "recurrent": _word("weights of the rnn: ", "orthogonal", "gaussian", "radius", "uniform", metavar="KIND"),
-    "scale": Option("of the recurrent weights", finite, "G"),
-    "bias": Option("of the rnn; default: 0", finite, "B"),
-    "centred": Option("of the rnn: b = -W/2, which keeps a sigmoid's operands around 0"),
-    "input_scale": Option("of the rnn's input weights; default: 1", finite, "S"),
-    "chrono": Option("of lstm and gru: gate biases for lags up to this", _count, "LAG"),
-    "seeds": Option("networks and inputs each", _count, "N"),
-    "x": Option("along the map's horizontal axis; default: scale, if it varies", str, "SETTING"),
-    "y": Option("along its vertical axis; default: the first other one that varies", str, "SETTING"),
+    "scale": _option("of the recurrent weights", finite, "G"),
+    "bias": _option("of the rnn; default: 0", finite, "B"),
+    "centred": _switch("of the rnn: b = -W/2, which keeps a sigmoid's operands around 0"),
+    "input_scale": _option("of the rnn's input weights; default: 1", finite, "S"),
+    "chrono": _option("of lstm and gru: gate biases for lags up to this", _count, "LAG"),
+    "seeds": _option("networks and inputs each", _count, "N"),
+    "x": _option("along the map's horizontal axis; default: scale, if it varies", str, "SETTING"),
+    "y": _option("along its vertical axis; default: the first other one that varies", str, "SETTING"),
     "format": _word("of the map: ", "svg", "png", "pdf", metavar="KIND"),
-    "workers": Option("processes; default: 1", whole(1, 1024), "N"),
-    "cluster": Option("of a dask scheduler, instead of --workers", str, "ADDRESS"),
-    "retry": Option("measure again what failed"),
+    "workers": _option("processes", whole(1, 1024), "N"),
+    "cluster": _option("of a dask scheduler, instead of --workers", str, "ADDRESS"),
+    "retry": _switch("measure again what failed"),
 }
 
 
@@ -276,16 +268,17 @@ class Command:
 
     Attributes
     ----------
-    name, help, description : str
+    name : str
+    run : callable
+        Given the arguments: all options by name, None if neither given nor with a default, and the set ``given``. Its
+        docstring is what ``--help`` says of the command.
     options : str
         Their names in the table, between spaces.
-    run : callable
-        Given the arguments: all options by name, None if neither given nor with a default, and the set ``given``.
     defaults : dict
-    lists, again : str
-        Of these options: those that take several values between commas, and those that may be given several times.
-    says : mapping of str to str
-        Of these options: what is to be said of them here instead.
+    lists : str
+        Of these options: those that take several values between commas.
+    says : mapping of str to dict
+        Of these options: what is different here from the table.
     operand : tuple of str, type and number
         Words that stand without a name.
     moved : mapping of str to str
@@ -293,45 +286,33 @@ class Command:
     """
 
     name: str
-    help: str
-    description: str
-    options: str
     run: Callable[[argparse.Namespace], int | None]
-    defaults: dict[str, Any] = field(default_factory=dict)
+    options: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     lists: str = ""
-    again: str = ""
-    says: Mapping[str, str] = field(default_factory=dict)
+    says: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     operand: tuple[str, Convert, str] | None = None
     moved: Mapping[str, str] = field(default_factory=dict)
 
     def add_to(self, commands: Any) -> None:
         """Declare the command."""
+        about = inspect.getdoc(self.run) or ""  # which python -OO leaves out
         parser = commands.add_parser(
-            self.name,
-            help=self.help,
-            description=self.description,
-            argument_default=argparse.SUPPRESS,
+            self.name, help=about.partition("\n")[0], description=about, argument_default=argparse.SUPPRESS
         )
         parser.set_defaults(command=self)
         if self.operand:
-            parser.add_argument(
-                "operands", metavar=self.operand[0], type=self.operand[1], nargs=self.operand[2], default=None
-            )
+            metavar, convert, count = self.operand
+            parser.add_argument("operands", metavar=metavar, type=convert, nargs=count, default=None)
         for name in self.options.split():
-            option, convert, metavar = OPTIONS[name], OPTIONS[name].convert, OPTIONS[name].metavar
-            if convert and name in self.lists.split():
-                convert, metavar = several(convert), f"{metavar},..."
-            default = self.defaults.get(name)
-            told = ", ".join(map(str, default)) if isinstance(default, list) else default
-            text = self.says.get(name, option.help) + (f"; default: {told}" if told is not None else "")
-            how: dict[str, Any] = {"action": argparse.BooleanOptionalAction if option.negative else "store_true"}
-            if convert:
-                how = {
-                    "action": "append" if option.again or name in self.again.split() else "store",
-                    "type": convert,
-                    "metavar": metavar,
-                }
-            parser.add_argument(f"--{name.replace('_', '-')}", help=text.replace("%", "%%"), **how)
+            how = {**OPTIONS[name], **self.says.get(name, {})}
+            if name in self.lists.split():
+                how |= {"type": several(how["type"]), "metavar": f"{how['metavar']},..."}
+            if (default := self.defaults.get(name)) is not None:
+                told = ", ".join(map(str, default)) if isinstance(default, list) else default
+                how["help"] += f"; default: {told}"
+            how["help"] = how["help"].replace("%", "%%")
+            parser.add_argument(f"--{name.replace('_', '-')}", **how)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -358,8 +339,8 @@ def parse(commands: Sequence[Command], version: str, words: list[str]) -> argpar
     command = given.pop("command")
     if without := [name for name, value in given.items() if name in OPTIONS and value in ([], [[]])]:
         raise Problem(f"--{without[0].replace('_', '-')}: expected a value, found '--'")  # which argparse swallows
-    every = {name: OPTIONS[name].default for name in command.options.split()} | {"operands": None}
-    return argparse.Namespace(**every | command.defaults | given, run=command.run, given=frozenset(given))
+    every = dict.fromkeys([*command.options.split(), "operands"])
+    return argparse.Namespace(**{**every, **command.defaults, **given}, run=command.run, given=frozenset(given))
 
 
 def _check_names(command: Command, words: list[str]) -> None:
@@ -377,3 +358,19 @@ def refuse(arguments: argparse.Namespace, names: str | Iterable[str], reason: st
     for name in names.split() if isinstance(names, str) else names:
         if name in arguments.given:
             raise Problem(f"--{name.replace('_', '-')} {reason}")
+
+
+def chosen(arguments: argparse.Namespace, names: str) -> dict[str, Any]:
+    """Of these options those that were given, or have a default here, to be handed on by name."""
+    values = {name: getattr(arguments, name, None) for name in names.split()}
+    return {name: value for name, value in values.items() if value is not None or name in arguments.given}
+
+
+@contextmanager
+def in_options() -> Iterator[None]:
+    """What the package says about its arguments is said about the options of the command line."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        message = re.sub(rf"\b({'|'.join(OPTIONS)})=", lambda name: f"--{name[1].replace('_', '-')} ", str(error))
+        raise Problem(message.replace("'tanh' or 'relu'", "tanh or relu")) from error

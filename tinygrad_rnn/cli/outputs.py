@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 
 from ..files import check_writable, printable, same_file, write_whole
@@ -12,13 +12,17 @@ from ..start import tidy_first
 from .options import STANDARD_OUTPUT, Problem
 
 
-def claim(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+def claim(arguments: argparse.Namespace, outputs: Mapping[str, Path | None], read: Iterable[Path] = ()) -> None:
     """Find out before long work that outputs can be written, and that none of them is an input or another output.
 
     Parameters
     ----------
-    outputs, inputs : mapping of str to path or None
+    arguments : Namespace
+        Whose --data, --lengths and --weights are inputs.
+    outputs : mapping of str to path or None
         By the option that names them, or by what they are.
+    read : iterable of path
+        What is read besides.
 
     Raises
     ------
@@ -26,8 +30,11 @@ def claim(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None])
         If not.
     """
     written = [(option, path) for option, path in outputs.items() if path is not None and path != STANDARD_OUTPUT]
-    read = [(option, path) for option, path in inputs.items() if path is not None]
-    pairs = itertools.chain(itertools.combinations(written, 2), itertools.product(written, read))
+    inputs = [(printable(path), path) for path in read]
+    for name in ("data", "lengths", "weights"):
+        given = getattr(arguments, name, None) or []
+        inputs += [(f"--{name}", path) for path in (given if isinstance(given, list) else [given])]
+    pairs = itertools.chain(itertools.combinations(written, 2), itertools.product(written, inputs))
     for (one, path), (other, second) in pairs:
         if same_file(path, second):
             raise Problem(f"{printable(path)}: cannot be both {one} and {other}")
@@ -47,34 +54,17 @@ def put_json(arguments: argparse.Namespace, text: Callable[[], str]) -> None:
         left(arguments, arguments.json)
 
 
-class Stages:
-    """In a terminal: which part of a long piece of work is under way.
+def stages(what: str, *names: str) -> Generator[str, None, None]:
+    """In a terminal: which part of a long piece of work is under way; each begins when it is asked for."""
+    from tqdm import tqdm
 
-    Parameters
-    ----------
-    what : str
-    *names : str
-        Of the parts; each begins with a call of `begin`.
-    """
-
-    def __init__(self, what: str, *names: str) -> None:
-        from tqdm import tqdm
-
-        form = "{desc}: {n_fmt} of {total_fmt}{postfix}"
-        self._bar = tqdm(total=len(names), desc=what, leave=False, disable=None, bar_format=form)
-        self._names = iter(names)
-
-    def begin(self) -> None:
-        """The next part begins."""
-        self._bar.set_postfix_str(next(self._names), refresh=False)
-        self._bar.update()
-        self._bar.refresh()
-
-    def __enter__(self) -> Stages:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
+    form = "{desc}: {n_fmt} of {total_fmt}{postfix}"
+    with tqdm(total=len(names), desc=what, leave=False, disable=None, bar_format=form) as bar:
+        for name in names:
+            bar.set_postfix_str(name, refresh=False)
+            bar.update()
+            bar.refresh()
+            yield name
 
 
 def left(arguments: argparse.Namespace, path: Path) -> None:

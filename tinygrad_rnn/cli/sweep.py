@@ -9,13 +9,14 @@ import argparse
 import itertools
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..extras import how_to_install
 from ..files import printable
-from .options import Command, Problem, refuse
+from .experiment import OF_CELL, refuse_of_others
+from .options import Command, Problem, chosen, in_options, refuse
 from .outputs import claim, left, wrote
 
 if TYPE_CHECKING:
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
     from ..atlas import Grid
 
 MOST_MAPS = 24
-OF_CELL = {
-    "rnn": ("nonlinearity", "recurrent", "bias", "input_scale", "centred"),
-    "lstm": ("forget_bias", "input_bias", "chrono"),
-    "gru": ("update_bias", "chrono"),
-}
 SETTING = {"recurrent": "weights"}
 """Options that the table, which is older, has under another name."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, write table and maps, and print the medians; 1 if a job failed."""
-    from ..atlas import TableError, draw_atlas, slope_of, sweep
+    """Map where the gradient vanishes and where it explodes.
+
+    Measure how fast the gradient falls or grows on its way back, at initialisation, for every combination of the values
+    given, and draw the map with the theory's boundary on it. Values stand between commas; 0.5:2:7 are 7 numbers evenly
+    from 0.5 to 2. The same command again goes on where it was interrupted.
+    """
+    from ..atlas import draw_atlas, slope_of, sweep
     from ..draw.figure import new_figure
 
     if arguments.cluster:
@@ -48,23 +49,17 @@ def run(arguments: argparse.Namespace) -> int:
     for values in itertools.product(*map(jobs.values, rest)):
         tail = "".join(f"-{name}={value}" for name, value in zip(rest, values, strict=True))
         maps[values] = folder / f"map{tail}.{arguments.format}"
-    try:
+    with in_options():
         new_figure()  # if the map cannot be drawn, that is better known now
-    except ImportError as error:
-        raise Problem(str(error)) from error
     if not path.exists() and (others := [found for found in (spreadsheet, *maps.values()) if found.exists()]):
         raise Problem(f"{printable(others[0])}: is there already, but no table it could be of: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    claim({printable(target): target for target in (path, spreadsheet, *maps.values())}, {})
+    claim(arguments, {printable(target): target for target in (path, spreadsheet, *maps.values())})
     arguments.after = lambda: (
         f"the same command goes on from the {_rows(path)} of {len(jobs)} rows in {printable(path)}"
     )
-    try:
-        with _executor(arguments) as executor:
-            in_flight = 4 * sum(executor._client.nthreads().values()) if arguments.cluster else None  # type: ignore[union-attr]
-            table = sweep(jobs, slope_of, executor, path=path, retry=arguments.retry, in_flight=in_flight)
-    except (TableError, RuntimeError) as error:
-        raise Problem(str(error)) from error
+    with _executor(arguments) as (executor, in_flight), in_options():
+        table = sweep(jobs, slope_of, executor, path=path, retry=bool(arguments.retry), in_flight=in_flight)
     left(arguments, path)
     table.to_csv(spreadsheet)
     left(arguments, spreadsheet)
@@ -82,13 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "sweep",
-    "map where the gradient vanishes and where it explodes",
-    "Measure how fast the gradient falls or grows on its way back, at initialisation, for every combination of the "
-    "values given, and draw the map with the theory's boundary on it. Values stand between commas; 0.5:2:7 are 7 "
-    "numbers evenly from 0.5 to 2. The same command again goes on where it was interrupted.",
+    run,
     "cell nonlinearity recurrent scale bias centred input_scale forget_bias input_bias update_bias chrono hidden steps "
     "seeds x y out format workers cluster retry",
-    run,
     {
         "cell": ["rnn"],
         "scale": [1.0],
@@ -97,9 +88,10 @@ COMMAND = Command(
         "seeds": 5,
         "out": Path("atlas"),
         "format": "svg",
+        "workers": 1,
     },
     lists="cell nonlinearity recurrent scale bias input_scale forget_bias input_bias update_bias chrono hidden steps",
-    says={"out": "a folder", "cell": "rnn, lstm, gru"},
+    says={"out": {"help": "a folder"}, "cell": {"help": "rnn, lstm, gru"}},
 )
 
 
@@ -109,23 +101,14 @@ class Jobs:
     def __init__(self, arguments: argparse.Namespace) -> None:
         from ..atlas import grid
 
-        for name in dict.fromkeys(itertools.chain(*OF_CELL.values())):
-            owners = [cell for cell, own in OF_CELL.items() if name in own]
-            if not {*owners} & {*arguments.cell}:
-                belongs, cells = " or ".join(owners), ", ".join(arguments.cell)
-                refuse(arguments, [name], f"belongs to {belongs}, and the cell is {cells}")
-        for cell, biases in (("lstm", {"forget_bias", "input_bias"}), ("gru", {"update_bias"})):
-            if cell in arguments.cell and biases <= arguments.given:
-                refuse(arguments, "chrono", f"sets the biases of the gates of an {cell}, and they are given")
-        own = {name: getattr(arguments, name) for name in itertools.chain(*OF_CELL.values())}
-        own["centred"] = [True] if arguments.centred else None
-        if "rnn" in arguments.cell:
-            own["nonlinearity"] = own["nonlinearity"] or ["tanh"]
-        common = {name: getattr(arguments, name) for name in ("scale", "hidden", "steps")}
+        refuse_of_others(arguments, arguments.cell, "--chrono" if arguments.chrono else "")
+        common = chosen(arguments, "scale hidden steps")
         self.grids: list[Grid] = []
         self.settings: dict[str, list[Any]] = {}
         for cell in arguments.cell:
-            given = {SETTING.get(name, name): own[name] for name in OF_CELL[cell] if own[name]}
+            given = {"nonlinearity": ["tanh"]} if cell == "rnn" else {}
+            for name, value in chosen(arguments, OF_CELL[cell]).items():
+                given[SETTING.get(name, name)] = value if isinstance(value, list) else [value]
             self.grids.append(grid(cell=cell, **given, **common, seed=range(arguments.seeds)))
             self.settings |= given
         self.settings |= {"cell": arguments.cell, **common}
@@ -173,23 +156,22 @@ def _rows(path: Path) -> int:
         return max(0, sum(line.endswith(b"\n") for line in file) - 1)
 
 
-def _executor(arguments: argparse.Namespace) -> AbstractContextManager[Executor | None]:
+@contextmanager
+def _executor(arguments: argparse.Namespace) -> Iterator[tuple[Executor | None, int | None]]:
+    """Who does the work, and how many futures at once, where `sweep` would not know."""
     from ..atlas import process_pool
 
-    if arguments.cluster:
-        return _cluster(arguments.cluster)
-    return process_pool(arguments.workers) if (arguments.workers or 1) > 1 else nullcontext()
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[Executor]:
+    if not arguments.cluster:
+        with process_pool(arguments.workers) if arguments.workers > 1 else nullcontext() as pool:
+            yield pool, None
+        return
     try:
         from distributed import Client
+
+        client: Any = Client(arguments.cluster, timeout=10)
     except ImportError as error:
         raise Problem(f"--cluster needs dask.distributed: {how_to_install('cluster')}") from error
-    try:
-        client: Any = Client(address, timeout=10)
     except (OSError, ValueError) as error:
-        raise Problem(f"no scheduler answers at {address}: {error}") from error
+        raise Problem(f"no scheduler answers at {arguments.cluster}: {error}") from error
     with client:
-        yield client.get_executor()
+        yield client.get_executor(), 4 * sum(client.nthreads().values())

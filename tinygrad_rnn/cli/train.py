@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import alone, printable
-from .experiment import CELL, READING, WHICH, build_network, in_options, read_data
-from .options import RATES, Command, Problem, refuse
+from .experiment import CELL, READING, WHICH, build_network, read_data, task_of
+from .options import RATES, Command, Problem, chosen, in_options, refuse
 from .outputs import claim, left, wrote
 
 if TYPE_CHECKING:
@@ -23,24 +23,28 @@ CHECKPOINT, WEIGHTS, HISTORY, CHART = "checkpoint.npz", "weights.npz", "history.
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train, and write what came of it."""
+    """Train a cell on a task that needs memory.
+
+    Beside its loss stands that of the best answer that remembers nothing. The folder gets checkpoint.npz, weights.npz,
+    history.json and, with matplotlib, loss.svg.
+    """
     import numpy as np
 
     from .. import nn
-    from ..data import DataError
-    from ..train import Series
+    from ..train import SequenceModel, Series
     from ..train.optimisers import OPTIMISERS
 
     folder: Path = arguments.out
-    try:
-        task = _task(arguments)
-    except (DataError, ValueError) as error:
-        raise in_options(error) from None
+    task = _task(arguments)
     steps = len(task.batch(np.random.default_rng(0), 1)[0])
     if arguments.window is not None and arguments.window >= steps:
         raise Problem(f"--window {arguments.window} cuts nothing: a sequence has {steps} steps")
-    network, model = _model(arguments, task)
-    optimiser = OPTIMISERS[arguments.optimiser](model, lr=arguments.lr or RATES[arguments.optimiser])
+    if not (arguments.weights or arguments.cell or arguments.operands):
+        arguments.cell = "lstm"
+    network = build_network(arguments, task.inputs, t_max=task.length)
+    with in_options():
+        model = SequenceModel(network.module, task, rng=np.random.default_rng([arguments.seed, 2]))
+        optimiser = OPTIMISERS[arguments.optimiser](model, lr=arguments.lr or RATES[arguments.optimiser])
     _claim(folder, arguments)
     print(f"task    {task!r}")
     if isinstance(task, Series):
@@ -64,30 +68,19 @@ def _fit(arguments: argparse.Namespace, model: Any, task: Task, optimiser: Any) 
     """Train; what ends it early leaves the history that there is."""
     from ..train import Diverged, Interrupted, fit
 
-    folder = arguments.out
+    options = chosen(
+        arguments, "clip_norm clip_value window seed evaluate_every until_solved checkpoint_every resume derived"
+    )
+    if "clip_value" not in options:
+        options = {"clip_norm": 1.0} | options
+    batch = arguments.batch or (1 if arguments.task == "text" else 32)
+    where = arguments.out / CHECKPOINT
     try:
-        return fit(
-            model,
-            task,
-            optimiser,
-            arguments.updates,
-            batch_size=arguments.batch or (1 if arguments.task == "text" else 32),
-            clip_norm=arguments.clip_norm or (None if arguments.clip_value else 1.0),
-            clip_value=arguments.clip_value,
-            window=arguments.window,
-            seed=arguments.seed,
-            evaluate_every=arguments.evaluate_every,
-            until_solved=arguments.until_solved,
-            checkpoint=folder / CHECKPOINT,
-            checkpoint_every=arguments.checkpoint_every,
-            resume=arguments.resume,
-            derived=arguments.derived,
-        )
-    except (ValueError, TypeError) as error:
-        raise in_options(error) from error
+        with in_options():
+            return fit(model, task, optimiser, arguments.updates, batch_size=batch, checkpoint=where, **options)
     except Diverged as error:
         _write_history(arguments, error.history)
-        raise Problem(f"{error}. What came before is in {folder / HISTORY}") from error
+        raise Problem(f"{error}. What came before is in {arguments.out / HISTORY}") from error
     except Interrupted as stopped:
         _write_history(arguments, stopped.history)
         told = f"{stopped}: the same command with --resume goes on from there"
@@ -95,29 +88,11 @@ def _fit(arguments: argparse.Namespace, model: Any, task: Task, optimiser: Any) 
         raise KeyboardInterrupt from None
 
 
-def _model(arguments: argparse.Namespace, task: Any) -> tuple[Any, Any]:
-    """The recurrent part as the options ask for it, and the model around it that answers the task."""
-    import numpy as np
-
-    from ..train import SequenceModel
-
-    if not (arguments.weights or arguments.cell or arguments.operands):
-        arguments.cell = "lstm"
-    network = build_network(arguments, task.inputs, t_max=task.length)
-    try:
-        return network, SequenceModel(network.module, task, rng=np.random.default_rng([arguments.seed, 2]))
-    except ValueError as error:
-        raise Problem(str(error)) from None
-
-
 COMMAND = Command(
     "train",
-    "train a cell on a task that needs memory",
-    "Train a cell on a task that needs memory, beside the loss of the best answer that remembers nothing. The folder "
-    f"gets {CHECKPOINT}, {WEIGHTS}, {HISTORY} and, with matplotlib, {CHART}.",
+    run,
     f"task length {CELL} {READING} updates batch optimiser lr clip_norm clip_value window derived until_solved "
     "evaluate_every checkpoint_every out resume",
-    run,
     {
         "hidden": 32,
         "seed": 0,
@@ -127,16 +102,17 @@ COMMAND = Command(
         "checkpoint_every": 100,
         "out": Path("run"),
     },
-    says={"out": "a folder", "data": "of the tasks text and series; default: packaged ones"},
+    says={
+        "out": {"help": "a folder"},
+        "data": {"help": "of the tasks text and series; default: packaged ones"},
+    },
     operand=WHICH,
     moved={"--steps": "--steps are time steps: here say --length for these, and --updates for how long to train"},
 )
 
 
 def _task(arguments: argparse.Namespace) -> Task:
-    from .. import train
-
-    name, given = arguments.task, {"length": arguments.length} if arguments.length else {}
+    name, options = arguments.task, chosen(arguments, "length")
     if name is None:
         raise Problem("what is to be learnt? name it with --task (see tinygrad-rnn train --help)")
     if name not in ("text", "series"):
@@ -144,14 +120,10 @@ def _task(arguments: argparse.Namespace) -> Task:
     if name != "series":
         refuse(arguments, READING.replace("data", ""), f"belongs to the task series, and the task is {name}")
     if name == "series":
-        return train.Series(read_data(arguments), **given)
+        options["data"] = read_data(arguments)
     if name == "text":
-        return train.Text(arguments.data, **given)
-    if name == "copying":
-        return train.Copying(**given)
-    if name == "temporal-order":
-        return train.TemporalOrder(**given)
-    return train.Adding(minimal_lag=name.endswith("minimal-lag"), **given)
+        options["text"] = arguments.data
+    return task_of(name, **options)
 
 
 def _claim(folder: Path, arguments: argparse.Namespace) -> None:
@@ -165,8 +137,7 @@ def _claim(folder: Path, arguments: argparse.Namespace) -> None:
     if there and CHECKPOINT not in there:
         raise Problem(f"{folder}: has other files, and no run to go on with: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = {f"--{name}": getattr(arguments, name) for name in ("data", "weights", "lengths")}
-    claim({f"the {name} of --out": folder / name for name in (CHECKPOINT, WEIGHTS, HISTORY, CHART)}, inputs)
+    claim(arguments, {f"the {name} of --out": folder / name for name in (CHECKPOINT, WEIGHTS, HISTORY, CHART)})
     again = f"the same command with --resume goes on from {printable(folder / CHECKPOINT)}"
     arguments.after = lambda: again if (folder / CHECKPOINT).exists() else ""
 
