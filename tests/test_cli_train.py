@@ -178,6 +178,16 @@ def test_a_foreign_folder_is_left_alone(capsys):
     assert "checkpoint.npz is damaged" in refused(capsys, *options, "--resume")
 
 
+@pytest.mark.parametrize("name", ["checkpoint.npz", "history.json", "weights.npz", "loss.svg"])
+def test_what_cannot_be_written_is_found_out_before_training(name, capsys, monkeypatch):
+    options = ("--task", "adding", *SMALL)
+    assert train(*options) == 0
+    Path("run", name).unlink(missing_ok=True)
+    Path("run", name).mkdir()
+    monkeypatch.setattr("tinygrad_rnn.train.fit", lambda *a, **k: pytest.fail("it was trained"))
+    assert f"{name}: cannot be written: Is a directory" in refused(capsys, *options, "--updates", "20", "--resume")
+
+
 def test_divergence_is_one_line_and_leaves_the_history(capsys):
     options = ("--cell", "rnn", "--nonlinearity", "identity", "--optimiser", "sgd", "--lr", "1e200")
     assert train("--task", "adding", *SMALL, *options) == 2

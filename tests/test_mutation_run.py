@@ -393,7 +393,7 @@ IN_EACH_ROOM = {
     "graph/collapse.py:collapse statement: return graph → return None": "test_collapse",
     "nn/cells.py:GRUCell.__call__ name: self._r → self._z": "test_nn_layers",
     "train/optimisers.py:Adam.change arithmetic: (1 - b2) * g * g → (1 - b2) * g / g": "test_train_optimisers",
-    "cli/options.py:positive comparison: value <= 0 → value < 0": "test_cli_train",
+    "cli/options.py:number.convert operand: not test(value) → test(value)": "test_cli_train",
     "data/__init__.py:one_hot operand: -1 → 1": "test_data",
     "bptt/loops.py:Loop.carried condition: self.part is Part.FORWARD → not self.part is Part.FORWARD": "test_derived",
     "atlas/sweep.py:grid statement: return Grid(several) → return None": "test_sweep",

@@ -93,8 +93,7 @@ def read_data(arguments: argparse.Namespace, most: int | None = None) -> Data:
     except Problem as error:
         if not isinstance(error.__cause__, TooFewSteps):
             raise
-        noise = ", or --noise" if hasattr(arguments, "noise") else ""
-        raise Problem(f"{error}: take fewer with --steps, or give a longer file with --data{noise}") from None
+        raise Problem(f"{error}: take fewer with --steps, or give a longer file with --data, or --noise") from None
     if data.alphabet:
         refuse(arguments, "standardise", "belongs to numbers, and this is text")
     if not data.axes:

@@ -88,7 +88,7 @@ def level(text: str) -> str | int:
 
 def fold(text: str) -> int | None:
     """The type of ``--fold``."""
-    return None if text == "none" else whole(1, 10**6)(text)
+    return None if text == "none" else _count(text)
 
 
 def pair(sign: str, convert: Convert, *words: str) -> Convert:

@@ -1,0 +1,219 @@
+"""The command line's own words: what ``--help`` tells, what holds where nothing is said, what a terminal shows."""
+
+import contextlib
+import io
+import re
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import atlas
+from tinygrad_rnn.cli import COMMANDS, main
+from tinygrad_rnn.cli.options import OPTIONS
+from tinygrad_rnn.draw import figure
+from tinygrad_rnn.extras import how_to_install
+
+SMALL = "--steps 4 --hidden 2 --out x.dot"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "10000")  # so that no help is broken into lines
+
+
+@pytest.fixture
+def said(capsys):
+    """What a command line that ends with a code tells, on both streams."""
+
+    def run(words, code=0):
+        assert main(words.split()) == code
+        told = capsys.readouterr()
+        return told.out + told.err
+
+    return run
+
+
+def line(told, name):
+    return next(line for line in told.splitlines() if line.startswith(f"{name} ")).split(maxsplit=1)[1]
+
+
+# --- what --help says ---
+
+
+def helped(name, capsys):
+    with contextlib.suppress(SystemExit):
+        main([name, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_what_options_say_of_themselves_looks_alike(option):
+    """A phrase without a full stop, and a name in capitals for the value."""
+    how = OPTIONS[option]
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", option) and not how["help"].endswith(tuple(".?!;:, "))
+    assert "?" not in how["help"] and "_" not in how["help"].partition("derive_bptt")[0]
+    assert re.fullmatch(r"[A-Z]+(=[A-Z:]+)?", how["metavar"]) if "type" in how else "metavar" not in how
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_tells_what_a_command_is_for_and_all_its_options_with_their_defaults(command, capsys):
+    told = helped(command.name, capsys)
+    about = " ".join(command.run.__doc__.split())
+    assert about in told and about.partition(". ")[0] in helped("--help", capsys)
+    for name in command.options.split():
+        flag = f"--{name.replace('_', '-')}"
+        assert f"{flag} " in told or f"{flag}," in told
+    assert set(command.defaults) <= set(command.options.split())
+    for name, default in command.defaults.items():
+        value = f"; default: {', '.join(map(str, default)) if isinstance(default, list) else default}"
+        assert value in told and f"{value}; default:" not in told, name
+    assert not re.search(r"None|\?", told.replace("(D > 0)?", ""))
+
+
+# --- what holds where nothing is said ---
+
+
+def test_draw_and_flow_begin_with_the_same_network_and_the_same_loss(said):
+    for cell, kind in (("rnn", "RNN (tanh)"), ("lstm", "LSTM"), ("gru", "GRU")):
+        drawn, measured = said(f"draw {cell} --out x.dot"), said(f"flow {cell} --steps 12")
+        assert line(drawn, "init") == line(measured, "init") and line(drawn, "init").endswith(", seed 0")
+        assert f"{kind}, hidden 8, float64" in drawn and f"{kind.split()[0]}Cell(1, 8)" in measured
+        loss = line(drawn, "loss").partition(":")[0]
+        assert loss == "L = v·h at the last step, v a random unit vector" and loss in measured
+    assert "mean over the sequences: " in said(f"draw rnn --windows 2 {SMALL}")
+
+
+def test_a_sweep_measures_what_the_page_says_where_nothing_is_said(said, monkeypatch):
+    asked = []
+    monkeypatch.setattr(figure, "new_figure", lambda *a: None)
+    monkeypatch.setattr(atlas, "draw_atlas", lambda *a, **k: None)
+    sweep = atlas.sweep
+    monkeypatch.setattr(atlas, "sweep", lambda jobs, *a, **k: asked.extend(jobs) or sweep(list(jobs)[:1], *a, **k))
+    said("sweep")
+    one = {"cell": "rnn", "nonlinearity": "tanh", "scale": 1.0, "hidden": 64, "steps": 100}
+    assert asked == [{**one, "seed": seed} for seed in range(5)]
+
+
+def test_noise_is_another_at_another_seed_and_none_of_it_makes_the_network(said):
+    first, other = (said(f"draw rnn --noise 2 --seed {seed} {SMALL}") for seed in (1, 2))
+    assert line(first, "loss") != line(other, "loss") and "steps: 4, values a step: 2; sequences: 16" in first
+    assert "steps: 5, values a step: 1" in said("draw rnn --noise 1 --hidden 2 --out x.dot")
+
+
+# --- what a terminal shows ---
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_the_parts_of_a_long_piece_of_work_in_their_order(monkeypatch, said):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    said(f"draw rnn {SMALL}")
+    shown = [part.strip() for part in sys.stderr.getvalue().split("\r") if "," in part]
+    parts = ["unrolling", "gradients", "picture", "numbers"]
+    assert list(dict.fromkeys(shown)) == [f"draw: {k} of 4, {part}" for k, part in enumerate(parts, 1)]
+    assert sys.stderr.getvalue().endswith("\r"), "the bar is taken away"
+
+
+def test_an_error_tells_of_the_option_as_it_is_spelt_here(said):
+    told = said("train --task copying --updates 1 --length 0", 2)
+    assert "--length: expected a whole number from 1 to 100000, found '0'" in told
+    assert "error: --length 3: give a whole number, at least 10\n" in said("train --task temporal-order --length 3", 2)
+    np.save("three.npy", np.ones((2, 30, 1)))
+    np.save("lengths.npy", [1.5, 2.0])
+    wrong = "lengths.npy: expected one whole number for each sequence\n"
+    assert wrong in said("draw rnn --data three.npy --lengths lengths.npy", 2)
+    np.save("lengths.npy", np.ones((2, 2)))
+    assert wrong in said("draw rnn --data three.npy --lengths lengths.npy", 2)
+    assert "--out: expected a value, found '--'\n" in said("draw rnn --out=--", 2)
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ((28, "No space left on device"), "No space left on device"),
+        ((28, "No space left on device", "a\nb"), "a\\nb: No space left on device"),
+        (("all is lost",), "all is lost"),
+    ],
+)
+def test_an_error_of_the_machine_is_told_in_its_words(reason, told, said, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError(*reason)
+
+    monkeypatch.setattr("tinygrad_rnn.nn.stacks.unroll", fail)
+    assert said(f"draw rnn {SMALL}", 2) == f"tinygrad-rnn: error: {told}\n"
+
+
+def test_a_loaded_network_is_told_as_it_is_built(said):
+    for module, told in (
+        (tg.RNN(1, 3, rng=0), "RNN (relu), hidden 3"),
+        (tg.GRU(1, 3, 2, bidirectional=True, rng=0), "GRU, hidden 3, 2 layers, both ways"),
+        (tg.LSTM(1, 3, rng=0), "LSTM, hidden 3"),
+    ):
+        tg.nn.save("a.npz", module.state_dict())
+        more = "--nonlinearity relu" if isinstance(module, tg.RNN) else ""
+        assert line(said(f"draw --weights a.npz {more} --steps 2 --out x.dot"), "cell") == f"{told}, float64"
+
+
+# --- a cluster ---
+
+
+@pytest.fixture
+def distributed(monkeypatch):
+    """dask.distributed as the command line uses it: two workers of two and three threads, at one address."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    asked = []
+
+    class Client:
+        def __init__(self, address, timeout):
+            if address != "here:1":
+                raise OSError(f"nobody at {address} after {timeout} s")
+            self.pool = ThreadPoolExecutor(1)
+
+        def nthreads(self):
+            return {"a": 2, "b": 3}
+
+        def get_executor(self):
+            return self.pool
+
+        def __enter__(self):
+            asked.append("begin")
+            return self
+
+        def __exit__(self, *exception):
+            asked.append("end")
+            self.pool.shutdown()
+
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=Client))
+    monkeypatch.setattr(figure, "new_figure", lambda *a: None)
+    monkeypatch.setattr(atlas, "draw_atlas", lambda *a, **k: None)
+    sweep = atlas.sweep
+    monkeypatch.setattr(atlas, "sweep", lambda *a, **k: asked.append((a[2], k["in_flight"])) or sweep(*a, **k))
+    return asked
+
+
+def test_a_cluster_does_the_work_with_four_futures_a_thread(distributed, said):
+    told = said("sweep --hidden 4 --steps 12 --seeds 2 --cluster here:1")
+    begin, (executor, in_flight), end = distributed
+    assert (begin, end) == ("begin", "end") and executor is not None and in_flight == 20
+    assert "2 rows" in told or "wrote " in told
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(distributed, said, monkeypatch):
+    told = said("sweep --hidden 4 --steps 12 --seeds 2 --cluster there:1", 2)
+    assert told == "tinygrad-rnn: error: no scheduler answers at there:1: nobody at there:1 after 10 s\n"
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    told = said("sweep --hidden 4 --steps 12 --seeds 2 --cluster here:1", 2)
+    assert told == f"tinygrad-rnn: error: --cluster needs dask.distributed: {how_to_install('cluster')}\n"
+
+
+def test_a_failed_job_is_told_with_what_failed(distributed, said):
+    told = said("sweep --hidden 4 --steps 12 --seeds 1 --scale 1,1e200 --nonlinearity identity --bias 1e300", 1)
+    assert re.search(r"^1 of 2 failed, the first with [A-Z]\w+", told, re.MULTILINE)
