@@ -130,6 +130,7 @@ def test_import_guard_sees_a_heavy_import(tmp_path):
 
 
 WHEN_NEEDED = ("importlib.metadata", "json", "html", "subprocess", "tempfile", "zipfile", "numpy.random")
+WHEN_NEEDED += ("csv", "shutil", "random", "lzma", "bz2", "tinygrad_rnn.bptt")
 
 
 def test_import_leaves_for_later_what_only_some_calls_need(tmp_path):

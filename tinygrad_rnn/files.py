@@ -7,7 +7,6 @@ terminal, turn a line round or end one.
 
 from __future__ import annotations
 
-import csv
 import errno
 import io
 import os
@@ -190,6 +189,8 @@ def columns(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """Rows as CSV; a number is written so that reading it gives the same number back."""
+    import csv  # here, as few calls need it
+
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

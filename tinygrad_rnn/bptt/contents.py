@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -39,8 +39,9 @@ class Contents:
         self.home = "nobody's" if home == _package(Contents) else home  # ours keeps nothing
         self.seen: dict[int, Any] = {}
         # First the generators that any function can draw from.
+        random = sys.modules.get("random")
         self.found: dict[str, Any] = {
-            "random": (random.getstate(), static_key(np.random.get_state(legacy=True)))  # noqa: NPY002
+            "random": (random and random.getstate(), static_key(np.random.get_state(legacy=True)))  # noqa: NPY002
         }
         self._visit(subject, "")
 

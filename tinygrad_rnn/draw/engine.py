@@ -8,7 +8,6 @@ replace the engine is to replace this file.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import sysconfig
 import time
@@ -59,21 +58,25 @@ def embedded() -> str | None:
     for place in places:
         if (place / name).is_file():
             return str((place / name).resolve())
-    return shutil.which("graphviz-pure")
+    from shutil import which  # here, as it brings every compression that Python has
+
+    return which("graphviz-pure")
 
 
 def find(format: str) -> str:
     """Path of the program that can write `format`; `NoRenderer` if there is none."""
+    from shutil import which
+
     if sys.platform in ("emscripten", "wasi"):
         raise NoRenderer("in WebAssembly no program can be started, so no PNG or PDF: save as .svg or .html")
     chosen = os.environ.get("TINYGRAD_RNN_DOT")
     if chosen:
-        found = shutil.which(chosen)
+        found = which(chosen)
         if found is None:
             raise NoRenderer(f"TINYGRAD_RNN_DOT names {chosen!r}, which is not a program: unset it, or {REMEDY}")
         return found
     # The embedded engine first: the same bytes on every machine. It writes no PDF.
-    program = (None if format == "pdf" else embedded()) or shutil.which("dot")
+    program = (None if format == "pdf" else embedded()) or which("dot")
     if program is None:
         raise NoRenderer(f"no Graphviz renderer found: {REMEDY}")
     return program
