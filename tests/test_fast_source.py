@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from derived_cells import LOSSES, I, random_cells
+from derived_cells import LOSSES, H, I, random_cells
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +31,20 @@ def product(rows, inner, columns, lda, ldc, dtype, add):
             c[place] = row + c[place] if add else row
 
     return multiply
+
+
+def pack(rows, columns, dtype):
+    """What `tinygrad_rnn.fast.pack` does."""
+    pairs, width, _ = panels(columns, dtype)
+
+    def write(weight, w, at):
+        for start in range(0, columns, width):
+            wide = width if start < pairs * width else width // 2
+            panel = np.zeros((rows, wide), dtype)
+            panel[:, : columns - start] = weight[:, start : start + wide]
+            w[at + start * rows :][: rows * wide] = panel.ravel()
+
+    return write
 
 
 def outer(rows, columns, lda, ldb, record, dtype):
@@ -64,6 +78,7 @@ def by_python(monkeypatch):
     """Emitted functions stay Python's."""
     monkeypatch.setattr(fast, "product", product)
     monkeypatch.setattr(fast, "outer", outer)
+    monkeypatch.setattr(fast, "pack", pack)
     monkeypatch.setattr(fast, "functions", functions)
     monkeypatch.setattr(fast, "compiled", lambda *ranks: lambda function: function)
     monkeypatch.setattr(fast.FastSource, "file", lambda self: "")
@@ -85,3 +100,22 @@ def test_source_of_any_cell_is_the_engine_or_says_what_is_missing(by_python, dat
     said = [str(w.message) for w in seen if "runs as NumPy" in str(w.message)]
     assert len(said) == (0 if "@compiled" in program.source else 1)
     assert not said or any(why in said[0] for why in ("is not compiled", "it computes int64")), said
+
+
+class Flipped:
+    """What comes in last is multiplied first: what goes on to the step before is not what came in, but turned round."""
+
+    def __init__(self):
+        self.V = tg.Tensor(np.linspace(-1, 1, H * H).reshape(H, H), requires_grad=True)
+
+    def parameters(self):
+        return {"V": self.V}
+
+    def __call__(self, x, h):
+        return x + h[:, ::-1] @ self.V
+
+
+def test_gradient_that_is_turned_round_on_its_way(by_python):
+    x, h = np.ones((3, 2, H)), np.ones((2, H))
+    program = tg.derive_bptt(Flipped(), LOSSES["state"], (x, h), compiled=True)
+    assert "@compiled" in program.source

@@ -139,6 +139,25 @@ def _panels(rows: int, columns: int, dtype: Any, add: bool, a: tuple[int, ...], 
     return multiply
 
 
+def pack(rows: int, columns: int, dtype: Any) -> Any:
+    """Write a weight to w from a place on: panel by panel, each all rows of one or two vectors."""
+    pairs, width, single = panels(columns, dtype)
+
+    @njit(forceinline=True)
+    def write(weight, w, at):  # type: ignore[no-untyped-def]
+        for p in range(columns // width):
+            for k in range(rows):
+                for j in range(width):
+                    w[(p * rows + k) * width + j + at] = weight[k, p * width + j]
+        start = columns // width * width
+        wide = single if columns // width == pairs else width
+        for k in range(rows):
+            for j in range(columns - start):
+                w[start * rows + k * wide + j + at] = weight[k, start + j]
+
+    return write
+
+
 def product(rows: int, inner: int, columns: int, lda: int, ldc: int, dtype: Any, add: bool) -> Any:
     """c (+)= a w for a weight that is packed: panel by panel, each ``inner`` rows of one or two vectors."""
     return _panels(rows, columns, dtype, add, (lda, 1, 0), (0, 0, inner), ldc)

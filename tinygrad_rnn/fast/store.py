@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from numba import njit, types
 
 from ..bptt.program import Unsupported
+from ..files import write_whole
 from .functions import FLAGS
 
 MOST_KEPT = 1 << 26  # bytes of memory that a program keeps from call to call
@@ -34,16 +34,15 @@ def folder() -> Path:
 
 def keep(source: str) -> str:
     """The file of a program, written if it is not there; "" if it cannot be."""
+    if numba.config.DISABLE_JIT:  # said before anything is made that stays what it is
+        raise Unsupported("NUMBA_DISABLE_JIT is set")
     ours = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]  # what is compiled into it
     key = hashlib.sha256(b"\0".join([source.encode(), numba.__version__.encode(), *ours])).hexdigest()[:20]
     try:
         path = folder() / f"bptt_{key}.py"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(source)
-            os.replace(name, path)  # whole at once, as another process may be reading it
+            write_whole(path, source)
         if path.read_text(encoding="utf-8") != source:
             return ""
     except (OSError, RuntimeError):  # no such folder may be made, or there is no home
@@ -61,8 +60,6 @@ def compiled(dtype: Any, *ranks: int) -> Callable[[Any], Any]:
     signature = types.void(types.int64, *arrays)
 
     def decorate(function: Any) -> Any:
-        if numba.config.DISABLE_JIT:
-            raise Unsupported("NUMBA_DISABLE_JIT is set")
         try:
             if os.path.exists(function.__code__.co_filename):
                 with suppress(OSError, RuntimeError):  # where no machine code can be written
@@ -89,14 +86,6 @@ class Space:
             w, r = np.zeros(self.shared, self.dtype), np.zeros(0, self.dtype)
         size = (steps + 1) * self.record
         return w, r if len(r) == size else np.zeros(size, self.dtype)
-
-    def of_all(self, r: Any, at: int, row: int, shape: tuple[int, ...]) -> Any:
-        """A value of the records, of all steps, as an array with one row per step."""
-        size, strides = r.itemsize, [1]
-        for n in (row, *shape[-2:0:-1]):
-            strides.insert(0, strides[0] * n)
-        strides = [self.record, *strides[-len(shape) :]] if shape else [self.record]
-        return np.ndarray((len(r) // self.record, *shape), r.dtype, r, at * size, [n * size for n in strides])
 
     def give(self, w: Any, r: Any) -> None:
         """Leave them to the next run."""
