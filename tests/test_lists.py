@@ -76,6 +76,11 @@ def test_what_must_know_of_an_optimiser(name):
     assert f":: tinygrad_rnn.train.{kind}\n" in page, "describe it in docs/api/train.md"
 
 
+def test_the_list_of_optimisers_has_every_one():
+    kinds = {kind for kind in train.Optimiser.__subclasses__() if kind.__module__ == train.Optimiser.__module__}
+    assert set(OPTIMISERS.values()) == kinds, "put it above OPTIMISERS in tinygrad_rnn/train/optimisers.py"
+
+
 def test_the_command_line_knows_no_other_optimiser():
     assert list(options.RATES) == list(OPTIMISERS), "RATES in tinygrad_rnn/cli/options.py"
 
