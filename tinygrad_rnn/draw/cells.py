@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from .geometry import Point
 from .marks import Anchor
@@ -23,34 +24,32 @@ Ways = dict[Key, tuple[list[Point], tuple[float, float, Anchor] | None]]
 """The corners of each edge, and where its number stands."""
 
 
+class Laid(NamedTuple):
+    """A cell of some width: the gap in which numbers stand, and its places and ways."""
+
+    gap: float
+    places: Places
+    ways: Ways
+
+
 @dataclass(frozen=True)
 class Plan:
     """A kind of cell.
 
-    `laid` gives its places and ways for a gap, a gutter, and the right ends of the states before the step. A step is at
-    least so wide (`least`), of which `boxes` are no gaps, and the others `gaps` gaps, the gutter between two steps with
-    them, which is so much `narrower`. `taps` are for what uses parameters the first riser, from its middle, and how far
-    apart they are; `spines` for what has a bar where that stands, and how high it goes.
+    `laid` is asked for a width, with the right ends of the states before it, and `least` is the least width. `taps` are
+    for what uses parameters the first riser, from its middle, and how far apart they are; `spines` for what has a bar
+    where that stands, from its middle, and how high it goes.
     """
 
-    states: tuple[str, ...]
-    laid: Callable[[float, float, Mapping[str, float]], tuple[Places, Ways]]
+    laid: Callable[[float, Mapping[str, float]], Laid]
     least: float
-    boxes: float
-    gaps: int
     taps: Mapping[str, tuple[float, float]]
-    narrower: float = 0.0
     spines: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    def metrics(self, pitch: float) -> tuple[float, float]:
-        """Gap and gutter of a cell as wide as `pitch`."""
-        gap = (pitch - self.boxes) / self.gaps
-        return gap, gap - self.narrower
-
     @property
-    def whole(self) -> tuple[Places, Ways]:
-        """Places and ways of some such cell, for its roles, sizes and heights."""
-        return self.laid(0.0, 0.0, dict.fromkeys(self.states, 0.0))
+    def narrow(self) -> Laid:
+        """The narrowest such cell, for its roles, sizes and heights."""
+        return self.laid(self.least, {"c": 0.0, "h": 0.0})
 
 
 # --- LSTM -------------------------------------------------------------------------------------------------------------
@@ -59,8 +58,9 @@ TOP, FORGET, INPUT, PRODUCT, CANDIDATE, OUTPUT, FOOT = 146.0, 214.0, 268.0, 316.
 GATES = {"f": FORGET, "i": INPUT, "g": CANDIDATE, "o": OUTPUT}
 
 
-def _lstm(gap: float, gutter: float, before: Mapping[str, float]) -> tuple[Places, Ways]:
-    a = gutter / 2 + 5  # columns: the spine, the gates, the states
+def _lstm(pitch: float, before: Mapping[str, float]) -> Laid:
+    gap = (pitch - 88) / 3
+    a = gap / 2 + 5  # columns: the spine, the gates, the states
     b = a + 5 + gap + 16
     d = b + 16 + gap + 23
     lane, tx, ty = d - 16, d + 7, (TOP + OUTPUT) / 2 + 20
@@ -90,24 +90,21 @@ def _lstm(gap: float, gutter: float, before: Mapping[str, float]) -> tuple[Place
         ("tanh", "h"): ([(tx, ty + 12), (tx, OUTPUT - 20)], (tx + 8, OUTPUT - 49, "start")),
         ("x", "affine"): ([(a - 27, FOOT), (a - 5, FOOT)], None),
     }
-    return places, ways
+    return Laid(gap, places, ways)
 
 
-def _lstm_1997(gap: float, gutter: float, before: Mapping[str, float]) -> tuple[Places, Ways]:
+def _lstm_1997(pitch: float, before: Mapping[str, float]) -> Laid:
     """The same without a forget gate: the memory goes on as it is."""
-    places, ways = _lstm(gap, gutter, before)
+    gap, places, ways = _lstm(pitch, before)
     straight = [(before["c"], TOP), (places["c"][0] - 23, TOP)]
     places = {role: place for role, place in places.items() if role not in ("f", "f c")}
     ways = {key: way for key, way in ways.items() if not {"f", "f c"} & set(key)}
-    return places, ways | {("c-", "c"): (straight, (1, TOP - 13, "middle"))}
+    return Laid(gap, places, ways | {("c-", "c"): (straight, (1, TOP - 13, "middle"))})
 
 
 LSTM = Plan(
-    states=("c", "h"),
     laid=_lstm,
     least=220.0,
-    boxes=88.0,
-    gaps=3,
     taps={"affine": (-11.0, 13.0)},
     spines={"affine": (-35.0, FORGET - 18)},
 )
@@ -118,8 +115,9 @@ LSTM_1997 = replace(LSTM, laid=_lstm_1997, spines={"affine": (-35.0, INPUT - 18)
 Z, R, N = 238.0, 318.0, 408.0
 
 
-def _gru(gap: float, gutter: float, before: Mapping[str, float]) -> tuple[Places, Ways]:
-    a = gutter / 2 + 5  # columns: the spines of h and of x, the gates, the state
+def _gru(pitch: float, before: Mapping[str, float]) -> Laid:
+    gap = (pitch - 96) / 3
+    a = gap / 2 - 3  # columns: the spines of h and of x, the gates, the state
     ax, b = a + 24, a + 29 + gap + 16
     d = b + 16 + gap + 23
     one, up, elbow = d - 15, d + 13, max(-2, before["h"] + 8)
@@ -149,16 +147,12 @@ def _gru(gap: float, gutter: float, before: Mapping[str, float]) -> tuple[Places
         middle = (ax + 5 + b - 16) / 2
         ways["linear h", name] = [(a + 5, y - 10), (b - 16, y - 10)], (middle, y - 22, "middle")
         ways["linear x", name] = [(ax + 5, y + 10), (b - 16, y + 10)], (middle, y + 22, "middle")
-    return places, ways
+    return Laid(gap, places, ways)
 
 
 GRU = Plan(
-    states=("h",),
     laid=_gru,
     least=220.0,
-    boxes=96.0,
-    gaps=3,
-    narrower=16.0,
     taps={"linear h": (-6.0, 12.0), "linear x": (-6.0, 12.0)},
     spines={"linear h": (0.0, 200.0), "linear x": (0.0, 212.0)},
 )
@@ -166,14 +160,16 @@ GRU = Plan(
 # --- RNN --------------------------------------------------------------------------------------------------------------
 
 
-def _rnn(gap: float, gutter: float, before: Mapping[str, float]) -> tuple[Places, Ways]:
-    a, y = gutter / 2 + 35, 200.0
+def _rnn(pitch: float, before: Mapping[str, float]) -> Laid:
+    gap = (pitch - 116) / 2
+    a, y = gap / 2 + 35, 200.0
     places = {"affine": (a, y, 70.0, 28.0), "h": (a + 58 + gap, y, 46.0, 40.0), "x": (a, y - 58, 30.0, 24.0)}
-    return places, {
+    ways: Ways = {
         ("h-", "affine"): ([(before["h"], y), (a - 35, y)], (1, y - 13, "middle")),
         ("affine", "h"): ([(a + 35, y), (a + 35 + gap, y)], (a + 36 + gap / 2, y - 13, "middle")),
         ("x", "affine"): ([(a, y - 46), (a, y - 14)], None),
     }
+    return Laid(gap, places, ways)
 
 
-RNN = Plan(states=("h",), laid=_rnn, least=212.0, boxes=116.0, gaps=2, taps={"affine": (-26.0, 13.0)})
+RNN = Plan(laid=_rnn, least=212.0, taps={"affine": (-26.0, 13.0)})

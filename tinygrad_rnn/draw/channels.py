@@ -47,16 +47,6 @@ class Seat:
     wide: float = 0.0
     deep: float = 0.0
 
-    @property
-    def width(self) -> float:
-        """Of the box itself."""
-        return self.look.width
-
-    @property
-    def height(self) -> float:
-        """Of the box itself."""
-        return self.look.height
-
     def port(self, name: str, pitch: float) -> float | None:
         """The height at which a state comes in and goes out, from the middle; None if it is none of its states."""
         return (self.ports.index(name) - (len(self.ports) - 1) / 2) * pitch if name in self.ports else None
@@ -132,14 +122,14 @@ class Channels:
         self.items, self.wires, self.pitch, self.size = items, wires, pitch, size
         self.risers = self._risers()
         widest = Counter(wires[w].target for w in self.risers)
-        wide = [max(item.width, RISER * widest[k] + 6.0) for k, item in enumerate(items)]
+        wide = [max(item.look.width, RISER * widest[k] + 6.0) for k, item in enumerate(items)]
         self.items = [replace(item, look=replace(item.look, width=w)) for item, w in zip(items, wide, strict=True)]
         standing: dict[int, set[int]] = {}
         for item in items:
             standing.setdefault(item.row, set()).add(item.column)
         self.ways = [self._way(w, standing) for w in range(len(wires))]
         ports, heights = self._coming_in()
-        self.boxes = {k: item.height for k, item in enumerate(items)}
+        self.boxes = {k: item.look.height for k, item in enumerate(items)}
         for w, port in ports.items():
             self.boxes[wires[w].target] = max(self.boxes[wires[w].target], 2 * abs(port) + 12.0)
         self.rows, self.tracks, self.strips, self.bottoms = self._heights(heights, below)

@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from ..graph.parts import Node
 from .geometry import packed
 
 Pair = tuple[int, int]
@@ -22,7 +21,7 @@ FAN = 3
 
 @dataclass(frozen=True)
 class Sentence:
-    """A block as the grammar reads it: nodes by number, oldest first.
+    """A block as the grammar reads it: nodes by number, oldest first, each its operation and its name.
 
     `inner` are (source, target). `given` are leaves, each with those that use it; `quiet` tells which of them have no
     gradient. `out` hand on states, `fed` use parameters, which come from below.
@@ -46,16 +45,6 @@ class Spots:
     at: list[Pair] = field(default_factory=list)
     upright: set[Pair] = field(default_factory=set)
     beside: set[int] = field(default_factory=set)
-
-    @property
-    def size(self) -> Pair:
-        """How many columns and rows."""
-        return 1 + max((c for c, _ in self.at), default=0), 1 + max((r for _, r in self.at), default=0)
-
-
-def sentence_node(node: Node) -> tuple[str, str]:
-    """What the grammar must know of a node."""
-    return node.op or node.kind, node.name or ""
 
 
 def parse(sentence: Sentence, carried: Collection[Pair] = ()) -> Spots:

@@ -45,7 +45,7 @@ class Cell:
             return replace(seat, look=replace(seat.look, width=slim, height=32.0, small=""))
         if not role:
             return seat
-        *_, width, height = self.plan.whole[0][role]
+        *_, width, height = self.plan.narrow.places[role]
         shape = replace(seat.look, width=width * SCALE, height=height * SCALE)
         if role == "x":
             shape = replace(shape, big=clean(shape.big, 5), small="")
@@ -57,7 +57,7 @@ def read(parts: Cut, graph: GradientGraph) -> Cell | None:
     into = grouped([edge for edge, *_ in parts.uses], "target")
     by_role = {place: _roles(block.nodes, into) for place, block in parts.blocks.items() if parts.steps[place[1]]}
     names = {frozenset(found) | {"x"} for found in by_role.values()}
-    plan = next((p for p in (LSTM, LSTM_1997, GRU, RNN) if names == {frozenset(p.whole[0])}), None)
+    plan = next((p for p in (LSTM, LSTM_1997, GRU, RNN) if names == {frozenset(p.narrow.places)}), None)
     if plan is None or len(parts.bands) > 1 or parts.backwards[0]:
         return None
     roles = {node.id: role for found in by_role.values() for role, node in found.items()}
@@ -65,7 +65,7 @@ def read(parts: Cut, graph: GradientGraph) -> Cell | None:
     for edge, home, target in parts.uses:
         if target in edges:
             edges[target][_origin(edge, home, target, roles, plan), roles[edge.target]] += 1
-    expected = Counter(key for key in plan.whole[1] if key[0] != "x")
+    expected = Counter(key for key in plan.narrow.ways if key[0] != "x")
     inputs = Counter(("x", role) for role in plan.taps)
     if any(found - inputs != expected for found in edges.values()):
         return None
@@ -107,7 +107,7 @@ def _origin(edge: Edge, home: Place, target: Place, roles: Mapping[int, str], pl
 
 def _handed(plan: Plan, role: str) -> str:
     """Which state of the step before comes in here."""
-    return next((origin for origin, to in plan.whole[1] if to == role and origin.endswith("-")), "")
+    return next((origin for origin, to in plan.narrow.ways if to == role and origin.endswith("-")), "")
 
 
 def _is_chain(parts: Cut, after: Sequence[Place], roles: Mapping[int, str]) -> bool:
@@ -208,21 +208,22 @@ class _Line:
         for k in first:
             need = self.wide[k] + (33.0 if k in numbered else 12.0)
             around[items[k].slot] = max(around.get(items[k].slot, 0.0), need)
-        # Steps share what else leaves them, up to a width that is the same whatever the numbers.
-        after = sum(46.0 + self.wide[k] for k in tail) - self.plan.metrics(self.plan.least)[1] / 2
+        after = sum(46.0 + self.wide[k] for k in tail) + cell.plan.narrow.places["h"][0] + 23.0 - cell.plan.least
         after += max(0.0, 52.0 - self.wide[tail[-1]] / 2) if numbered & {*self.leaves} else 0.0
-        room = (page - sum(around.values()) - max(0.0, after)) / len(self.steps)
-        most = max((w.room / SCALE for w in wires if w.source is not None and w.target not in tail), default=0.0)
-        wanted = self.plan.boxes + self.plan.gaps * 2.2 * most if most > WIDEST else MOST_WIDE
-        self.spare = max(0.0, min(room, wanted) - self.plan.least) if stretch is None else stretch
-        pitch = self.plan.least + self.spare
-        gap, gutter = self.plan.metrics(pitch)
+        inside = [wire.room / SCALE for wire in wires if wire.source is not None and wire.target not in tail]
+        self.spare = 0.0 if stretch is None else stretch
+        if stretch is None:  # steps share what else leaves them, up to a width that is the same whatever the numbers
+            room = (page - sum(around.values()) - max(0.0, after)) / len(self.steps)
+            most = MOST_WIDE if max(inside, default=0.0) < WIDEST else 2.2 * MOST_WIDE
+            self.spare = max(0.0, min(room, most) - cell.plan.least)
+        pitch = cell.plan.least + self.spare
         self.lefts, self.end = dict[int, float](), 0.0
         for slot in sorted({item.slot for item in items}):
             self.lefts[slot] = self.end
             self.end += around.get(slot, pitch)
-        places = self.plan.laid(gap, gutter, dict.fromkeys(self.plan.states, 0.0))[0]
-        before = {slot: {state: places[state][0] + 23.0 - pitch for state in self.plan.states} for slot in self.steps}
+        self.gap, places, _ = self.plan.laid(pitch, {"c": 0.0, "h": 0.0})
+        states = [role for role in places if role in ("c", "h")]
+        before = {slot: {state: places[state][0] + 23.0 - pitch for state in states} for slot in self.steps}
         self.centres = [(0.0, 0.0)] * len(items)
         for w, wire in enumerate(wires):
             if wire.source in first:
@@ -230,8 +231,8 @@ class _Line:
                 before[slot][state] = -33.0 if wire.source in numbered else -12.0
                 x = self.lefts[slot] + before[slot][state] - self.wide[wire.source] / 2
                 self.centres[wire.source] = x, places[state][1]
-        self.ways: dict[int, Ways] = {slot: self.plan.laid(gap, gutter, before[slot])[1] for slot in self.steps}
-        self.gap, self.places = gap, places
+        self.ways: dict[int, Ways] = {slot: self.plan.laid(pitch, before[slot]).ways for slot in self.steps}
+        self.places = places
         for k, item in enumerate(items):
             if item.slot in self.steps:
                 x, y, *_ = places[cell.roles.get(item.node.id, "x")]

@@ -14,7 +14,7 @@ from .channels import Seat, Wire
 from .geometry import Rect, union
 from .grammar import FAN, Sentence, parse
 from .routes import route
-from .scene import Frame, PlacedEdge, PlacedNode, Scene
+from .scene import Frame, PlacedNode, Scene
 from .style import LABEL_SIZE, look, number_room
 from .view import Parameters
 
@@ -55,14 +55,9 @@ def _whole(graph: GradientGraph, prefix: str, norm: Norm) -> Scene:
     rooms = [cards.number_room(e) if signed else number_room(e, graph.nodes[e.source], norm) for e in drawn]
     wires = [Wire(*pair, room) for pair, room in zip(inner, rooms, strict=True)]
     size, fan = (cards.NUMBER, len(drawn) + 1) if signed else (LABEL_SIZE, FAN)
-    found = route(items, wires, {k: k for k in range(spots.size[0])}, {0: 0.0}, {}, 0.0, size=size, fan=fan)
-    scene = Scene(signed=signed, spines=[Rect(r.left, -r.top, r.right, -r.bottom) for r in found.bars])
-    for k, (item, (x, y)) in enumerate(zip(items, found.centres, strict=True)):
-        shape = table.grown(item.look, found.boxes[k])
-        scene.nodes.append(PlacedNode(item.id, item.node, shape, (x, -y)))
-    for edge, (tail, head), run in zip(drawn, inner, found.runs, strict=True):
-        curve, ends = tuple((x, -y) for x, y in run.curve), (items[tail].id, items[head].id)
-        scene.edges.append(PlacedEdge(edge, *ends, curve, (run.label[0], -run.label[1]), run.anchor))
+    found = route(items, wires, {}, {0: 0.0}, {}, 0.0, size=size, fan=fan)
+    scene = Scene(signed=signed)
+    lines.Put(scene, found).boxes(items, drawn, wires)
     scene.frames = _frames(scene.nodes)
     return scene
 

@@ -74,8 +74,11 @@ def _scene(table: Table, cell: grid.Cell | None, once: bool, width: float) -> Sc
     stretch = min(line_of.route(width, least).spare for line_of in lines)
     scene, y = Scene(), 0.0
     for line_of in lines:
-        put = _Put(scene, line_of, line_of.route(0.0, least, stretch), y + HEADROOM)
-        put.everything(last=line_of is lines[-1])
+        put = _PutLine(scene, line_of, line_of.route(0.0, least, stretch), y + HEADROOM)
+        put.frames()
+        put.boxes(line_of.items, line_of.edges, line_of.wires)
+        put.parameters(last=line_of is lines[-1])
+        put.titles()
         y = put.down + put.bottom(line_of.bands[-1], with_rows=True) + 6.0
     drawn = Counter(placed.node.id for placed in scene.nodes if not placed.look.shape == "again")
     scene.shared = {id: count for id, count in drawn.items() if count > 1 and not table.graph.nodes[id].members}
@@ -189,18 +192,11 @@ class _Line:
         return route(moved, self.wires, *tables, LANE_PITCH, page=page, least=least, stretch=stretch)
 
 
-class _Put:
-    """A routed line, put into the scene: y points up there."""
+class Put:
+    """Routed boxes, put into a scene: y points up there."""
 
-    def __init__(self, scene: Scene, line_of: _Line, routed: Routed, down: float) -> None:
-        self.page, self.line, self.routed, self.table, self.down = scene, line_of, routed, line_of.table, down
-
-    def everything(self, last: bool) -> None:
-        """Panels, boxes with their edges, parameters and titles."""
-        self.frames()
-        self.boxes()
-        self.parameters(last)
-        self.titles()
+    def __init__(self, scene: Scene, routed: Routed, down: float = 0.0) -> None:
+        self.page, self.routed, self.down = scene, routed, down
 
     def at(self, point: Point) -> Point:
         """A place in the scene."""
@@ -209,6 +205,29 @@ class _Put:
     def rect(self, r: Rect) -> Rect:
         """The same of a rectangle."""
         return Rect(r.left, -(r.top + self.down), r.right, -(r.bottom + self.down))
+
+    def boxes(self, items: Sequence[Seat], edges: Sequence[Edge], wires: Sequence[Wire]) -> None:
+        """Boxes, edges between them, and bars."""
+        frames = {frame.step: k for k, frame in enumerate(self.page.frames)}
+        for k in sorted(range(len(items)), key=lambda k: -items[k].band):  # from below
+            item, centre = items[k], self.routed.centres[k]
+            shape = grown(item.look, self.routed.boxes[k])
+            placed = PlacedNode(item.id, item.node, shape, self.at(centre), frames.get(item.node.step))
+            self.page.nodes.append(placed)
+        for edge, wire, run in zip(edges, wires, self.routed.runs, strict=True):
+            if wire.source is not None:
+                ends = items[wire.source].id.partition("_again")[0], items[wire.target].id
+                curve = tuple(self.at(point) for point in run.curve)
+                self.page.edges.append(PlacedEdge(edge, *ends, curve, self.at(run.label), run.anchor, run.room))
+        self.page.spines += [self.rect(bar) for bar in self.routed.bars]
+
+
+class _PutLine(Put):
+    """The same of a line, with panels, parameters and titles."""
+
+    def __init__(self, scene: Scene, line_of: _Line, routed: Routed, down: float) -> None:
+        super().__init__(scene, routed, down)
+        self.line, self.table = line_of, line_of.table
 
     def bottom(self, band: int, with_rows: bool = False) -> float:
         """Where a band ends."""
@@ -236,22 +255,6 @@ class _Put:
                 step = steps[slot]
                 self.page.frames.append(Frame(f"t = {step[2:]}", self.rect(rect), tuple(i.node for i in inside), step))
 
-    def boxes(self) -> None:
-        """Boxes, edges between them, and bars."""
-        frames = {frame.step: k for k, frame in enumerate(self.page.frames)}
-        high = self.routed.boxes
-        for k in sorted(range(len(high)), key=lambda k: -self.line.items[k].band):  # from below
-            item, centre = self.line.items[k], self.routed.centres[k]
-            shape = grown(item.look, high[k])
-            placed = PlacedNode(item.id, item.node, shape, self.at(centre), frames.get(item.node.step))
-            self.page.nodes.append(placed)
-        for edge, wire, run in zip(self.line.edges, self.line.wires, self.routed.runs, strict=True):
-            if wire.source is not None:
-                ends = self.line.items[wire.source].id.partition("_again")[0], self.line.items[wire.target].id
-                curve = tuple(self.at(point) for point in run.curve)
-                self.page.edges.append(PlacedEdge(edge, *ends, curve, self.at(run.label), run.anchor, run.room))
-        self.page.spines += [self.rect(bar) for bar in self.routed.bars]
-
     def parameters(self, last: bool) -> None:
         """Each parameter's row, with a number at every use, and at its end the whole gradient; or a box at each use."""
         reach: dict[tuple[int, int], list[float]] = {}
@@ -275,9 +278,7 @@ class _Put:
                 self.page.dots.append((self.at((x, y)), edge))
             else:
                 left += 6.0
-                tail = f"{self.table.prefix}n{node.id}_{target.id.partition('n')[2]}"
-                if any(placed.id == tail for placed in self.page.nodes[-80:]):
-                    tail += f"_{edge.operand}"
+                tail = f"{self.table.prefix}n{node.id}_{target.id.partition('n')[2]}_{edge.operand}"
                 shape = replace(shape, height=18.0)
                 self.page.nodes.append(PlacedNode(tail, node, shape, self.at((left + shape.width / 2, y))))
                 curve = (*line((left, y), (x, y)), *run.curve[1:])
@@ -289,7 +290,7 @@ class _Put:
 
     def rows(self, reach: Mapping[tuple[int, int], list[float]], right: float, last: bool) -> None:
         """The lines of the rows, and their sums."""
-        right = max(right + 8.0, self.routed.width - TOTAL)
+        right, norm = max(right + 8.0, self.routed.width - TOTAL), self.table.norm
         for band, ids in self.line.rows.items():
             for k, id in enumerate(ids):
                 y = self.bottom(band) + DROP + LEVEL * k
@@ -298,19 +299,10 @@ class _Put:
                     start = min(reach.get((band, id), [right - 20.0]))
                     self.page.lanes.append((self.at((start, y)), self.at((right, y))))
                 if last and node.gradient is not None:
-                    name = str(short(LAYER.sub("", clean(node.name or "", 24))))
-                    shape = Look(
-                        "parameter",
-                        "total",
-                        TOTAL,
-                        TOTAL_HEIGHT,
-                        name,
-                        number(norm_of(node.gradient, self.table.norm)),
-                        11.0,
-                    )
-                    self.page.nodes.append(
-                        PlacedNode(self.name(id, band), node, shape, self.at((right + TOTAL / 2, y)))
-                    )
+                    name, total = str(short(LAYER.sub("", clean(node.name or "", 24)))), norm_of(node.gradient, norm)
+                    shape = Look("parameter", "total", TOTAL, TOTAL_HEIGHT, name, number(total), 11.0)
+                    at = self.at((right + TOTAL / 2, y))
+                    self.page.nodes.append(PlacedNode(self.name(id, band), node, shape, at))
 
     def name(self, id: int, band: int) -> str:
         """The name of a parameter's row; one that several layers share has one in each."""

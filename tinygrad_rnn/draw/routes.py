@@ -26,7 +26,7 @@ class _Widths:
         for item in items:
             if not item.beside:
                 key = self.key(item.column)
-                self.half[key] = max(self.half.get(key, 0.0), max(item.width, item.wide) / 2)
+                self.half[key] = max(self.half.get(key, 0.0), max(item.look.width, item.wide) / 2)
         spans = self._upright()
         tracks = coloured((span, n) for n, (_, span) in enumerate(spans))
         self.upright = {key: tracks[n] for n, (key, _) in enumerate(spans)}
@@ -40,7 +40,7 @@ class _Widths:
             if way is None and wire.room:
                 need = wire.room + 2.0 - self.half[self.key(target.column)]
             elif wire.source is not None and (wire.room or items[wire.source].beside):
-                need = wire.room or items[wire.source].width + 8.0
+                need = wire.room or items[wire.source].look.width + 8.0
             else:
                 continue
             self.zones[side] = max(self.zones.get(side, STRIP), need)
@@ -58,7 +58,7 @@ class _Widths:
 
     def key(self, channel: int) -> object:
         """What a channel, or the column right of it, is alike to."""
-        return self.alike.get(channel, "end")
+        return self.alike.get(channel, channel)
 
     def out_of(self, s: int) -> int:
         """The channel into which a box hands on."""
@@ -139,7 +139,7 @@ class _Places:
             assert wire.source is not None
             (sx, sy), side = self.centres[wire.source], 1 if self.centres[wire.source][1] < ty else -1
             return [(sx, sy + side * all_of.boxes[wire.source] / 2), (tx, ty - side * all_of.boxes[wire.target] / 2)]
-        border, end, last = tx - target.way * target.width / 2, all_of.ends[w], self.track(w, 1, way.b)
+        border, end, last = tx - target.way * target.look.width / 2, all_of.ends[w], self.track(w, 1, way.b)
         if wire.source is None:
             x = border - HEAD if last is None else last
             return [(x, self.wide.feet[w]), (x, end), (border, end)]
@@ -151,7 +151,7 @@ class _Places:
             found = [(self.bar(wire.source) + (BAR if source.way > 0 else 0.0), level)]
         else:
             first, start = self.track(w, 0, way.a), all_of.starts[w]
-            found = [(sx + source.way * source.width / 2, start)]
+            found = [(sx + source.way * source.look.width / 2, start)]
             found += [] if first is None else [(first, start), (first, level)]
         found += [] if last is None else [(last, level), (last, end)]
         return [*found, (border, end)]
@@ -178,7 +178,7 @@ class _Places:
             ways = zip(runs, self.all_of.wires, self.all_of.ways, strict=True)
             ys = [y, *(corners[0][1] for corners, wire, way in ways if wire.source == s and way is not None)]
             found.append(Rect(left, min(ys) - 6.0, left + BAR, max(ys) + 6.0))
-            near = self.centres[s][0] + self.items[s].way * self.items[s].width / 2
+            near = self.centres[s][0] + self.items[s].way * self.items[s].look.width / 2
             if abs(left - near) > 1.0:
                 found.append(Rect(min(near, left + 1.0), y - 3.0, max(near, left + 1.0), y + 3.0))
         return found
@@ -200,9 +200,9 @@ def route(
 ) -> Routed:
     """Places for everything.
 
-    Columns of one key in `alike` are equally wide, with their channels. `below` is the room below each band; a wire
-    without a source begins there, `feet` lower than the band ends. `least` are widths of channels, by key. If all
-    is narrower than `page`, it is stretched, or by `stretch` a channel.
+    Columns of one key in `alike` are equally wide, with their channels; others are on their own. `below` is the room
+    below each band; a wire without a source begins there, `feet` lower than the band ends. `least` are widths of
+    channels, by key. If all is narrower than `page`, it is stretched, or by `stretch` a channel.
     Numbers are of this `size`; what goes to at least `fan` places leaves along a bar.
     """
     all_of = Channels(items, wires, below, pitch, size, fan)

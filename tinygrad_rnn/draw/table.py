@@ -17,7 +17,7 @@ from ..graph.parts import Edge, Node
 from ..norms import Norm, norm_of
 from .channels import Seat
 from .cut import Cut, Place, part_of_symbol
-from .grammar import Pair, Sentence, Spots, parse, sentence_node
+from .grammar import Pair, Sentence, Spots, parse
 from .style import (
     MAX_PLAIN,
     Look,
@@ -108,7 +108,7 @@ class Table:
             else:
                 given[target].setdefault(edge.source, []).append(t)
         read = {
-            place: Sentence(tuple(map(sentence_node, block.nodes)), tuple(inner[place]))
+            place: Sentence(tuple((n.op or n.kind, n.name or "") for n in block.nodes), tuple(inner[place]))
             for place, block in parts.blocks.items()
             if block.nodes
         }
