@@ -204,11 +204,6 @@ def _numbers(axes: Axes, shown: Any, matrix: Any) -> None:
         axes.text(j, i, text, ha="center", va="center", fontsize=8.5, color=colour, bbox=patch, zorder=5)
 
 
-def _place(scale: float, columns: list[Any]) -> float:
-    """Where on the axis of columns a scale lies, between those that it lies between."""
-    return float(np.interp(scale, columns, range(len(columns))))
-
-
 def _draw_boundaries(axes: Axes, table: Table, y: str, rows: list[Any], columns: list[Any]) -> None:
     """One line a row and kind, and beside the row what it is."""
     common = {name: table[name][0] for name in table.columns if name in DEFAULTS and len(table.values(name)) == 1}
@@ -218,7 +213,7 @@ def _draw_boundaries(axes: Axes, table: Table, y: str, rows: list[Any], columns:
         notes.append(", ".join(f"{boundary.scale:.3g} ({boundary.kind})" for boundary in found))
         for boundary in found:
             if columns[0] <= boundary.scale <= columns[-1]:
-                at, style = _place(boundary.scale, columns), LINES[boundary.kind]
+                at, style = float(np.interp(boundary.scale, columns, range(len(columns)))), LINES[boundary.kind]
                 axes.plot([at, at], [i - 0.5, i + 0.5], color="white", linewidth=4.0, solid_capstyle="butt")
                 axes.plot([at, at], [i - 0.5, i + 0.5], style, color="#1f2328", linewidth=2.0)
                 kinds.append(boundary.kind)

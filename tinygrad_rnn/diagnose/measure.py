@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autodiff import pullback
+from ..autodiff import Through, pullback
 from ..files import Brief
 from ..graph.line import Line, fit
 from ..nn.module import once
@@ -255,16 +255,11 @@ class _Walk:
                     continue
                 self.carried[k] = Scaled([total], exponents)
             elif step.number in self.seeds:  # the loss reads this step: that arrives without a detour
-                direct = [np.zeros_like(part) for part in reached.seeds.parts]
-                direct[self.chain.output] = self.seeds[step.number]
-                found = pull(step, Scaled(direct), [step.outs[k]]).get(step.outs[k])
-                if found is not None:
-                    self.carried[k] = self.carried[k].plus(0, found)
+                direct = _alone(reached.seeds, self.chain.output, self.seeds[step.number])
+                self.carried[k] = self.carried[k].plus(0, _pulled(step, direct, step.outs[k]))
             self._share(k, total, exponents)
-            parts = [np.zeros_like(part) for part in reached.seeds.parts]
-            parts[k] = self.carried[k].parts[0]
-            found = pull(step, Scaled(parts), [step.leaves[k]], only(carry)).get(step.leaves[k])
-            before = np.zeros_like(parts[k]) if found is None else found
+            carried = _alone(reached.seeds, k, self.carried[k].parts[0])
+            before = _pulled(step, carried, step.leaves[k], only(carry))
             self.carried[k] = Scaled([before], self.carried[k].exponents).normalised()
 
     def _share(self, k: int, total: Array, exponents: Array) -> None:
@@ -303,6 +298,16 @@ class _Walk:
             numbers = y.mean(), y.min(), y.max(), slope.mean(), slope.min(), slope.max(), flat.mean()
             row = (*numbers, y.mean(axis=0), (slope != 0).any(axis=0))
             self.activations[layer_of(node), name, op.name].append(row)
+
+
+def _alone(seeds: Scaled, k: int, part: Array) -> Scaled:
+    """Cotangents of the state of which all but part k are zero."""
+    return Scaled(part if j == k else np.zeros_like(other) for j, other in enumerate(seeds.parts))
+
+
+def _pulled(step: Step, seeds: Scaled, tensor: Tensor, through: Through | None = None) -> Array:
+    """What arrives at one tensor of a step; zeros if nothing does."""
+    return pull(step, seeds, [tensor], through).get(tensor, np.zeros(tensor.shape))
 
 
 def measure(

@@ -19,17 +19,11 @@ from .flow import Flow
 
 def record(flow: Flow) -> dict[str, Any]:
     """A report as JSON has it; numbers that are not finite are strings."""
-    judged, found, weights = flow.judgement, flow.verdict, {}
-    verdict = {"decades_lost": judged.decades, "healthy_up_to": judged.reach} | {
-        name: getattr(judged, name) for name in ("word", "level", "lag", "zero_lag", "reason", "end")
-    }
-    trials = [{"label": t.label, "heals": t.heals} | plain(t) for t in found.trials]
-    verdict |= {
-        "cause": found.cause,
-        "causes": {name: t.after for name, t in found.undone.items()},
-        "try": found.remedy,
-        "trials": trials,
-    }
+    found, weights = flow.verdict, {}
+    verdict = {"decades_lost": found.decades, "healthy_up_to": found.reach, "cause": found.cause, "try": found.remedy}
+    verdict |= {name: getattr(found, name) for name in ("word", "level", "lag", "zero_lag", "reason", "end", "default")}
+    verdict["causes"] = {name: trial.after for name, trial in found.undone.items()}
+    verdict["trials"] = [{"label": t.label, "heals": t.heals} | plain(t) for t in found.trials]
     if flow.by_lag is not None:
         for name in flow.by_lag.names:
             beyond = {edge: flow.by_lag.share_beyond(name, edge) for edge in flow.by_lag.edges}
@@ -41,7 +35,7 @@ def record(flow: Flow) -> dict[str, Any]:
     data: dict[str, Any] = plain(
         {
             "setting": flow.setting,
-            "verdict": verdict | {"default": found.default},
+            "verdict": verdict,
             "ends": flow.ends,
             "lanes": lanes,
             "shares": [*flow.shares.values()],
