@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from .geometry import Point
@@ -46,7 +47,7 @@ class Plan:
     taps: Mapping[str, tuple[float, float]]
     spines: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def narrow(self) -> Laid:
         """The narrowest such cell, for its roles, sizes and heights."""
         return self.laid(self.least, {"c": 0.0, "h": 0.0})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge
@@ -66,15 +66,18 @@ def _scene(table: Table, cell: grid.Cell | None, once: bool, width: float) -> Sc
     """All lines, below each other: as many slots on each as have room."""
     width -= _TITLES if any(table.parts.bands) else 0.0
     whole = _Line(table, cell, once, sorted({place[1] for place in table.parts.blocks}))
-    lines = [_Line(table, cell, once, slots) for slots in _broken(whole, width)]
-    least: dict[object, float] = {}
-    for line_of in lines:  # a step is as wide on every line
-        for key, wide in line_of.route(width, least).widths.items():
+    broken = _broken(whole, width)
+    lines = [whole] if len(broken) == 1 else [_Line(table, cell, once, slots) for slots in broken]
+    found = [line_of.route(width, {}) for line_of in lines]
+    if len(lines) > 1:  # a step is as wide on every line
+        least: dict[object, float] = {}
+        for key, wide in chain.from_iterable(routed.widths.items() for routed in found):
             least[key] = max(least.get(key, 0.0), wide)
-    stretch = min(line_of.route(width, least).spare for line_of in lines)
+        stretch = min(line_of.route(width, least).spare for line_of in lines)
+        found = [line_of.route(0.0, least, stretch) for line_of in lines]
     scene, y = Scene(), 0.0
-    for line_of in lines:
-        put = _PutLine(scene, line_of, line_of.route(0.0, least, stretch), y + HEADROOM)
+    for line_of, routed in zip(lines, found, strict=True):
+        put = _PutLine(scene, line_of, routed, y + HEADROOM)
         put.frames()
         put.boxes(line_of.items, line_of.edges, line_of.wires)
         put.parameters(last=line_of is lines[-1])
