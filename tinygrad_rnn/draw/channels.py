@@ -22,7 +22,8 @@ from .style import Look
 HEAD, TRACK, BAR, STRIP, RISER = 13.0, 7.0, 9.0, 34.0, 10.0
 """Lengths of a head with its stub, between two tracks, of a bar, least width of a number, between two risers."""
 
-Span = tuple[float, float]
+LANE_PITCH = 52.0
+"""Between two states that a box of a whole step hands on."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Seat:
     wide: float = 0.0
     deep: float = 0.0
 
-    def port(self, name: str, pitch: float) -> float | None:
+    def port(self, name: str) -> float | None:
         """The height at which a state comes in and goes out, from the middle; None if it is none of its states."""
-        return (self.ports.index(name) - (len(self.ports) - 1) / 2) * pitch if name in self.ports else None
+        return (self.ports.index(name) - (len(self.ports) - 1) / 2) * LANE_PITCH if name in self.ports else None
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,10 @@ class Channels:
         items: Sequence[Seat],
         wires: Sequence[Wire],
         below: Mapping[int, float],
-        pitch: float,
         size: float,
         fan: int,
     ) -> None:
-        self.items, self.wires, self.pitch, self.size = items, wires, pitch, size
+        self.items, self.wires, self.size = items, wires, size
         self.risers = self._risers()
         widest = Counter(wires[w].target for w in self.risers)
         wide = [max(item.look.width, RISER * widest[k] + 6.0) for k, item in enumerate(items)]
@@ -192,7 +192,7 @@ class Channels:
         heights: dict[int, float] = {}
         numbers: dict[int, float] = {}
         for t, all_of in coming.items():
-            fixed = {w: self.items[t].port(self.wires[w].state, self.pitch) for w in all_of}
+            fixed = {w: self.items[t].port(self.wires[w].state) for w in all_of}
             known = {w: y for w, y in fixed.items() if y is not None}
             if len(set(known.values())) < len(known):  # two uses of one state
                 known = {}
@@ -269,7 +269,7 @@ class Channels:
             taken: list[float] = []
             targets = {w: self.items[self.wires[w].target] for w in out}
             ahead = {w for w in out if targets[w].row == self.items[s].row}
-            handed = {w for w in out if targets[w].port(self.wires[w].state, self.pitch) is not None}
+            handed = {w for w in out if targets[w].port(self.wires[w].state) is not None}
             for w in sorted(out, key=lambda w: (w not in handed, w not in ahead, self.ends[w])):
                 way = self.ways[w]
                 assert way is not None
@@ -282,7 +282,7 @@ class Channels:
     def _start(self, s: int, w: int, straight: bool, taken: Sequence[float], busy: Sequence[float]) -> float:
         """The height at which a wire leaves a box: that of its state, of its end, or the next one that is free."""
         middle, end, reach = self.rows[self.items[s].row], self.ends[w], self.boxes[s] / 2 - 5.0
-        port = self.items[s].port(self.wires[w].state, self.pitch)
+        port = self.items[s].port(self.wires[w].state)
         if port is not None and _free(middle + port, taken, 4.0):
             return middle + port
         if straight and abs(end - middle) <= reach and _free(end, taken, 0.85 * self.size - 0.5):

@@ -30,7 +30,7 @@ from .style import (
     short,
     text_width,
 )
-from .table import LANE_PITCH, LAYER, Table, check_size, grown
+from .table import LAYER, Table, check_size, grown
 
 LEVEL, TOTAL_HEIGHT = 21.0, 18.0
 """From one parameter's row to the next."""
@@ -192,7 +192,7 @@ class _Line:
             for k in range(wide):
                 alike[self.offsets[slot] + k] = (wide, k) if stepped else (slot, k, "alone")
         tables = alike, self.below, self.feet
-        return route(moved, self.wires, *tables, LANE_PITCH, page=page, least=least, stretch=stretch)
+        return route(moved, self.wires, *tables, page=page, least=least, stretch=stretch)
 
 
 class Put:

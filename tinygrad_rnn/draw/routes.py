@@ -190,7 +190,6 @@ def route(
     alike: Mapping[int, object],
     below: Mapping[int, float],
     feet: Mapping[int, tuple[int, float]],
-    pitch: float,
     *,
     page: float = 0.0,
     least: Mapping[object, float] | None = None,
@@ -205,7 +204,7 @@ def route(
     channels, by key. If all is narrower than `page`, it is stretched, or by `stretch` a channel.
     Numbers are of this `size`; what goes to at least `fan` places leaves along a bar.
     """
-    all_of = Channels(items, wires, below, pitch, size, fan)
+    all_of = Channels(items, wires, below, size, fan)
     wide = _Widths(all_of, alike, {w: all_of.bottoms[band] + y for w, (band, y) in feet.items()})
     keys = [wide.key(channel) for channel in range(2 + max((item.column for item in items), default=0))]
     widths = {key: max(wide.channel(key), (least or {}).get(key, 0.0)) for key in keys}

@@ -15,7 +15,7 @@ from dataclasses import replace
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Node
 from ..norms import Norm, norm_of
-from .channels import Seat
+from .channels import LANE_PITCH, Seat
 from .cut import Cut, Place, part_of_symbol
 from .grammar import Pair, Sentence, Spots, parse
 from .style import (
@@ -27,9 +27,6 @@ from .style import (
     number_text,
     undated,
 )
-
-LANE_PITCH = 52.0
-"""Between two states that a box of a whole step hands on."""
 
 LAYER = re.compile(r"_l\d+(_reverse)?$")
 
