@@ -127,6 +127,7 @@ MISUSE = {
     "missing": (("--task", "text", "--data", "no.txt"), "no.txt"),
     "kind": (("--task", "series", "--data", "no.xlsx"), "expected a .csv, .tsv, .txt or .npy file"),
     "rate": (("--task", "adding", "--lr", "0"), "--lr: expected a positive number"),
+    "no rate": (("--task", "adding", "--lr", "inf"), "error: --lr inf: give a finite number, zero or more"),
     "clip": (("--task", "adding", "--clip-norm", "-1"), "--clip-norm"),
     "chrono": (("--task", "adding", "--cell", "rnn", "--init", "chrono"), "an rnn has none"),
     "weights": (("--task", "adding", "--weights", "no.npz"), "no.npz"),
@@ -252,6 +253,14 @@ def test_ctrl_c_leaves_a_checkpoint(capsys, monkeypatch):
     assert left() == {"checkpoint.npz", "history.json"}
     monkeypatch.setattr(Run, "train_step", step)
     assert train(*LONG, "--checkpoint-every", "1000", "--resume") == 0 and left() == FILES
+
+
+def test_ctrl_c_after_the_training_tells_what_is_written_and_where_to_go_on(monkeypatch, capsys):
+    monkeypatch.setattr("tinygrad_rnn.train.History.to_json", lambda *a: signal.raise_signal(signal.SIGINT))
+    assert train("--task", "adding", *SMALL) == 130
+    checkpoint = Path("run", "checkpoint.npz")
+    left = f"{checkpoint} written; the same command with --resume goes on from {checkpoint}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"tinygrad-rnn: interrupted; {left}"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C goes to the whole console there")

@@ -71,7 +71,11 @@ def test_help_tells_what_a_command_is_for_and_all_its_options_with_their_default
     for name, default in command.defaults.items():
         value = f"; default: {', '.join(map(str, default)) if isinstance(default, list) else default}"
         assert value in told and f"{value}; default:" not in told, name
-    assert not re.search(r"None|\?", told.replace("(D > 0)?", ""))
+    for name, how in command.says.items():
+        assert how.get("help", "") in told, name
+    assert not re.search(r"None|\?", told)
+    if command.name in ("train", "sweep"):
+        assert " a folder; default: " in told
 
 
 # --- what holds where nothing is said ---

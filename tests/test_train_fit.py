@@ -364,3 +364,10 @@ def test_as_min_char_rnn_by_hand(derived):
     optimiser = Adagrad(model, lr=0.1)
     history = fit(model, task, optimiser, 9, batch_size=1, clip_value=5.0, derived=derived, **QUIET)
     np.testing.assert_allclose(history.losses, by_hand, rtol=1e-9)
+
+
+def test_what_is_not_finite_from_the_start_is_told_by_its_name_if_it_has_one():
+    for named, told in (({"weights": 0}, "weights"), ({}, "mine"), ({}, "a leaf")):
+        leaf = tg.Tensor([1.0, np.nan], requires_grad=True, name=None if told == "a leaf" else "mine")
+        found = origin(1, tg.sum(leaf * 2.0), dict.fromkeys(named, leaf))
+        assert str(found).startswith(f"step 1: NaN in the parameter {told}; it began so")
