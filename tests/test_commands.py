@@ -120,7 +120,12 @@ def fault(command):
         case ["nox", "-s", session]:
             known = f"def {session}(session: nox.Session)" in (CHECKOUT / "noxfile.py").read_text(encoding="utf-8")
             return None if known else "no such session"
-        case ["python", "-m", "benchmarks.unrolled" | "benchmarks.scaling" | "benchmarks.derived" as module, *options]:
+        case [
+            "python",
+            "-m",
+            "benchmarks.unrolled" | "benchmarks.scaling" | "benchmarks.derived" | "benchmarks.compiled" as module,
+            *options,
+        ]:
             code, said = run(CHECKOUT, "-m", module, "--help")
             missing = [option for option in options if option.startswith("-") and option not in said]
             return said if code else f"no option {missing}" if missing else None

@@ -247,7 +247,7 @@ class watch:
             self._alarm(
                 f"the gradient is not finite, first in {bad}" + f"; its usual norm was {usual:.2g}" * bool(usual)
             )
-        elif norm is not None and usual and norm > max(100 * usual, 2 * max(self._norms)):  # no bump after convergence
+        elif norm and usual and norm > 100 * usual and norm > 2 * max(self._norms):  # no bump after convergence
             line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
             self._alarm(f"the gradient's norm is {norm:.2g}, {norm / usual:.0f} times its usual {usual:.2g}: {line}")
         self._norms += [] if norm is None else [norm]
