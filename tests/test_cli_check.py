@@ -10,6 +10,7 @@ import pytest
 import tinygrad_rnn as tg
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.extras import how_to_install
+from tinygrad_rnn.testing.command import UnusableError, check_file
 
 HEAD = "import numpy as np\nimport tinygrad_rnn as tg\n"
 RIGHT = (
@@ -130,6 +131,20 @@ def test_paths_that_cannot_be_used(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["check", *arguments]) == 2
     assert capsys.readouterr().err.startswith("tinygrad-rnn: error: ")
+
+
+def test_what_is_no_code_is_not_run(tmp_path):
+    (tmp_path / "mine.txt").write_text("1 / 0", encoding="utf-8")
+    with pytest.raises(UnusableError, match=r"mine\.txt: neither a Python file nor a notebook"):
+        check_file(tmp_path / "mine.txt", print)
+
+
+def test_a_report_quotes_the_file_as_it_is_now(check):
+    """Checked, changed, and checked again in one process."""
+    step = "tg.tanh(x @ self.W.T) + h.detach()"
+    for padding in ("", "# moved\n" * 7):
+        code, out, _ = check(padding, CELL.format(default="=0.3", step=step))
+        assert code == 1 and f"return {step}" in out
 
 
 def test_without_hypothesis_the_battery_runs_and_strategies_say_what_to_install(tmp_path):

@@ -7,7 +7,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.testing import CheckError, InconclusiveError
 from tinygrad_rnn.testing.again import name_of, written
 from tinygrad_rnn.testing.cells import _Subject
-from tinygrad_rnn.testing.operands import DOMAINS, LAYERS, MATRICES, ONE, STACKS, STRETCHED
+from tinygrad_rnn.testing.operands import DOMAINS, LAYERS, MATRICES, ONE, STACKS, STRETCHED, _draw
 from tinygrad_rnn.testing.oracles import STEPS, Estimate, steps_at
 from tinygrad_rnn.testing.special import EXTREMES, POINTS, SCAN, SEVERAL
 
@@ -29,6 +29,15 @@ def test_shapes_fit_each_other_and_none_stands_twice():
     for table in (MATRICES, STACKS, LAYERS):  # where a transposed gradient still fits, and where it does not
         square = [a[-1] == a[-2] == b[-1] == b[-2] for a, b, *_ in table]
         assert any(square) and not all(square)
+
+
+@pytest.mark.parametrize("low, high", DOMAINS)
+def test_drawn_operands_are_in_the_domain_and_away_from_zero(low, high):
+    for seed in range(20):
+        wide, small = _draw([(40,), (2, 3)], [(low, high), (low, high)], seed)
+        assert wide.shape == (40,) and small.shape == (2, 3) and len(set(wide)) == 40
+        assert (wide >= low).all() and (wide <= high).all() and np.ptp(wide) > 0.7 * (high - low)
+        assert np.abs(wide).min() >= 0.05 * (high - low) and (low > 0 or ((wide < 0).any() and (wide > 0).any()))
 
 
 def test_between_two_points_there_is_no_room_for_a_branch():

@@ -14,12 +14,15 @@ from tinygrad_rnn.testing import GradcheckError, gradcheck
 from tinygrad_rnn.testing.strategies import axes, broadcastable, cotangents, distinct, grid, indices, matrices, programs
 
 GENERATE = settings(max_examples=40, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
-SHRINK = settings(max_examples=200, database=None, derandomize=True, deadline=None)
+SHRINK = settings(
+    max_examples=200, database=None, derandomize=True, deadline=None, phases=[Phase.generate, Phase.shrink]
+)
 
 
 @pytest.mark.parametrize("name", sorted(tg.OPS))
 def test_programs_are_made_of_every_registered_op(name):
-    found = find(programs(ops=[name]), lambda p: any(step.name == name for step in p.steps), settings=GENERATE)
+    enough = settings(GENERATE, max_examples=300)  # few numbers are larger than 1, as arccosh wants them
+    found = find(programs(ops=[name]), lambda p: any(step.name == name for step in p.steps), settings=enough)
     assert np.isfinite(found(*found.leaves)).all()
 
 
@@ -85,6 +88,12 @@ def test_a_program_shrinks_to_the_one_step_that_matters():
 
 
 @pytest.mark.slow
+def test_a_program_with_an_operation_of_two_operands_shrinks_to_two_steps_at_most():
+    smallest = find(programs(), lambda program: any(step.name == "matmul" for step in program.steps), settings=SHRINK)
+    assert len(smallest.steps) <= 2 and "matmul" in [step.name for step in smallest.steps]
+
+
+@pytest.mark.slow
 def test_a_wrong_rule_in_a_random_program_is_shown_alone(plant):
     wrong = plant(np.sin, lambda g, y, x: g * np.sin(x))
 
@@ -119,6 +128,19 @@ def test_no_step_is_without_use_and_none_is_of_someone_elses(plant):
     look()
     assert names <= before and len(names) > len(before) / 2
     assert np.mean(lengths) > 4, "they are not made small by leaving out what is of no use"
+
+
+def test_a_reduction_takes_several_axes_and_what_wants_one_gets_one():
+    several = find(axes(3), lambda axis: isinstance(axis, tuple) and len(axis) > 1, settings=GENERATE)
+    assert len({k % 3 for k in several}) == len(several)
+
+    @GENERATE
+    @given(axes(3, one=True))
+    def look(axis):
+        assert axis is None or -3 <= axis < 3
+
+    look()
+    assert find(axes(3, one=True), lambda axis: axis is not None, settings=SHRINK) == 0
 
 
 @given(st.integers(1, 5).flatmap(matrices))

@@ -8,6 +8,7 @@ moving each element a little, so that it holds for primitives that nobody has th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
@@ -77,10 +78,6 @@ class Program:
         return self.values(leaves)[-1]
 
 
-def _axis(draw: Any, x: Array) -> int:
-    return int(draw(st.integers(0, x.ndim - 1)))
-
-
 def _axes(draw: Any, x: Array) -> dict[str, Any]:
     """A reduction of some axes."""
     axis = draw(st.lists(st.integers(0, x.ndim - 1), unique=True)) if x.ndim else []
@@ -109,7 +106,7 @@ UNARY: dict[str, Callable[[Any, Array], dict[str, Any]]] = {
     "transpose": lambda draw, x: {"axes": tuple(draw(st.permutations(range(x.ndim))))},
     "broadcast_to": lambda draw, x: {"shape": (2, *x.shape)},
     "cast": lambda draw, x: {"dtype": np.dtype(np.float64)},
-    "cumsum": lambda draw, x: {"axis": _axis(draw, x)},
+    "cumsum": lambda draw, x: {"axis": draw(st.integers(0, x.ndim - 1))},
     "getitem": _pick,
     "scatter": _place,
 }
@@ -122,38 +119,29 @@ def _unary(draw: Any, name: str, values: Values, a: int) -> Choice | None:
     return (a,), UNARY[name](draw, values[a]) if name in UNARY else {}
 
 
-def _stretched(draw: Any, name: str, values: Values, a: int) -> Choice:
-    """Any number of operands that fit each other as NumPy stretches them."""
-    operands, shape = [a], values[a].shape
-    for _ in range(len(OPS[name].rules) - 1):
-        fitting = [i for i, v in enumerate(values) if _broadcast(v.shape, shape) is not None]
-        operands.append(draw(st.sampled_from(fitting)))
-        shape = _broadcast(values[operands[-1]].shape, shape)
+def _several(draw: Any, name: str, values: Values, a: int) -> Choice | None:
+    """One operand, and others with which the operation takes it."""
     static = {}
     if name == "where":
-        bits = draw(st.lists(st.booleans(), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
-        static["condition"] = np.array(bits, bool).reshape(shape)
-    return tuple(operands), static
+        bits = draw(st.lists(st.booleans(), min_size=values[a].size, max_size=values[a].size))
+        static["condition"] = np.array(bits, bool).reshape(values[a].shape)
+    fitting = [*_fitting(name, values, (a,), static)]
+    return (draw(st.sampled_from(fitting)), static) if fitting else None
 
 
-def _matmul(draw: Any, name: str, values: Values, a: int) -> Choice | None:
-    x = values[a]
-    fitting = [i for i, v in enumerate(values) if x.ndim and v.ndim in (1, 2) and v.shape[0] == x.shape[-1]]
-    return ((a, draw(st.sampled_from(fitting))), {}) if fitting else None
+def _fitting(name: str, values: Values, first: tuple[int, ...], static: dict[str, Any]) -> Iterator[tuple[int, ...]]:
+    """All operands that begin so and that the operation takes."""
+    for others in product(range(len(values)), repeat=len(OPS[name].rules) - len(first)):
+        if _forward(Step(name, (*first, *others), static), values) is not None:
+            yield (*first, *others)
 
 
-def _layer(draw: Any, name: str, values: Values, a: int) -> Choice | None:
-    """x Wᵀ + b, and for affine + h Uᵀ + d."""
-    shapes = [v.shape for v in values]
-    fits = [
-        (x, w, b)
-        for x, w, b in product(range(len(values)), repeat=3)
-        if len(shapes[x]) == len(shapes[w]) == 2 and shapes[x][1] == shapes[w][1] and shapes[b] == shapes[w][:1]
-    ]
-    if name == "affine":
-        both = [(*s, *t) for s, t in product(fits, repeat=2) if shapes[s[0]][0] == shapes[t[0]][0]]
-        fits = [found for found in both if shapes[found[2]] == shapes[found[5]]]  # type: ignore[misc]
-    return (draw(st.sampled_from(fits)), {}) if fits else None
+def _affine(draw: Any, name: str, values: Values, a: int) -> Choice | None:
+    """x Wᵀ + b + h Uᵀ + d: two of `linear` whose results have the same shape."""
+    every = [*_fitting("linear", values, (), {})]
+    shapes = {found: (len(values[found[0]]), values[found[2]].shape) for found in every}
+    both = [(*s, *t) for s, t in product(every, repeat=2) if s[0] == a and shapes[s] == shapes[t]]
+    return (draw(st.sampled_from(both)), {}) if both else None
 
 
 def _join(draw: Any, name: str, values: Values, a: int) -> Choice | None:
@@ -175,51 +163,37 @@ def _einsum(draw: Any, name: str, values: Values, a: int) -> Choice:
     return (a, *others), {"subscripts": ",".join(terms) + "->" + "".join(kept)}
 
 
-FORMS: dict[str, Callable[[Any, str, Values, int], Choice | None]] = {
-    "matmul": _matmul,
-    "linear": _layer,
-    "affine": _layer,
-    "concatenate": _join,
-    "stack": _join,
-    "einsum": _einsum,
-}
+FORMS = {"affine": _affine, "concatenate": _join, "stack": _join, "einsum": _einsum}
 
 
-def _broadcast(*shapes: tuple[int, ...]) -> Any:
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        return None
+def _forward(step: Step, values: Values) -> Array | None:
+    """The result, if the operation takes these operands."""
+    with np.errstate(all="ignore"), suppress(ValueError, IndexError, TypeError):
+        return np.asarray(OPS[step.name].forward(*(values[i] for i in step.operands), **step.static))
+    return None
 
 
 def _trusted(step: Step, values: Values) -> bool:
     """Whether differences can be trusted here: nothing large, no kink or edge near, no explosion of sizes."""
-    operands = [np.asarray(values[i]) for i in step.operands]
-
-    def at(arrays: Sequence[Array]) -> Array:
-        return np.asarray(OPS[step.name].forward(*arrays, **step.static))
-
-    with np.errstate(all="ignore"):
-        try:
-            y = at(operands)
-        except (ValueError, IndexError, TypeError):
-            return False
-        if y.dtype != np.float64 or y.size > MOST_ELEMENTS or y.ndim > 3 or not (np.abs(y) <= LARGEST).all():
-            return False
-        for i, x in enumerate(operands):
-            for k in range(x.size):
-                moved = np.zeros(x.size)
-                moved[k] = NEAR
-                right, left = (at([*operands[:i], x + s * moved.reshape(x.shape), *operands[i + 1 :]]) for s in (1, -1))
-                # Of a smooth function this is NEAR² y'', at a kink NEAR times the jump of the slope.
-                if not (np.abs(right - 2 * y + left) <= 0.4 * NEAR).all():
-                    return False
+    y = _forward(step, values)
+    if y is None or y.dtype != np.float64 or y.size > MOST_ELEMENTS or y.ndim > 3 or not (np.abs(y) <= LARGEST).all():
+        return False
+    alone, operands = replace(step, operands=tuple(range(len(step.operands)))), [values[i] for i in step.operands]
+    for i, x in enumerate(operands):
+        for k in range(x.size):
+            moved = np.zeros(x.size)
+            moved[k] = NEAR
+            beside = (x + sign * moved.reshape(x.shape) for sign in (1, -1))
+            right, left = (_forward(alone, [*operands[:i], other, *operands[i + 1 :]]) for other in beside)
+            # Of a smooth function this is NEAR² y'', at a kink NEAR times the jump of the slope.
+            if right is None or left is None or not (np.abs(right - 2 * y + left) <= 0.4 * NEAR).all():
+                return False
     return True
 
 
 def _step(draw: Any, name: str, values: Values, a: int) -> Step | None:
     op = OPS[name]
-    usual = _join if op.nary else _unary if len(op.rules) == 1 else _stretched
+    usual = _join if op.nary else _unary if len(op.rules) == 1 else _several
     choice = FORMS.get(name, usual)(draw, name, values, a)
     step = choice and Step(name, *choice)
     return step if step and _trusted(step, values) else None
@@ -259,8 +233,9 @@ def programs(draw: Any, most: int = 8, ops: Sequence[str] | None = None) -> Prog
         steps.append(step)
         values.append(np.asarray(step.apply(values)))
 
-    # A permutation, since names drawn one by one repeat a few and leave others out for long.
-    for name in draw(st.permutations(names * (1 + most // len(names))))[: draw(st.integers(min(4, most), most))]:
+    # Where there are enough names none is drawn twice, and others left out for long.
+    distinct = len(names) > 2 * most
+    for name in draw(st.lists(st.sampled_from(names), min_size=min(4, most), max_size=most, unique=distinct)):
         a = draw(st.integers(0, len(values) - 1))
         tried = (_step(draw, name, values, (a + k) % len(values)) for k in range(min(TRIES, len(values))))
         step = next((step for step in tried if step is not None), None)
