@@ -1,5 +1,7 @@
 """Names are text wherever they leave: in pictures, pages, charts, JSON, tables, weights and on the terminal."""
 
+import base64
+import gzip
 import json
 import re
 from html.parser import HTMLParser
@@ -66,7 +68,8 @@ def test_pictures_pages_and_data_of_a_graph(loss, name, tmp_path):
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.tags.count("script") == 2 and not {"img", "b", "iframe"} & {*page.tags}
-    json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+    packed = re.search(r'<script type="application/gzip" id="data">(.*?)</script>', text, re.DOTALL)[1]
+    json.loads(gzip.decompress(base64.b64decode(packed)))
     graph = tg.gradient_graph(loss)
     graph.to_json(tmp_path / "g.json")
     assert name in {node["name"] for node in json.loads((tmp_path / "g.json").read_text(encoding="utf-8"))["nodes"]}

@@ -1,11 +1,11 @@
 """Pictures of gradient graphs: layout in time, colour by magnitude, and SVG, PNG, PDF or an interactive page.
 
 A gradient graph goes in, a `Picture` comes out. The modules follow that way: `view` (what to show), `style`,
-`geometry`, `scene`; `layout` puts a graph into a table of time steps (`cut`, `table`, `lines`), or as a whole:
-its boxes by the `grammar` and its edges by `channels` and `routes`, a known cell by its plan (`cells`, `grid`), numbers
-as `cards`; `marks` and `paint` make a placed graph marks, `long` a long sequence, `sight` one of the two; `svg`, `dot`,
-`html` write them; `picture` is what is called. `film` shows one picture in many frames, on a `screen`. `engine` turns
-DOT into pixels. `chart` draws the gradient through time.
+`geometry`, `scene`; `layout` puts a graph into a table of time steps (`cut`, `table`, `lines`), or as a whole: its
+boxes by the `grammar` and its edges by `channels` and `routes`, a known cell by its plan (`cells`, `grid`), numbers
+as `cards`; `marks` and `paint` make a placed graph marks, `long` a long sequence, `sight` one of the two; `svg`,
+`dot`, `html` write them; `picture` is what is called. `film` shows one picture in many frames, on a `screen`; it and
+`html` make a `page`. `engine` turns DOT into pixels. `chart` draws the gradient through time.
 """
 
 from .chart import GradientThroughTime, gradient_through_time

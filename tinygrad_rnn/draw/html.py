@@ -1,20 +1,15 @@
 """The interactive page: one file with the picture at every level, and a viewer that needs no network.
 
 After this file the reader knows what travels in the page: pictures that were laid out here, their elements in the order
-of a table that tells each edge's ends, norm and time, and a viewer (``viewer.js``) that only shows and hides. Names
-that users chose reach the page as escaped text alone, and its content policy lets no script run but the viewer.
+of a table that tells each edge's ends, norm and time, and a viewer (``viewer.js``) that only shows and hides.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from importlib.resources import files
 from typing import Any, Literal
 
 from ..graph.model import GradientGraph
@@ -23,6 +18,7 @@ from ..norms import norm_of
 from . import paint
 from .geometry import Rect
 from .marks import Drawing, Group
+from .page import document
 from .sight import Sight, drawn, placed, shape_of
 from .style import THEMES, Options, number
 from .svg import Palette, elements, view_of
@@ -64,28 +60,19 @@ def page(
     """
     options = first.drawing.options
     sights, chosen = _sights(sources, view, first, labels)
-    palette, pictures, tables = Palette(), [], {}
-    description = _description(sources, options)
-    for name, sight in sights.items():
-        tables[name] = _table(sight)
-        pictures.append(_picture(name, sight.drawing, palette, description, hidden=name != chosen))
-    key = _legend(options, palette, sights)
-    style = _text("viewer.css") + palette.css(".g", list(THEMES.values()))
-    return _document(
-        title=escape(title or "Gradient graph"),
-        subtitle=escape(subtitle),
-        style=style,
-        theme=' data-theme="dark"' if options.theme.name == "dark" else "",
-        buttons="".join(
-            f'<button type="button" data-level="{name}" aria-pressed="false">'
-            f"{text}{_ends(sources, sights[name])}</button>"
-            for name, text in _NAMES.items()
-            if name in sights
-        ),
-        pictures="\n".join(pictures),
-        legend=key,
-        data=_json({"first": chosen, "levels": tables}),
+    palette, description = Palette(), _description(sources, options)
+    pictures = {name: _picture(name, sight.drawing, palette, description) for name, sight in sights.items()}
+    # What is not seen at first is packed: most of a page would be pictures that nobody looks at.
+    levels = {name: _table(sight) | {"picture": pictures[name] * (name != chosen)} for name, sight in sights.items()}
+    buttons = "".join(
+        f'<button type="button" data-level="{name}" aria-pressed="false">{text}{_ends(sources, sights[name])}</button>'
+        for name, text in _NAMES.items()
+        if name in sights
     )
+    title = title or "Gradient graph"
+    body = _body(title, subtitle, buttons, pictures[chosen], _legend(options, palette, sights))
+    style, data = palette.css(".g", list(THEMES.values())), {"first": chosen, "levels": levels}
+    return document("viewer", title, options.theme, style, body, data)
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------
@@ -224,32 +211,12 @@ def _plain(x: float) -> float | str:
     return float(f"{x:.6g}") if math.isfinite(x) else str(x)
 
 
-def _json(data: Any) -> str:
-    """JSON that a script element can hold: without ``<`` nothing in it can end the element, or begin a comment."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
-
-
-# --- markup ----------------------------------------------------------------------------------------------------------
-
-
-def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _script() -> str:
-    """The viewer without its comments and indents."""
-    rows = (row.strip() for row in _text("viewer.js").splitlines())
-    return "\n".join(row for row in rows if row and not row.startswith("//"))
-
-
-def _picture(name: str, drawing: Drawing, palette: Palette, description: str, hidden: bool) -> str:
-    markup = (
+def _picture(name: str, drawing: Drawing, palette: Palette, description: str) -> str:
+    return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="g" data-level="{name}" viewBox="{view_of(drawing.page)}" '
         f'role="group" aria-label="gradient graph" aria-describedby="{name}-desc">'
         f'<desc id="{name}-desc">{escape(description)}</desc>\n{elements(drawing, palette, f"{name}-", False)}\n</svg>'
     )
-    return f'<template data-level="{name}">{markup}</template>' if hidden else markup
 
 
 def _legend(options: Options, palette: Palette, sights: Mapping[str, Sight]) -> str:
@@ -264,26 +231,11 @@ def _legend(options: Options, palette: Palette, sights: Mapping[str, Sight]) -> 
     )
 
 
-def _document(**parts: str) -> str:
-    script = _script()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    return f"""<!DOCTYPE html>
-<html lang="en"{parts["theme"]}>
-<head>
-<meta charset="utf-8"/>
-<meta http-equiv="Content-Security-Policy" content="{policy}"/>
-<meta name="viewport" content="width=device-width, initial-scale=1"/>
-<title>{parts["title"]}</title>
-<style>
-{parts["style"]}
-</style>
-</head>
-<body>
-<header>
-<div class="heading"><h1>{parts["title"]}</h1><p>{parts["subtitle"]}</p></div>
+def _body(title: str, subtitle: str, buttons: str, picture: str, legend: str) -> str:
+    return f"""<header>
+<div class="heading"><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></div>
 <div class="bar" role="toolbar" aria-label="View">
-<span role="group" aria-label="Level">{parts["buttons"]}</span>
+<span role="group" aria-label="Level">{buttons}</span>
 <span role="group" aria-label="Zoom"><button type="button" id="out" aria-label="Zoom out">−</button>
 <button type="button" id="in" aria-label="Zoom in">+</button>
 <button type="button" id="fit" aria-label="Fit all into the window">Fit</button></span>
@@ -295,19 +247,13 @@ def _document(**parts: str) -> str:
 </header>
 <main id="stage" tabindex="0" aria-label="Graph. Arrow keys move it, plus and minus zoom, 0 fits it, Tab enters it.">
 <div class="track" hidden="hidden"><i id="where"></i></div>
-{parts["pictures"]}
+{picture}
 </main>
-<div id="tip" role="tooltip" hidden="hidden"></div>
 <footer>
 <div id="status" role="status" aria-live="polite"></div>
 <details id="legend" open="open"><summary>Legend and keys</summary>
-<div class="legend">{parts["legend"]}</div>
+<div class="legend">{legend}</div>
 <p>{paint.FLOW}.<br/>
 Wheel, + and − zoom; dragging and arrow keys move; 0 fits. Tab to a node: arrow keys walk along the edges.</p>
 </details>
-</footer>
-<script type="application/json" id="data">{parts["data"]}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+</footer>"""

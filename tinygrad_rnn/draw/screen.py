@@ -7,19 +7,16 @@ picture, whose classes move by themselves.
 
 from __future__ import annotations
 
-import base64
-import gzip
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 from .geometry import line, trimmed, union
 from .marks import SCALE, Box, Group, Mark, Text, Way
+from .page import document
 from .paint import NORMS, edge_tooltip
 from .picture import Picture
 from .style import MINUS, THEMES, EdgeStyle
@@ -121,7 +118,13 @@ class Screen:
             return f'<g class="v">{marks[-1][0]}</g>' if item else ""
 
         picture = self.svg("film", list(THEMES.values()), write)
-        return _document(self, picture, {"labels": self.labels, "things": things, "marks": marks})
+        shape = f":root{{--wide:{self.wide / SCALE:.0f}px;--shape:{self.wide / self.high:.4f}}}"
+        body = f"""<main id="stage" tabindex="0" aria-label="The picture of this frame">
+{picture}</main>
+<footer><button type="button" id="play" aria-label="Play">▶</button><output id="caption" for="frame"></output>
+<input type="range" id="frame" min="0" max="{len(self.labels) - 1}" value="0" aria-label="Frame"/></footer>"""
+        data = {"labels": self.labels, "things": things, "marks": marks}
+        return document("film", self.title, self.options.theme, shape, body, data)
 
     def inline(self) -> str:
         """The same for a notebook, whose own script and style it leaves alone."""
@@ -215,28 +218,3 @@ def _sorted(versions: Sequence[Group | Mark | None]) -> list[tuple[str, Any]]:
 def _is_text(column: Sequence[Mark]) -> bool:
     """Whether these are one text but for its words."""
     return len({repr(replace(m, text="")) if isinstance(m, Text) else repr(m) for m in column}) == 1
-
-
-def _document(screen: Screen, picture: str, data: Any) -> str:
-    code, css = (files(__package__).joinpath(f"film.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
-    script = "\n".join(row.strip() for row in code.splitlines() if not row.strip().startswith("//"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    shape = f":root{{--wide:{screen.wide / SCALE:.0f}px;--shape:{screen.wide / screen.high:.4f}}}"
-    theme = ' data-theme="dark"' * (screen.options.theme.name == "dark")
-    table = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
-    packed = base64.b64encode(gzip.compress(table, mtime=0)).decode()
-    return f"""<!DOCTYPE html>
-<html lang="en"{theme}><head><meta charset="utf-8"/>
-<meta http-equiv="Content-Security-Policy" content="{policy}"/>
-<meta name="viewport" content="width=device-width, initial-scale=1"/>
-<title>{escape(screen.title)}</title><style>{shape}
-{css}</style></head><body>
-<main id="stage" tabindex="0" aria-label="The picture of this frame">
-{picture}</main>
-<footer><button type="button" id="play" aria-label="Play">▶</button><output id="caption" for="frame"></output>
-<input type="range" id="frame" min="0" max="{len(screen.labels) - 1}" value="0" aria-label="Frame"/></footer>
-<div id="tip" role="tooltip" hidden="hidden"></div>
-<script type="application/gzip" id="data">{packed}</script>
-<script>{script}</script></body></html>
-"""
