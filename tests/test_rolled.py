@@ -134,6 +134,13 @@ def test_nothing_touches(kind, steps, level):
     touches_nothing(draw(graph_of(kind, steps), view="rolled", level=level, title="T"))
 
 
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_its_text_is_14_pixels_high_on_a_slide(kind):
+    picture = draw(graph_of(kind, 50), view="rolled", page="slide", title="T")
+    smallest = min(mark.size for mark in marks_of(picture.drawing.items) if isinstance(mark, Text))
+    assert smallest * 1280 / picture.size[0] >= 13.999
+
+
 def touches_nothing(picture):
     assert faults(picture.drawing) == []
     marks = list(marks_of(picture.drawing.items))

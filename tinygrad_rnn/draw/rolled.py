@@ -28,7 +28,7 @@ from .view import View, level_for
 WIDE, HIGH, BARS = 62.0, 23.0, 60
 """A curve in points, and of how many bars it is at most."""
 
-NUMBER, GAP, STRETCH = 46.0, 4.0, 1.2
+NUMBER, GAP = 46.0, 4.0
 UNROLLED = 'draw it with view="unrolled"'
 
 Key = tuple[int, int]
@@ -158,7 +158,6 @@ def _placed(graph: GradientGraph, norm: Norm) -> Scene:
     if scene is None or not scene.frames:
         raise ValueError(f"the last time step cannot be drawn alone: {UNROLLED}")
     mine = {(e.source, e.target, e.operand): e for e in graph.edges}
-    scene = scene.moved(0.0, 0.0, 1.0, STRETCH)
     scene.edges = [replace(p, edge=mine[p.edge.source, p.edge.target, p.edge.operand]) for p in scene.edges]
     return scene
 
@@ -311,7 +310,7 @@ class _Rolled:
     def rows(self, found: Drawing, uses: Mapping[int, list[dict[int, Edge]]], nodes: Sequence[Node]) -> None:
         """The parameters in lines below: each with a curve for each of its uses, and with its whole gradient."""
         rect, norm = found.rect, self.options.norm
-        x, y = rect.left, rect.bottom - 26.0
+        x, y = rect.left, rect.bottom - 24.0
         for id, edges in uses.items():
             node = nodes[id]
             name = str(short(clean(node.name or "", 24))) or "×".join(map(str, node.shape))
