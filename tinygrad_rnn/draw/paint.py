@@ -289,7 +289,7 @@ def legend(drawing: Drawing, body: Rect, rows: Sequence[tuple[str, Scene]], note
     bar = 0.0 if signed else _BAR + 50.0
     wide, y = bar + sum(widths), body.bottom - 22.0
     page = drawing.options.page
-    room = max(body.right - body.left, page[0] * SCALE - 24.0 if page else 0.0)
+    room = max(body.right - body.left, page[0] * SCALE - 34.0 if page else 0.0)
     one_row = max(room, 780.0) > wide
     left = (body.left + body.right) / 2 - (room if room > wide else min(wide, 780.0)) / 2
     right = left + max(room, wide)
