@@ -136,7 +136,7 @@ def test_nothing_touches(kind, steps, level):
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_its_text_is_14_pixels_high_on_a_slide(kind):
-    picture = draw(graph_of(kind, 50), view="rolled", page="slide", title="T")
+    picture = draw(graph_of(kind, 50), view="rolled", level="gate", page="slide", title="T")
     smallest = min(mark.size for mark in marks_of(picture.drawing.items) if isinstance(mark, Text))
     assert smallest * 1280 / picture.size[0] >= 13.999
 

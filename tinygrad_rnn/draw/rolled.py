@@ -138,7 +138,8 @@ def rolled(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sigh
     uses = operations.parameters() if view.parameters != "none" else {}
     rows = [series_of(edges, given[2]) for each in ([*steps.edges.values()], *uses.values()) for edges in each]
     options = options_of(given, [size for row in rows for _, size, state in row if state == "finite"], 0, DECADES)
-    scene = _placed(seen, options.norm)
+    # At level "op" boxes stand so near each other that their curves need more height; gates fit a slide as they are.
+    scene = _placed(seen, options.norm).moved(0.0, 0.0, high=1.2 if alone.level == "op" else 1.0)
     picture = _Rolled(steps, scene, seen, options)
     drawing = picture.drawing(
         {row.name: long.rate_of(row) for row in long.rows_of(whole, options.norm)}, uses, graph.nodes

@@ -87,17 +87,17 @@ class Scene:
         titles = [Rect(x, y - 8.0, x + 1.06 * text_width(text, 12.0), y + 8.0) for (x, y), text in self.titles]
         return union([*(n.rect for n in self.nodes), *(f.rect for f in self.frames), *points, *labels, *titles])
 
-    def moved(self, dx: float, dy: float, part: float = 1.0) -> Scene:
-        """The same at another place, after it was made smaller."""
+    def moved(self, dx: float, dy: float, part: float = 1.0, high: float = 1.0) -> Scene:
+        """The same at another place, after it was made smaller, and so much higher for its width."""
 
         def at(point: Point) -> Point:
-            return part * point[0] + dx, part * point[1] + dy
+            return part * point[0] + dx, part * high * point[1] + dy
 
         def rect(r: Rect) -> Rect:
             return Rect(*at((r.left, r.bottom)), *at((r.right, r.top)))
 
         def look(old: Look) -> Look:
-            return replace(old, width=part * old.width, height=part * old.height)
+            return replace(old, width=part * old.width, height=part * high * old.height)
 
         return Scene(
             [replace(n, centre=at(n.centre), look=look(n.look)) for n in self.nodes],
