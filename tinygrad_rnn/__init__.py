@@ -39,7 +39,7 @@ A cell is one step of a recurrent network; `unroll` repeats it over a sequence o
 from . import start as _start  # noqa: F401  # before what takes its time, so that Ctrl-C is known while it does
 
 # isort: split
-from importlib import import_module
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 from . import functions, methods, ops  # noqa: F401  # `methods` puts them on Tensor
@@ -120,7 +120,7 @@ def __getattr__(name: str) -> Any:
     """`bptt` and `derive_bptt`, when somebody asks: a sixth of the time that the package takes to import is theirs."""
     if name not in ("bptt", "derive_bptt"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    bptt = import_module(".bptt", __name__)
+    bptt = _import_module(".bptt", __name__)
     return bptt if name == "bptt" else bptt.derive_bptt
 
 
