@@ -9,6 +9,7 @@ two differ by more than a tenth.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
@@ -120,7 +121,8 @@ def torch_nn(kind: str, cell: Any, x: Array, v: Array, every: bool) -> Run:
 
 
 def jax_scan(kind: str, cell: Any, x: Array, v: Array, every: bool) -> Run:
-    """JAX: `lax.scan` over the steps, compiled by XLA; compilation is not timed."""
+    """JAX: `lax.scan` over the steps, compiled by XLA, on one thread; compilation is not timed."""
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     import jax
     from jax import numpy as jnp
 

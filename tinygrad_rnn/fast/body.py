@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..bptt.identities import transposed
+from ..bptt.names import hint
 from ..bptt.program import Unsupported
 from ..bptt.rewrites import spans
 from ..bptt.text import is_elementwise
@@ -205,21 +206,24 @@ class Body:
 
     def _element(self, what: Statement) -> None:
         """Into the last loop, if it has this shape and nothing in it is read that is not complete there."""
-        store = what if isinstance(what, Store) else None
-        for fresh in (bool(store and store.alone), True):
+        alone = isinstance(what, Store) and what.alone
+        for fresh in (alone, True):
             group, self.clash = self.group(what.shape, fresh), False
-            text = self.value(store.source, group.index) if store else self.inline(what, group.index)  # type: ignore[arg-type]
+            if isinstance(what, Store):
+                text = self.value(what.source, group.index)
+            else:
+                text = self.inline(what, group.index)
             if not self.clash:
                 break
-        if store:
-            group.lines.append(store.how.format(store.target(group.index), text))
-            group.stored.add(store.makes)
-            if store.alone:
-                self.group(None)
+        if isinstance(what, Store):
+            group.lines.append(what.how.format(what.target(group.index), text))
+            group.stored.add(what.makes)
         else:
-            name = self.source.fresh(self.source.word(what))
+            name = self.source.fresh(hint(self.source.plan, what))
             group.lines.append((what, name, text))
-            group.names[what] = name  # type: ignore[index]
+            group.names[what] = name
+        if alone:
+            self.group(None)
 
     def _products(self, node: Node) -> None:
         """A product with a weight, or a sum of them, each of which is added to the one before."""
@@ -230,7 +234,7 @@ class Body:
             rows = a.shape[0] if a.ndim > 1 else 1
             text = f"product({rows}, {inner}, {columns}, {left.row}, {slot.row}, F, {k > 0})"
             places = f"{self.base(a)}, {left.at}, w, {source.packed(weight)}, {self.base(node)}, {slot.at}"
-            name = source.helper(f"{source.word(node)}_product", text)
+            name = source.helper(f"{hint(source.plan, node)}_product", text)
             self.group(None).lines.append(f"{name}({places}, {inner}, 1)")
 
     # -- Values --

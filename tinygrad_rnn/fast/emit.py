@@ -242,7 +242,7 @@ class FastSource(Source):
         """The name under which a compiled function is given a value."""
         text = {"input": "x"}.get(node.op) or self.text_of(node.args[0] if node.op == "at_t" else node)
         if node not in self.names:
-            self.names[node] = text if text.isidentifier() else self.fresh(self.word(node))
+            self.names[node] = text if text.isidentifier() else self.fresh(hint(self.plan, node))
         name, rank = self.names[node], node.ndim + (node.op in ("at_t", "input"))
         if node.dtype.kind == "b":
             text = f"({text}).astype(F)"
@@ -259,10 +259,6 @@ class FastSource(Source):
             return None
         read = f"{self.argument(node)}[{', '.join(index) or '0'}]"
         return f"({read} != 0)" if node.dtype.kind == "b" else read
-
-    def word(self, node: Node) -> str:
-        """What a value is called."""
-        return hint(self.plan, node)
 
     def helper(self, name: str, text: str) -> str:
         """The name of a product; one for all that are alike."""
