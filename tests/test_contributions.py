@@ -50,6 +50,14 @@ def test_factors_tell_what_the_matrix_tells(seed, shape, dtype, powers, kind, lo
         np.testing.assert_allclose(outer.norm(norm), norm_of(matrix, norm), rtol=2e3 * eps, err_msg=norm)
 
 
+@pytest.mark.parametrize("size", [1, 20, 40])
+def test_a_matrix_whose_every_element_rounds_to_zero_is_zero(size):
+    """Although its length, from the factors in float64, is a number that its dtype can hold."""
+    outer = Outer(*[np.full((1, size), 2.0**-13, np.float16)] * 2, np.dtype(np.float16))
+    assert not outer.array().any() and [outer.norm(norm) for norm in NORMS] == [0.0, 0.0, 0.0]
+    assert (outer.state(True), outer.state(False)) == ("underflow", "zero")
+
+
 @given(
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple),
     index=st.sampled_from([0, -1, slice(1, None), (..., 0), (slice(None, None, -1),), None, (None, 0, ...)]),

@@ -147,6 +147,15 @@ def test_what_a_graph_holds_is_its_own():
     assert not any(np.shares_memory(a, b) for i, a in enumerate([*held, x._value]) for b in held[:i])
 
 
+@pytest.mark.parametrize("way", [lambda x: x, tg.transpose, lambda x: tg.reshape(x, (3, 2))])
+def test_two_weights_that_are_handed_the_same_array_hold_one_each(way):
+    V, W = (tg.Tensor(np.ones((2, 3)), requires_grad=True) for _ in range(2))
+    y = way(V) + way(W)
+    graph = tg.gradient_graph(tg.sum(y * np.arange(6.0).reshape(y.shape)))
+    a, b = (graph.node_of(x).gradient for x in (V, W))
+    assert np.array_equal(a, b) and not np.shares_memory(a, b)
+
+
 @pytest.mark.parametrize(
     ("array", "norm", "size"),
     [
@@ -230,7 +239,9 @@ def test_json_can_be_added_up_again(tmp_path):
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["again.json", "graph.json"]
     assert "contribution" not in graph.to_dict()["edges"][0]
     broken, _ = graph_of(tg.sqrt, [0.0, 1.0])
-    text = json.dumps(broken.to_dict(arrays=True), allow_nan=False)
+    text = broken.to_json(arrays=True)
+    assert text == broken.to_json(tmp_path / "broken.json", arrays=True)
+    assert json.loads(text) == json.loads((tmp_path / "broken.json").read_text("utf-8")) == broken.to_dict(arrays=True)
     assert '"inf"' in text
 
 
@@ -266,3 +277,12 @@ def test_the_simplest_picture_has_the_gradient_on_every_edge():
                 assert 'label="" dir=forward' in row
             else:
                 assert "dir=back" in row and f"{edge.norm if edge.signed is None else edge.signed:.2g}" in row
+
+
+@pytest.mark.parametrize(
+    ("size", "width"),
+    [(1.0, 2.0), (100.0, 3.0), (0.1, 1.5), (1e-200, 0.5), (1e200, 5.0), (0.0, 0.5), (np.inf, 0.5)],
+)
+def test_a_line_of_the_simplest_picture_is_half_a_point_wider_for_each_decade(size, width):
+    graph, _ = graph_of(lambda x: x * size, [1.0])
+    assert f"penwidth={width:.1f}" in digraph(graph).source

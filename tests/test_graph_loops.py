@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.graph.steps import states
+from tinygrad_rnn.graph.steps import loops_of, states
 
 
 def one_after_the_other(steps=(3, 2), cell=tg.LSTMCell, scopes=(None, None)):
@@ -44,6 +44,18 @@ def test_a_loop_over_the_states_of_another_at_equal_steps_is_no_second_sequence(
     graph = tg.gradient_graph(total)
     assert next(iter(states(graph))) == "h" and not any("run" in name for name in states(graph))
     assert len([n for n in graph.collapse("step").nodes if n.step]) == 3
+
+
+@pytest.mark.parametrize("steps", [(1, 3), (3, 1), (1, 1), (2, 3)])
+def test_a_loop_that_begins_with_the_last_state_of_another_is_a_later_one(steps):
+    """Also where that other is one step long, and hands its state to a step of its own number."""
+    _, second = one_after_the_other(steps, tg.RNNCell, ("encoder", "decoder"))
+    graph = tg.gradient_graph(tg.sum(second[-1]))
+    loops = loops_of(graph.nodes, graph.edges)
+    for node in graph.nodes:
+        if node.id in loops:
+            assert loops[node.id] == (("encoder", "decoder").index(node.scope.split("/")[0]), 0)
+    assert len(set(loops.values())) == 2
 
 
 class Two(tg.nn.Module):

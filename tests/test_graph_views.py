@@ -278,6 +278,18 @@ def test_what_stands_beside_the_layers_of_a_stack_is_a_group_of_its_own(level):
     assert sum(len(n.members) or 1 for n in seen.nodes) == len(graph.nodes)
 
 
+@pytest.mark.parametrize("layers", [2, 3])
+def test_every_layer_of_a_stack_has_its_own_gates_at_every_step(layers):
+    outputs, _ = nn.LSTM(2, 3, layers, rng=0)(np.ones((2, 1, 2)))
+    seen = tg.gradient_graph(tg.sum(outputs[-1])).collapse("gate")
+    places = [tuple(n.scope.split("/")) for n in seen.nodes if n.members and n.step]
+    gates = {"input": "i", "forget": "f", "candidate": "g", "output": "o"}
+    assert sorted(places) == sorted(
+        (f"layer {k}", f"t={t}", gate) for k in range(layers) for t in (1, 2) for gate in gates
+    )
+    assert all(n.name == gates[n.scope.split("/")[2]] for n in seen.nodes if n.members and n.step)
+
+
 # --- time ---
 
 
