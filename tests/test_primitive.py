@@ -1,5 +1,7 @@
 """Primitives of one's own: what they are called, what is refused when they are declared or called, what they guard."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,38 @@ def test_a_primitive_of_any_number_of_operands(declared):
         y = op(*leaves[:n])
         assert y.tolist() == [float(n)]
         assert [g.item() for g in tg.grad(tg.sum(y), leaves[:n])] == [float(k + 1) for k in range(n)]
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_each_rule_of_any_number_of_operands_can_be_asked_alone(guarded, declared):
+    """With the static parameters of the call, which also stand in what is said of how it is called."""
+
+    def forward(*xs, k=1.0):
+        return k * np.sum(xs, axis=0)
+
+    op = declared("weighed", forward, lambda g, y, *xs, which, k=1.0: g * k * (which + 1), nary=True, guarded=guarded)
+    assert str(inspect.signature(op)) == "(*xs, k=1.0)" and op.__doc__.startswith("weighed(*xs, k=1.0)")
+    leaves = [tg.Tensor([2.0], requires_grad=True) for _ in range(3)]
+    y = op(*leaves, k=5.0)
+    swept = [g.item() for g in tg.grad(tg.sum(y), leaves)]
+    alone = [op.rules[i](np.ones(1), y.data, *[x.data for x in leaves], k=5.0).item() for i in range(3)]
+    assert y.tolist() == [30.0] and alone == swept == [5.0, 10.0, 15.0]
+
+
+@pytest.mark.parametrize("needing", [{0}, {1}, {2}, {0, 2}, set()])
+def test_a_result_needs_a_gradient_if_any_operand_does(needing, declared):
+    product = declared(
+        "product",
+        lambda a, b, c: a * b * c,
+        lambda g, y, a, b, c: g * b * c,
+        lambda g, y, a, b, c: g * a * c,
+        lambda g, y, a, b, c: g * a * b,
+    )
+    a, b, c = leaves = [tg.Tensor([float(k + 2)], requires_grad=k in needing) for k in range(3)]
+    for y, slopes in ((product(a, b, c), (12.0, 8.0, 6.0)), (tg.where(a > 0, a + b, c) * 1.0, (1.0, 1.0, 0.0))):
+        assert y.requires_grad is bool(needing)
+        for k in needing:
+            assert tg.grad(tg.sum(y), leaves[k]).item() == slopes[k]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +159,19 @@ def test_nobody_writes_to_what_a_graph_keeps(declared):
     y = odd(x) * 3.0
     assert type(odd(x)._value) is np.ndarray and y.tolist() == [3.0, 6.0]
     assert tg.grad(tg.sum(y), x).tolist() == [3.0, 3.0]
+
+
+def test_a_view_of_an_operand_costs_no_copy(declared):
+    """Of either operand, and where that is a view itself; only what might be a buffer is copied."""
+    backwards = declared("backwards", lambda a, b: a[::-1], lambda g, y, a, b: g[::-1], lambda g, y, a, b: 0.0 * g)
+    other = declared("other", lambda a, b: b[::-1], lambda g, y, a, b: 0.0 * g, lambda g, y, a, b: g[::-1])
+    x, z = (tg.Tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    for op, mine in ((backwards, x), (other, z)):
+        once = op(x, z)
+        again = op(once, once)
+        assert again.tolist() == mine.tolist() == once.tolist()[::-1]
+        assert np.shares_memory(once.data, mine.data) and np.shares_memory(again.data, mine.data)
+        assert tg.grad(tg.sum(again * np.array([3.0, 4.0])), mine).tolist() == [3.0, 4.0]
 
 
 def test_an_error_says_in_which_operation_of_which_shapes_and_where(declared):
