@@ -84,6 +84,11 @@ def test_a_line_says_how_much_it_explains_and_how_far_off_the_points_are(lags):
         assert (line.slopes[k], line.intercepts[k]) == (pytest.approx(slope), pytest.approx(intercept))
         assert line.rms[k] == pytest.approx(np.sqrt(np.mean(off**2)))
         assert line.r2[k] == pytest.approx(1 - np.var(off) / np.var(y))
+    assert line.spread == pytest.approx(np.std(line.slopes, ddof=1)) and line.spread > 0
+    assert math.isnan(fit(logs[:, :1]).spread)
+    logs[1:, 0] = -np.inf  # a sequence without a slope counts for neither
+    assert fit(logs).spread == pytest.approx(abs(line.slopes[1] - line.slopes[2]) / math.sqrt(2))
+    assert math.isnan(fit(logs[:, :2]).spread)
 
 
 def test_misuse_is_named(tmp_path):

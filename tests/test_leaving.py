@@ -408,3 +408,20 @@ def test_a_subclass_is_refused_when_it_is_made():
 
         class Parameter(tg.Tensor):
             pass
+
+
+@pytest.mark.parametrize(
+    "through",
+    [
+        lambda x: np.interp(VALUES, [0.0, 1.0], [0.0, 1.0], left=x),
+        np.format_float_positional,
+        lambda x: statistics.fmean([x]),
+        float,
+    ],
+    ids=["NumPy", "NumPy's text", "Python's library", "at once"],
+)
+def test_the_line_that_is_warned_of_is_the_users(through):
+    """However many functions of NumPy or of Python's library stand between it and the number."""
+    with pytest.warns(tg.GraphLeftWarning) as told:
+        through(leaf()[0])
+    assert {warning.filename for warning in told} == {__file__}

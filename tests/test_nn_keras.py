@@ -63,11 +63,13 @@ def test_outputs_are_those_of_keras_s_formulas(kind, bias):
     )
 
 
-def test_both_directions():
-    there, back = arrays("LSTM", 0), arrays("LSTM", 1)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_both_directions(bias):
+    there, back = arrays("LSTM", 0, bias), arrays("LSTM", 1, bias)
     x = np.random.default_rng(1).normal(size=(T, B, I))
     config = {"merge_mode": "concat", "layer": {"class_name": "LSTM", "config": DEFAULTS}}
-    got = nn.from_keras([*there, *back], config)(x.transpose(1, 0, 2))[0].numpy().transpose(1, 0, 2)
+    kept = 3 if bias else 2
+    got = nn.from_keras([*there[:kept], *back[:kept]], config)(x.transpose(1, 0, 2))[0].numpy().transpose(1, 0, 2)
     want = np.concatenate([lstm(x, *there), lstm(x[::-1], *back)[::-1]], axis=-1)
     np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
 

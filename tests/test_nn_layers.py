@@ -268,12 +268,13 @@ def test_a_state_is_taken_in_its_own_form_only(kind):
         np.testing.assert_array_equal(stack(x, [h, c])[0].numpy(), y.numpy())
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("kind", STACKS)
-def test_what_a_network_knows_at_the_end(kind, both):
+def test_what_a_network_knows_at_the_end(kind, both, layers):
     """A cell's last h; of a stack the last layer's, each direction's at its own end."""
     x = draw(T, B, INPUT)
-    stack = kind(INPUT, HIDDEN, 2, bidirectional=both, rng=0)
+    stack = kind(INPUT, HIDDEN, layers, bidirectional=both, rng=0)
     outputs, last, state = run_sequence(stack, x)
     y, s = stack(x)
     np.testing.assert_array_equal(outputs.numpy(), y.numpy())

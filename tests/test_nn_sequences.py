@@ -43,6 +43,9 @@ def packed(given):
 def test_packed_is_the_list():
     net, given = nn.GRU(I, H, rng=0), sequences()
     np.testing.assert_array_equal(net(packed(given))[0].numpy(), net(given)[0].numpy())
+    given.sort(key=len, reverse=True)  # as they were packed, if nobody had to sort them
+    as_they_are = SimpleNamespace(**vars(packed(given)) | {"unsorted_indices": None})
+    np.testing.assert_array_equal(net(as_they_are)[0].numpy(), net(given)[0].numpy())
 
 
 @pytest.mark.parametrize("batch_first, sequence, step", [(False, 1, 0), (True, 0, 1)])

@@ -76,6 +76,12 @@ def test_each_rule_of_any_number_of_operands_can_be_asked_alone(guarded, declare
     assert y.tolist() == [30.0] and alone == swept == [5.0, 10.0, 15.0]
 
 
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_sum_of_nothing_is_a_constant(guarded, declared):
+    op = declared("total", lambda *xs: np.sum(xs), lambda g, y, *xs, which: g, nary=True, guarded=guarded)
+    assert op().item() == 0.0 and not op().requires_grad
+
+
 @pytest.mark.parametrize("needing", [{0}, {1}, {2}, {0, 2}, set()])
 def test_a_result_needs_a_gradient_if_any_operand_does(needing, declared):
     product = declared(
