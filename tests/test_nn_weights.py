@@ -69,6 +69,20 @@ def test_module_inside_a_bigger_model(ending, tmp_path):
         nn.from_state_dict(nn.load(path))
 
 
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU", "LSTMCell"])
+@pytest.mark.parametrize("matrix", ["w", "W", "weight"])
+def test_short_names_without_dots_are_those_of_pytorch(kind, matrix, tmp_path):
+    """``enc_w_ih_l0`` is ``weight_ih_l0`` under the prefix ``enc``, with its line below or without; or of itself."""
+    state = MODULES[kind]().state_dict()
+    plain = {name.replace("weight", matrix).replace("bias", "b"): array for name, array in state.items()}
+    short = {f"enc_{name}": array for name, array in plain.items()}
+    nn.save(tmp_path / "w.npz", short | {"dec_w_ih": np.ones((1, 1))})
+    said = {"nonlinearity": "relu"} if kind == "RNN" else {}
+    for given in (plain, short, nn.load(tmp_path / "w.npz", "enc"), nn.load(tmp_path / "w.npz", "enc_")):
+        same(nn.from_state_dict(given, **said).state_dict(), state)
+    same(nn.from_state_dict(nn.load(tmp_path / "w.npz"), prefix="enc", **said).state_dict(), state)
+
+
 def test_failed_save_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.npz"
     nn.save(path, {"w": np.ones(2)})
