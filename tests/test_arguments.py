@@ -377,6 +377,7 @@ DRAW = [
             "rewrites": Values(("gather", ["nope"], None, 5, [1]), ((), ["share"])),
             "example": Values(((), (X,), 5, None), ()),
             "compiled": Values(FLAG.bad, (False,)),  # True needs an extra
+            "steps": Values(("nope", ["nope"], 5, [1]), ((), ["z"], None)),
         },
     ),
 ]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import NOT_NEGATIVE, flag, generator, number, one_of, whole
+from ..diagnose.at_once import measure_at_once
 from ..diagnose.chain import Array, Chain
 from ..diagnose.measure import Measured, measure
 from ..nn import GRUCell, LSTMCell, RNNCell
@@ -160,7 +161,8 @@ def measured(
     chain = Chain(cell, inputs)
     v = np.random.default_rng([seed, 1]).standard_normal((1, cell.hidden_size))
     seeds = {len(chain): np.broadcast_to(size * v / np.linalg.norm(v), (inputs.shape[1], cell.hidden_size))}
-    return measure(chain, seeds, paths=paths, weights=edges is not None, edges=edges)
+    options: Any = {"paths": paths, "weights": edges is not None, "edges": edges}
+    return measure_at_once(chain, seeds, **options) or measure(chain, seeds, **options)
 
 
 def slope_of(settings: Mapping[str, Scalar]) -> dict[str, float]:

@@ -136,7 +136,7 @@ class Draft:
             return True
         if node.op == "at_t" or (node.op == "broadcast_to" and node.args[0].op in ("number", "constant")):
             return False
-        if node in self.results or (node is self.step.back_x and part in LOOPS):
+        if node in self.results or ((node is self.step.back_x or node.op == "kept") and part in LOOPS):
             return True
         if part is Part.END or (part is Part.BETWEEN and not node.stepped):
             return node in self.named or len(self.users[node]) > 1 or (part is Part.END and bool(node.name))
@@ -172,7 +172,8 @@ class Draft:
     def outlives(self, node: Node) -> bool:
         """Whether a value of a loop is needed after it."""
         later = [u for u in self.readers(node) if self.plan.part[u] is not self.plan.part[node]]
-        return node is self.step.back_x or not all(u.op == "total" and self.in_loop(u) for u in later)
+        given = node is self.step.back_x or node.op == "kept"
+        return given or not all(u.op == "total" and self.in_loop(u) for u in later)
 
     def buffered(self, node: Node) -> bool:
         """Whether a value of a loop is computed by one call into a place that stands before it (``out=``)."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import flag
+from ..arguments import flag, refusal
 from ..autodiff import grad
 from ..files import printable
 from ..functions import sum
@@ -219,6 +219,7 @@ def derive_bptt(
     example: Sequence[Any] = (),
     rewrites: Collection[str] = REWRITES,
     compiled: bool = False,
+    steps: Collection[str] | None = None,
 ) -> Program:
     """Derive backpropagation through time for a cell, as the NumPy program that an expert would have written.
 
@@ -241,6 +242,10 @@ def derive_bptt(
         Compile its loops to machine code, which takes some seconds for a new cell or size, and half a second when it
         was done before on this machine. Needs numba, the extra ``fast``. A cell that cannot be compiled runs as NumPy,
         and a warning says why. Of the rewrites only those are applied that serve loops of one's own.
+    steps : collection of str, optional
+        Also give ``gradients["steps"]``, a dict by name: of each state, and of each value of the cell that is named
+        here (a gate), what it is after every step and the gradient of the loss with respect to it, two arrays with a
+        row per step. ``()`` gives the states alone. Such a program is not compiled.
 
     Returns
     -------
@@ -278,6 +283,11 @@ def derive_bptt(
     if any(s.dtype.kind != "f" for s in states):
         raise TypeError(f"a state of {', '.join(str(s.dtype) for s in states)}: make it of floats, counters as well")
     needs = isinstance(inputs, Tensor) and inputs.requires_grad
+    named: Any = () if steps is None else steps
+    if not (isinstance(named, Collection) and all(isinstance(name, str) for name in named)):
+        raise refusal("steps", steps, "names of values, or () for the states alone")
+    if steps is not None and compiled:
+        raise ValueError("steps= is for a program of NumPy: leave compiled out")
 
     if flag("compiled", compiled):
         import_module("tinygrad_rnn.fast")  # which enters itself below, or says what to install
@@ -293,7 +303,7 @@ def derive_bptt(
             finals, more = [raw(s) for s in parts_of(last)], [_array(e) for e in extras]
             nodes, check = trace_loss(step, loss, raw(outputs), finals, more)
             step.traced += nodes
-        derive_step(step, trace)
+        derive_step(step, trace, steps)
         simplify(step)
         names = [name for name in REWRITES if name in rewrites and not (compiled and name not in COMPILED.uses)]
         for name, rewrite in STEP_REWRITES.items():
@@ -326,7 +336,7 @@ def _parameters(cell: CellLike) -> Mapping[str, Tensor]:
         or not all(isinstance(p, Tensor) for p in parameters.values())
     ):
         raise TypeError("cell.parameters() is to be a dict of Tensors by their names")
-    if taken := sorted({"inputs", "state"} & parameters.keys()):
+    if taken := sorted({"inputs", "state", "steps"} & parameters.keys()):
         raise ValueError(f"a parameter is called {taken[0]!r}, as is a gradient of another kind: rename it")
     refuse_twice(parameters.items())
     return parameters

@@ -204,8 +204,8 @@ class Chain:
 
     Attributes
     ----------
-    states : list of T + 1 tuples of arrays
-        h₀ ... h_T, each part of shape (B, ...).
+    first : tuple of arrays
+        h₀, each part of shape (B, ...).
     output : int
         Which part of the state the network puts out.
     """
@@ -216,26 +216,29 @@ class Chain:
         with no_grad():
             self.form = self.cell.initial_state(inputs.shape[1])
         before = parts_of(self.form if state is None else state)
-        self.states = [tuple(as_array(part).astype(np.float64) for part in before)]
+        self.first = tuple(as_array(part).astype(np.float64) for part in before)
         self.output = len(before) - len(self.form[-1]) if isinstance(model, Stack) else 0
-        self._forward()
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def _forward(self) -> None:
+    @cached_property
+    def states(self) -> list[tuple[Array, ...]]:
+        """h₀ ... h_T, each part of shape (B, ...); computed when they are asked for."""
+        states = [self.first]
         with no_grad(), np.errstate(over="ignore", invalid="ignore"):
             for t in _with_bar(range(1, len(self) + 1), "forwards"):
-                step = self.record(t)
+                step = self._recorded(t, states[-1], self.inputs[t - 1])
                 after = tuple(out.data for out in step.outs)
-                if [a.shape for a in after] != [a.shape for a in self.states[0]]:
+                if [a.shape for a in after] != [a.shape for a in self.first]:
                     raise ValueError(
-                        f"the cell turns a state of shapes {[a.shape for a in self.states[0]]} into one of shapes "
+                        f"the cell turns a state of shapes {[a.shape for a in self.first]} into one of shapes "
                         f"{[a.shape for a in after]}: they must be the same"
                     )
                 if not all(np.isfinite(a).all() for a in after):
                     raise Overflow(t, len(self))
-                self.states.append(after)
+                states.append(after)
+        return states
 
     def record(self, t: int, repeat: int | None = None, sequence: int = 0) -> Step:
         """Step t (from 1) with its graph; with `repeat`, that many copies of one sequence as the batch."""
@@ -243,10 +246,17 @@ class Chain:
         if repeat is not None:
             before = tuple(np.repeat(part[sequence : sequence + 1], repeat, axis=0) for part in before)
             x = np.repeat(x[sequence : sequence + 1], repeat, axis=0)
+        return self._recorded(t, before, x)
+
+    def _recorded(self, t: int, before: tuple[Array, ...], x: Array) -> Step:
         leaves = tuple(Tensor(part, requires_grad=True) for part in before)
         with scope(f"t={t}"):
             outs = parts_of(self.cell(constant(x, "x"), state_of(leaves, self.form)))
         return Step(t, leaves, outs)
+
+    def at_once(self, before: Iterable[Array], inputs: Array) -> Step:
+        """One step from many states at once, those of all steps, say."""
+        return self._recorded(len(self), tuple(before), inputs)
 
     @recorded()
     def recorded_step(self, t: int, repeat: int | None = None, sequence: int = 0) -> Step:

@@ -115,7 +115,7 @@ class Experiment(Brief):
 
     def seeds(self, chain: Chain) -> Mapping[int, Array]:
         """∂L/∂output at the steps that the loss reads, for a chain of steps."""
-        shape = chain.states[-1][chain.output].shape
+        shape = chain.first[chain.output].shape
         if not callable(self.loss):
             last = np.broadcast_to(unit(self.v, shape[1:]), shape)
             reads = range(1, len(chain) + 1) if self.loss == "all" else [self.read or len(chain)]

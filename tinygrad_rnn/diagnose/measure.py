@@ -263,16 +263,8 @@ class _Walk:
             self.carried[k] = Scaled([before], self.carried[k].exponents).normalised()
 
     def _share(self, k: int, total: Array, exponents: Array) -> None:
-        carried = self.carried[k]
-        rows, whole = (a.reshape(len(a), -1) for a in (carried.parts[0], total))
-        size = np.abs(whole).max(axis=1, initial=0.0)
-        unit = whole / np.where(size > 0, size, 1.0)[:, None]
-        inner = (rows * unit).sum(axis=1) / np.maximum(np.square(unit).sum(axis=1), 1.0)
-        shift = np.clip(carried.exponents - exponents, -4000, 4000)
-        with np.errstate(over="ignore"):
-            share = np.ldexp(inner, shift) / np.where(size > 0, size, 1.0)
-        self.share[k].append(np.where(size > 0, share, np.nan))
-        self.share_logs[k].append(log_norms(carried.parts[0], carried.exponents))
+        for rows, found in zip((self.share, self.share_logs), share_of(self.carried[k], total, exponents), strict=True):
+            rows[k].append(found)
 
     def weights(self, reached: Reached, parameters: Mapping[str, Tensor]) -> None:
         """What this step's use of each parameter contributes to the gradient of the mean loss over the sequences."""
@@ -284,20 +276,36 @@ class _Walk:
         terms = {name: found[p] / len(exponents) for name, p in parameters.items() if p in found}
         self.by_lag.add(len(self.chain) - reached.step.number, top, terms)
 
-    def values(self, step: Step) -> None:
-        """Openness of gates and slopes of nonlinearities."""
-        for node in step.nodes:
-            op = node.op
-            if op is None or op.name not in ACTIVATIONS:
-                continue
-            operand = node.operands[0]
-            inside = operand.name if operand is not None and operand.name else ""
-            name = node.name or (f"{op.name}({inside})" if inside else op.name)
-            slope = op.rules[0](np.ones_like(node.data), node.data, *node.arrays, **node.static)
-            y, flat = node.data, np.abs(slope) < SATURATED * ACTIVATIONS[op.name]
-            numbers = y.mean(), y.min(), y.max(), slope.mean(), slope.min(), slope.max(), flat.mean()
-            row = (*numbers, y.mean(axis=0), (slope != 0).any(axis=0))
-            self.activations[layer_of(node), name, op.name].append(row)
+
+def share_of(carried: Scaled, total: Array, exponents: Array) -> tuple[Array, Array]:
+    """Of each row, the share of the whole that is only carried (see `Share`), and log10 of its norm."""
+    rows, whole = (a.reshape(len(a), -1) for a in (carried.parts[0], total))
+    size = np.abs(whole).max(axis=1, initial=0.0)
+    unit = whole / np.where(size > 0, size, 1.0)[:, None]
+    inner = (rows * unit).sum(axis=1) / np.maximum(np.square(unit).sum(axis=1), 1.0)
+    shift = np.clip(carried.exponents - exponents, -4000, 4000)
+    with np.errstate(over="ignore"):
+        share = np.ldexp(inner, shift) / np.where(size > 0, size, 1.0)
+    return np.where(size > 0, share, np.nan), log_norms(carried.parts[0], carried.exponents)
+
+
+def activations_of(step: Step, steps: int = 1) -> dict[tuple[str, str, str], list[tuple[Any, ...]]]:
+    """Openness of gates and slopes of nonlinearities, newest first, where the batch is so many steps of sequences."""
+    found: dict[tuple[str, str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    for node in step.nodes:
+        op = node.op
+        if op is None or op.name not in ACTIVATIONS:
+            continue
+        operand = node.operands[0]
+        inside = operand.name if operand is not None and operand.name else ""
+        name = node.name or (f"{op.name}({inside})" if inside else op.name)
+        slopes = op.rules[0](np.ones_like(node.data), node.data, *node.arrays, **node.static)
+        y, slope = (a.reshape(steps, -1, *a.shape[1:])[::-1] for a in (node.data, slopes))
+        axes, flat = tuple(range(1, y.ndim)), np.abs(slope) < SATURATED * ACTIVATIONS[op.name]
+        numbers = [of(axis=axes) for a in (y, slope) for of in (a.mean, a.min, a.max)]
+        rows = zip(*numbers, flat.mean(axis=axes), y.mean(axis=1), (slope != 0).any(axis=1), strict=True)
+        found[layer_of(node), name, op.name] += rows
+    return found
 
 
 def _alone(seeds: Scaled, k: int, part: Array) -> Scaled:
@@ -339,7 +347,8 @@ def measure(
             walk.logs[key].append(log_norms(reached.of(out), exponents))
         for key, node in step.named().items():
             walk.logs[key].append(log_norms(reached.of(node), exponents))
-        walk.values(step)
+        for place, rows in activations_of(step).items():
+            walk.activations[place] += rows
         if paths:
             walk.paths(reached)
         if parameters:

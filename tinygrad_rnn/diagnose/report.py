@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ..arguments import flag, refusal, wholes
 from ..graph.model import GradientGraph
 from ..tensor import Tensor
+from .at_once import measure_at_once
 from .chain import Chain, Overflow, chain_of, in_float64
 from .changes import changed, checked, label_of, lines_of
 from .charts import flow_figure
@@ -183,12 +184,13 @@ def gradient_flow(
 def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bool, when: str) -> GradientFlow:
     """The report of an experiment: of a chain of steps by the walk, of anything else from its whole graph."""
     name = "an unrolled graph" if isinstance(experiment.model, Tensor) else repr(experiment.model)
-    chain, walk = None, partial(Measured, {}, {}, {}, None)
+    chain: Chain | None = None
+    walk: Callable[[], Measured] = partial(Measured, {}, {}, {}, None)
     if experiment.is_chain:
-        chain, walked = _chain(experiment)
+        chain, walked, found = _chain(experiment, edges)
         steps, batch = (len(chain), walked.inputs.shape[1]) if chain is not None else (0, 0)
         if chain is not None:
-            walk = partial(measure, chain, walked.seeds(chain), edges=edges)
+            walk = partial(measure, chain, walked.seeds(chain), edges=edges) if found is None else lambda: found
     else:
         graph = Unrolled(experiment.value())
         (steps, batch), walk = graph.shape, partial(measure_graph, graph)
@@ -196,14 +198,17 @@ def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bo
     return GradientFlow(setting, experiment, walk, chain, trained)
 
 
-def _chain(experiment: Experiment) -> tuple[Chain | None, Experiment]:
-    """The chain of steps, and what it is of: where the state overflows, the steps before that, if there are any."""
+def _chain(experiment: Experiment, edges: tuple[int, ...] | None) -> tuple[Chain | None, Experiment, Measured | None]:
+    """The chain of steps, what it is of (where the state overflows, the steps before that), and what is measured."""
     model = in_float64(experiment.model)
     model.batch_first = False
     try:
-        return chain_of(model, experiment.inputs, experiment.state), experiment
+        chain = chain_of(model, experiment.inputs, experiment.state)
+        found = measure_at_once(chain, experiment.seeds(chain), edges=edges)
+        _ = chain.states  # computed here at the latest, so that an overflow is found
+        return chain, experiment, found
     except Overflow as error:
-        return (None, experiment) if error.step == 1 else _chain(experiment.cut(error.step - 1))
+        return (None, experiment, None) if error.step == 1 else _chain(experiment.cut(error.step - 1), edges)
 
 
 def _increasing(edges: Any) -> tuple[int, ...]:

@@ -1,0 +1,170 @@
+"""All steps at once: what is measured with a derived program is what the walk measures, or the walk is taken."""
+
+import numpy as np
+import pytest
+from derived_cells import random_cells
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.autodiff import history
+from tinygrad_rnn.bptt import REWRITES
+from tinygrad_rnn.diagnose import at_once, gradient_flow
+from tinygrad_rnn.diagnose.at_once import EXACT, measure_at_once
+from tinygrad_rnn.diagnose.chain import Chain
+from tinygrad_rnn.diagnose.measure import measure
+
+
+class Two(tg.RNNCell):
+    """A state that is carried, and one that is not."""
+
+    def __init__(self):
+        super().__init__(3, 4, rng=0)
+
+    def initial_state(self, batch):
+        return super().initial_state(batch), tg.Tensor(np.ones((batch, 4)))
+
+    def __call__(self, x, state):
+        h, c = state
+        g = super().__call__(x, h)
+        g.name = "g"
+        c = 0.9 * c + 0.3 * g
+        return c * g, c
+
+
+CELLS = {
+    "rnn": lambda: tg.RNNCell(3, 4, rng=0),
+    "relu": lambda: tg.RNNCell(3, 4, nonlinearity="relu", rng=0),
+    "chaos": lambda: tg.RNNCell(3, 4, init={"weight_hh": lambda rng, shape: 4 * rng.normal(size=shape)}, rng=0),
+    "lstm": lambda: tg.LSTMCell(3, 4, rng=0),
+    "gru": lambda: tg.GRUCell(3, 4, rng=0),
+    "two states": lambda: Two(),
+}
+
+
+def assert_same(one, other):
+    for part in ("lanes", "shares", "activations"):
+        assert list(getattr(one, part)) == list(getattr(other, part))
+        for key, told in getattr(one, part).items():
+            for name, value in vars(told).items():
+                if not isinstance(value, str) and name != "line":
+                    wanted = getattr(getattr(other, part)[key], name)
+                    np.testing.assert_allclose(value, wanted, rtol=1e-6, atol=1e-8, err_msg=f"{key} {name}")
+    assert (one.by_lag is None) == (other.by_lag is None)
+    for name in one.by_lag.names if one.by_lag else ():
+        assert one.by_lag.names == other.by_lag.names
+        for edge in (-1, *other.by_lag.edges[:-1]):
+            norms = [by_lag.log_norm(name, edge) for by_lag in (one.by_lag, other.by_lag)]
+            np.testing.assert_allclose(*norms, rtol=1e-6, atol=1e-8)
+
+
+def both(cell, inputs, seeds, **options):
+    quick, slow = Chain(cell, inputs), Chain(cell, inputs)
+    found = measure_at_once(quick, seeds, **options)
+    if found is not None:
+        assert "states" in vars(quick)  # entered, not walked
+        for one, other in zip(quick.states, slow.states, strict=True):
+            assert all(map(np.array_equal, one, other))  # bit for bit, so that chaos is the same chaos
+        assert_same(found, measure(slow, seeds, **options))
+    return found
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("reads", ["last", "all", "two"])
+def test_it_measures_what_the_walk_measures(kind, batch, reads):
+    rng, cell = np.random.default_rng(0), CELLS[kind]()
+    v = rng.normal(size=(batch, 4))
+    seeds = {"last": {30: v}, "all": dict.fromkeys(range(1, 31), v), "two": {30: v, 7: 2 * v}}[reads]
+    inputs = rng.normal(size=(30, batch, 3))
+    assert both(cell, inputs, seeds) is not None
+    assert both(cell, inputs, seeds, paths=False, weights=False) is not None
+    assert both(cell, inputs, seeds, edges=(2, 9)) is not None
+
+
+@settings(max_examples=20)
+@given(random_cells(), st.integers(1, 9), st.integers(1, 3))
+def test_random_cells_are_measured_as_the_walk_measures_them(cell, steps, batch):
+    rng = np.random.default_rng(steps)
+    try:
+        both(cell, rng.normal(size=(steps, batch, 3)), {steps: rng.normal(size=(batch, 4))})
+    except tg.GradientError as error:
+        assert "not finite" in str(error)
+
+
+class Coupled(tg.RNNCell):
+    """Each sequence sees the mean of all."""
+
+    def __call__(self, x, h):
+        h = super().__call__(x, h)
+        return h - tg.mean(h, 0, keepdims=True)
+
+
+class Other(tg.RNNCell):
+    """Calls itself like any other, and is none."""
+
+    def __init__(self, factor):
+        super().__init__(3, 4, rng=0)
+        self.factor = factor
+
+    def __call__(self, x, h):
+        h = self.factor * super().__call__(x, h)
+        h.name = "new"
+        return h
+
+
+def test_what_is_not_so_is_left_to_the_walk(monkeypatch):
+    x, v = np.random.default_rng(0).normal(size=(9, 2, 3)), np.ones((2, 4))
+    assert measure_at_once(Chain(Coupled(3, 4, rng=0), x), {9: v}) is None  # steps are no sequences of each other
+    small = tg.RNNCell(3, 4, init={"weight_hh": lambda rng, shape: 1e-60 * rng.normal(size=shape)}, rng=0)
+    assert measure_at_once(Chain(small, x), {9: v}) is None  # beyond the range of float64, which the walk is not
+    assert both(Other(1.0), x, {9: v}) is not None
+    assert both(Other(0.5), x, {9: v}) is None  # the program is that of the other one
+    monkeypatch.setattr(at_once, "MOST_NUMBERS", 9)
+    assert measure_at_once(Chain(tg.LSTMCell(3, 4, rng=0), x), {9: v}) is None
+
+
+def test_a_report_is_the_same_with_and_without(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(30, 3, 3))
+    one = gradient_flow(tg.LSTMCell(3, 4, rng=0), x)
+    monkeypatch.setattr("tinygrad_rnn.diagnose.report.measure_at_once", lambda *_, **__: None)
+    other = gradient_flow(tg.LSTMCell(3, 4, rng=0), x)
+    assert_same(one.measured, other.measured)
+    assert one.word == other.word
+
+
+# --- what the program gives at every step ---
+
+
+@pytest.mark.parametrize("rewrites", [REWRITES, (), EXACT], ids=["all", "none", "exact"])
+@pytest.mark.parametrize(("kind", "names"), [("rnn", ()), ("lstm", ("f", "o")), ("gru", ("z",)), ("two states", ())])
+@pytest.mark.parametrize("loss", ["all", "last", "given"])
+def test_a_program_gives_states_gates_and_their_gradients(kind, names, rewrites, loss):
+    cell, x = CELLS[kind](), np.random.default_rng(0).normal(size=(6, 2, 3))
+    state = cell.initial_state(2)
+    losses = {"all": lambda outputs: tg.sum(outputs**2), "last": lambda outputs: tg.sum(outputs[-1] ** 2)}
+    used = losses.get(loss, losses["all"])
+    own = {} if loss != "given" else {"loss": used}
+    program = tg.derive_bptt(cell, None if own else used, example=(x, state), rewrites=rewrites, steps=names)
+    steps = program(x, state, cell.parameters(), **own)[1]["steps"]
+    known, states = {}, []
+    for row in x:
+        state = cell(row, state)
+        states.append(state if isinstance(state, tuple) else (state,))
+    value = used(tg.stack([h for h, *_ in states]))
+    for node in history([value]):
+        known.setdefault(node.name, []).append(node)
+    wanted = [list(part) for part in zip(*states, strict=True)] + [known[name] for name in names]
+    assert len(steps) == len(wanted) and [*steps][len(states[0]) :] == [*names]
+    for (after, gradient), tensors in zip(steps.values(), wanted, strict=True):
+        np.testing.assert_allclose(after, [t.data for t in tensors], rtol=1e-10, atol=1e-13)
+        found = tg.grad(value, tensors, allow_unused=True)
+        np.testing.assert_allclose(gradient, [g.data for g in found], rtol=1e-9, atol=1e-12)
+
+
+def test_steps_that_cannot_be_given_are_refused():
+    cell, x = tg.LSTMCell(3, 4, rng=0), np.ones((5, 2, 3))
+    with pytest.raises(ValueError, match=r"no value is called q: there are .*f"):
+        tg.derive_bptt(cell, example=(x, cell.initial_state(2)), steps=("q",))
+    with pytest.raises(ValueError, match="leave compiled out"):
+        tg.derive_bptt(cell, example=(x, cell.initial_state(2)), steps=(), compiled=True)
