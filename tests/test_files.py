@@ -1,6 +1,8 @@
 """Files: whole or not at all, where links and pipes lead, what is one file; and a renderer that misbehaves."""
 
+import csv
 import errno
+import math
 import os
 import re
 import stat
@@ -8,15 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import NoRenderer, engine
-from tinygrad_rnn.files import alone, check_writable, printable, same_file, write_whole
+from tinygrad_rnn.files import Brief, alone, check_writable, columns, csv_text, printable, same_file, write_whole
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes of POSIX")
 
@@ -109,6 +113,37 @@ def test_the_mode_of_an_old_file_is_kept_and_a_new_one_has_the_usual(mode):
 
 
 @posix
+def test_what_replaces_an_old_file_is_nobody_elses_to_read_before_it_has_its_mode():
+    Path("old").write_text("old")
+    Path("old").chmod(0o666)
+
+    def chunks():
+        (new,) = set(left()) - {"old"}
+        seen.append(stat.S_IMODE(Path(new).stat().st_mode))
+        yield b"new"
+
+    seen = []
+    write_whole("old", chunks())
+    assert seen == [0o600] and stat.S_IMODE(Path("old").stat().st_mode) == 0o666
+
+
+def test_all_is_handed_to_the_system_before_it_is_asked_to_write_it_to_the_disk(monkeypatch):
+    sizes, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: sizes.append(os.fstat(fd).st_size) or sync(fd))
+    write_whole("a", b"12345")
+    assert sizes[0] == 5
+
+
+@posix
+def test_with_standard_output_closed_a_file_is_written_as_ever():
+    code = "from tinygrad_rnn.files import write_whole; write_whole('a', 'new')"
+    for closed in ("1", "2"):
+        Path("a").write_text("old")
+        subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}>&-', sys.executable, code], check=True)
+        assert Path("a").read_text() == "new" and left() == ["a"]
+
+
+@posix
 def test_a_pipe_is_written_to_and_may_close_early():
     getattr(os, "mkfifo")("pipe")  # noqa: B009
     check_writable("pipe")
@@ -194,6 +229,15 @@ def test_what_is_protected_is_refused():
     assert Path("file").read_text() == "old"
 
 
+def test_what_may_not_be_written_is_refused_though_it_could_be_replaced(monkeypatch):
+    Path("file").write_text("old")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # to root nothing is protected
+    for write in (check_writable, lambda path: write_whole(path, "new")):
+        with pytest.raises(PermissionError, match="file"):
+            write("file")
+    assert Path("file").read_text() == "old" and left() == ["file"]
+
+
 def test_two_writers_at_once_leave_one_of_their_files():
     contents = [bytes([65 + k]) * 10**5 for k in range(4)]
     threads = [threading.Thread(target=lambda c=c: [write_whole("a", c) for _ in range(5)]) for c in contents]
@@ -256,6 +300,40 @@ def test_a_path_is_one_printable_line(name):
     assert text.isprintable() and text.encode("utf-8")
     assert text == "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
     assert printable(f"{name}\n\t", keep="\n") == f"{text}\n\\t" or "\n" in name
+
+
+# --- tables and short forms ---
+
+CELLS = st.lists(st.tuples(*[st.text("abc", min_size=1, max_size=6)] * 3), min_size=1, max_size=5)
+
+
+@given(CELLS)
+def test_columns_are_as_wide_as_what_is_widest_and_two_blanks_apart(rows):
+    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    left_ends, right_ends = [0, widths[0] + 2, widths[0] + widths[1] + 4], [*np.cumsum(np.add(widths, [0, 2, 2]))]
+    for row, line, other in zip(rows, columns(rows), columns(rows, right=True), strict=True):
+        assert line.split() == [*row] == other.split() and "\n" not in line + other
+        for k, cell in enumerate(row):
+            assert line[left_ends[k] :].startswith(cell) and other.startswith(row[0])
+            assert k == 0 or other[: right_ends[k]].endswith(cell)
+
+
+@given(st.lists(st.tuples(st.floats(allow_nan=False), st.text("a,\" '", max_size=4)), min_size=1))
+def test_what_is_read_from_csv_is_what_was_written(rows):
+    text = csv_text(rows)
+    assert text.count("\n") == len(rows) and text.endswith("\n") and "\r" not in text
+    assert [(float(number), word) for number, word in csv.reader(text.splitlines())] == rows
+    assert csv_text([(math.nan, None)]) == "nan,\n"
+
+
+def test_a_brief_one_says_its_class_and_fields_in_little_room():
+    @dataclass(repr=False)
+    class Held(Brief):
+        name: str
+        values: list
+
+    assert repr(Held("a", [1, 2])) == f"{Held.__name__}(name='a', values=[1, 2])"
+    assert len(repr(Held("a" * 999, [*range(999)]))) < 120
 
 
 # --- a renderer that misbehaves ---

@@ -1,13 +1,14 @@
 """The gradient graph: what its nodes and edges are, when a zero is an underflow, formulas, JSON, table."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.graph.dot import digraph
-from tinygrad_rnn.norms import norm_of
+from tinygrad_rnn.norms import norm_of, state_of
 
 
 def graph_of(f, *arrays):
@@ -176,6 +177,38 @@ def test_two_weights_that_are_handed_the_same_array_hold_one_each(way):
 def test_norms_neither_underflow_nor_overflow(array, norm, size):
     np.testing.assert_allclose(norm_of(np.array(array), norm), size, rtol=1e-14)
     assert np.isnan(norm_of(np.array([np.nan, 1.0]), norm))
+
+
+SMALL = np.finfo(np.float32).tiny
+STATES = [
+    ([0.0, 0.0], False, "zero"),
+    ([0.0, -0.0], True, "underflow"),
+    ([], False, "zero"),
+    ([SMALL, 0.0], False, "finite"),
+    ([SMALL / 2, -SMALL / 2], False, "underflow"),
+    ([0.0, -1.0], True, "finite"),
+    ([1.0, -np.inf], False, "inf"),
+    ([np.inf, np.nan], True, "nan"),
+]
+
+
+@pytest.mark.parametrize("array, lost, state", STATES)
+def test_what_a_size_means(array, lost, state):
+    """Of float32: in float64, what is half the smallest there is nothing special."""
+    assert state_of(np.float32(array), lost) == state
+    assert state_of(np.array([float(SMALL) / 2]), lost) == "finite"
+
+
+def test_what_json_has_no_number_for_is_told_in_words_and_of_no_elements_there_is_no_mean():
+    x = tg.Tensor([np.inf, -np.inf, 1.0], requires_grad=True, name="x")
+    empty = tg.Tensor(np.ones((0, 2)), requires_grad=True, name="empty")
+    told = tg.gradient_graph(tg.sum(tg.tanh(x)) + tg.sum(empty)).to_dict()
+    values = {node["name"]: node["value"] for node in json.loads(json.dumps(told, allow_nan=False))["nodes"]}
+    assert values["x"] == {"norm": "inf", "min": "-inf", "max": "inf", "mean": "nan"}
+    assert values["empty"] == {"norm": 0.0, "min": None, "max": None, "mean": None}
+    large = tg.Tensor([1e308, 1e308, 1e308], requires_grad=True, name="x")
+    (value,) = [n["value"] for n in tg.gradient_graph(tg.sum(large * 1e-300)).to_dict()["nodes"] if n["name"] == "x"]
+    assert value == {"norm": pytest.approx(math.sqrt(3) * 1e308), "min": 1e308, "max": 1e308, "mean": "inf"}
 
 
 # -- Formulas are read off the rules -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import importlib.machinery
 import math
 import os
+import subprocess
 import sys
 from collections import Counter
 
@@ -106,6 +107,30 @@ def test_parts_cover_all_mutants_once():
     assert run.chosen(mutants, ["rules and sweep"], None) == run.chosen(mutants, ["ops.py"], None) == ["ops.py: x"]
     assert len(run.chosen(mutants, ["nn/cells.py:f1"], None)) == 2
     assert run.chosen({"clip.0: sign": "rules and sweep"}, ["cli"], None) == []
+
+
+@pytest.mark.parametrize("more", [["--own"], ["--tests", "test_broken.py"], []])
+def test_a_listed_name_is_an_answer_to_only_and_to_list_them_no_test_is_collected(tmp_path, monkeypatch, capsys, more):
+    (tmp_path / "sampled" / "nn").mkdir(parents=True)
+    (tmp_path / "sampled" / "nn" / "cells.py").write_text("def f(x, y):\n    return x / y if x < y else -x\n")
+    (tmp_path / "test_broken.py").write_text("this is no Python\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run.Process, "start", lambda self: pytest.fail("a worker was started"))
+    listing = ["--package", str(tmp_path / "sampled"), "--list", *more]
+    assert run.main([*listing, "--only", "nn"]) == 0
+    names = capsys.readouterr().out.splitlines()
+    assert len(names) > 5
+    for name in names:
+        assert run.main([*listing, "--only", name]) == 0
+        assert capsys.readouterr().out.splitlines() == [name]
+
+
+def test_a_room_has_its_own_tests_and_one_for_which_none_are_named_all():
+    every = run.own_tests(["draw"])
+    assert {"test_scope.py", "test_nn_layers.py"} <= {os.path.basename(path) for path in every}
+    named = {f"{name}.py" for name in rooms.TESTS["scope"].split()}
+    assert {os.path.basename(path) for path in run.own_tests(["scope"])} == named
+    assert set(run.own_tests(["scope", "data"])) == {*run.own_tests(["scope"]), *run.own_tests(["data"])} < set(every)
 
 
 REPORT = {"mutant": "nn/cells.py: a", "killer": "tests/test_f.py::test_f", "how": "failed", "tests": 1, "seconds": 0.1}
@@ -217,6 +242,19 @@ def test_a_fault_of_a_rule_is_shown_to_the_tests_that_enter_the_rule_in_whicheve
     assert [shown.of_rule(op) for op in ("a", "b")] == [["tests/test_a.py::test_1"], ["tests/test_a.py::test_2"]]
 
 
+def test_a_test_that_looks_at_a_table_alone_is_shown_what_changes_the_table(tmp_path):
+    """It enters no line of the package."""
+    text = (
+        "import sample\ndef test_table():\n    assert sample.SCALE == 2\ndef test_other():\n    assert sample.OTHER\n"
+    )
+    (tmp_path / "test_c.py").write_text(text)
+    tests = {"test_c.py::test_table": (0.1, []), "test_c.py::test_other": (0.1, [])}
+    source = Source("sample.py", SAMPLE)
+    shown = Shown(Seen(tests, {"": ["sample.py:#0"]}), {"sample.py": source}, list(tests), tmp_path)
+    (edit,) = [e for e in source.edits() if e.name.endswith("SCALE constant: 2 → 3")]
+    assert shown.of_edit(edit) == ["test_c.py::test_table"]
+
+
 def test_who_killed_a_neighbour_comes_first(shown):
     shown, source = shown
     (edit,) = [e for e in source.edits() if e.name.endswith("x > 3 → x >= 3")]
@@ -285,6 +323,21 @@ def test_every_fault_of_a_copy_has_a_number_of_its_own(tmp_path):
     for name in bench.package.edits:
         bench.examine(name, [("tests/test_f.py::test_f", 0.1)], True, 20)
     assert asked == [*range(1, len(bench.package.edits) + 1)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices of POSIX")
+def test_no_process_of_a_run_replaces_a_device(tmp_path, monkeypatch):
+    """`sys.audit` says what is about to be done, and does not do it; root could."""
+    (tmp_path / "mini").mkdir()
+    worker = run.Process("fresh", tmp_path, [])
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", lambda *_, env, **__: env)
+        worker.start()
+    for args, code in ((f"'a', {os.devnull!r}", 1), (f"{os.devnull!r}, -1", 1), ("'a', 'b'", 0)):
+        for event in ("os.rename", "os.remove"):
+            program = [sys.executable, "-P", "-c", f"import sys; sys.audit({event!r}, {args})"]
+            done = subprocess.run(program, env=worker.process, capture_output=True, encoding="utf-8")
+            assert done.returncode == code and ("of a device" in done.stderr) is bool(code)
 
 
 # --- the whole, on a small package ---

@@ -15,6 +15,7 @@ import argparse
 import difflib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -118,6 +119,7 @@ class Process:
 
     def start(self) -> None:
         """Start it, and wait until it has collected the tests."""
+        shutil.copy(HERE / "devices.py", self.folder / "sitecustomize.py")
         paths = [str(self.folder), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             **os.environ,
@@ -328,15 +330,33 @@ def _more(given: argparse.Namespace) -> dict[str, str]:
 
 def chosen(mutants: dict[str, str], only: list[str], part: str | None) -> list[str]:
     """Which mutants to examine, of all names with their rooms."""
+    begins = tuple(o for o in only if o not in rooms.GOALS and o not in mutants)
     names = [
-        name
-        for name, room in mutants.items()
-        if not only or room in only or any(name.startswith(o) for o in only if o not in rooms.GOALS)
+        name for name, room in mutants.items() if not only or name in only or room in only or name.startswith(begins)
     ]
     if part:
         k, n = map(int, part.split("/"))
         names = names[k - 1 :: n]
     return names
+
+
+def own_tests(wanted: Iterable[str]) -> list[str]:
+    """The tests that are named for some rooms; of a room for which none are, all tests of this folder."""
+    names = {name for room in wanted for name in rooms.TESTS.get(room, "test_*").split()}
+    return sorted({str(path) for name in names for path in TESTS.glob(f"{name}.py") if "mutation" not in path.stem})
+
+
+def rules_of(package: Package) -> dict[str, str]:
+    """What is planted into rules, each with the op; asked of a process that imports the package, and no test."""
+    if package.folder.name != PACKAGE:
+        return {}
+    find = "import json, mutation.rules as r; print(json.dumps({n: op for n, (op, _) in r.every_fault().items()}))"
+    paths = [str(package.folder.parent), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", find], capture_output=True, encoding="utf-8", check=True, env=environment
+    )
+    return json.loads(done.stdout)
 
 
 def budget_of(times: float, costs: Sequence[float]) -> float:
@@ -385,15 +405,21 @@ def main(arguments: list[str] | None = None) -> int:
         room, given.part = rooms.piece(given.push)
         given.only, given.own = [room], True
         print(f"{room}: part {given.part}", flush=True)
-    if given.own:
-        wanted = " ".join(rooms.TESTS[room] for room in given.only).split()
-        given.tests = sorted({str(path) for name in wanted for path in TESTS.glob(f"{name}.py")})
     package = Package.read(given.package or installed(), [given.show] if given.show else given.only)
+    if given.own:
+        given.tests = own_tests({rooms.room_of(edit.path) for edit in package.possible})
     if given.show:
         edit = next(edit for edit in package.possible if edit.name == given.show)
         print(*package.difference(edit), sep="\n")
         return 0
     known = rooms.equivalents(HERE / "equivalent.toml")
+    rules = rules_of(package)
+    mutants = package.rooms() | dict.fromkeys(rules, RULES)
+    here = {name: room for name, room in mutants.items() if (room in rooms.WITH_TORCH) == given.torch}
+    names = chosen(here, given.only, given.part)
+    if given.list:
+        print(*names, sep="\n")
+        return 0
     kind = "test_torch*.py" if given.torch else "test_*.py"
     suite = given.tests or sorted(str(path) for path in TESTS.glob(kind) if "mutation" not in path.stem)
     with tempfile.TemporaryDirectory(prefix="mutation") as folder:
@@ -401,16 +427,9 @@ def main(arguments: list[str] | None = None) -> int:
         warm = benches[0].workers["warm"]
         try:
             warm.start()
-            rules = warm.ready["rules"]
-            mutants = package.rooms() | dict.fromkeys(rules, RULES)
-            here = {name: room for name, room in mutants.items() if (room in rooms.WITH_TORCH) == given.torch}
-            names = chosen(here, given.only, given.part)
-            if given.list:
-                print(*names, sep="\n")
-                return 0
             progress = Progress(given.quiet, known)
             seen = recorded(package, suite, warm.ready, given, Path(folder), progress.say)
-            shown = Shown(seen, package.sources, warm.ready["ready"])
+            shown = Shown(seen, package.sources, warm.ready["ready"], Path(warm.ready["root"]))
             examined = [name for name in names if given.equivalent or name not in known]
             budget = budget_of(given.budget, [cost for cost, _ in seen.tests.values()])
             reports = examine_all(benches, examined, rules, shown, budget, progress)

@@ -101,8 +101,8 @@ def digests(sources: dict[str, Source], tests: Path) -> dict[str, str]:
 class Shown:
     """Which tests are shown a mutant, and in which order."""
 
-    def __init__(self, seen: Seen, sources: dict[str, Source], tests: list[str]) -> None:
-        self.seen, self.sources = seen, sources
+    def __init__(self, seen: Seen, sources: dict[str, Source], tests: list[str], folder: Path | None = None) -> None:
+        self.seen, self.sources, self.folder = seen, sources, folder
         self.tests = [test for test in tests if test in seen.tests and test not in seen.broken]
         self.files = {test: Counter(b.partition(":")[0] for b in seen.tests[test][1]) for test in self.tests}
         self.by_block: dict[str, list[str]] = defaultdict(list)
@@ -111,6 +111,7 @@ class Shown:
                 self.by_block[block].append(test)
         self.importing = {block for blocks in seen.importing.values() for block in blocks}
         self.uses: dict[str, set[str]] | None = None
+        self.reading: dict[str, set[str]] | None = None
         self.killers: dict[str, list[str]] = defaultdict(list)  # the latest first
 
     def block(self, edit: Edit) -> str:
@@ -132,6 +133,7 @@ class Shown:
             for name in made:
                 for user in self._uses().get(name, ()):
                     found |= set(self.by_block.get(user, ()))
+                found |= self._reading().get(name, set())  # a test that looks at a table alone enters no block
             if not made or not found:
                 found |= {t for b in self.by_block if b.startswith(f"{edit.path}:") for t in self.by_block[b]}
         return self.ordered(found, edit.path, edit.where)
@@ -202,6 +204,21 @@ class Shown:
                     for name in _names(node, True):
                         self.uses[name].add(block)
         return self.uses
+
+    def _reading(self) -> dict[str, set[str]]:
+        """Of every name the tests whose own text reads it."""
+        if self.reading is None:
+            self.reading = defaultdict(set)
+            of: dict[tuple[str, str], list[str]] = defaultdict(list)
+            for test in self.tests:
+                file, _, name = test.partition("[")[0].partition("::")
+                of[file, name].append(test)
+            for file in {file for file, _ in of if self.folder}:
+                for node in ast.parse((self.folder / file).read_text(encoding="utf-8")).body:
+                    parts = [n for n in ast.walk(node) if isinstance(n, ast.Name | ast.Attribute)]
+                    for name in {n.id if isinstance(n, ast.Name) else n.attr for n in parts}:
+                        self.reading[name].update(of.get((file, getattr(node, "name", "")), ()))
+        return self.reading
 
 
 def _bound(statement: ast.stmt) -> set[str]:

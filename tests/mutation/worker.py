@@ -295,14 +295,9 @@ class Warm(Worker):
                     importlib.import_module(dotted.removesuffix(".__init__"))
         self.items = {item.nodeid: item for item in session.items}
         self.codes.find()
-        rules = {}
-        if self.package.name == "tinygrad_rnn":
-            from .rules import every_fault
-
-            rules = {name: op for name, (op, _) in every_fault().items()}
         gc.collect()
         gc.freeze()
-        self.report(ready=list(self.items), root=str(session.config.rootpath), collecting=self.collecting, rules=rules)
+        self.report(ready=list(self.items), root=str(session.config.rootpath), collecting=self.collecting)
         self.serve()
         return True
 
