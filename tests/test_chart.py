@@ -91,6 +91,12 @@ def test_a_line_says_how_much_it_explains_and_how_far_off_the_points_are(lags):
     assert math.isnan(fit(logs[:, :2]).spread)
 
 
+@pytest.mark.parametrize("rate", [0.5, 0.25, 2.0, 1.0])
+def test_after_a_half_life_half_of_a_line_is_left(rate):
+    line = fit(np.log10(rate) * np.arange(30.0)[:, None])
+    assert line.half_life == pytest.approx({0.5: 1.0, 0.25: 0.5, 2.0: 1.0, 1.0: math.inf}[rate])
+
+
 def test_misuse_is_named(tmp_path):
     x = tg.Tensor(1.0, requires_grad=True)
     with pytest.raises(ValueError, match="no time steps"):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 
 I, H = 3, 4  # noqa: E741
@@ -61,6 +62,9 @@ def test_other_lists_are_arrays_as_before():
     net = nn.GRU(I, H, rng=0)
     given = np.arange(2.0 * 5 * I).reshape(2, 5, I)
     np.testing.assert_array_equal(net(given.tolist())[0].numpy(), net(given)[0].numpy())
+    a, b = given
+    for steps in ([a, b.tolist()], [a.tolist(), b], [tg.Tensor(a), b], [a, tg.Tensor(b)]):
+        np.testing.assert_array_equal(net(steps)[0].numpy(), net(given)[0].numpy())
 
 
 def test_sequences_of_different_widths_are_refused():

@@ -25,6 +25,8 @@ def test_what_a_primitive_is_called_and_says(declared):
     x = tg.Tensor([1.0, 2.0], requires_grad=True)
     y = op(x, 1.0, k=3)
     assert y.tolist() == [3.0, 5.0] and tg.grad(tg.sum(y), x).tolist() == [2.0, 2.0]
+    by_place = declared("by place", lambda u, v, /: u + v, lambda g, y, u, v, /: g, lambda g, y, u, v, /: g)
+    assert str(inspect.signature(by_place)) == "(u, v, /)" and by_place.operand_names == ("u", "v")
     for operands in ((x,), (x, x, x)):
         with pytest.raises(TypeError, match=f"takes 2 operands, not {len(operands)}"):
             op(*operands)

@@ -333,3 +333,33 @@ def test_what_is_detached_has_the_name_and_the_numbers_and_no_history():
 )
 def test_what_a_tensor_shows_of_itself(x, shown):
     assert repr(x()) == shown
+
+
+@pytest.mark.parametrize("name", [name for name, what in vars(tg.Tensor).items() if name[0] != "_" and what.__doc__])
+def test_everything_public_of_a_tensor_says_in_a_sentence_what_it_is(name):
+    assert vars(tg.Tensor)[name].__doc__.partition("\n")[0].endswith(".")
+
+
+def test_an_option_that_no_rule_knows_is_refused_by_its_name():
+    x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    options = {"where": [True, False], "dtype": np.float32, "casting": "safe", "out": np.ones(2)}
+    for ufunc in (np.add, np.exp, np.maximum):
+        operands = [x] * ufunc.nin
+        for name, value in options.items():
+            with pytest.raises(
+                TypeError, match=rf"^np\.{ufunc.__name__} on a Tensor takes no {name}=($|: .* a = a \+ x)"
+            ):
+                ufunc(*operands, **{name: value})
+        with pytest.raises(TypeError, match=rf"^np\.{ufunc.__name__}\.at has no derivative here: use sum"):
+            ufunc.at(x, [0], *operands[1:])
+        np.testing.assert_array_equal(ufunc(*operands, where=True).numpy(), ufunc(*[x.numpy()] * ufunc.nin))
+
+
+def test_a_result_has_no_gradient_before_backward_nor_after_it():
+    x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    h = tg.tanh(x)
+    for backward in (lambda: None, lambda: tg.sum(h).backward()):
+        backward()
+        with pytest.warns(UserWarning, match=r"only leaves keep a \.grad"):
+            assert h.grad is None
+    assert x.grad.shape == (2,)

@@ -159,8 +159,7 @@ def _small(name: str, i: int, inputs: Sequence[Any], static: Any) -> Contributio
     if name == "matmul" and i == 1 and inputs[2].ndim == array.ndim == 2:
         return Outer(inputs[2], g, array.dtype)
     if name == "getitem":
-        index = static["index"] if isinstance(static["index"], tuple) else (static["index"],)
-        return Slice(g, index, array.shape, array.dtype) if is_basic(index) else None
+        return Slice(g, static["index"], array.shape, array.dtype) if is_basic(static["index"]) else None
     return None
 
 
