@@ -50,6 +50,14 @@ def test_factors_tell_what_the_matrix_tells(seed, shape, dtype, powers, kind, lo
         np.testing.assert_allclose(outer.norm(norm), norm_of(matrix, norm), rtol=2e3 * eps, err_msg=norm)
 
 
+@pytest.mark.parametrize("rest", [1e-7, 1e-5, 0.1])
+def test_what_is_left_where_rows_all_but_cancel_has_its_digits(rest):
+    delta, x = np.random.default_rng(0).normal(size=(2, 1, 30))
+    outer = Outer(np.concatenate([delta, (rest - 1) * delta]), np.concatenate([x, x]), np.dtype(np.float64))
+    expected = rest * np.linalg.norm(delta) * np.linalg.norm(x)
+    np.testing.assert_allclose(outer.norm("l2"), expected, rtol=1e-13 / rest)
+
+
 @pytest.mark.parametrize("size", [1, 20, 40])
 def test_a_matrix_whose_every_element_rounds_to_zero_is_zero(size):
     """Although its length, from the factors in float64, is a number that its dtype can hold."""

@@ -48,6 +48,20 @@ def test_a_loop_over_the_states_of_another_at_equal_steps_is_no_second_sequence(
     assert {loop for loop, _ in loops_of(graph.nodes, graph.edges).values()} == {0}
 
 
+def test_a_loop_each_of_whose_steps_sees_all_of_another_is_a_later_one():
+    seen, h = [], tg.Tensor(np.ones(2), requires_grad=True)
+    for t in (1, 2, 3):
+        with tg.scope(f"encoder/t={t}"):
+            seen.append(tg.tanh(seen[-1] if seen else h))
+    for t in (1, 2, 3):
+        with tg.scope(f"decoder/t={t}"):
+            h = tg.tanh(h + seen[0] + seen[1] + seen[2])
+    graph = tg.gradient_graph(tg.sum(h))
+    loops = loops_of(graph.nodes, graph.edges)
+    found = {node.scope.split("/")[0]: loops[node.id] for node in graph.nodes if node.id in loops}
+    assert found == {"encoder": (0, 0), "decoder": (1, 0)}
+
+
 @pytest.mark.parametrize("steps", [(1, 3), (3, 1), (1, 1), (2, 3)])
 def test_a_loop_that_begins_with_the_last_state_of_another_is_a_later_one(steps):
     """Also where that other is one step long, and hands its state to a step of its own number."""
@@ -107,3 +121,7 @@ def test_parameters_of_one_name_are_told_apart_by_the_scope_that_uses_them():
     with tg.scope("decoder"):
         shared = tg.gradient_graph(tg.sum(tg.unroll(cell, np.ones((2, 1, 2)), h)[0]))
     assert shared.node_of(cell.weight_hh).name == "weight_hh"  # one array, used in both
+    with tg.scope("decoder"):
+        other = tg.unroll(tg.RNNCell(2, 3, rng=1), np.ones((2, 1, 2)), h)[0]
+        both = tg.gradient_graph(tg.sum(tg.unroll(cell, np.ones((2, 1, 2)), h)[0]) + tg.sum(other))
+    assert [n.name for n in both.nodes if n.name and "weight_hh" in n.name] == ["weight_hh"] * 2  # none is alone

@@ -425,3 +425,12 @@ def test_the_line_that_is_warned_of_is_the_users(through):
     with pytest.warns(tg.GraphLeftWarning) as told:
         through(leaf()[0])
     assert {warning.filename for warning in told} == {__file__}
+
+
+def test_python_keeps_what_it_warned_of_where_it_keeps_any_warning():
+    """So that whatever makes it forget, as `unittest` does before `assertWarns`, makes it warn again."""
+    left, usual = {"x": leaf()[0]}, {"warn": warnings.warn}
+    with pytest.warns(UserWarning):
+        exec("float(x)", left)
+        exec("warn('of anything')", usual)
+    assert set(left) - {"x"} == set(usual) - {"warn"}

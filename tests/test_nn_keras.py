@@ -102,6 +102,7 @@ def test_activations_that_nobody_told_are_warned_about():
         ([np.ones((I, 4 * H)), np.ones(4 * H)], {}, "not the arrays of"),
         ([np.ones((I, 4 * H)), np.ones((H, 4 * H, 1))], {}, "not the arrays of"),
         ([np.ones(4 * H), np.ones((H, 4 * H))], {}, "not the arrays of"),
+        ([np.ones((I, 4 * H)), np.ones((H, 3 * H))], {}, "not the arrays of"),
         ([np.ones((I, 2 * H)), np.ones((H, 2 * H)), np.ones(2 * H)], {}, "not the arrays of"),
         ([*arrays("LSTM")[:2], np.zeros(3)], {}, "not the arrays of"),
         (arrays("RNN"), {"activation": "gelu"}, "nonlinearity"),

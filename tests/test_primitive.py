@@ -25,6 +25,8 @@ def test_what_a_primitive_is_called_and_says(declared):
     x = tg.Tensor([1.0, 2.0], requires_grad=True)
     y = op(x, 1.0, k=3)
     assert y.tolist() == [3.0, 5.0] and tg.grad(tg.sum(y), x).tolist() == [2.0, 2.0]
+    words = declared("words", lambda x, *, which: x + which, lambda g, y, x, *, which: g)
+    assert str(inspect.signature(words)) == "(x, /, *, which)" and words(x, which=2.0).tolist() == [3.0, 4.0]
     by_place = declared("by place", lambda u, v, /: u + v, lambda g, y, u, v, /: g, lambda g, y, u, v, /: g)
     assert str(inspect.signature(by_place)) == "(u, v, /)" and by_place.operand_names == ("u", "v")
     for operands in ((x,), (x, x, x)):
@@ -76,6 +78,19 @@ def test_each_rule_of_any_number_of_operands_can_be_asked_alone(guarded, declare
     swept = [g.item() for g in tg.grad(tg.sum(y), leaves)]
     alone = [op.rules[i](np.ones(1), y.data, *[x.data for x in leaves], k=5.0).item() for i in range(3)]
     assert y.tolist() == [30.0] and alone == swept == [5.0, 10.0, 15.0]
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 4), (1, 2, 3, 4)])
+def test_every_leading_axis_counts_as_rows_of_a_batch(shape):
+    rng = np.random.default_rng(0)
+    x, layer = tg.Tensor(rng.normal(size=shape), requires_grad=True), tg.nn.Linear(4, 5, rng=0)
+    y, (W, b) = layer(x), layer.parameters().values()
+    seed = rng.normal(size=y.shape)
+    by_x, by_W, by_b = tg.grad(y, [x, W, b], seed)
+    np.testing.assert_allclose(y.numpy(), x.numpy() @ W.numpy().T + b.numpy(), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(by_x.numpy(), seed @ W.numpy(), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(by_W.numpy(), seed.reshape(-1, 5).T @ x.numpy().reshape(-1, 4), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(by_b.numpy(), seed.reshape(-1, 5).sum(0), rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("guarded", [True, False])

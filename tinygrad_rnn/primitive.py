@@ -227,7 +227,7 @@ def primitive(
 def _signature(function: Any, n: int, nary: bool) -> inspect.Signature:
     """Of a call: operands by position, as a rule names them after g and y; static parameters by keyword."""
     parameters = list(inspect.signature(function).parameters.values())
-    static = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "which"]
+    static = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     if nary:
         return inspect.Signature([*[p for p in parameters if p.kind is p.VAR_POSITIONAL], *static])
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][2:]

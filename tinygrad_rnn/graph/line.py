@@ -95,7 +95,7 @@ def fit(logs: Array) -> Line:
     whole, found = np.arange(len(logs), dtype=float), []
     for column in np.asarray(logs).T:
         # Where the gradient is zero before the window begins, what comes before it is all there is.
-        part = slice(first, last + 1) if np.isfinite(column[first : last + 1]).sum() > 1 else slice(None)
+        part = slice(first, None) if np.isfinite(column[first:]).sum() > 1 else slice(None)
         found.append(_line(whole[part], column[part]))
     slopes, intercepts, r2, rms = np.array(found).reshape(-1, 4).T
     return Line(slopes, intercepts, r2, rms, first, last)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Self
 
@@ -148,8 +148,8 @@ class Graph:
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
-    by_tensor: Mapping[int, Node] = field(repr=False)
-    origin: Self | None = field(default=None, repr=False)
+    by_tensor: Mapping[int, Node]
+    origin: Self | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.nodes)} nodes, {len(self.edges)} edges, loss: {self.nodes[-1].label})"
