@@ -1,6 +1,7 @@
 """Primitives of one's own: what they are called, what is refused when they are declared or called, what they guard."""
 
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
@@ -234,3 +235,15 @@ def test_a_primitive_of_the_package_is_replaced_by_nobody(replace):
     with pytest.raises(ValueError, match="tanh"):
         tg.primitive("tanh", np.tanh, lambda g, y, x: g, replace=replace)
     assert tg.OPS["tanh"] is before
+
+
+def test_a_primitive_of_ones_own_is_replaced_only_where_that_is_said(declared):
+    x = tg.Tensor(1.0, requires_grad=True)
+    first = declared("mine", lambda x: 2.0 * x, lambda g, y, x: 2.0 * g)
+    with pytest.raises(ValueError, match="a primitive named 'mine' exists already"):
+        declared("mine", lambda x: 3.0 * x, lambda g, y, x: 3.0 * g)
+    assert tg.OPS["mine"] is first and tg.OPS["mine"](x).item() == 2.0
+    for factor in (3.0, 4.0):
+        again = declared("mine", partial(np.multiply, factor), lambda g, y, x: g, replace=True)
+        assert tg.OPS["mine"] is again and again(x).item() == factor
+    assert first(x).item() == 2.0  # who holds it keeps it
