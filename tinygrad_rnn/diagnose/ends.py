@@ -9,7 +9,7 @@ has two ends, each followed against its own direction.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,7 +76,7 @@ class Unrolled:
         keys: dict[Tensor, Key] = {}
         latest: dict[Key, tuple[int, int]] = {}
         counts: dict[Any, int] = defaultdict(int)
-        unnamed: dict[int, list[Tensor]] = defaultdict(list)
+        unnamed: dict[Tensor | None, list[tuple[int, Tensor]]] = defaultdict(list)
         for node in self.nodes:
             step, layer = place(node.scope)
             if step is None or node.op is None:
@@ -87,7 +87,7 @@ class Unrolled:
                 if operand.name == "x":
                     self.inputs.setdefault(step, operand)
                 elif operand.op is None and not operand.requires_grad and k == 0 and node.op.name in PRODUCTS:
-                    unnamed[step].append(operand)
+                    unnamed[node.operands[1]].append((step, operand))
                 elif operand in keys and place(operand.scope)[0] != step and place(operand.scope)[1] == layer:
                     self.states.add(keys[operand])
             if node.name == "x" or not self.inside(node):
@@ -104,8 +104,13 @@ class Unrolled:
             elif node.op.name == "where":  # a state that stands still past the end of a padded sequence
                 self.running[step] = np.reshape(node.static["condition"], (-1, 1))[:, 0]
         self.values = {key: lane for key, lane in self.values.items() if key in self.states or "#" not in key[1]}
-        if not self.inputs:
-            self.inputs = {step: found[0] for step, found in unnamed.items() if len(found) == 1}
+        if not self.inputs:  # a first state that is constant meets its weight once, an input meets it at every step
+            most = max(map(len, unnamed.values()), default=0)
+            uses = [use for uses in unnamed.values() if len(uses) == most for use in uses]
+            times = Counter(step for step, _ in uses)
+            found = {step: x for step, x in uses if times[step] == 1}
+            handed_on = {step for key in self.states for step in self.values[key]}
+            self.inputs = found if found.keys() >= handed_on else {}  # else they are plain arrays, and not in the graph
 
     @property
     def steps(self) -> list[int]:

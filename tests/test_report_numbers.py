@@ -1,0 +1,201 @@
+"""Every number of the report on a network, read off its text and compared with the network, computed by hand."""
+
+import itertools
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.diagnose import gradient_flow
+
+T, B, M, N = 12, 3, 2, 4
+X = np.random.default_rng(0).normal(size=(T, B, M))
+V = np.random.default_rng(1).normal(size=N)
+
+
+def table_of(text, first):
+    """The rows of a table, its heads before them, without what is said below."""
+    lines = text.split("\n")
+    (start,) = [k for k, line in enumerate(lines) if re.match(rf"{first}  ", line.strip())]
+    rows = [re.split(r" {2,}", line.strip()) for line in itertools.takewhile(str.strip, lines[start:])]
+    return [row for row in rows if len(row) == len(rows[0])]
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def gates(cell):
+    """i, f, g, o and tanh(c) of every step, by the formulas of an LSTM."""
+    w, u, b, d = (p.numpy() for p in cell.parameters().values())
+    h, c, found = np.zeros((B, N)), np.zeros((B, N)), []
+    for x in X:
+        i, f, g, o = np.split(x @ w.T + h @ u.T + b + d, 4, axis=1)
+        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        c = f * c + i * g
+        h = o * np.tanh(c)
+        found.append((i, f, g, o, np.tanh(c)))
+    return dict(zip(("i", "f", "g", "o", "tanh(c)"), map(np.array, zip(*found, strict=True)), strict=True))
+
+
+@pytest.mark.parametrize("gain", [1.0, 6.0])
+def test_values_and_slopes_are_those_of_the_formulas(gain):
+    """With a gain of six units saturate, of which the share is told."""
+    cell = tg.LSTMCell(M, N, rng=0)
+    for p in cell.parameters().values():
+        p.data = p.data * gain
+    heads, *rows = table_of(str(gradient_flow(cell, X, direction=V)), "values")
+    assert heads == [
+        *("values", "mean", "least", "most", "φ′ mean", "φ′ least", "φ′ most", "saturated", "dead units"),
+    ]
+    found = gates(cell)
+    assert [row[0] for row in rows] == [*found]
+    for name, *told in rows:
+        a = found[name]
+        slope, top = (1 - a**2, 1.0) if name in ("g", "tanh(c)") else (a * (1 - a), 0.25)
+        numbers = [a.mean(), a.min(), a.max(), slope.mean(), slope.min(), slope.max()]
+        assert told[:6] == [f"{number:.3g}" for number in numbers], name
+        assert told[6] == f"{(slope < top / 10).mean():.0%}" and told[7] == "0%"
+
+
+def test_a_relu_that_never_opens_is_a_dead_unit():
+    cell = tg.RNNCell(M, N, "relu", rng=0)
+    cell.bias_ih.data = np.array([-100.0, 100.0, 100.0, -100.0])
+    (row,) = table_of(str(gradient_flow(cell, X, direction=V)), "values")[1:]
+    assert row[-2:] == ["50%", "50%"] and float(row[2]) == 0.0 and [row[k] for k in (4, 5, 6)] == ["0.5", "0", "1"]
+
+
+def by_lag(cell, loss):
+    """∂L/∂W of the mean over the sequences, of each step's use alone: W is another tensor at every step."""
+    copies, h = [], cell.initial_state(B)
+    for x in X:
+        own = {name: tg.Tensor(p.numpy(), requires_grad=True) for name, p in cell.parameters().items()}
+        copies.append(own)
+        h = tg.tanh(x @ own["weight_ih"].T + h @ own["weight_hh"].T + own["bias_ih"] + own["bias_hh"])
+    (loss(h) / B).backward()
+    return {name: [own[name].grad.numpy() for own in reversed(copies)] for name in copies[0]}
+
+
+def test_shares_by_lag_are_direct_sums():
+    cell = tg.RNNCell(M, N, rng=0)
+    heads, *rows = table_of(str(gradient_flow(cell, X, direction=V)), "parameter")
+    assert heads == ["parameter", "‖∂L/∂W‖", "beyond 0", "beyond 1", "beyond 5", "beyond 10"]
+    terms = by_lag(cell, lambda h: tg.sum(h @ V))
+    assert [row[0] for row in rows] == [*terms]
+    for name, norm, *shares in rows:
+        whole = np.linalg.norm(sum(terms[name]))
+        assert norm == f"{whole:.3g}"
+        for k, share in zip((0, 1, 5, 10), shares, strict=True):
+            assert float(share) == pytest.approx(np.linalg.norm(sum(terms[name][k + 1 :])) / whole, rel=0.06), (name, k)
+
+
+def test_what_is_left_after_a_lag_is_what_a_gradient_says():
+    """Of h, and of an input of its own size, as the median over sequences; the lags are 0, 1, 10, half and all."""
+    cell = tg.RNNCell(M, N, rng=0)
+    heads, *rows = table_of(str(gradient_flow(cell, X, direction=V)), "log10 of what is left")
+    assert heads[1:] == [f"lag {k}" for k in (0, 1, 5, 10, 11)] and [row[0] for row in rows] == ["inputs", "h"]
+    x = tg.Tensor(X, requires_grad=True)
+    outputs, _ = tg.unroll(cell, x)
+    tg.sum(outputs[-1] @ V).backward()
+    size = np.linalg.norm(x.grad.numpy(), axis=-1) / np.linalg.norm(V) * np.sqrt(np.mean((X - X.mean((0, 1))) ** 2))
+    for told, k in zip(rows[0][1:], (0, 1, 5, 10, 11), strict=True):
+        assert float(told) == pytest.approx(np.median(np.log10(size[T - 1 - k])), abs=0.0501)
+
+
+def test_slopes_are_of_the_line_and_the_half_life_says_in_which_direction():
+    for factor, half in ((0.5, "1"), (2.0, "×2 in 1"), (0.25, "0.5")):
+        cell = tg.RNNCell(1, 1, "identity", bias=False, rng=0)
+        cell.weight_hh.data = np.array([[factor]])
+        flow = gradient_flow(cell, X[..., :1], direction=np.ones(1))
+        heads, row = table_of(str(flow), "gradient")
+        assert heads == ["gradient", "slope, decades a step", "spread", "R²", "lags", "halves in"]
+        assert row[:4] == ["∂L/∂h", f"{math.log10(factor):+.4f}", "0.0000", "1.00"] and row[5] == half
+        first, last = map(int, row[4].split(".."))
+        assert 0 <= first < last <= T and flow.half_life == pytest.approx(abs(math.log(2) / math.log(factor)))
+        assert str(flow).count(f"{math.log10(factor):+.4f}") >= 2  # also what theory says
+
+
+def test_what_is_carried_is_told_for_each_lag_and_the_last():
+    flow = gradient_flow(tg.LSTMCell(M, N, rng=0), X, direction=V)
+    heads, row = table_of(str(flow), "at lag")
+    assert heads == ["at lag", "0", "1", "2", "5", "10", "12"] and row[0] == "carried in c" and row[1] == "1.00"
+    share = flow.shares["", "c"].mean
+    assert row[1:] == [f"{share[k]:.2f}" for k in (0, 1, 2, 5, 10, 12)]
+
+
+@pytest.mark.parametrize("loss, words", [("last", "L = v·h"), ("all", "L = Σ v·h"), (lambda y: tg.sum(y[2]), "L = <l")])
+def test_the_head_says_what_was_measured(loss, words):
+    flow = gradient_flow(tg.GRUCell(M, N, rng=0), X, loss, lag=4)
+    first, second, *_ = str(flow).split("\n")
+    assert first == f"GRUCell({M}, {N}), as given: T = {T} steps, {B} sequences, float64; lag 4 is asked for"
+    assert second.startswith(words) and second == flow.to_dict()["measured"]["loss"]
+    assert f"up to lag {flow.judgement.reach}" in str(flow)
+
+
+def test_that_several_steps_are_read_is_noted_and_of_one_nothing():
+    cell = tg.GRUCell(M, N, rng=0)
+    assert "the loss reads" not in str(gradient_flow(cell, X))
+    assert f"note      the loss reads {T} steps; judged is what it sees from step {T}\n" in str(
+        gradient_flow(cell, X, loss="all")
+    )
+    assert f"the loss reads {T} steps; judged is what it sees from step 7" in str(
+        gradient_flow(cell, X, loss="all", read=7)
+    )
+
+
+def test_sequences_that_are_long_enough_are_counted():
+    flow = gradient_flow(tg.GRU(M, N, rng=0), X, lengths=[12, 5, 12], lag=8)
+    assert "lag 8 is asked for; 2 are that long" in str(flow)
+    assert "1 sequence," in str(gradient_flow(tg.GRU(M, N, rng=0), X[:, :1])) and "all there is" in str(
+        gradient_flow(tg.GRU(M, N, rng=0), X)
+    )
+
+
+@pytest.mark.parametrize("value", [1.0, np.float64(1.0), np.ones(1), None, tg.Tensor([1.0, 2.0])])
+def test_a_loss_that_is_no_tensor_with_one_number_is_refused_with_the_remedy(value):
+    for model, inputs in ((tg.RNNCell(M, N, rng=0), X), (tg.RNN(M, N, rng=0), X)):
+        with pytest.raises(ValueError, match=r"a Tensor with one number: reduce it with sum\(\) or mean\(\)"):
+            str(gradient_flow(model, inputs, lambda outputs: value))
+
+
+def test_json_says_what_was_measured_so_that_another_can_tell_it_is_the_same():
+    cell = tg.RNNCell(M, N, rng=0)
+    told = json.loads(gradient_flow(cell, X, lag=3, read=9, rng=5).to_json())["measured"]
+    assert told["inputs"]["shape"] == [T, B, M] and told["lag"] == 3 and told["read"] == 9 and told["v"] == 5
+    assert told["inputs"]["mean"] == pytest.approx(X.mean()) and told["inputs"]["sd"] == pytest.approx(X.std())
+    assert told["weights"]["shapes"] == {name: list(p.shape) for name, p in cell.parameters().items()}
+    assert told["versions"]["numpy"] == np.__version__ and told["versions"].keys() == {
+        *("tinygrad-rnn", "numpy", "python"),
+    }
+    other = json.loads(gradient_flow(cell, X + 1e-9, rng=5).to_json())["measured"]
+    assert other["inputs"]["sha256"] != told["inputs"]["sha256"] and other["weights"] == told["weights"]
+    again = json.loads(gradient_flow(cell, np.asfortranarray(X), rng=5).to_json())["measured"]
+    assert again["inputs"]["sha256"] == told["inputs"]["sha256"]
+    cell.bias_hh.data = cell.bias_hh.data + 1e-9
+    assert json.loads(gradient_flow(cell, X, rng=5).to_json())["measured"]["weights"] != told["weights"]
+
+
+@pytest.mark.parametrize("of_x", [np.array, tg.Tensor])
+@pytest.mark.parametrize("first", [np.zeros, lambda shape: tg.Tensor(np.zeros(shape))])
+def test_a_recurrence_by_hand_has_its_inputs_and_no_others(of_x, first):
+    """Neither a constant first state is one, nor a constant matrix that reads the last; plain arrays leave no trace."""
+    w, u = (tg.Tensor(np.random.default_rng(k).normal(size=(N, N)) / 3, requires_grad=True) for k in range(2))
+    x = np.random.default_rng(2).normal(size=(5, B, N))
+
+    def report(readout):
+        h = first((B, N))
+        for t in range(1, 6):
+            with tg.scope(f"t={t}"):
+                h = tg.tanh(of_x(x[t - 1]) @ w + h @ u)
+        return gradient_flow(readout(h)).ends[0]
+
+    plain, read = (
+        report(lambda h: tg.sum(h * np.full((B, 1), 2.0))),
+        report(lambda h: tg.sum(tg.Tensor(np.full((1, B), 2.0)) @ h)),
+    )
+    assert (plain.x is None) is (read.x is None) is (of_x is np.array)
+    np.testing.assert_allclose(read.curve, plain.curve, atol=1e-12)
+    assert plain.curve.shape == (5, B) and np.isfinite(plain.curve).all()
