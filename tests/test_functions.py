@@ -498,13 +498,3 @@ def test_operands_of_a_graph_are_the_numbers_of_their_time():
     held[:] = 5
     assert kept.tolist() == [1.0, 1.0] and lift([1, 2]).tolist() == [1, 2]
     assert lift(np.array([1.0], ">f4")).dtype == np.float32
-
-
-@pytest.mark.parametrize("order", [1, 3, -2, np.inf])
-def test_the_order_of_a_norm_may_be_a_tensor_that_needs_no_gradient(order):
-    x = tg.Tensor([[1.0, -2.0, 3.0]], requires_grad=True)
-    expected = np.linalg.norm(x.numpy(), order, axis=1)
-    for given in (order, tg.Tensor(order), np.array(order), np.float64(order)):
-        np.testing.assert_allclose(tg.norm(x, given, axis=1).numpy(), expected, rtol=1e-14)
-    with pytest.raises(TypeError, match="no derivative with respect to ord"):
-        tg.norm(x, tg.Tensor(float(order), requires_grad=True), axis=1)

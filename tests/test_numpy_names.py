@@ -8,7 +8,6 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import ops
-from tinygrad_rnn.instead import INSTEAD
 from tinygrad_rnn.numpy_names import COMPOSED, OF_FIRST
 from tinygrad_rnn.tensor import NUMPY
 from tinygrad_rnn.testing import gradcheck
@@ -281,18 +280,40 @@ def test_a_refusal_names_the_remedy_and_never_the_way_out(call, words):
     assert "plain array" in words or not re.search("detach|numpy\\(", str(told.value))
 
 
-@pytest.mark.parametrize("name", INSTEAD)
+ADVISED = """
+    average cbrt floor_divide fmod gradient hypot kron logaddexp2 median nan_to_num nansum
+    ptp resize select sinc trapezoid
+""".split()
+
+
+@pytest.mark.parametrize("name", ADVISED)
 def test_what_is_advised_is_the_same_and_has_a_gradient(name):
-    x, y, w = OPERANDS["v"] - 0.5, OPERANDS["w"], np.array([1.0, 2.0, 3.0, 4.0])
-    arguments = {
-        **{"average": [x, None, w], "resize": [x, 6], "select": [[x > y, x <= y], [x, y]]},
-        **{key: [x, y] for key in ("kron", "hypot", "logaddexp2", "fmod", "floor_divide")},
-    }.get(name, [x])
-    expected = getattr(np, name)(*arguments)
-    leaf = tg.Tensor(x, requires_grad=True)
-    found = eval(INSTEAD[name], {"np": np, "x": leaf, "y": y, "w": w})
+    array, y, w = OPERANDS["v"] - 0.5, OPERANDS["w"], np.array([1.0, 2.0, 3.0, 4.0])
+
+    def call(x):
+        arguments = {
+            **{"average": [x, None, w], "resize": [x, 6], "select": [[array > y, array <= y], [x, y]]},
+            **{key: [x, y] for key in ("kron", "hypot", "logaddexp2", "fmod", "floor_divide")},
+        }.get(name, [x])
+        return getattr(np, name)(*arguments)
+
+    expected, leaf = call(array), tg.Tensor(array, requires_grad=True)
+    with pytest.raises(TypeError) as told:
+        call(leaf)
+    advice = re.search("use (.*), or add a primitive of your own$", str(told.value))[1]
+    found = eval(advice, {"np": np, "x": leaf, "y": y, "w": w})
     np.testing.assert_allclose(found.numpy(), expected[1:-1] if name == "gradient" else expected, rtol=1e-12)
     assert found.requires_grad and getattr(np, name) not in NUMPY
+
+
+@pytest.mark.parametrize("order", [1, 3, -2, np.inf])
+def test_the_order_of_a_norm_may_be_a_tensor_that_needs_no_gradient(order):
+    x = tg.Tensor([[1.0, -2.0, 3.0]], requires_grad=True)
+    expected = np.linalg.norm(x.numpy(), order, axis=1)
+    for given in (order, tg.Tensor(order), np.array(order), np.float64(order)):
+        np.testing.assert_allclose(tg.norm(x, given, axis=1).numpy(), expected, rtol=1e-14)
+    with pytest.raises(TypeError, match="no derivative with respect to ord"):
+        tg.norm(x, tg.Tensor(float(order), requires_grad=True), axis=1)
 
 
 def test_methods_are_those_of_an_array():

@@ -47,7 +47,8 @@ def test_values_and_slopes_are_those_of_the_formulas(gain):
     cell = tg.LSTMCell(M, N, rng=0)
     for p in cell.parameters().values():
         p.data = p.data * gain
-    heads, *rows = table_of(str(gradient_flow(cell, X, direction=V)), "values")
+    flow = gradient_flow(cell, X, direction=V)
+    heads, *rows = table_of(str(flow), "values")
     assert heads == [
         *("values", "mean", "least", "most", "φ′ mean", "φ′ least", "φ′ most", "saturated", "dead units"),
     ]
@@ -58,6 +59,8 @@ def test_values_and_slopes_are_those_of_the_formulas(gain):
         slope, top = (1 - a**2, 1.0) if name in ("g", "tanh(c)") else (a * (1 - a), 0.25)
         numbers = [a.mean(), a.min(), a.max(), slope.mean(), slope.min(), slope.max()]
         assert told[:6] == [f"{number:.3g}" for number in numbers], name
+        np.testing.assert_allclose(flow.activations["", name].by_unit, a.mean(axis=(0, 1)), rtol=1e-12)
+        np.testing.assert_allclose(flow.activations["", name].by_step, a.mean(axis=(1, 2)), rtol=1e-12)
         assert told[6] == f"{(slope < top / 10).mean():.0%}" and told[7] == "0%"
 
 
