@@ -271,6 +271,8 @@ def test_what_numpy_makes_of_integers_a_constant_tensor_is():
             "np.linalg.inv has no derivative rule: use what it is made of, or add a primitive",
         ),
         (lambda x: np.nancumsum(x), "use np.cumsum if that is meant"),
+        (lambda x: np.polyadd(x, x), "np.polyadd has no derivative rule: use what it is made of"),  # not np.add
+        (lambda x: np.fft.fft(x), "np.fft.fft has no derivative: there are no complex numbers here"),
     ],
 )
 def test_a_refusal_names_the_remedy_and_never_the_way_out(call, words):

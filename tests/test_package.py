@@ -384,6 +384,12 @@ def test_docstring_guard_sees_a_fault():
     assert undocumented({"f": lambda: 0, "C": Documented, "c": Documented()}) == ["f", "C.bare", "c"]
 
 
+def test_a_star_brings_every_function_and_operation():
+    exec("from tinygrad_rnn import *", names := {})
+    for part in (tg.functions, tg.ops):
+        assert {*part.__all__} <= names.keys() & {*tg.__all__} and len(part.__all__) > 20
+
+
 def test_public_names_are_listed_once():
     assert len(set(tg.__all__)) == len(tg.__all__) and all(hasattr(tg, name) for name in tg.__all__)
 

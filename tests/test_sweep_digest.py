@@ -195,6 +195,10 @@ def test_modules_of_ones_own_are_seen_as_far_as_they_are_used(source, name, modu
         ("def m(c):\n    return c['a']", "# a comment\n\n\ndef m(c):  # and another\n    return c['a']\n"),
         ("def m(c): return c['a'] ** 2", "def m(c):\n    return (c['a']  **  2)"),
         ("def m(c):\n    'Doc.'\n    return c['a']", "def m(c):\n    'Another.'\n    return c['a']"),
+        (
+            "class K:\n    'Doc.'\n    k = 1\ndef m(c): return K().k",
+            "class K:\n    'Another.'\n    k = 1\ndef m(c): return K().k",
+        ),
         ("def m(c): return 1\ndef other(): return 1", "def other(): return 2\ndef m(c): return 1"),
         ("K = {'a', 'b', 'c'}\ndef m(c): return K", "K = {'c', 'b', 'a'}\ndef m(c): return K"),
     ],
