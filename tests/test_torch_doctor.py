@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 import warnings
+from dataclasses import make_dataclass
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch_patients_network import healthy
 
 from tinygrad_rnn import nn
 from tinygrad_rnn.diagnose import gradient_flow
-from tinygrad_rnn.torch import doctor
+from tinygrad_rnn.torch import doctor, record
 from tinygrad_rnn.torch.__main__ import main
 from tinygrad_rnn.torch.examination import CHECKS
 
@@ -182,6 +183,95 @@ def test_an_empty_column_of_one_hot_tokens_is_no_finding():
 def test_inputs_that_are_no_tensor_are_refused():
     with pytest.raises(TypeError, match="not dict: wrap the model"):
         doctor(lstm(), torch.nn.functional.mse_loss, {"x": torch.ones(2)}, torch.ones(2))
+
+
+# --- as people's models and batches are ---
+
+
+class Packed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = torch.nn.LSTM(I, 8), torch.nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[1][0][-1])
+
+
+def test_packed_sequences_are_looked_at_as_they_are():
+    torch.manual_seed(0)
+    rows = [torch.randn(length, I) for length in (9, 20, 15, 11)]
+    x = torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)
+    model, y = Packed(), torch.randn(4, 1)
+    for inputs in (x, (x,)):
+        report = doctor(model, F.mse_loss, inputs, y)
+        assert not report and not report.untold, str(report)
+    expected = gradient_flow(nn.from_torch(model.rnn), [row.numpy() for row in rows], lag=4)
+    assert report.flow(lag=4).slope == expected.slope
+    rows[2][3, 1] = np.nan
+    x = torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=False)
+    assert "1 of 240 numbers in the inputs are NaN" in doctor(model, F.mse_loss, x, y).findings[0].what
+
+
+@pytest.mark.parametrize(
+    "form", [lambda y: {"loss": None, "logits": y}, make_dataclass("Out", ["logits"])], ids=["dict", "dataclass"]
+)
+def test_outputs_in_a_dict_or_a_dataclass(form):
+    class Wrapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = lstm()
+
+        def forward(self, x):
+            return form(self.net(x))
+
+    def loss(out, y):
+        return F.mse_loss(out["logits"] if isinstance(out, dict) else out.logits, y)
+
+    report = doctor(*case(Wrapped(), loss))
+    assert not report and not report.untold, str(report)
+
+
+def test_a_model_without_a_tensor_in_its_output_is_refused():
+    class Odd(torch.nn.Linear):
+        def forward(self, x):
+            return str(super().forward(x))
+
+    with pytest.raises(TypeError, match="returns no tensor, but str"):
+        doctor(Odd(I, 1), lambda out, y: torch.ones(()), torch.randn(B, I), torch.randn(B, 1))
+
+
+def test_no_grad_around_the_doctor_is_no_fault_of_the_model():
+    with torch.no_grad():
+        assert not doctor(*case(lstm()))
+
+
+def test_pruned_normalised_sparse_and_narrow_models_are_examined_whole():
+    from torch.nn.utils import parametrizations, prune
+
+    def sparse():
+        return torch.nn.Sequential(torch.nn.Embedding(40, I, sparse=True), lstm())
+
+    tokens = torch.randint(40, (B, T))
+    pruned, normalised = lstm(), lstm()
+    prune.l1_unstructured(pruned.rnn, "weight_hh_l0", 0.3)
+    pruned(torch.randn(B, T, I))  # which leaves the weight as a tensor with a history
+    parametrizations.weight_norm(normalised.rnn, "weight_hh_l0")
+    _, loss_fn, x, y, _ = case(lstm())
+    for model, given, target in (
+        (pruned, x, y),
+        (normalised, x, y),
+        (sparse(), tokens, y),
+        (lstm().bfloat16(), x, y.bfloat16()),
+    ):
+        report = doctor(model, loss_fn, given, target)
+        assert not report and not report.untold, str(report)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module, not function"):
+        doctor(lambda x: x, F.mse_loss, torch.ones(2), torch.ones(2))
+    with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module, not Tensor"):
+        record(torch.ones(2))
 
 
 # --- the command ---

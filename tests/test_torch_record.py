@@ -18,6 +18,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn as ours
 from tinygrad_rnn.graph.steps import states
 from tinygrad_rnn.torch import build, gradient_graph, record, unroll
+from tinygrad_rnn.torch.unrolled import tensors_of
 
 nn = torch.nn
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 5e-6, torch.float16: 2e-2, torch.bfloat16: 6e-2}
@@ -97,10 +98,12 @@ def test_narrow_numbers(name, dtype):
     assert run.residual <= TOLERANCE[dtype]
 
 
-def test_autocast():
-    net = nn.Sequential(nn.Linear(I, H), nn.Tanh(), nn.Linear(H, 1))
+@pytest.mark.parametrize("kind", [nn.Linear, nn.RNN, nn.LSTM, nn.GRU])
+def test_autocast(kind):
+    torch.manual_seed(0)
+    net = kind(I, 16)
     with torch.autocast("cpu", torch.bfloat16), record(net) as run:
-        loss = net(torch.ones(B, I)).float().mean()
+        loss = tensors_of(net(torch.randn(5, 2, I)))[0].float().tanh().square().mean()
     assert_sums(run.graph(loss), TOLERANCE[torch.bfloat16])
 
 

@@ -125,7 +125,19 @@ def test_several_modules_truncation_and_accumulation():
         with torch.no_grad():
             model(torch.randn(T, B, I))
         optimizer.step()
-    assert len(w.records[0]["rnn/by step"]) == 2 * T
+    assert len(w.records[0]["rnn/by step"]) == T
+
+
+def test_of_several_passes_for_one_update_the_last_is_shown():
+    torch.manual_seed(0)
+    model, xs = Net(nn.LSTM(I, H)), [torch.randn(length, B, I) for length in (T, T + 3, T - 2)]
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    right = by_hand(model, xs[-1])
+    with watch(model, optimizer) as w:
+        for x in xs:
+            model(x).square().mean().backward()
+        optimizer.step()
+    np.testing.assert_allclose(w.records[0]["rnn/by step"], right, rtol=1e-5)
 
 
 def test_training_is_what_it_was():
@@ -370,6 +382,15 @@ def test_nothing_is_left_after_an_exception():
         raise ZeroDivisionError
     assert not model.rnn._forward_pre_hooks and not model.rnn._forward_pre_hooks_with_kwargs
     assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
+
+
+def test_what_cannot_be_watched_is_refused_and_leaves_nothing_behind():
+    model = Net(nn.LSTM(I, H))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for wrong, says in (((model, None), "optimizer must be"), ((optimizer, optimizer), "must be a torch.nn.Module")):
+        with pytest.raises(TypeError, match=says), watch(*wrong):
+            pass
+    assert not model.rnn._forward_pre_hooks and not optimizer._optimizer_step_pre_hooks
 
 
 def test_evaluation_is_not_watched():

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..graph import Edge, GradientGraph, Node
-from ..graph.contributions import Array, Contribution, Slice, Whole
+from ..graph.contributions import Contribution, Whole, summed
 from ..norms import state_of
 from .formulas import FORMULAS, SYMBOLS
 from .sweep import Sweep, is_leaf, is_python, sequence_number, to_array
@@ -202,15 +202,16 @@ class _Builder:
 
     def graph(self) -> tuple[GradientGraph, float]:
         """Plain data: sums compared, hooks of the user's shown, everything numbered."""
-        arrived: dict[int, Array] = {}
+        sent: dict[int, list[Contribution]] = {}
         for edge in self.edges:
             if edge.carried is not None:
-                arrived[edge.source] = _added(arrived.get(edge.source), edge.carried)
+                sent.setdefault(edge.source, []).append(edge.carried)
         nodes, residual = {node.id: node for node in self.by_tensor.values()}, 0.0
         for node in list(nodes.values()):
-            total, gradient = arrived.get(node.id), node.gradient
-            if total is None or gradient is None or not gradient.size:
+            gradient = node.gradient
+            if node.id not in sent or gradient is None or not gradient.size:
                 continue
+            total = summed(sent[node.id]).array()
             with np.errstate(invalid="ignore", over="ignore"):
                 error = float(np.abs(total - gradient).max() / max(np.abs(total).max(), 1e-300))
             if error < 2.0 ** (-6 if node.dtype in ("float16", "bfloat16") else -16):
@@ -234,14 +235,3 @@ class _Builder:
         edges.sort(key=lambda edge: (edge.target, edge.operand))
         by_tensor = {key: made[ids[node.id]] for key, node in self.by_tensor.items()}
         return TorchGraph(made, tuple(edges), by_tensor, None, (self.seen.kept, self.watched)), residual
-
-
-def _added(total: Array | None, sends: Contribution) -> Array:
-    """The sum with one contribution more, in float64 and in place."""
-    total = np.zeros(sends.shape) if total is None else total
-    with np.errstate(invalid="ignore", over="ignore"):
-        if isinstance(sends, Slice):
-            total[sends.index] += sends.part
-        else:
-            total += sends.array()
-    return total

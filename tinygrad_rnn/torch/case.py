@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.overrides import TorchFunctionMode
 
 from .sweep import walk
@@ -60,13 +61,28 @@ class _Dropouts(TorchFunctionMode):  # type: ignore[misc]
         return func(*args, **(kwargs or {}))
 
 
+def histories(model: Any) -> list[tuple[str, Any, str, Any]]:
+    """The tensors with a history that the parts of a model hold: name of the part, the part, attribute, tensor."""
+    held = [(name, m, key, value) for name, m in model.named_modules() for key, value in vars(m).items()]
+    each = [(*at, t) for *at, value in held for t in (value if isinstance(value, (tuple, list)) else [value])]
+    return [(name, m, key, t) for name, m, key, t in each if getattr(t, "grad_fn", None) is not None]
+
+
+def copied(model: Any) -> Any:
+    """A deep copy, also where weights are computed before each pass: PyTorch copies no tensor with a history."""
+    return copy.deepcopy(model, {id(t): t.detach().clone() for *_, t in histories(model)})
+
+
 class Case:
     """A model, a batch and a loss, and one forward and backward pass of a copy in training mode."""
 
     def __init__(self, model: Any, loss_fn: Callable[..., Any], inputs: Any, targets: Any, optimizer: Any) -> None:
         self.own, self.loss_fn, self.targets, self.optimizer = model, loss_fn, targets, optimizer
-        self.inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-        self.model = copy.deepcopy(model).train()
+        self.inputs = inputs if type(inputs) is tuple else (inputs,)
+        self.packed = isinstance(self.inputs[0], PackedSequence)
+        if self.packed:
+            self.inputs = (*pad_packed_sequence(self.inputs[0], batch_first=True), *self.inputs[1:])
+        self.model = copied(model).train()
         result, seen = self.run(self.model)
         self.output, self.entry, self.calls = seen.output, seen.entry, seen.calls
         self.fronts, self.dropouts, self.loss = seen.fronts, seen.dropouts, loss_fn(result, targets)
@@ -111,7 +127,11 @@ class Case:
                     fresh = given[1] is None or not any(bool(part.any()) for part in tensors_of(given[1]))
                     call = Call(m, given[0], tensors_of(given[0])[0], tensors_of(out)[0], fresh)
                     seen.calls.setdefault(name, []).append(call)
-                return enter(out) if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and tokens else None
+                return (
+                    enter(out)
+                    if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and tokens and not self.packed
+                    else None
+                )
 
             return note
 
@@ -124,8 +144,14 @@ class Case:
             opened.callback(torch.set_default_dtype, torch.get_default_dtype())
             torch.set_default_dtype(dtype)  # of zeros that a model makes
             opened.enter_context(_Dropouts(seen.dropouts))
+            if self.packed:
+                x, lengths, *inputs = inputs
+                inputs.insert(0, pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
             result = model(*inputs)
-        seen.output = tensors_of(result)[0]
+        told = pad_packed_sequence(result, batch_first=True) if isinstance(result, PackedSequence) else result
+        if not (found := tensors_of(told)):
+            raise TypeError(f"the model returns no tensor, but {type(result).__name__}: wrap it in one that does")
+        seen.output = found[0]
         return result, seen
 
     def double(self) -> Any:
@@ -137,7 +163,7 @@ class Case:
 
     def evaluated(self) -> Any:
         """A copy in evaluation mode."""
-        return copy.deepcopy(self.own).eval()
+        return copied(self.own).eval()
 
 
 def _like(value: Any, dtype: Any) -> Any:

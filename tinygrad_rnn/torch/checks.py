@@ -8,8 +8,8 @@ with the number that shows it, and a line to change; nothing if there is nothing
 
 from __future__ import annotations
 
-import copy
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from .case import Case
-from .unrolled import tensors_of
+from .case import Case, copied, histories
+from .unrolled import steps_of, tensors_of, values_of
 
 Found = Iterator[tuple[str, str]]
 
@@ -65,7 +65,7 @@ def not_finite(case: Case) -> Found:
         if isinstance(t, torch.Tensor) and t.is_floating_point() and (count := int((~t.isfinite()).sum())):
             yield f"{count} of {t.numel()} numbers in the {what} are NaN or infinite", line
     for name, p in case.model.named_parameters():
-        if p.grad is not None and not bool(p.grad.isfinite().all()):
+        if p.grad is not None and not bool(values_of(p.grad).isfinite().all()):
             yield f"the loss is finite, but the gradient of {name} is not", safe
 
 
@@ -159,9 +159,10 @@ def pairs(case: Case) -> Found:
         return
     axes = [k for k, n in enumerate(y.shape) if n == x.shape[axis]]
     with torch.no_grad():
-        one, other = case.evaluated()(x), case.evaluated()(x.flip(axis))
+        one, seen = case.run(case.evaluated())
+        other, turned = case.run(case.evaluated(), lambda entry: entry.flip(axis))
         losses = [float(case.loss_fn(one, y)), float(case.loss_fn(other, y.flip(axes)))]
-    out, turned = tensors_of(one)[0], tensors_of(other)[0]
+    out, turned = seen.output, turned.output
     along = [k for k, n in enumerate(out.shape) if n == x.shape[axis]][:1]
     alone = bool(along) and torch.allclose(turned.flip(along), out, 1e-3, 1e-5)  # else samples see each other
     if alone and len(axes) == 1 and abs(losses[0] - losses[1]) > 1e-3 * max(map(abs, losses)):
@@ -205,7 +206,7 @@ def cut(case: Case) -> Found:
     if x is None or x.dim() != 3 or any(samples_mix(case)):  # then no slope is that of a sample alone
         return
     model, (rows, steps) = case.double(), (x.shape[b], x.shape[1 - b])
-    seen = case.run(copy.deepcopy(model))[1]
+    seen = case.run(copied(model))[1]
     output, entry = seen.output, seen.entry
     if output.shape[:1] != (rows,) or not output.requires_grad:
         return
@@ -215,7 +216,7 @@ def cut(case: Case) -> Found:
     row, probes = torch.arange(rows, device=x.device), max(rows, 8)  # each sample probes a step of its own
 
     def score(move: Any) -> Any:
-        return (case.run(copy.deepcopy(model), lambda e: e.detach() + move)[1].output * seed).reshape(rows, -1).sum(1)
+        return (case.run(copied(model), lambda e: e.detach() + move)[1].output * seed).reshape(rows, -1).sum(1)
 
     worst = (0.0, 0, 0.0)
     with torch.no_grad():
@@ -238,9 +239,7 @@ def cut(case: Case) -> Found:
 def one_step(case: Case) -> Found:
     """A recurrent part that only ever runs one step, from zero: nothing is remembered."""
     for name, calls in case.calls.items():
-        module, given, x, steps = calls[0].module, calls[0].given, calls[0].x, 1
-        if isinstance(module, nn.RNNBase):
-            steps = len(given.batch_sizes) if x is not given else x.shape[module.batch_first and x.dim() == 3]
+        steps = steps_of(calls[0].module, calls[0].given) if name in case.stacks else 1
         if steps == 1 and all(call.fresh for call in calls):
             line = "h = cell(x_t, h)  # or the whole sequence, (B, T, I), in one call"
             yield f"{name} runs one step at a time ({len(calls)} in this pass), each from a state of zeros", line
@@ -303,14 +302,13 @@ def input_scale(case: Case) -> Found:
 def weight_size(case: Case) -> Found:
     """Recurrent weights that are all the same, or many times the usual size."""
     for name, m in case.recurrent:
-        for key, w in [(key, getattr(m, key)) for key in dir(m) if key.startswith("weight_hh")]:
-            if isinstance(w, torch.Tensor):
-                w = w.detach()
-                size = float(w.pow(2).mean().sqrt()) * math.sqrt(3 * m.hidden_size)
-                same = w.numel() > 1 and bool((w == w[0, 0]).all())  # and so its units, for ever
-                what = f"{float(w[0, 0]):g} everywhere" if same else f"{size:.0f} times its usual size"
-                if same or size > 5:
-                    yield f"{name}.{key} is {what}", f"model.{name}.reset_parameters()"
+        for key in filter(re.compile(r"weight_hh(_l\d+(_reverse)?)?").fullmatch, dir(m)):  # what computes, and no mask
+            w = getattr(m, key).detach()
+            size = float(w.pow(2).mean().sqrt()) * math.sqrt(3 * m.hidden_size)
+            same = w.numel() > 1 and bool((w == w[0, 0]).all())  # and so its units, for ever
+            what = f"{float(w[0, 0]):g} everywhere" if same else f"{size:.0f} times its usual size"
+            if same or size > 5:
+                yield f"{name}.{key} is {what}", f"model.{name}.reset_parameters()"
 
 
 def closed(case: Case) -> Found:
@@ -370,15 +368,11 @@ def kept_history(case: Case) -> Found:
 
 def keeps(model: Any) -> Found:
     """The attributes of a model that hold a tensor with a history; but for weights computed before each pass."""
-    for name, m in [(name, m) for name, m in model.named_modules() if not parametrize.is_parametrized(m)]:
-        for key, value in vars(m).items():
-            held = any(
-                getattr(t, "grad_fn", None) is not None
-                for t in (value if isinstance(value, (tuple, list)) else [value])
-            )
-            if held and key[0] != "_" and not {f"{key}_orig", f"{key}_v"} & m._parameters.keys():
-                what = f"{name or 'the model'}.{key}: a history is kept from batch to batch"
-                yield what, f"self.{key} = self.{key}.detach()"
+    for name, m, key, _ in histories(model):
+        computed = parametrize.is_parametrized(m) or {f"{key}_orig", f"{key}_v"} & m._parameters.keys()
+        if key[0] != "_" and not computed:
+            what = f"{name or 'the model'}.{key}: a history is kept from batch to batch"
+            yield what, f"self.{key} = self.{key}.detach()"
 
 
 def optimiser(case: Case) -> Found:

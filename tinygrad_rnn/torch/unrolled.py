@@ -6,8 +6,9 @@ operation after the other, each in the scope of its time step and gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -36,10 +37,32 @@ def weights_of(module: Any, suffix: str = "") -> list[Any]:
 
 
 def tensors_of(result: Any) -> list[Any]:
-    """The tensors of whatever a module returns, in order."""
+    """The tensors of whatever a module returns, in order: also in a dict or a dataclass."""
+    if isinstance(result, torch.Tensor):
+        return [result]
     if isinstance(result, PackedSequence):
         return [result.data]
-    return [result] if isinstance(result, torch.Tensor) else [t for part in result for t in tensors_of(part)]
+    if is_dataclass(result):
+        result = vars(result)
+    parts = result.values() if isinstance(result, Mapping) else result if isinstance(result, (tuple, list)) else ()
+    return [tensor for part in parts for tensor in tensors_of(part)]
+
+
+def steps_of(module: Any, x: Any) -> int:
+    """How many time steps a stack is given."""
+    return len(x.batch_sizes) if isinstance(x, PackedSequence) else int(x.shape[module.batch_first and x.dim() == 3])
+
+
+def values_of(gradient: Any) -> Any:
+    """The numbers of a gradient, of a sparse one those that it holds."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def checked(model: Any) -> Any:
+    """The model, if it is one."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"the model must be a torch.nn.Module, not {type(model).__name__}")
+    return model
 
 
 def _silent(name: str, tensor: Any) -> Any:

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import PackedSequence
 from ..files import csv_text, write_whole
 from ..norms import json_ready
 from .recording import under_way
-from .unrolled import CELLS, RECURRENT, unroll
+from .unrolled import CELLS, RECURRENT, checked, unroll, values_of
 
 _SATURATED = {**dict.fromkeys("iforz", (0.05, 0.95)), **dict.fromkeys("gnh", (-0.95, 0.95))}
 """By the letter of a gate or state: outside of these it hardly moves any more."""
@@ -63,9 +63,10 @@ class watch:
     """Watch a training loop: ``with watch(model, optimizer, to="run.csv") as w:`` around it.
 
     Each step of the optimiser makes a record: the norm of the gradient, and for each recurrent module ‖∂L/∂x_t‖ by time
-    step, the mean over the batch. Every `weights` steps it has the update of each matrix relative to the matrix, every
-    `gates` steps the means and the saturated shares of the gates, from eight of the sequences at most. The gradient is
-    that of your loss, with your mask, detach and truncation; a loss at every step gives a sum over lags.
+    step, the mean over the batch; of several passes for one update, the last one's. Every `weights` steps it has the
+    update of each matrix relative to the matrix, every `gates` steps the means and the saturated shares of the gates,
+    from eight of the sequences at most. The gradient is that of your loss, with your mask, detach and truncation; a
+    loss at every step gives a sum over lags.
 
     Parameters
     ----------
@@ -86,6 +87,13 @@ class watch:
     records : list of dict
         All that was seen, with ``step`` in each.
     alarms : list of str
+
+    Raises
+    ------
+    TypeError
+        If the model is no module of PyTorch's, or the optimiser none of its optimisers.
+    ValueError
+        On entering, if `to` is a path that does not end in .csv.
 
     Examples
     --------
@@ -114,12 +122,15 @@ class watch:
         gates: int = 200,
         alarm: Callable[[str], Any] = warnings.warn,
     ) -> None:
-        self.model, self.optimizer, self.to, self.alarm = model, optimizer, to, alarm
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"the optimizer must be one of PyTorch's, not {type(optimizer).__name__}")
+        self.model, self.optimizer, self.to, self.alarm = checked(model), optimizer, to, alarm
         self.every, self.weights, self.gates = every, weights, gates
         self.records, self.alarms = list[dict[str, Any]](), list[str]()
         self._norm: Any = None
         self._step, self._norms, self._moved, self._told = 0, list[float](), 0.0, set[str]()
         self._by_step: dict[str, list[Any]] = {}  # by module: what each call of it got back, mean over the batch
+        self._ended = set[str]()  # modules whose gradients have come: their next call belongs to another pass
         self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
         self._before: dict[str, Any] = {}  # by parameter: before this update
         self._modules = {n or type(m).__name__: m for n, m in model.named_modules() if isinstance(m, RECURRENT)}
@@ -177,10 +188,18 @@ class watch:
             data = x.data if packed else x
             # A view, so that other uses of the same tensor are not counted.
             data = data.view_as(data) if data.requires_grad else data.detach().requires_grad_(True)
+            if name in self._ended:
+                self._by_step.pop(name, None)
+                self._ended.remove(name)
             calls = self._by_step.setdefault(name, [])
             place = len(calls)
             calls.append(None)
-            data.register_hook(lambda g: calls.__setitem__(place, _by_step(module, x, g.detach())))
+
+            def arrived(g: Any) -> None:
+                calls[place] = _by_step(module, x, g.detach())
+                self._ended.add(name)
+
+            data.register_hook(arrived)
             if self._due(self.gates) and not packed and not isinstance(module, CELLS):
                 few = data.detach()
                 self._inputs[name] = few if few.dim() == 2 else few[:8] if module.batch_first else few[:, :8]
@@ -195,7 +214,7 @@ class watch:
 
         def look(gradient: Any) -> None:
             nonlocal old
-            old = parameter.grad is not None and bool(_values(parameter.grad).any())
+            old = parameter.grad is not None and bool(values_of(parameter.grad).any())
 
         def tell(parameter: Any) -> None:  # only if something was added: `torch.autograd.grad` adds nothing
             nonlocal seen
@@ -212,7 +231,7 @@ class watch:
             self.alarm(self.alarms[-1])
 
     def _pre(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        gradients = [_values(p.grad) for p in self._held() if p.grad is not None and self._due(self.every)]
+        gradients = [values_of(p.grad) for p in self._held() if p.grad is not None and self._due(self.every)]
         norms = torch._foreach_norm(gradients) if gradients else []
         self._norm = torch.stack([norm.to(norms[0].device) for norm in norms]).norm() if norms else None
         if self._due(self.weights):
@@ -243,7 +262,7 @@ class watch:
         norm, usual = record.get("gradient"), median(self._norms[-50:]) if len(self._norms) >= 10 else 0.0
         if norm is not None and not math.isfinite(norm) and all(map(math.isfinite, self._norms[-1:])):
             named = [(n, p.grad) for n, p in self.model.named_parameters() if p.grad is not None]
-            bad = next((n for n, g in named if not bool(_values(g).isfinite().all())), "?")
+            bad = next((n for n, g in named if not bool(values_of(g).isfinite().all())), "?")
             self._alarm(
                 f"the gradient is not finite, first in {bad}" + f"; its usual norm was {usual:.2g}" * bool(usual)
             )
@@ -278,10 +297,6 @@ def _lost(norms: list[float]) -> dict[str, Any]:
     known = first > 0 and math.isfinite(largest)
     lost = math.log10(largest / first) if known else math.inf
     return {"by step": norms, "decades lost": lost, "steps at zero": sum(norm == 0 for norm in norms)}
-
-
-def _values(gradient: Any) -> Any:
-    return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
 def _gates(module: Any, x: Any) -> dict[str, float]:
