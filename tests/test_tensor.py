@@ -329,6 +329,7 @@ def test_what_is_detached_has_the_name_and_the_numbers_and_no_history():
         (lambda: tg.Tensor(np.float32([1.0])), "Tensor([1.], dtype=float32)"),
         (lambda: tg.tanh(tg.Tensor(0.0, requires_grad=True)), "Tensor(0., op=tanh)"),
         (lambda: tg.Tensor(np.zeros(99)), "Tensor([0., 0., 0., ..., 0., 0., 0.])"),
+        (lambda: tg.Tensor([[1.0, 2.0], [3.0, 4.0]]), "Tensor([[1., 2.],\n        [3., 4.]])"),  # rows below each other
     ],
 )
 def test_what_a_tensor_shows_of_itself(x, shown):
@@ -362,3 +363,27 @@ def test_a_result_has_no_gradient_before_backward_nor_after_it():
         with pytest.warns(UserWarning, match=r"only leaves keep a \.grad"):
             assert h.grad is None
     assert x.grad.shape == (2,)
+
+
+@pytest.mark.parametrize("function", [np.linspace, np.geomspace, np.fft.fft, np.sinc, np.linalg.det])
+def test_a_function_without_a_rule_is_refused_by_its_name_and_takes_what_needs_none(function):
+    operands = [1.0, np.eye(2) + 1.0] if function in (np.linspace, np.geomspace) else [np.eye(2) + 1.0]
+    with pytest.raises(TypeError, match=rf"^np\.([a-z]+\.)?{function.__name__} has no derivative( rule)?: "):
+        function(*operands[:-1], tg.Tensor(operands[-1], requires_grad=True))
+    np.testing.assert_array_equal(function(*operands[:-1], tg.Tensor(operands[-1])), function(*operands))
+
+
+@pytest.mark.parametrize("around", [lambda x: x, lambda x: [x], lambda x: (x,), lambda x: ([x], (x,))])
+def test_a_mask_is_refused_wherever_it_lies(around):
+    with pytest.raises(TypeError, match="would lose its mask"):
+        tg.Tensor(around(np.ma.masked_less([1.0, 2.0], 1.5)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["add", "multiply", "maximum", "power", "divide"])
+def test_a_number_beside_a_bare_array_does_not_decide_the_dtype_either(name, dtype):
+    x = np.array([1.0, 2.0], dtype)
+    for a, b in ((x, 2.0), (2.0, x), (x, 2), (x, x)):
+        bare, recorded = tg.OPS[name](a, b), tg.OPS[name](*[tg.Tensor(v) if v is x else v for v in (a, b)])
+        assert bare.dtype == recorded.dtype == dtype
+        np.testing.assert_array_equal(bare, recorded.numpy())
