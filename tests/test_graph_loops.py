@@ -115,6 +115,12 @@ def test_parameters_of_one_name_are_told_apart_by_the_scope_that_uses_them():
     assert names("net/encoder", "net/decoder") == ["net.encoder.weight_hh", "net.decoder.weight_hh"]
     assert names(None, "decoder") == ["weight_hh", "decoder.weight_hh"]
     assert names(None, None) == ["weight_hh", "weight_hh"]  # nothing tells them apart: names= does
+    first, last = (tg.nn.Linear(2, 2, rng=0) for _ in range(2))
+    with tg.scope("first"):
+        y = first(np.ones((1, 2)))
+    with tg.scope("last"):
+        graph = tg.gradient_graph(tg.sum(last(y)))
+    assert graph.node_of(first.weight).name == "first.weight" and graph.node_of(last.bias).name == "last.bias"
     cell = tg.RNNCell(2, 3, rng=0)
     with tg.scope("encoder"):
         _, h = tg.unroll(cell, np.ones((2, 1, 2)))

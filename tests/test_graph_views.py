@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -191,6 +192,16 @@ def test_groups_have_the_name_value_and_gradient_of_what_leaves_them():
     assert seen.origin is graph and seen.collapse("gate").origin is graph
 
 
+def test_an_input_called_like_a_state_changes_no_name_of_a_step():
+    cell, state = tg.LSTMCell(2, 3, rng=0), None
+    for t in (1, 2, 3):
+        with tg.scope(f"t={t}"):
+            state = state or tuple(tg.Tensor(np.zeros((1, 3)), name=name) for name in "hc")
+            state = cell(np.ones((1, 2)), state)
+    seen = tg.gradient_graph(tg.sum(state[0])).collapse("step")
+    assert [node.name for node in seen.nodes if node.members] == ["c, h"] * 3
+
+
 def test_the_weight_of_a_head_stands_beside_the_loss():
     """Whoever has a gradient of his own is no part of what follows the last step."""
     for level in ("gate", "step"):
@@ -288,6 +299,16 @@ def test_every_layer_of_a_stack_has_its_own_gates_at_every_step(layers):
         (f"layer {k}", f"t={t}", gate) for k in range(layers) for t in (1, 2) for gate in gates
     )
     assert all(n.name == gates[n.scope.split("/")[2]] for n in seen.nodes if n.members and n.step)
+
+
+def test_what_was_not_kept_is_nothing_in_json():
+    graph = tg.gradient_graph(tg.sum(tg.Tensor([1.0, 2.0], requires_grad=True)))
+    leaf, loss = graph.nodes
+    forgotten = replace(graph, nodes=(replace(leaf, value=None, gradient=None), loss))
+    for arrays in (False, True):
+        told = json.loads(forgotten.to_json(arrays=arrays))["nodes"]
+        assert told[0]["value"] is None and told[0]["gradient"] is None and "gradient_array" not in told[0]
+        assert told[1] == graph.to_dict(arrays)["nodes"][1]
 
 
 # --- time ---
