@@ -387,3 +387,28 @@ def test_a_number_beside_a_bare_array_does_not_decide_the_dtype_either(name, dty
         bare, recorded = tg.OPS[name](a, b), tg.OPS[name](*[tg.Tensor(v) if v is x else v for v in (a, b)])
         assert bare.dtype == recorded.dtype == dtype
         np.testing.assert_array_equal(bare, recorded.numpy())
+
+
+@pytest.mark.parametrize("dtype", ["torch.float32", "torch.bfloat16", "torch.float16"])
+def test_a_tensor_of_another_library_is_taken_from_its_graph_and_its_device(dtype):
+    """As PyTorch's are: no array before they are detached and on the CPU, and none of sixteen bits."""
+
+    class Theirs:
+        def __init__(self, done=()):
+            self.dtype, self.done = (dtype if "float" not in done else "torch.float32"), {*done}
+
+        def detach(self):
+            return Theirs({*self.done, "detach"})
+
+        def cpu(self):
+            return Theirs({*self.done, "cpu"})
+
+        def float(self):
+            return Theirs({*self.done, "float"})
+
+        def numpy(self):
+            assert {"detach", "cpu"} <= self.done and self.dtype == "torch.float32"
+            return np.float32([1.0, 2.5])
+
+    x = tg.Tensor(Theirs(), requires_grad=True)
+    assert x.tolist() == [1.0, 2.5] and x.dtype == np.float32

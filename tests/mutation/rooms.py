@@ -43,7 +43,7 @@ TESTS = {
     "test_buffers test_leaving test_lists test_kinks test_arguments test_linear test_contributions test_tensor "
     "test_declared",
     "tensor": "test_tensor test_primitive test_engine test_declared test_arguments test_hooks test_buffers test_lists "
-    "test_explained test_higher_order test_leaving test_nn_foreign",
+    "test_explained test_higher_order test_leaving",
     "scope": "test_scope test_engine test_graph test_state_machine",
     "functions": "test_functions test_numpy_* test_kinks test_losses test_arguments test_lists test_indexing test_ops "
     "test_leaving test_range",
