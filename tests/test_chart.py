@@ -91,6 +91,16 @@ def test_a_line_says_how_much_it_explains_and_how_far_off_the_points_are(lags):
     assert math.isnan(fit(logs[:, :2]).spread)
 
 
+def test_two_norms_in_the_window_are_enough_and_what_is_before_it_is_used_below_that():
+    logs = np.full((21, 3), -np.inf)
+    logs[:5] = np.array([0.0, 3.0, 1.0, 4.0, 1.0])[:, None]
+    logs[12, 1:], logs[14, 2] = -7.0, -8.0
+    line, lags = fit(logs), np.arange(21.0)
+    for k, kept in enumerate((logs[:, 0] > -np.inf, logs[:, 1] > -np.inf, lags >= 10)):
+        kept = kept & (logs[:, k] > -np.inf)
+        assert line.slopes[k] == pytest.approx(np.polyfit(lags[kept], logs[kept, k], 1)[0])
+
+
 @pytest.mark.parametrize("rate", [0.5, 0.25, 2.0, 1.0])
 def test_after_a_half_life_half_of_a_line_is_left(rate):
     line = fit(np.log10(rate) * np.arange(30.0)[:, None])

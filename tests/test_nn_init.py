@@ -264,3 +264,8 @@ def test_irnn_half_of_the_units_pass_the_gradient_on_unchanged():
         assert np.isin(g, [0, *v]).all()
         passed.append(np.sum(g * g) / np.sum(v * v))
     assert abs(np.mean(passed) - 0.482) < 0.05
+
+
+def test_whether_each_gate_is_drawn_alone_is_yes_or_no():
+    with pytest.raises(TypeError, match=r"^each_gate='yes': give True or False"):
+        nn.init.orthogonal(each_gate="yes")

@@ -287,3 +287,10 @@ def test_other_files_are_refused(tmp_path, monkeypatch):
 def test_another_kind_of_file_is_refused_with_the_way_if_there_is_one(ending, says, tmp_path):
     with pytest.raises(ValueError, match=rf"are kept in \.npz or \.safetensors files, .*{says}"):
         nn.load(tmp_path / f"model{ending}")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\0", "\ud800"])
+def test_a_name_that_no_file_can_hold_is_refused_before_anything_is_written(name, tmp_path):
+    with pytest.raises(ValueError, match="name"):
+        nn.save(tmp_path / "w.npz", {"weight": np.ones(2), name: np.ones(2)})
+    assert not list(tmp_path.iterdir())

@@ -36,7 +36,7 @@ def in_one_array(inputs: Any, batch_first: bool) -> tuple[Any, Lengths | None]:
     ValueError
         Of a list of arrays of one shape, which may be sequences or steps.
     """
-    if hasattr(inputs, "batch_sizes") and hasattr(inputs, "data"):
+    if hasattr(inputs, "batch_sizes"):
         data, sizes = as_array(inputs.data), as_array(inputs.batch_sizes)
         lengths = np.array([(sizes > row).sum() for row in range(sizes[0])], np.int64)
         starts = np.cumsum(sizes) - sizes
