@@ -372,13 +372,3 @@ def test_a_derived_program_gives_the_engines_numbers_or_an_error_at_every_length
         np.testing.assert_allclose(value, expected.numpy(), rtol=1e-10)
         for name, parameter in cell.parameters().items():
             np.testing.assert_allclose(gradients[name], tg.grad(expected, parameter).numpy(), rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("order", [1, 3, -2, np.inf])
-def test_the_order_of_a_norm_may_be_a_tensor_that_needs_no_gradient(order):
-    x = tg.Tensor([[1.0, -2.0, 3.0]], requires_grad=True)
-    expected = np.linalg.norm(x.numpy(), order, axis=1)
-    for given in (order, tg.Tensor(order), np.array(order), np.float64(order)):
-        np.testing.assert_allclose(tg.norm(x, given, axis=1).numpy(), expected, rtol=1e-14)
-    with pytest.raises(TypeError, match="no derivative with respect to ord"):
-        tg.norm(x, tg.Tensor(float(order), requires_grad=True), axis=1)

@@ -81,13 +81,14 @@ def test_each_rule_of_any_number_of_operands_can_be_asked_alone(guarded, declare
     assert y.tolist() == [30.0] and alone == swept == [5.0, 10.0, 15.0]
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["once", "to be differentiated again"])
 @pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 4), (1, 2, 3, 4)])
-def test_every_leading_axis_counts_as_rows_of_a_batch(shape):
+def test_every_leading_axis_counts_as_rows_of_a_batch(shape, again):
     rng = np.random.default_rng(0)
     x, layer = tg.Tensor(rng.normal(size=shape), requires_grad=True), tg.nn.Linear(4, 5, rng=0)
     y, (W, b) = layer(x), layer.parameters().values()
     seed = rng.normal(size=y.shape)
-    by_x, by_W, by_b = tg.grad(y, [x, W, b], seed)
+    by_x, by_W, by_b = tg.grad(y, [x, W, b], seed, create_graph=again)
     np.testing.assert_allclose(y.numpy(), x.numpy() @ W.numpy().T + b.numpy(), rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(by_x.numpy(), seed @ W.numpy(), rtol=1e-13, atol=1e-13)
     np.testing.assert_allclose(by_W.numpy(), seed.reshape(-1, 5).T @ x.numpy().reshape(-1, 4), rtol=1e-13, atol=1e-13)

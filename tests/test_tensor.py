@@ -412,3 +412,27 @@ def test_a_tensor_of_another_library_is_taken_from_its_graph_and_its_device(dtyp
 
     x = tg.Tensor(Theirs(), requires_grad=True)
     assert x.tolist() == [1.0, 2.5] and x.dtype == np.float32
+
+
+@pytest.mark.parametrize("value", [2, 2.0, True, [2], [[2]], [1, 2], np.int8(3)], ids=repr)
+def test_what_is_an_index_to_numpy_is_one_here(value):
+    def index(x):
+        try:
+            return operator.index(x)
+        except TypeError:
+            return "refused"
+
+    assert index(tg.Tensor(value)) == index(np.array(value))
+
+
+def test_sixty_numbers_are_shown_and_more_are_cut():
+    assert "..." not in repr(tg.Tensor(np.zeros(60))) and "..." in repr(tg.Tensor(np.zeros(61)))
+
+
+@pytest.mark.parametrize("around", [list, tuple])
+def test_tensors_in_a_list_are_arrays_to_a_function_without_a_rule(around):
+    a, b = 3.0 * np.eye(2), np.arange(4.0).reshape(2, 2)
+    product = np.linalg.multi_dot(around([tg.Tensor(a), tg.Tensor(b)]))
+    assert type(product) is np.ndarray and np.array_equal(product, a @ b)
+    with pytest.raises(TypeError, match=r"^np\.linalg\.multi_dot has no derivative rule"):
+        np.linalg.multi_dot(around([a, tg.Tensor(b, requires_grad=True)]))
