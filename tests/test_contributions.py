@@ -64,6 +64,8 @@ def test_a_matrix_whose_every_element_rounds_to_zero_is_zero(size):
     outer = Outer(*[np.full((1, size), 2.0**-13, np.float16)] * 2, np.dtype(np.float16))
     assert not outer.array().any() and [outer.norm(norm) for norm in NORMS] == [0.0, 0.0, 0.0]
     assert (outer.state(True), outer.state(False)) == ("underflow", "zero")
+    nothing = Outer(np.zeros((1, size)), np.ones((1, size)), np.dtype(np.float64))
+    assert (nothing.state(True), nothing.state(False)) == ("underflow", "zero")
 
 
 @given(
