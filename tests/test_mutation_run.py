@@ -147,9 +147,9 @@ def test_a_run_is_well_if_nothing_survived_that_matters():
     assert judged("test_f") == ("killed", [])
     assert judged(None, how="") == ("SURVIVED", ["data: below 95%"])
     assert judged(None, room="draw", how="") == ("SURVIVED", [])
-    assert judged(None, room="nn", how="") == ("SURVIVED", [])  # whose goal is not reached yet, which is said
-    table = {"scope": Score(1, 1, 0, 0), "nn": Score(1, 1, 0, 0), "draw": Score(1, 1, 0, 0)}
-    assert report.still_short(dict(zip("abc", table, strict=True)), table) == ["nn: below 95%, as before"]
+    assert judged(None, room="testing", how="") == ("SURVIVED", [])  # whose goal is not reached yet, which is said
+    table = {"scope": Score(1, 1, 0, 0), "testing": Score(1, 1, 0, 0), "draw": Score(1, 1, 0, 0)}
+    assert report.still_short(dict(zip("abc", table, strict=True)), table) == ["testing: below 95%, as before"]
     assert judged("test_f", broken=["test_g"])[1] == ["BROKEN, it fails alone without any mutant: test_g"]
     assert judged("test_f", ["data/x.py: x"])[1] == ["equivalent.toml names what is not drawn: data/x.py: x"]
     assert judged("test_f", ["graph/x.py: x"])[1] == []  # a room that was not run
