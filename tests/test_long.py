@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from touching import faults
 
@@ -241,8 +241,9 @@ def test_no_line_of_a_limit_runs_through_words(steps):
     layers=st.integers(1, 3),
     both=st.booleans(),
     factor=st.sampled_from([0.01, 1.0, 4.0]),
-    page=st.sampled_from([None, "slide", "notebook"]),
+    page=st.sampled_from([None, "slide", "notebook", (600, 400)]),
 )
+@example(kind="lstm", steps=20, layers=1, both=False, factor=1.0, page=(600, 400))
 def test_nothing_touches(kind, steps, layers, both, factor, page):
     net = getattr(tg, kind.upper())(2, 4, num_layers=layers, bidirectional=both, rng=0)
     for name, weight in net.parameters().items():

@@ -134,6 +134,15 @@ def test_nothing_touches(kind, steps, level):
     touches_nothing(draw(graph_of(kind, steps), view="rolled", level=level, title="T"))
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize(("level", "loss"), [("op", lambda o: 1e5 * tg.sum(o**2)), ("gate", lambda o: tg.sum(o[2]))])
+def test_nothing_touches_where_numbers_are_wide_or_zero(kind, level, loss):
+    cell = getattr(tg, f"{kind.upper()}Cell")(2, 16, rng=1)
+    outputs, _ = tg.unroll(cell, np.random.default_rng(4).normal(size=(4, 1, 2)))
+    for heads in ("gradient", "data"):
+        touches_nothing(draw(loss(outputs), view="rolled", level=level, heads=heads))
+
+
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_its_text_is_14_pixels_high_on_a_slide(kind):
     picture = draw(graph_of(kind, 50), view="rolled", level="gate", page="slide", title="T")

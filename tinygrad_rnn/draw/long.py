@@ -338,10 +338,13 @@ class _Panels:
         wanted, first, last, count = self.steps, self.steps[0], self.steps[-1], len(self.steps)
         if count > 20:
             every = next(s for base in range(9) for s in (10**base, 2 * 10**base, 5 * 10**base) if count / s <= 7)
-            inner = [t for t in self.steps if t % every == 0 and every * 0.7 < t - first and every * 0.7 < last - t]
-            wanted = [first, *inner, last]
-        for t in wanted:
-            self.text(self.x[t], y, f"t = {t}" if t in (first, last) and count > 1 else str(t))
+            wanted = [first, *(t for t in self.steps if t % every == 0 and first < t < last), last]
+        words = {t: f"t = {t}" if t in (first, last) and count > 1 else str(t) for t in wanted}
+        wide = {t: text_width(word, LABEL_SIZE) / SCALE for t, word in words.items()}
+        for t, word in words.items():
+            ends = () if t in (first, last) else (first, last)
+            if all(abs(self.x[t] - self.x[end]) > (wide[t] + wide[end]) / 2 + 4.0 for end in ends):
+                self.text(self.x[t], y, word)
 
 
 def rate_of(row: Row) -> str:

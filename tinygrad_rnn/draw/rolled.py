@@ -29,6 +29,8 @@ WIDE, HIGH, BARS = 62.0, 23.0, 60
 """A curve in points, and of how many bars it is at most."""
 
 NUMBER, GAP = 46.0, 4.0
+"""Room for a number unless one is wider, and between it and its curve."""
+
 UNROLLED = 'draw it with view="unrolled"'
 
 Key = tuple[int, int]
@@ -139,8 +141,10 @@ def rolled(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sigh
     rows = [series_of(edges, given[2]) for each in ([*steps.edges.values()], *uses.values()) for edges in each]
     options = options_of(given, [size for row in rows for _, size, state in row if state == "finite"], 0, DECADES)
     # At level "op" boxes stand so near each other that their curves need more height; gates fit a slide as they are.
-    scene = _placed(seen, options.norm).moved(0.0, 0.0, high=1.2 if alone.level == "op" else 1.0)
-    picture = _Rolled(steps, scene, seen, options)
+    ends = [edge_style(size, state, options.scale).label for row in rows for _, size, state in (*row[:1], *row[-1:])]
+    room = WIDE + max([NUMBER, *(text_width(text, LABEL_SIZE) for text in ends)])
+    scene = _placed(seen, options.norm, room).moved(0.0, 0.0, high=1.2 if alone.level == "op" else 1.0)
+    picture = _Rolled(steps, scene, seen, options, room)
     drawing = picture.drawing(
         {row.name: long.rate_of(row) for row in long.rows_of(whole, options.norm)}, uses, graph.nodes
     )
@@ -149,10 +153,10 @@ def rolled(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sigh
     return Sight((seen,), (("", picture.scene),), drawing, tuple(notes))
 
 
-def _placed(graph: GradientGraph, norm: Norm) -> Scene:
+def _placed(graph: GradientGraph, norm: Norm, room: float) -> Scene:
     """The last step, with room for a curve on each edge."""
     wide = [
-        e if e.carried is None else replace(e, carried=Told(np.zeros(1), e.carried.shape, WIDE + NUMBER - 16.0))
+        e if e.carried is None else replace(e, carried=Told(np.zeros(1), e.carried.shape, room - 16.0))
         for e in graph.edges
     ]
     scene = lines.arrange(replace(graph, edges=tuple(wide)), "", "none", norm, lines.SLIDE)
@@ -166,8 +170,8 @@ def _placed(graph: GradientGraph, norm: Norm) -> Scene:
 class _Rolled:
     """Loops, curves and parameters around the scene of the last step."""
 
-    def __init__(self, steps: Steps, scene: Scene, seen: GradientGraph, options: Options) -> None:
-        self.scene, self.options, self.numbers = scene, options, steps.numbers
+    def __init__(self, steps: Steps, scene: Scene, seen: GradientGraph, options: Options, room: float) -> None:
+        self.scene, self.options, self.numbers, self.room = scene, options, steps.numbers, room
         self.taken, self.states, self.series = list[Rect](), dict[str, PlacedNode](), list[Series]()
         made = sorted({e.target for e in seen.edges if seen.nodes[e.target].step})
         ranks, boxes = {id: k for k, id in enumerate(made)}, {p.node.id: p for p in scene.nodes}
@@ -181,7 +185,7 @@ class _Rolled:
             if e.target in ranks:
                 inside += [Rect(x, y, x, y) for x, y in p.curve[3 * (key in steps.before) :]]
         rect = union(inside)
-        room, ways = WIDE + NUMBER + 12.0, [p.curve for p in scene.edges if p.edge.target in ranks]
+        room, ways = room + 12.0, [p.curve for p in scene.edges if p.edge.target in ranks]
         upright = any(a[0] == b[0] > rect.right - 30.0 for way in ways for a, b in pairwise(way))
         right = rect.right + (room - 14.0 if upright else 14.0)
         self.panel = Rect(rect.left - room, rect.bottom - 14.0, right, rect.top + 40.0)
@@ -220,7 +224,7 @@ class _Rolled:
                 rate = rates.get(state, "") if p.tail in {s.id for s in self.states.values()} else ""
                 tip = paint.edge_tooltip(p.edge, ends[p.tail], ends[p.head], self.options.norm).splitlines()[0]
                 tip += f"\n‖∂L/∂{state}‖{rate}" * bool(rate)
-                near = max(p.label[0], self.panel.left + (WIDE + NUMBER) / 2), p.label[1]
+                near = max(p.label[0], self.panel.left + self.room / 2), p.label[1]
                 at = self.free(p.curve, near, self.size(series), spots)
                 found.add(replace(self.block(at, series, f"curve{k}", tip), edge=p.edge))
         for text in texts:
@@ -276,8 +280,10 @@ class _Rolled:
             cut = any(block.left < end < block.right for end in ends)
             return 1000.0 * met + 200.0 * int(inside.sum()) + 300.0 * cut + math.dist(at, near)
 
-        steps = [(way * (wide / 2 + far), 0.0) for way in (1, -1) for far in (6.0, 20.0, 34.0)]
-        steps += [(0.0, high / 2 + 4.0), (0.0, -high / 2 - 4.0)]
+        aside = [
+            (way * (wide / 2 + far), dy) for way in (1, -1) for far in (6.0, 20.0, 34.0) for dy in (0.0, high, -high)
+        ]
+        steps = aside + [(0.0, way * (high / 2 + far)) for way in (1, -1) for far in (4.0, 18.0, 32.0, 46.0)]
         at = min(((x + dx, y + dy) for x, y in samples(curve, 4.0) for dx, dy in steps), key=cost)
         self.taken.append(Rect.around(at, wide, high).grown(1.5))
         return at[0] - wide / 2, at[1]
