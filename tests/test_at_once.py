@@ -119,7 +119,11 @@ def test_what_is_not_so_is_left_to_the_walk(monkeypatch):
     small = tg.RNNCell(3, 4, init={"weight_hh": lambda rng, shape: 1e-60 * rng.normal(size=shape)}, rng=0)
     assert measure_at_once(Chain(small, x), {9: v}) is None  # beyond the range of float64, which the walk is not
     assert both(Other(1.0), x, {9: v}) is not None
-    assert both(Other(0.5), x, {9: v}) is None  # the program is that of the other one
+    assert both(Other(0.5), x, {9: v}) is not None
+    program = at_once._program(Chain(Other(1.0), x))
+    with monkeypatch.context() as patch:
+        patch.setattr(at_once, "_program", lambda chain: program)
+        assert measure_at_once(Chain(Other(0.5), x), {9: v}) is None  # the program is that of the other one
     monkeypatch.setattr(at_once, "MOST_NUMBERS", 9)
     assert measure_at_once(Chain(tg.LSTMCell(3, 4, rng=0), x), {9: v}) is None
 
@@ -168,3 +172,55 @@ def test_steps_that_cannot_be_given_are_refused():
         tg.derive_bptt(cell, example=(x, cell.initial_state(2)), steps=("q",))
     with pytest.raises(ValueError, match="leave compiled out"):
         tg.derive_bptt(cell, example=(x, cell.initial_state(2)), steps=(), compiled=True)
+
+
+class Learned(tg.RNNCell):
+    """A leak of its own for each unit, made of weights alone."""
+
+    def __init__(self):
+        super().__init__(3, 4, rng=0)
+        self.leak = tg.Tensor(np.linspace(-1, 1, 4), requires_grad=True, name="leak")
+
+    def __call__(self, x, h):
+        a = tg.sigmoid(self.leak)
+        a.name = "alpha"
+        return (1 - a) * h + a * super().__call__(x, h)
+
+
+class Limited(tg.RNNCell):
+    """With a limit, a branch that the numbers decide."""
+
+    limit = None
+
+    def __call__(self, x, h):
+        z = super().__call__(x, h)
+        return z if self.limit is None or float(h.data.mean()) < self.limit else 0.5 * z
+
+
+@pytest.mark.parametrize(("steps", "batch"), [(4, 1), (2, 2), (5, 2), (3, 4)])
+def test_what_is_made_of_weights_alone_is_nobodys_gate(steps, batch):
+    """Also where there are as many units as steps and sequences."""
+    flow = gradient_flow(Learned(), np.random.default_rng(1).normal(size=(steps, batch, 3)), rng=0)
+    assert set(flow.lanes) == set(flow.activations) == {("", "h")}
+    assert len(flow.activations["", "h"].by_step) == steps
+
+
+def test_a_setting_that_changed_since_the_last_report_counts():
+    cell, inputs = Limited(3, 4, rng=0), np.random.default_rng(1).normal(size=(9, 1, 3))
+    gradient_flow(cell, inputs, rng=0)
+    cell.limit = max(float(h.mean()) for (h,) in Chain(cell, inputs).states[:-1]) - 1e-9  # one step is above it
+    seeds = {9: np.ones((1, 4))}
+    both(cell, inputs, seeds)
+    assert measure_at_once(Chain(cell, inputs), seeds) is None
+
+
+@pytest.mark.parametrize("kept", [lambda h: h.detach(), lambda h: tg.Tensor(np.ones(h.shape))])
+def test_a_part_of_the_state_without_a_gradient(kept):
+    class Kept(Two):
+        def __call__(self, x, state):
+            h = tg.RNNCell.__call__(self, x, state[0])
+            return h, kept(h)
+
+    rng = np.random.default_rng(0)
+    inputs, v = rng.normal(size=(6, 2, 3)), rng.normal(size=(2, 4))
+    both(Kept(), inputs, {6: v})

@@ -74,6 +74,7 @@ def test_a_film_of_a_setting(capsys, elsewhere):
         text = (elsewhere / "film.svg").read_text(encoding="utf-8")
         captions = ["forget bias −2", "forget bias 2", "forget bias 6"] if cell == "lstm" else ["scale 0.5", "scale 2"]
         assert all(f">{caption}</text>" in text for caption in captions)
+        assert "seed 0" in text and "set to" not in text  # one subtitle for all frames, so it names no value of one
         assert "film    3 frames" in said and f"next    tinygrad-rnn flow {cell}" in said
     ran(capsys, "gru", "--steps", "2", "--hidden", "2", "--film", "update-bias=0,1")
     assert "<input" in (elsewhere / "gru.html").read_text(encoding="utf-8")

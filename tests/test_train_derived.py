@@ -149,3 +149,41 @@ def test_a_resumed_run_goes_on_with_what_was_chosen(before, doctor, tmp_path, ca
         doctor(never, 1e9 if before.endswith("compiled") else 0.0)  # now it would choose another
         short(5, resume=True, **options)
     assert seen == [before] * 5
+
+
+class Leaky(tg.RNNCell):
+    """Keeps a part of its state that can be changed while it is trained."""
+
+    leak = 0.0
+
+    def __call__(self, x, h):
+        return self.leak * h + (1 - self.leak) * super().__call__(x, h)
+
+
+class Penalty(Adding):
+    """A loss that reads the recurrent weights once it is told to."""
+
+    network, much = None, 0.0
+
+    def loss(self, outputs, targets):
+        return super().loss(outputs, targets) + self.much * tg.sum(self.network.weight_hh**2)
+
+
+@pytest.mark.parametrize("change", ["a setting of a cell", "a setting of ours", "what the loss reads"])
+def test_what_changes_between_two_batches_changes_the_program_too(change):
+    def train(derived):
+        task = Penalty(5)
+        task.network = network = (Leaky if change == "a setting of a cell" else tg.RNNCell)(2, 4, rng=0)
+
+        def changed(run):
+            if change == "a setting of a cell":
+                network.leak = run.step / 10
+            elif change == "a setting of ours":
+                network.nonlinearity = "relu"
+            else:
+                task.much = 0.5
+
+        options = {"optimiser": SGD, "lr": 0.1, "batch_size": 3, "callbacks": [changed]}
+        return short(6, network, task, derived=derived, **options)[1]
+
+    np.testing.assert_allclose(train(True).losses, train(False).losses, rtol=1e-9)

@@ -236,6 +236,13 @@ def test_a_step_that_the_loss_does_not_read_is_refused():
         str(gradient_flow(Every(), x, read=13))
 
 
+@pytest.mark.parametrize(("options", "most"), [({"lag": 12}, 11), ({"lag": 5, "read": 5}, 4)])
+def test_a_lag_of_more_steps_than_there_are_is_refused(options, most):
+    with pytest.raises(ValueError, match=f"lag={options['lag']}: no step lies so far .*: at most {most}"):
+        gradient_flow(nn.RNN(3, 5, rng=0), noise(12, 2, 3), **options)
+    gradient_flow(nn.RNN(3, 5, rng=0), noise(12, 2, 3), **options | {"lag": most})
+
+
 @given(KIND, LAYERS, st.booleans(), SEED)
 def test_a_padded_sequence_is_the_sequence_alone(kind, layers, both, seed):
     net, x = stack(kind, layers, both, seed), noise(12, 3, 3, seed)

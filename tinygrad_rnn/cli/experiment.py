@@ -183,7 +183,9 @@ def _begin_network(arguments: argparse.Namespace, features: int, t_max: int) -> 
     }[init]
     if (kind, init) == ("lstm", "keras") and "forget_bias" not in own:
         said += " but forget bias 1"
-    biases = (f", {name.replace('_', ' ')} set to {own[name]:g}" for name in own if name.endswith("_bias"))
+    varied = (getattr(arguments, "film", None) or ("",))[0]  # which each frame has its own value of
+    given = [name for name in own if name.endswith("_bias") and name != varied]
+    biases = (f", {name.replace('_', ' ')} set to {own[name]:g}" for name in given)
     name = _name_of(cell, own.get("nonlinearity", "tanh"))
     return Network(cell, name, f"{said}, seed {seed}{''.join(biases)}")
 

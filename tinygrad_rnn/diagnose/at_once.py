@@ -16,6 +16,7 @@ import numpy as np
 from ..autodiff import Through
 from ..bptt import Program, derive_bptt
 from ..functions import sum
+from ..nn.cells import CELLS
 from ..nn.module import once
 from ..nn.state import parts_of, state_of
 from ..ops import ACTIVATIONS
@@ -64,13 +65,13 @@ def measure_at_once(
         step = chain.at_once([_rows(a) for a in before], _rows(chain.inputs))
     if not all(np.allclose(out.data, _rows(a), PRECISE, PRECISE) for out, a in zip(step.outs, after, strict=True)):
         return None
-    read = [n for n in step.nodes if n.op is not None and (n.name or n.op.name in ACTIVATIONS)]
-    if any(node.shape[:1] != (steps * batch,) for node in read):  # of weights alone, say
+    read = [n for n in step.values if n.op is not None and (n.name or n.op.name in ACTIVATIONS)]
+    if any(node.shape[:1] != (steps * batch,) for node in read):  # of an array that the cell holds, say
         return None
     seeds_of = total = [_rows(g[1:]) for g in whole]
     for _ in step.outs[1:]:  # less what one part of a state sends to another within the step
         sent = pull(step, Scaled(seeds_of), step.outs)
-        seeds_of = [t - (sent[out] - g) for t, out, g in zip(total, step.outs, seeds_of, strict=True)]
+        seeds_of = [t - (sent.get(out, 0.0) - g) for t, out, g in zip(total, step.outs, seeds_of, strict=True)]
     top = Scaled(seeds_of).normalised()
     reached = Reached(step, top, pull(step, top, [*step.leaves, *step.outs, *step.named().values()]))
     for k, (g, own, part) in enumerate(zip(whole, seeds_of, reached.before.parts, strict=True)):
@@ -105,19 +106,19 @@ def measure_at_once(
 
 
 def _program(chain: Chain) -> Program | None:
-    """The program of a cell, the same for all that call themselves alike: whether it is right is seen each time."""
+    """The program of a cell; those of the package's own cells are kept, as their repr says all that they are."""
     cell = chain.cell
     shapes = [(name, p.shape, p.requires_grad) for name, p in cell.parameters().items()]
-    named = "" if " at 0x" in repr(cell) else repr(cell)
-    key = (type(cell), named, *shapes, chain.inputs.shape[1:], *(part.shape for part in chain.first))
-    if key not in PROGRAMS:
-        if len(PROGRAMS) == MOST_PROGRAMS:
-            PROGRAMS.clear()
-        example = chain.inputs[:1], state_of([constant(part) for part in chain.first], chain.form)
-        try:
-            PROGRAMS[key] = derive_bptt(cell, example=example, rewrites=EXACT, steps=())
-        except (GradientError, TypeError, ValueError):  # it cannot be derived, or has no such step: the walk says what
-            PROGRAMS[key] = None
+    key = (type(cell), repr(cell), *shapes, chain.inputs.shape[1:], *(part.shape for part in chain.first))
+    if key in PROGRAMS and type(cell) in CELLS:
+        return PROGRAMS[key]
+    if len(PROGRAMS) == MOST_PROGRAMS:
+        PROGRAMS.clear()
+    example = chain.inputs[:1], state_of([constant(part) for part in chain.first], chain.form)
+    try:
+        PROGRAMS[key] = derive_bptt(cell, example=example, rewrites=EXACT, steps=())
+    except (GradientError, TypeError, ValueError):  # it cannot be derived, or has no such step: the walk says what
+        PROGRAMS[key] = None
     return PROGRAMS[key]
 
 

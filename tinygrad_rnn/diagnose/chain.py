@@ -176,14 +176,21 @@ class Step:
         """All tensors of the step that need a gradient, oldest first."""
         return history(list(dict.fromkeys(out for out in self.outs if out.requires_grad)))
 
+    @cached_property
+    def values(self) -> list[Tensor]:
+        """Those that a sequence has of its own: made of the state before or of an array, not of weights alone."""
+        own, found = set(self.leaves), list[Tensor]()  # a set looks for the very tensor; == would compare numbers
+        for node in self.nodes:
+            operands = zip(node.operands, node.arrays, strict=True) if node.op is not None else ()
+            if any(np.ndim(array) if operand is None else operand in own for operand, array in operands):
+                own.add(node)
+                found.append(node)
+        return found
+
     def named(self) -> dict[tuple[str, str], Tensor]:
         """Gates and other intermediate values with a name, by (layer, name)."""
-        outs = set(self.outs)  # a set looks for the very tensor; == would compare numbers
-        return {
-            (layer_of(node), node.name): node
-            for node in self.nodes
-            if node.name and node.op is not None and node not in outs
-        }
+        outs = set(self.outs)
+        return {(layer_of(node), node.name): node for node in self.values if node.name and node not in outs}
 
 
 def layer_of(tensor: Tensor) -> str:

@@ -175,6 +175,9 @@ def experiment_of(
         found = replace(found, inputs=sequences_of(inputs, getattr(model, "batch_first", False)))
         if looks["read"] is not None:
             check_read(looks["read"], len(found.inputs))
+        last = looks["read"] or len(found.inputs)
+        if looks["lag"] is not None and looks["lag"] >= last > 1:
+            raise ValueError(f"lag={looks['lag']}: no step lies so far before step {last}: at most {last - 1}")
     check_finite(model)
     return replace(found, v=seed if direction is None else checked_direction(direction))
 

@@ -292,7 +292,7 @@ def share_of(carried: Scaled, total: Array, exponents: Array) -> tuple[Array, Ar
 def activations_of(step: Step, steps: int = 1) -> dict[tuple[str, str, str], list[tuple[Any, ...]]]:
     """Openness of gates and slopes of nonlinearities, newest first, where the batch is so many steps of sequences."""
     found: dict[tuple[str, str, str], list[tuple[Any, ...]]] = defaultdict(list)
-    for node in step.nodes:
+    for node in step.values:
         op = node.op
         if op is None or op.name not in ACTIVATIONS:
             continue

@@ -335,3 +335,7 @@ class GRUCell(Cell):
         h: Tensor = (1 - z) * n + z * state
         r.name, z.name, n.name, h.name = "r", "z", "n", "h"
         return h
+
+
+CELLS = (RNNCell, LSTMCell, GRUCell)
+"""Those whose repr says all that they are but for their parameters."""

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..bptt import Program, derive_bptt
+from ..bptt.contents import Contents
 from ..bptt.loss import disagreeing
 from ..extras import how_to_install
 from ..files import printable
+from ..nn.cells import CELLS
 from ..nn.stacks import Stack
 from ..nn.state import parts_of, state_of
 from ..symbolic.trace import TraceError
@@ -63,10 +65,20 @@ class DerivedGradients:
         self.run, self.steps, self.say = run, steps, say
         self.programs: dict[Any, Program] = {}  # by the shape of a step
         self.checked: set[Any] = set()
+        self.cell = self._cell()
+
+    def _cell(self) -> Any:
+        """What the cell is but for its parameters; of the package's own, the repr says it, and in less time."""
+        cell = self.run.model.network
+        if type(cell) in CELLS:
+            return repr(cell)
+        return {path: value for path, value in Contents(cell).found.items() if path != "random"}
 
     def __call__(self, batch: Batch, state: Any) -> tuple[float, Any]:
         """Leave the gradients in ``.grad``; returns the loss and the state after the batch."""
         key = np.shape(batch[0]), self.run.task.loss
+        if (now := self._cell()) != self.cell:  # a setting of it was changed, by a callback say
+            self.cell, self.checked, self.programs = now, set(), {}
         if key not in self.checked:
             self.checked.add(key)
             self._choose(batch, state)
@@ -83,8 +95,8 @@ class DerivedGradients:
 
         parameters = model.network.parameters()
         value, gradients, last = program(*self._example(inputs, state), parameters, loss=loss, return_state=True)
-        for name, parameter in parameters.items():
-            parameter.grad = gradients[name]
+        for name, parameter in parameters.items():  # added, as the loss may read it too
+            parameter.grad = gradients[name] if parameter.grad is None else parameter.grad + gradients[name]
         return value, state_of(map(Tensor, parts_of(last)), last)
 
     def _example(self, inputs: Any, state: Any) -> tuple[Any, Any]:
