@@ -236,6 +236,15 @@ def test_a_step_that_the_loss_does_not_read_is_refused():
         str(gradient_flow(Every(), x, read=13))
 
 
+def test_a_report_tells_from_which_step_lags_are_counted():
+    texts = [gradient_flow(Every(), noise(12, 2, 3), read=read).text() for read in (None, 12, 5)]
+    assert ["lags were counted from step 5; from here on they are from step 12" in text for text in texts] == [
+        False,
+        False,
+        True,
+    ]
+
+
 @pytest.mark.parametrize(("options", "most"), [({"lag": 12}, 11), ({"lag": 5, "read": 5}, 4)])
 def test_a_lag_of_more_steps_than_there_are_is_refused(options, most):
     with pytest.raises(ValueError, match=f"lag={options['lag']}: no step lies so far .*: at most {most}"):

@@ -36,6 +36,8 @@ def _lines(flow: Flow) -> Iterator[str]:
     yield setting.loss
     yield ""
     yield from verdict(flow)
+    if (read := flow.experiment.read) not in (None, setting.steps):
+        yield from ("", f"so far lags were counted from step {read}; from here on they are from step {setting.steps}")
     if flow.lanes:
         yield from _slopes(flow)
         yield from _paths(flow)
