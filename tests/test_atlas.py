@@ -226,7 +226,7 @@ def test_failures_end_with_1(capsys, tmp_path):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (["--scale", "1:2"], "expected a finite number, found '1:2'"),
+        (["--scale", "1:2"], "expected a number, or A:B:N for N from A to B, found '1:2'"),
         (["--scale", "1:2:1"], "from 2 to 1000"),
         (["--cell", "rnn,mlp"], "'mlp' is none of rnn, lstm, gru"),
         (["--forget-bias", "1"], "--forget-bias belongs to lstm, and the cell is rnn"),

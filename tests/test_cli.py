@@ -84,7 +84,7 @@ def test_a_film_of_a_setting(capsys, elsewhere):
     "words, said",
     [
         (("lstm", "--film", "hidden=2:6:5"), "the name one of forget-bias"),
-        (("lstm", "--film", "forget-bias=1:2"), "finite number"),
+        (("lstm", "--film", "forget-bias=1:2"), "A:B:N for N from A to B"),
         (("lstm", "--film", "forget-bias=1"), "at least two different numbers"),
         (("lstm", "--film", "forget-bias=1e308:-1e308:3"), "at least two different numbers"),
         (("rnn", "--film", "forget-bias=1:2:3"), "belongs to lstm"),

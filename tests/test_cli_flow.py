@@ -1,6 +1,7 @@
 """``tinygrad-rnn flow``: text, chart, JSON, and an exit code that a build can depend on."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -61,7 +62,27 @@ def test_several_weights_are_compared(tmp_path, capsys):
     both = json.loads((tmp_path / "both.json").read_text("utf-8"))
     assert both["a.npz"]["verdict"]["word"] != both["b.npz"]["verdict"]["word"]
     assert both["a.npz"]["measured"]["file"].endswith("a.npz")
-    assert "two files are called a.npz" in run(capsys, *files[:2], *files[:2])[2]
+    assert "a.npz is given twice: give each file once" in run(capsys, *files[:2], *files[:2])[2]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders_and_the_lost_one_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = tg.LSTM(1, 4, rng=0).state_dict()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        save(tmp_path / folder / "w.npz", state)
+    files = ["--weights", "one/w.npz", "--weights", "two/w.npz"]
+    code, out, _ = run(capsys, *files, "--steps", 20)
+    assert code == 0 and all(re.search(rf"^{folder}/w\.npz +20 ", out, re.MULTILINE) for folder in ("one", "two"))
+    state["weight_hh_l0"][0, 0] = np.nan
+    save(tmp_path / "two" / "w.npz", state)
+    code, out, _ = run(capsys, *files, "--steps", 20)
+    assert code == 3 and "NO NETWORK: two/w.npz: weight_hh_l0 holds 1 of" in out
+
+
+def test_one_step_is_spoken_of_in_the_singular(capsys):
+    assert "T = 1 step, " in (one := run(capsys, "gru", "--steps", 1)[1]) and ": 1 step is seen, " in one
+    assert "and that 1 step before\n" in run(capsys, "gru", "--steps", 3, "--read", 2)[1]
 
 
 def test_a_network_that_is_lost_has_a_code_of_its_own(tmp_path, capsys):
@@ -69,7 +90,7 @@ def test_a_network_that_is_lost_has_a_code_of_its_own(tmp_path, capsys):
     state["weight_hh_l0"][0, 0] = np.nan
     save(tmp_path / "lost.npz", state)
     code, out, _ = run(capsys, "--weights", tmp_path / "lost.npz", "--steps", 20)
-    assert code == 3 and "NO NETWORK: weight_hh_l0 holds 1 of 64 numbers that are not finite" in out
+    assert code == 3 and "NO NETWORK: lost.npz: weight_hh_l0 holds 1 of 64 numbers that are not finite" in out
 
 
 @pytest.mark.parametrize(

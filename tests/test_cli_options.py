@@ -324,10 +324,10 @@ NOTHING = {
     ),
     "--workers is for this machine, and --cluster is given": (f"{SWEEP} --workers 2 --cluster a:1",),
     "--bias belongs to rnn, and the cell is lstm": (f"{SWEEP} --cell lstm --bias 1",),
-    "--chrono sets the biases of the gates of an lstm, and they are given": (
+    "--chrono sets the biases of the lstm's gates, and they are given": (
         f"{SWEEP} --cell lstm --chrono 9 --forget-bias 1 --input-bias 1",
     ),
-    "--chrono sets the biases of the gates of an gru": (f"{SWEEP} --cell lstm,gru --chrono 9 --update-bias 1",),
+    "--chrono sets the biases of the gru's gates": (f"{SWEEP} --cell lstm,gru --chrono 9 --update-bias 1",),
     "--cell is given, and so is lstm": tuple(
         f"{words} lstm --cell gru" for words in ("draw", "flow", "train --task adding")
     ),

@@ -78,6 +78,37 @@ def test_help_tells_what_a_command_is_for_and_all_its_options_with_their_default
         assert " a folder; default: " in told
 
 
+@pytest.mark.parametrize(
+    "command, options",
+    [
+        ("draw", {"fold": "2, ", "parameters": "auto", "norm": "l2", "heads": "gradient", "view": "unrolled"}),
+        ("sweep", {"recurrent": "orthogonal"}),
+        ("check", {"order": "2, or what the file says", "seed": "0, or what the file says"}),
+    ],
+)
+def test_defaults_that_the_package_has_are_told_too(command, options, capsys):
+    told = helped(command, capsys)
+    for name, default in options.items():
+        assert re.search(rf"--{name} [A-Z,.]+ [^-]*; default: {default}", told), name
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    {
+        "flow lstm --out y.dot": "the name must end in .svg, .png, .pdf, .csv, .html",
+        "flow lstm --read 200": "--read 200: there are 100 steps: take one from 1 to 100",
+        "draw lstm --page 600": "--page: expected slide, notebook or WIDTHxHEIGHT, found '600'",
+        "draw lstm --colours 1:2:3": "--colours: expected fixed or LO:HI, found '1:2:3'",
+        "draw lstm --film forget-bias": "--film: expected NAME=FROM:TO:COUNT, ",
+        "draw lstm --view rolled --parameters step": "--parameters 'step': a rolled view has them once, or none",
+        "sweep --scale 0.5:1.5": "--scale: expected a number, or A:B:N for N from A to B, found '0.5:1.5'",
+        "sweep --steps 1": "--steps: expected a whole number from 2 to ",
+    }.items(),
+)
+def test_an_error_is_one_line_that_says_what_would_be_right(words, told, said):
+    assert told in (line := said(words, code=2)) and line.count("\n") == 1
+
+
 # --- what holds where nothing is said ---
 
 
@@ -100,6 +131,17 @@ def test_a_sweep_measures_what_the_page_says_where_nothing_is_said(said, monkeyp
     said("sweep")
     one = {"cell": "rnn", "nonlinearity": "tanh", "scale": 1.0, "hidden": 64, "steps": 100}
     assert asked == [{**one, "seed": seed} for seed in range(5)]
+
+
+@pytest.mark.parametrize("words", ["--x cell --cell lstm,gru", "--x nonlinearity", "--y scale", "--y cell --cell gru"])
+def test_the_axis_that_is_not_named_is_another_than_the_one_that_is(words, said, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figure, "new_figure", lambda *a: None)
+    monkeypatch.setattr(atlas, "draw_atlas", lambda table, path, x, y: drawn.append({x, y}))
+    told = said(f"sweep {words} --steps 3 --hidden 2 --seeds 1")
+    assert len(drawn[0]) == 2 and words.split()[1] in drawn[0]
+    # Of one network there is no deviation.
+    assert "nan" not in told and all(row.split()[-3] == "-" for row in told.splitlines()[1:-1])
 
 
 def test_noise_is_another_at_another_seed_and_none_of_it_makes_the_network(said):

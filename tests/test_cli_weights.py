@@ -108,7 +108,7 @@ def test_dtype_is_that_of_the_file_unless_said(capsys):
 MISUSE = {
     "nonlinearity": (nn.RNN(1, 3, rng=0), (), "do not tell its nonlinearity: say --nonlinearity tanh or relu"),
     "no nonlinearity": (LSTM, ("--nonlinearity", "tanh"), "LSTM has no nonlinearity to choose"),
-    "another kind": (LSTM, ("gru",), "model.npz holds an LSTM, not a gru"),
+    "another kind": (LSTM, ("gru",), "model.npz is of the kind LSTM, not gru"),
     "hidden": (LSTM, ("--hidden", "8"), "--hidden is for a cell that begins here"),
     "init": (LSTM, ("--init", "pytorch"), "--init is for a cell that begins here"),
     "bias": (LSTM, ("--forget-bias", "1"), "--forget-bias is for a cell that begins here"),

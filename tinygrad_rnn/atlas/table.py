@@ -165,5 +165,7 @@ def _sorted(labels: list[Any]) -> list[Any]:
 def _short(value: Scalar) -> str:
     if value is None:
         return ""
+    if value != value:  # NaN: there is no such number, as of one value no deviation
+        return "-"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 60 else text[:59] + "…"

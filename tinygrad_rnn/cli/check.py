@@ -57,6 +57,6 @@ COMMAND = Command(
     "check",
     run,
     "order seed json",
-    says={"seed": {"help": "of operands and cotangents"}},
+    says={"seed": {"help": "of operands and cotangents; default: 0, or what the file says"}},
     operand=("FILE.py", file, "+"),
 )

@@ -85,11 +85,13 @@ COMMAND = Command(
     "draw",
     run,
     f"{CELL} {FEEDING} loss film out json title colours {LOOKS}",
-    {"hidden": 8, "seed": 0, "loss": "last", "theme": "light"},
+    {"hidden": 8, "seed": 0, "loss": "last", "theme": "light"}
+    | {"parameters": "auto", "norm": "l2", "heads": "gradient", "view": "unrolled"},
     says={
         "steps": {"help": "time steps; default: 5, or as many as there are"},
         "out": {
-            "help": ".svg, .png, .pdf, .html, .dot or .gv; default: CELL.svg, or as --weights; a film: .html, .svg"
+            "help": ".svg, .png, .pdf, .html, .dot or .gv; default: CELL.svg, or as --weights; a film: .svg or .html; "
+            "default: CELL.html"
         },
     },
     operand=WHICH,

@@ -43,7 +43,7 @@ def refuse_of_others(arguments: argparse.Namespace, cells: Sequence[str], chrono
             refuse(arguments, name, f"belongs to {' or '.join(owners)}, and the cell is {', '.join(cells)}")
     for cell, biases in (("lstm", {"forget_bias", "input_bias"}), ("gru", {"update_bias"})):
         if chrono and cell in cells and biases <= arguments.given:
-            reason = f"sets the biases of the gates of an {cell}, and they are given: it would change nothing"
+            reason = f"sets the biases of the {cell}'s gates, and they are given: it would change nothing"
             raise Problem(f"{chrono} {reason}")
 
 
@@ -209,7 +209,7 @@ def _load_network(arguments: argparse.Namespace, features: int) -> Network:
     if not hasattr(module, "hidden_size"):
         raise Problem(f"{file}: {prefix or 'it'} is a {kind}, which has no steps to unroll: choose with --prefix")
     if arguments.cell not in (None, kind.removesuffix("Cell").lower()):
-        raise Problem(f"{file} holds an {kind}, not a {arguments.cell}: leave out {arguments.cell}")
+        raise Problem(f"the network of {file} is of the kind {kind}, not {arguments.cell}: leave out {arguments.cell}")
     if module.input_size != features:
         raise Problem(
             f"the {kind} of {file} takes {module.input_size} values a step, and the data has {features}: give it a "

@@ -6,8 +6,10 @@ import argparse
 import operator
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import printable
 from .experiment import CELL, FEEDING, WHICH, build_network, read_inputs, task_of, told
 from .options import Command, Problem, chosen, in_options, refuse
 from .outputs import claim, left, put_json, wrote
@@ -31,16 +33,16 @@ def run(arguments: argparse.Namespace) -> int:
     from ..diagnose.experiment import NotFinite
 
     unwanted = _unwanted(arguments)
-    files = arguments.weights or []
-    _claim(arguments, files)
+    named = _named(arguments.weights or [])
+    _claim(arguments)
     data, task = _inputs(arguments)
     flows = {}
-    for path in files or [None]:
+    for name, path in named.items():
         arguments.weights = path
         try:
-            flows[path.name if path else ""] = _measured(arguments, data)
+            flows[name] = _measured(arguments, data)
         except NotFinite as error:
-            print(f"verdict   NO NETWORK: {error}")
+            print(f"verdict   NO NETWORK: {f'{name}: ' if path else ''}{error}")
             return LOST
     print(f"data      {told(data)}")
     if data.scale():
@@ -81,16 +83,23 @@ def _unwanted(arguments: argparse.Namespace) -> Callable[[GradientFlow], bool]:
     return unwanted
 
 
-def _claim(arguments: argparse.Namespace, files: list[Any]) -> None:
+def _named(files: list[Path]) -> dict[str, Path | None]:
+    """The files by what their lines are called: the name, or the whole path where several have one name."""
+    names = [path.name for path in files]
+    named = {path.name if names.count(path.name) == 1 else str(path): path for path in files}
+    if len(named) < len(files):
+        again = next(path for path in files if files.count(path) > 1)
+        raise Problem(f"--weights {printable(again)} is given twice: give each file once")
+    return {printable(name): path for name, path in named.items()} or {"": None}
+
+
+def _claim(arguments: argparse.Namespace) -> None:
     from ..draw.figure import check_format, new_figure
 
-    if arguments.out and arguments.out.suffix.lower() not in (".csv", ".html"):
+    if arguments.out:
         with in_options():
-            check_format(arguments.out)
-            new_figure()
-    names = [path.name for path in files]
-    if again := [name for name in names if names.count(name) > 1]:
-        raise Problem(f"--weights: two files are called {again[0]}, and so would their lines")
+            if check_format(arguments.out, ".csv", ".html").suffix.lower() not in (".csv", ".html"):
+                new_figure()
     claim(arguments, {"--out": arguments.out, "--json": arguments.json})
 
 

@@ -91,12 +91,16 @@ def fold(text: str) -> int | None:
     return None if text == "none" else _count(text)
 
 
-def pair(sign: str, convert: Convert, *words: str) -> Convert:
-    """The type of an option that is two values with a sign between them, or a word."""
+def pair(form: str, sign: str, convert: Convert, *words: str) -> Convert:
+    """The type of an option that is two values with a sign between them, or a word; `form` shows the two."""
 
     def parse(text: str) -> str | tuple[Any, Any]:
-        one, between, other = text.partition(sign)
-        return (convert(one), convert(other)) if between else one_of(*words)(text)
+        if text in words:
+            return text
+        if text.count(sign) != 1:
+            raise argparse.ArgumentTypeError(f"expected {', '.join(words)} or {form}, found {text!r}")
+        one, other = text.split(sign)
+        return convert(one), convert(other)
 
     return parse
 
@@ -124,9 +128,11 @@ def several(convert: Convert) -> Convert:
     def parse(text: str) -> list[Any]:
         values: list[Any] = []
         for part in text.split(","):
-            if convert is not finite or part.count(":") != 2:
+            if convert is not finite or ":" not in part:
                 values.append(convert(part.strip()))
                 continue
+            if part.count(":") != 2:
+                raise argparse.ArgumentTypeError(f"expected a number, or A:B:N for N from A to B, found {part!r}")
             first, last, count = part.split(":")
             a, b, n = finite(first), finite(last), whole(2, MOST_VALUES)(count.strip())
             # Rounded, so that 1 is 1 whatever it lies between: the table finds a value again by its digits.
@@ -144,7 +150,7 @@ FILMED = ("forget_bias", "input_bias", "update_bias", "scale")
 def setting(text: str) -> tuple[str, list[float]]:
     """The type of ``--film``."""
     name, _, values = text.partition("=")
-    if (name := name.replace("-", "_")) not in FILMED:
+    if (name := name.replace("-", "_")) not in FILMED or not values:
         names = ", ".join(FILMED).replace("_", "-")
         raise argparse.ArgumentTypeError(f"expected NAME=FROM:TO:COUNT, the name one of {names}; found {text!r}")
     found = several(finite)(values)
@@ -177,7 +183,8 @@ def _yes_or_no(what: str) -> dict[str, Any]:
 
 
 _count, _many = whole(1, 100_000), whole(1, 10**9)
-_pixels = pair("x", _count, "slide", "notebook")
+_colours = pair("LO:HI", ":", positive, "fixed")
+_pixels = pair("WIDTHxHEIGHT", "x", _count, "slide", "notebook")
 OPTIONS: dict[str, dict[str, Any]] = {
     # the network
     "cell": _word("", *NAMES, metavar="CELL"),
@@ -209,7 +216,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "read": _option("the step, from 1, from which the verdict looks back; default: the last that is read", _count, "T"),
     "cure": _word("train it as it is and with the first changes on this task: ", *TASKS[:4], metavar="TASK"),
     "fail_on": _option("end with 1 on these verdicts, or bounds such as 'D>4' and 'reach<50'", str, "WORDS"),
-    "order": _option("highest order of derivatives", whole(1, 4), "N"),
+    "order": _option("highest order of derivatives; default: 2, or what the file says", whole(1, 4), "N"),
     "film": _option(
         f"a frame for each value of one setting ({', '.join(FILMED)})".replace("_", "-"), setting, "NAME=A:B:N"
     ),
@@ -221,13 +228,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "theme": _word("", "light", "dark"),
     "title": _option("default: what the picture shows", str, "TEXT"),
     "level": _option("a box for each op, gate or step, or for each scope of a depth; default: auto", level, "LEVEL"),
-    "fold": _option("time steps at each end, those between left out; or none", fold, "N"),
+    "fold": _option("steps at each end, those between left out; or none; default: 2, if there are over 20", fold, "N"),
     "parameters": _word("in each step, in rows below the steps, or not at all: ", *get_args(Parameters)),
     "norm": _word("of a gradient: ", *get_args(Norm)),
     "heads": _word("which way heads point: as the gradient flows, or as ", *get_args(Heads)),
-    "colours": _option(
-        "range of the colours, LO:HI, or fixed (1e-12:1); default: fitted", pair(":", positive, "fixed"), "RANGE"
-    ),
+    "colours": _option("range of the colours, LO:HI, or fixed (1e-12:1); default: fitted", _colours, "RANGE"),
     "page": _option("slide, notebook or WIDTHxHEIGHT in pixels; default: as high as it must be", _pixels, "PAGE"),
     "view": _word("every step, or one cell with its gradients over time: ", "unrolled", "rolled"),
     # training
@@ -246,7 +251,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "checkpoint_every": _option("updates between two checkpoints", _many, "N"),
     "resume": _switch("go on from the folder's checkpoint, with the same options"),
     # many networks
-    "recurrent": _word("weights of the rnn: ", "orthogonal", "gaussian", "radius", "uniform", metavar="KIND"),
+    "recurrent": _word(
+        "weights of the rnn: ", "orthogonal", "gaussian", "radius", "uniform", after="; default: orthogonal"
+    ),
     "scale": _option("of the recurrent weights", finite, "G"),
     "bias": _option("of the rnn; default: 0", finite, "B"),
     "centred": _switch("of the rnn: b = -W/2, which keeps a sigmoid's operands around 0"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..extras import how_to_install
 from ..files import printable
 from .experiment import OF_CELL, refuse_of_others
-from .options import Command, Problem, chosen, in_options, refuse
+from .options import Command, Problem, chosen, in_options, refuse, whole
 from .outputs import claim, left, wrote
 
 if TYPE_CHECKING:
@@ -91,7 +91,11 @@ COMMAND = Command(
         "workers": 1,
     },
     lists="cell nonlinearity recurrent scale bias input_scale forget_bias input_bias update_bias chrono hidden steps",
-    says={"out": {"help": "a folder"}, "cell": {"help": "rnn, lstm, gru"}},
+    says={
+        "out": {"help": "a folder"},
+        "cell": {"help": "rnn, lstm, gru"},
+        "steps": {"help": "time steps, at least the two that a slope needs", "type": whole(2, 100_000)},
+    },
 )
 
 
@@ -140,12 +144,13 @@ def _axes(arguments: argparse.Namespace, jobs: Jobs) -> tuple[str, str, list[str
 
     varied, wanted = jobs.varied, (chosen(arguments.x), chosen(arguments.y))
     numeric = [name for name in varied if name not in ("cell", "nonlinearity", "weights")]
-    x = wanted[0] or ("scale" if "scale" in varied or not numeric else numeric[0])
-    others = [name for name in varied if name != x]
-    y = wanted[1] or (others[0] if others else "nonlinearity" if arguments.cell == ["rnn"] else "cell")
+    numeric.sort(key="scale".__ne__)  # it comes first
+    single = "nonlinearity" if arguments.cell == ["rnn"] else "cell"
+    x = wanted[0] or next(name for name in (*numeric, "scale", single) if name != wanted[1])
+    y = wanted[1] or next(name for name in (*varied, single, "scale") if name != x)
     if x == y:
         raise Problem(f"--x and --y are both {x}")
-    rest = [name for name in others if name != y]
+    rest = [name for name in varied if name not in (x, y)]
     if (count := math.prod(len(jobs.settings[name]) for name in rest)) > MOST_MAPS:
         raise Problem(f"{', '.join(rest)} vary besides {x} and {y}, which makes {count} maps: give fewer values")
     return x, y, rest

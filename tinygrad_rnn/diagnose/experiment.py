@@ -185,7 +185,7 @@ def experiment_of(
 def check_read(read: int, steps: int) -> int:
     """The step to look back from, if there are so many."""
     if read > steps:
-        raise ValueError(f"read={read}: there are {steps} steps")
+        raise ValueError(f"read={read}: there are {steps} steps: take one from 1 to {steps}")
     return read
 
 

@@ -92,7 +92,7 @@ class Shown:
             head = escape(title or repr(self))
             write_whole(path, PAGE.format(title=head, body=self._repr_html_(), data=escape(self.to_json())))
         else:
-            check_format(path)
+            check_format(path, ".csv", ".html")
             figure = self._figure()
             if title:
                 figure.axes[0].set_title(plain(title), fontsize=11, loc="left")

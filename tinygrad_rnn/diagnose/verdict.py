@@ -96,7 +96,8 @@ def judge(end: End, lag: int | None = None) -> Judgement:
     if np.isneginf(end.size).mean() > 0.5:
         return told("nothing leaves", f"the loss does not depend on the {name}output")
     if asked >= max(seen) or asked < 1:
-        return told("cannot tell", f"{max(seen)} steps are seen, and a lag of {max(asked, 1)} is asked for")
+        steps = f"{max(seen)} step{' is' if max(seen) == 1 else 's are'}"
+        return told("cannot tell", f"{steps} seen, and a lag of {max(asked, 1)} is asked for")
     curve = _curve(end.curve, seen, asked)
     D, level = _middle(curve.lost), float(np.median(curve.most) - max(end.drive, -1e3))
     if level < BLOCKED and end.x is not None:
@@ -175,7 +176,8 @@ def _by_curve(curve: _Curve, D: float, asked: int, name: str) -> tuple[str, str]
     if D > -HEALTHY and min(hump, fall) > HEALTHY:
         return "grows then dies", f"{hump:.1f} decades up, then {fall:.1f} down"
     many = f"{abs(D):.1f} decades are" if math.isfinite(D) else "all is" if D > 0 else "beyond float64 is"
-    what = f"{many} {'lost' if D >= 0 else 'gained'} between the newest {name}input and that {asked} steps before"
+    before = f"{asked} step{'s' * (asked != 1)} before"
+    what = f"{many} {'lost' if D >= 0 else 'gained'} between the newest {name}input and that {before}"
     return word_of(D), what
 
 

@@ -32,7 +32,8 @@ def _lines(flow: Flow) -> Iterator[str]:
     )
     asked += f"; {long} are that long" if 0 < long < batch else ""
     sequences = f"{batch} sequence{'s' * (batch != 1)}"
-    yield f"{setting.model}, {setting.when}: T = {setting.steps} steps, {sequences}, float64; {asked}"
+    steps = f"T = {setting.steps} step{'s' * (setting.steps != 1)}"
+    yield f"{setting.model}, {setting.when}: {steps}, {sequences}, float64; {asked}"
     yield setting.loss
     yield ""
     yield from verdict(flow)

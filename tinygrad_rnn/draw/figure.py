@@ -41,8 +41,8 @@ def plain(text: str) -> str:
     return printable(text, keep="\n").replace("$", r"\$")
 
 
-def check_format(path: str | os.PathLike[str]) -> Path:
-    """The path, if a chart can be written under its suffix; ask before long work.
+def check_format(path: str | os.PathLike[str], *more: str) -> Path:
+    """The path, if its suffix is that of a chart, or one more that is taken; ask before long work.
 
     Raises
     ------
@@ -50,8 +50,9 @@ def check_format(path: str | os.PathLike[str]) -> Path:
         If not.
     """
     target = Path(path)
-    if target.suffix.lower() not in FORMATS:
-        raise ValueError(f"cannot write a chart to {target.name!r}: the name must end in {', '.join(FORMATS)}")
+    if target.suffix.lower() not in (*FORMATS, *more):
+        formats = ", ".join((*FORMATS, *more))
+        raise ValueError(f"cannot write a chart to {target.name!r}: the name must end in {formats}")
     return target
 
 

@@ -245,7 +245,8 @@ def draw(
         The time steps to be drawn, instead of `fold`.
     parameters : {"auto", "step", "once", "none"}
         Draw each parameter in every step that uses it, once as a row below the steps with its whole gradient at the
-        end (each layer of a stack has rows of its own), or not at all. "auto" is "once" for up to 5 steps.
+        end (each layer of a stack has rows of its own), or not at all. "auto" is "once" for up to 5 steps. A
+        rolled view has them once, or none.
     constants : bool
         Draw unnamed constants.
     page : "slide", "notebook", (width, height) or None

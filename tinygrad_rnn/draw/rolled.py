@@ -132,6 +132,8 @@ def rolled(whole: Mapping[str, GradientGraph], view: View, given: Given) -> Sigh
         raise ValueError(f"a rolled view is of one cell, and this graph has several layers or loops: {UNROLLED}")
     if view.level not in ("auto", "op", "gate"):
         raise ValueError(f'level={view.level!r}: a rolled view has level "op" or "gate": {UNROLLED}')
+    if view.parameters == "step":
+        raise ValueError(f"parameters='step': a rolled view has them once, or none: {UNROLLED}")
     alone = replace(view, steps=(numbers[-1],), level="op", parameters="none")
     level = view.level if view.level != "auto" else level_for(alone.of([graph])[0])
     alone = replace(alone, level="gate" if level == "step" else level)
