@@ -224,3 +224,19 @@ def test_a_part_of_the_state_without_a_gradient(kept):
     rng = np.random.default_rng(0)
     inputs, v = rng.normal(size=(6, 2, 3)), rng.normal(size=(2, 4))
     both(Kept(), inputs, {6: v})
+
+
+class Shown(tg.RNNCell):
+    """Takes tensors only, and says so in its own way."""
+
+    def __call__(self, x, h):
+        if type(h) is not tg.Tensor:
+            raise RuntimeError("no tensor")
+        return super().__call__(x, h)
+
+
+def test_a_cell_that_cannot_be_traced_is_walked():
+    inputs = np.random.default_rng(0).normal(size=(6, 2, 3))
+    plain, shown = (gradient_flow(kind(3, 4, rng=0), inputs, rng=0) for kind in (tg.RNNCell, Shown))
+    assert shown.decades_lost == pytest.approx(plain.decades_lost)
+    np.testing.assert_allclose(shown.lanes["", "h"].logs, plain.lanes["", "h"].logs)

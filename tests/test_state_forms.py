@@ -251,3 +251,16 @@ def test_flow_reads_weights_of_one_sequence(kind, layers, tmp_path, capsys):
     found = json.loads((tmp_path / "flow.json").read_text(encoding="utf-8"))
     assert found["lanes"][0]["slope"] == pytest.approx(next(iter(flow.lanes.values())).line.slope, rel=1e-6)
     assert "h layer 1" in capsys.readouterr().out or layers == 1
+
+
+def test_a_program_is_derived_of_a_named_tuple_too():
+    kind, pack, unpack = FORMS["named tuple"]
+    cell, x = KINDS[kind][0](2, 3, rng=0), sequences(5, 2, 2)
+    own = Own(cell, pack, unpack)
+    program = tg.derive_bptt(own, lambda outputs, state: tg.sum(outputs * state.h), example=(x, own.initial_state(2)))
+    value, gradients = program(x, own.initial_state(2), own.parameters())
+    outputs, state = tg.unroll(own, x)
+    loss = tg.sum(outputs * state.h)
+    assert value == pytest.approx(loss.item())
+    for name, gradient in zip(own.parameters(), tg.grad(loss, list(own.parameters().values())), strict=True):
+        np.testing.assert_allclose(gradients[name], gradient.numpy(), rtol=1e-9, atol=1e-12)

@@ -119,8 +119,9 @@ def users_of(order: list[Node]) -> dict[Node, list[Node]]:
 
 
 def form_of(state: Any) -> Any:
-    """Tuples of a state, which may be made of tuples, without what they hold."""
-    return None if any(part is state for part in parts_of(state)) else tuple(map(form_of, state))
+    """Tuples of a state, which may be named or made of tuples, without what they hold."""
+    alone = any(part is state for part in parts_of(state))
+    return None if alone else getattr(state, "_make", tuple)(map(form_of, state))
 
 
 def title(cell: Any) -> str:

@@ -21,7 +21,7 @@ from ..nn.module import once
 from ..nn.state import parts_of, state_of
 from ..ops import ACTIVATIONS
 from ..scope import recorded
-from ..tensor import GradientError, Tensor, constant
+from ..tensor import Tensor, constant
 from .chain import Array, Chain, Reached, Scaled, Step, carry_nodes, log_norms, only, pull, scale_rows
 from .measure import Activation, ByLag, Lane, Measured, Share, activations_of, edges_up_to, share_of
 
@@ -117,7 +117,7 @@ def _program(chain: Chain) -> Program | None:
     example = chain.inputs[:1], state_of([constant(part) for part in chain.first], chain.form)
     try:
         PROGRAMS[key] = derive_bptt(cell, example=example, rewrites=EXACT, steps=())
-    except (GradientError, TypeError, ValueError):  # it cannot be derived, or has no such step: the walk says what
+    except Exception:  # it cannot be derived, whatever its own code says of being traced: the walk runs it as it is
         PROGRAMS[key] = None
     return PROGRAMS[key]
 
