@@ -223,7 +223,7 @@ def test_a_part_of_the_state_without_a_gradient(kept):
 
     rng = np.random.default_rng(0)
     inputs, v = rng.normal(size=(6, 2, 3)), rng.normal(size=(2, 4))
-    both(Kept(), inputs, {6: v})
+    assert both(Kept(), inputs, {6: v}) is not None
 
 
 class Shown(tg.RNNCell):

@@ -30,7 +30,7 @@ EXACT = ("dead_code", "share", "only_last", "tiles", "hoist_slopes", "batch_weig
 SMALLEST, LARGEST = 1e-200, 1e200
 PRECISE = 1e-8
 PROGRAMS: dict[Any, Program | None] = {}
-"""By cell, as it calls itself, and shapes; None where none can be derived."""
+"""Of the package's own cells, by repr and shapes; None where none can be derived."""
 MOST_PROGRAMS = 64
 MOST_NUMBERS = 1 << 18
 """Of one part of the state at all steps: where there are more, the walk takes less memory."""
@@ -108,18 +108,18 @@ def measure_at_once(
 def _program(chain: Chain) -> Program | None:
     """The program of a cell; those of the package's own cells are kept, as their repr says all that they are."""
     cell = chain.cell
+    kept = PROGRAMS if type(cell) in CELLS else {}
     shapes = [(name, p.shape, p.requires_grad) for name, p in cell.parameters().items()]
-    key = (type(cell), repr(cell), *shapes, chain.inputs.shape[1:], *(part.shape for part in chain.first))
-    if key in PROGRAMS and type(cell) in CELLS:
-        return PROGRAMS[key]
-    if len(PROGRAMS) == MOST_PROGRAMS:
-        PROGRAMS.clear()
-    example = chain.inputs[:1], state_of([constant(part) for part in chain.first], chain.form)
-    try:
-        PROGRAMS[key] = derive_bptt(cell, example=example, rewrites=EXACT, steps=())
-    except Exception:  # it cannot be derived, whatever its own code says of being traced: the walk runs it as it is
-        PROGRAMS[key] = None
-    return PROGRAMS[key]
+    key = (type(cell), repr(cell), *shapes, chain.inputs.shape[1:])
+    if key not in kept:
+        if len(kept) == MOST_PROGRAMS:
+            kept.clear()
+        example = chain.inputs[:1], state_of([constant(part) for part in chain.first], chain.form)
+        try:
+            kept[key] = derive_bptt(cell, example=example, rewrites=EXACT, steps=())
+        except Exception:  # it cannot be derived, whatever its own code says of being traced: the walk runs it as it is
+            kept[key] = None
+    return kept[key]
 
 
 def _rows(array: Array) -> Array:

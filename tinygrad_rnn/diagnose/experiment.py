@@ -18,7 +18,7 @@ from ..arguments import generator, lengths_of, refusal, whole
 from ..autodiff import pullback
 from ..files import Brief
 from ..functions import sum
-from ..nn.cells import GRUCell, LSTMCell, RNNCell
+from ..nn.cells import CELLS
 from ..nn.sequences import in_one_array
 from ..nn.stacks import Stack, run_sequence, where_running
 from ..nn.state import parts_of, state_of
@@ -287,4 +287,4 @@ def cells_of(model: Any) -> list[Any]:
 def is_ours(model: Any) -> bool:
     """Whether all recurrent cells of a model are the package's, whose default initialisation is known."""
     cells = cells_of(model)
-    return bool(cells) and all(isinstance(cell, (RNNCell, LSTMCell, GRUCell)) for cell in cells)
+    return bool(cells) and all(isinstance(cell, CELLS) for cell in cells)

@@ -142,7 +142,7 @@ class Activation:
 
     @classmethod
     def of(cls, layer: str, name: str, op: str, rows: list[tuple[Any, ...]]) -> Activation:
-        """Of what `_Walk.values` keeps of each step, newest first."""
+        """Of what `activations_of` gives of each step, newest first."""
         mean, least, most, slope, flattest, steepest, saturated, units, alive = map(np.array, zip(*rows, strict=True))
         numbers = mean.mean(), least.min(), most.max(), slope.mean(), flattest.min(), steepest.max(), saturated.mean()
         made: Any = (*numbers, 1 - alive.any(axis=0).mean(), mean[::-1], units.mean(axis=0))

@@ -6,7 +6,6 @@ log10 ‖∂L/∂h_t‖ against the lag, in decades per step, and the number of 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import one_of
-from ..graph.line import line_through
+from ..graph.line import half_life, line_through
 from ..graph.model import GradientGraph
 from ..graph.steps import states
 from ..norms import Norm, norm_of, state_of
@@ -52,7 +51,7 @@ class Decay:
     @property
     def half_life(self) -> float:
         """Steps in which the gradient halves (doubles, if the slope is positive): log10(2) / |slope|."""
-        return math.log10(2.0) / abs(self.slope) if self.slope else math.inf
+        return half_life(self.slope)
 
 
 @dataclass(frozen=True)

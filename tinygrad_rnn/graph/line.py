@@ -63,12 +63,17 @@ class Line:
     @property
     def half_life(self) -> float:
         """Steps in which the gradient halves (doubles, if the slope is positive): log10(2) / |slope|."""
-        return math.log10(2.0) / abs(self.slope) if self.slope else math.inf
+        return half_life(self.slope)
 
     @property
     def intercept(self) -> float:
         """Log10 of the norm at lag 0 on the line; median over the sequences."""
         return median(self.intercepts)
+
+
+def half_life(slope: float) -> float:
+    """Steps in which what changes by so many decades a step halves or doubles."""
+    return math.log10(2.0) / abs(slope) if slope else math.inf
 
 
 def median(values: Array) -> float:
