@@ -48,6 +48,33 @@ def median_rule(g, y, x):
     return out
 
 
+def shared(g, y, x):
+    equal = np.asarray(x) == np.asarray(y)[..., None]
+    return g[..., None] * equal / np.maximum(equal.sum(-1, keepdims=True), 1)
+
+
+def second_rule(g, y, x):
+    out = np.zeros_like(x)
+    np.put_along_axis(out, np.argsort(x, axis=-1, kind="stable")[..., -2:-1], g[..., None], -1)
+    return out
+
+
+def trimmed_rule(g, y, x):
+    out, inner = np.zeros_like(x), np.argsort(x, axis=-1, kind="stable")[..., 1:-1]
+    np.put_along_axis(out, inner, np.broadcast_to(g[..., None] / inner.shape[-1], inner.shape), -1)
+    return out
+
+
+def eigenvalues_rule(g, y, a):
+    vectors = np.linalg.eigh((a + turned(a)) / 2)[1]
+    return (vectors * g[..., None, :]) @ turned(vectors)
+
+
+def singular_rule(g, y, a):
+    left, _, right = np.linalg.svd(a, full_matrices=False)
+    return (left * g[..., None, :]) @ right
+
+
 def turned(a):
     return np.swapaxes(a, -1, -2)
 
@@ -145,6 +172,16 @@ RIGHT = {
     "sort": (lambda x: np.sort(x, axis=-1), [sorted_rule], {"order": 1, "shapes": [(3,), (2, 3)]}),
     "max, the first of the largest": (lambda x: x.max(-1), [one_of_the_largest], {"order": 1}),
     "median": (lambda x: np.median(x, axis=-1).astype(x.dtype), [median_rule], {"order": 1}),
+    "median, shared by what is equal": (
+        lambda x: np.median(x, axis=-1), [shared], {"order": 1, "shapes": [(3,), (2, 3)], "skip": ["float32"]}),
+    "second largest, by sorting": (
+        lambda x: np.sort(x, axis=-1)[..., -2], [second_rule], {"order": 1, "shapes": [(3,), (2, 3)]}),
+    "mean without the extremes": (
+        lambda x: np.sort(x, axis=-1)[..., 1:-1].mean(-1), [trimmed_rule], {"order": 1, "shapes": [(4,), (2, 4)]}),
+    "eigenvalues": (
+        lambda a: np.linalg.eigvalsh((a + turned(a)) / 2), [eigenvalues_rule], {"order": 1, "shapes": [(3, 3)]}),
+    "singular values": (
+        lambda a: np.linalg.svd(a, compute_uv=False), [singular_rule], {"order": 1, "shapes": [(3, 2), (2, 2)]}),
     "length of rows": (lambda x: rows(x)[..., 0], [norm_rule], {"order": 1}),
     "unit rows": (lambda x: x / rows(x), [lambda g, y, x: (g - y * sum_last(g * y)) / np.sqrt(sum_last(x * x))], {}),
     "layer norm": (layer_norm, [layer_norm_rule], {"order": 1}),

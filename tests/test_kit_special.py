@@ -54,6 +54,26 @@ def test_a_kink_is_reported_and_passed():
     assert check_primitive("tanh").notes == ()
 
 
+def test_a_tie_that_is_not_shared_is_called_one(plant):
+    """Two in one window of a pool, and both get everything."""
+
+    def pool(x):
+        return x.reshape(*x.shape[:-1], -1, 2)
+
+    op = plant(lambda x: pool(x).max(-1), lambda g, y, x: ((pool(x) == y[..., None]) * g[..., None]).reshape(x.shape))
+    with pytest.raises(CheckError, match="a tie") as caught:
+        check_primitive(op, shapes=[(4,), (2, 4)], order=1)
+    assert {name: error.cause for name, error in caught.value.failed.items()} == {"special points": "tie"}
+
+
+def test_values_that_are_vague_are_not_held_against_small_slopes(plant):
+    """An approximation that is off by 1e-7, and so is its slope, where that of tanh is nothing."""
+    op = plant(lambda x: np.tanh(x) + (1e-7 * np.sin(x)).astype(x.dtype), lambda g, y, x: g * (1 - np.tanh(x) ** 2))
+    assert check_primitive(op, order=1, rtol=1e-4)
+    with pytest.raises(CheckError, match="special point"):
+        check_primitive(op, order=1, rtol=1e-8)
+
+
 def test_a_domain_is_kept(plant):
     """Where the operation is not meant for them, points are not looked at."""
     forward, rules, _ = SPECIAL["zero beyond 20"]

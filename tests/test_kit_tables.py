@@ -11,6 +11,13 @@ from tinygrad_rnn.testing.operands import DOMAINS, LAYERS, MATRICES, ONE, STACKS
 from tinygrad_rnn.testing.oracles import STEPS, Estimate, steps_at
 from tinygrad_rnn.testing.special import EXTREMES, POINTS, SCAN, SEVERAL
 
+TWO = [(), (1,), (3,), (2, 1), (2, 3)]
+
+
+def kind(shape):
+    """Of each of two axes: there, one element long, or missing."""
+    return tuple("1" if n == 1 else "n" for n in shape)
+
 
 def test_shapes_fit_each_other_and_none_stands_twice():
     for table in (ONE, STRETCHED, MATRICES, STACKS, LAYERS, DOMAINS):
@@ -19,6 +26,9 @@ def test_shapes_fit_each_other_and_none_stands_twice():
         assert a != b and max(np.broadcast_shapes(a, b), default=0) <= 3
     sizes = [int(np.prod(np.broadcast_shapes(a, b))) for a, b in STRETCHED]
     assert sizes[-2:] == [0, 0] and all(sizes[:-2]), "one empty operand, on either side"
+    # Every way in which two axes can be stretched: on the left or the right, from 1 or from nothing.
+    ways = [(kind(a), kind(b)) for a in TWO for b in TWO if a != b]
+    assert {(kind(a), kind(b)) for a, b in STRETCHED} >= {*ways}
     for pairs, rank in ((MATRICES, 2), (STACKS, 3)):
         for a, b in pairs:
             products = [right for right in (b, (*b[:-2], b[-1], b[-2])) if a[-1] == right[-2]]

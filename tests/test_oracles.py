@@ -238,6 +238,31 @@ def test_a_direction_that_fails_is_traced_to_its_element(plant):
     assert found == {(19, 20)}
 
 
+def test_an_output_that_is_wrong_is_found_wherever_it_stands(plant):
+    wrong = plant(np.tanh, lambda g, y, x: 1.01 * right_tanh(g, y, x))
+    for made in (lambda x: (x, wrong(x)), lambda x: {"a": x, "b": [x, {"c": wrong(x)}]}):
+        with pytest.raises(GradcheckError, match="is wrong"):
+            gradcheck(made, X)
+    with pytest.raises(TypeError, match="or a tuple, list or dict of Tensors, not str"):
+        gradcheck(lambda x: {"a": x, "b": "no"}, X)
+
+
+def test_where_slopes_jump_beside_the_lines_a_number_between_them_is_not_wrong(plant):
+    """Of three equal numbers the median is constant along each alone; its derivative is 0 or 1 where none are equal."""
+
+    def shares(share):
+        return plant(lambda x: np.median(x), lambda g, y, x: g * (x == y) * share)
+
+    for share in (1 / 3, np.array([0, 0, 1]), np.array([0.5, 0.5, 0])):
+        with pytest.raises(InconclusiveError) as caught:
+            gradcheck(shares(share), np.full(3, 2.0), rng=5)
+        assert caught.value.cause == "kink"
+    for share in (1.0, 0.4, np.array([1.5, 0, 0])):
+        with pytest.raises(GradcheckError) as caught:
+            gradcheck(shares(share), np.full(3, 2.0))
+        assert not isinstance(caught.value, InconclusiveError)
+
+
 def test_lost_gradients_are_caught():
     with pytest.raises(GradcheckError, match="analytic 0"):
         gradcheck(lambda x: tg.Tensor(x.numpy() * 2), X)
@@ -331,6 +356,7 @@ def test_what_is_wrong_beside_a_kink_is_wrong(plant):
 def test_inputs_of_every_kind():
     assert gradcheck(lambda x, i, k, c: x[i] * k + c, X, np.array([0, 0, 2]), 3, tg.Tensor(2.0)).compared == 10
     assert gradcheck(lambda x: (x * x, [tg.tanh(x)][0]), 0.5).compared == 1
+    assert gradcheck(lambda x: {"h": tg.sin(x), "more": (x * x, [tg.tanh(x)])}, X).compared == 9
     assert gradcheck(lambda x: tg.sum(x), np.zeros((0, 3))).compared == 0
     assert gradcheck(lambda x, y: x, 1.0, 2.0).compared == 2  # y has no influence, and its gradient is zero
     assert gradcheck(tg.tanh, np.float32([[0.5, 2.0]]), order=2).compared == 6

@@ -55,7 +55,7 @@ TESTS = {
     "data": "test_data* test_arguments test_cli_options",
     "bptt": "test_derived* test_train_windows",
     "cli": "test_cli* test_text_from_outside",
-    "testing": "test_kit* test_oracles test_strategies test_declared",
+    "testing": "test_kit* test_oracles test_strategies test_declared test_cli_check",
     "files": "test_files test_arguments test_refusals test_train_checkpoints test_data test_package "
     "test_explained test_cli_outputs test_numpy_names test_graph test_graph_views test_contributions test_data_tables",
     "diagnose": "test_flow* test_verdict* test_diseases test_probe test_spectrum test_reach test_carried test_at_once "

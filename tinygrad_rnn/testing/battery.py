@@ -202,12 +202,8 @@ def contributions(of: Checked, rng: np.random.Generator) -> None:
     loss = weighted(outputs, random_like(rng, *outputs))
     watched = pullback({loss: np.ones((), loss.dtype)}, xs, lambda node, operand, contribution: contribution)
     for i, (x, g) in enumerate(zip(xs, gradients(loss, xs), strict=True)):
-        of.close(
-            np.asarray(watched.get(x, np.zeros(x.shape))),
-            g,
-            1e-12,
-            f"the contributions to operand {i} and its gradient",
-        )
+        seen = np.asarray(watched.get(x, np.zeros(x.shape)))
+        of.close(seen, g, 1e-12, f"the contributions to operand {i} and its gradient")
 
 
 def float32(of: Checked, rng: np.random.Generator) -> None:

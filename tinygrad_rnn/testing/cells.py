@@ -19,18 +19,8 @@ from ..nn import unroll
 from ..nn.module import refuse_twice
 from ..nn.state import parts_of, state_of
 from ..tensor import Tensor
-from .battery import (
-    Report,
-    contributions,
-    float32,
-    gradients,
-    require,
-    require_close,
-    right_gradients,
-    run_all,
-    tensors,
-    weighted,
-)  # fmt: skip
+from . import battery
+from .battery import Report, gradients, require, require_close, tensors
 from .oracles import Array
 from .outcome import GradcheckError, InconclusiveError
 from .subject import random_like
@@ -96,22 +86,16 @@ def check_cell(
     """
     subject = _Subject(cell, input_size, batch, steps, rng, rtol, noise)
     example = f"batch {batch}, {steps} steps, input size {subject.points[subject.count].shape[-1]}"
-    return run_all(subject.name, subject.checks(order), [example], skip)
+    return battery.run_all(subject.name, subject.checks(order), [example], skip)
 
 
 class _Subject:
     """A cell, and what it is checked on: a function of first states, inputs and parameters."""
 
     def __init__(
-        self,
-        cell: Any,
-        input_size: int | None,
-        batch: int,
-        steps: int,
-        rng: int,
-        rtol: float | None,
-        noise: float | None,
-    ) -> None:
+        self, cell: Any, input_size: int | None, batch: int, steps: int, rng: int,
+        rtol: float | None, noise: float | None,
+    ) -> None:  # fmt: skip
         self.cell, self.batch, self.steps, self.rng, self.rtol, self.noise = cell, batch, steps, rng, rtol, noise
         said = repr(cell)
         self.name = type(cell).__name__ if said.startswith("<") else said
@@ -176,8 +160,8 @@ class _Subject:
             "batch": self.batches,
             "first order": partial(self.gradients, 1),
             **{f"order {k}": partial(self.gradients, k) for k in range(2, order + 1)},
-            "contributions": partial(contributions, self, self.generator()),
-            "float32": partial(float32, self, self.generator()),
+            "contributions": partial(battery.contributions, self, self.generator()),
+            "float32": partial(battery.float32, self, self.generator()),
         }
 
     def form(self) -> None:
@@ -206,7 +190,7 @@ class _Subject:
         strange = [node for node in history(outputs) if node.is_leaf and id(node) not in known]
         said = ", ".join(node.name or f"a tensor of shape {node.shape}" for node in strange)
         require(not strange, f"something that needs a gradient is used but is not in parameters(): {said}")
-        loss = weighted(outputs, random_like(np.random.default_rng(self.rng), *outputs))
+        loss = battery.weighted(outputs, random_like(np.random.default_rng(self.rng), *outputs))
         for name, g in zip(self.parameters, gradients(loss, values[self.count + 1 :]), strict=True):
             require(g.any(), f"parameter {name} has no influence: its gradient is zero "
                     "(is it not used, or only through .detach() or .numpy()?)")  # fmt: skip
@@ -241,7 +225,7 @@ class _Subject:
     def gradients(self, order: int) -> int:
         """All gradients through time."""
         try:  # a second sweep through time for each element is slow
-            return right_gradients(self, self.generator(), order, "auto" if order == 1 else "direction")
+            return battery.right_gradients(self, self.generator(), order, "auto" if order == 1 else "direction")
         except InconclusiveError:
             raise
         except GradcheckError as error:

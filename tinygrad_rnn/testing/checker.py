@@ -53,7 +53,7 @@ def gradcheck(
     Parameters
     ----------
     f : callable
-        From Tensors to a Tensor, or to a tuple or list of Tensors.
+        From Tensors to a Tensor, or to a tuple, list or dict of Tensors.
     *inputs : array_like
         Where to check. Floats are differentiated, anything else is handed on.
     order : int
@@ -190,10 +190,11 @@ class Check(Measured):
         wrong = [k for k, c in enumerate(found) if c.verdict == "wrong"]
         right = [k for k, c in enumerate(found) if c.verdict in ("right", "zero")]
         self.compared += len(right) + len(wrong)
-        if wrong:
-            k = max(wrong, key=lambda k: found[k].error / (found[k].allowed or 1.0))
-            place = f"in {len(wrong)} of {len(right) + len(wrong)} checked elements; worst element {elements[k]}"
-            self.wrong(i, place, elements, found[k], elements[k])
+        for k in sorted(wrong, key=lambda k: -found[k].error / (found[k].allowed or 1.0)):
+            found[k] = self.reconsidered(i, unit(gradient, elements[k]), found[k])
+            if found[k].verdict == "wrong":
+                place = f"in {len(wrong)} of {len(right) + len(wrong)} checked elements; worst element {elements[k]}"
+                self.wrong(i, place, elements, found[k], elements[k])
         largest = max([abs(found[k].estimate.value) for k in right], default=0.0)
         self.worst = max([self.worst, *(found[k].error / (largest or 1.0) for k in right)])
         for k, c in enumerate(found):
@@ -237,8 +238,10 @@ class Check(Measured):
             # Which element? Looked for only now, because it takes many more differences.
             elements = self.suspects(i, gradient)
             self.check_elements(i, gradient, elements)
-            self.wrong(i, place, elements, c)
-        elif c.verdict in ("kink", "open") or not self.confirmed(c, total):
+            c = self.reconsidered(i, direction, c)
+            if c.verdict == "wrong":
+                self.wrong(i, place, elements, c)
+        if c.verdict in ("kink", "open") or not self.confirmed(c, total):
             if needed:  # else a kink between the elements, say, is no reason to doubt them
                 self.unsettled(i, None, analytic, c.estimate)
             return np.inf
@@ -298,6 +301,9 @@ class Check(Measured):
         if element is not None and element not in elements:
             elements.append(element)
         evidence = Evidence(self, i, elements, self.seed, element, ratio)
+        rounded = 0.2 * self.line(i, np.ones(self.arrays[i].shape)).resolution(3e-4)
+        vague = float(np.clip(rounded / (evidence.largest or 1.0), SAME, 1e-2))
+        evidence = replace(evidence, share=vague)
         out = WaysOut(self.f)
         frozen = Subject(out, self.inputs, 1)
         frozen.values(evidence.inputs)

@@ -7,7 +7,7 @@ the very values that are differenced, and differences are doubted before the rul
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +31,8 @@ MOST_ELEMENTS = 400
 TOLERANCES = {"differences": (1e-6, 1e-10), "float32": (1e-3, 1e-5)}
 MARGIN = 4
 """How many times their estimated error differences may be off."""
+PLACES = 32
+"""At how many places beside a point slopes are looked at, at most."""
 COARSEST = 1e-3
 """A derivative that is known to fewer digits is not confirmed, unless it was said how vague the values are."""
 
@@ -163,6 +165,26 @@ class Measured(Subject):
             if estimate.motion <= 16 * line.resolution(estimate.step):
                 return Comparison(analytic, estimate, allowed, "zero")
         return Comparison(analytic, estimate, allowed, "right" if np.isfinite(allowed) else "open")
+
+    def reconsidered(self, i: int, direction: Array, c: Comparison) -> Comparison:
+        """What is wrong on this line may lie between the slopes beside it, if they jump: it is a kink.
+
+        Where three numbers are equal the median is constant along each of them, and yet its derivative is 0 or 1
+        wherever no two are equal; and so it is with equal eigenvalues.
+        """
+        random, low, high, lost = np.random.default_rng(0), np.inf, -np.inf, 0.0
+        arrays = [a.astype(float) for a in self.arrays]
+        sizes = [np.where(np.abs(a) > 1e-290, np.abs(a), 1.0) for a in arrays]
+        step = float(sizes[i][direction != 0].min())
+        for _ in range(PLACES):
+            moves = [s * random.choice([-1, 1], s.shape) * 10 ** random.uniform(-8, -6, s.shape) for s in sizes]
+            near = [a + move for a, move in zip(arrays, moves, strict=True)]
+            e = Line(self.defined, near, i, direction, self.seed, self.noise).slope(1e-9 * step)
+            if e.finite and not e.sides and e.resolved:
+                low, high, lost = min(low, e.value), max(high, e.value), max(lost, e.rounding)
+            if lost < 0.003 * (high - low) and abs(c.analytic - (low + high) / 2) <= 0.6 * (high - low):
+                return replace(c, estimate=replace(c.estimate, sides=(low, high)), verdict="kink")
+        return c
 
     def in_float32(self) -> bool:
         """Whether f, given numbers with all digits of float64, has results with no more digits than float32 has."""

@@ -18,8 +18,6 @@ from .subject import Subject
 SAME = 1e-7
 """Gradients that differ by less, relative to the largest element, are the same here; the Jacobian is good to 1e-10."""
 
-MOST_OUTPUTS = 64
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -38,6 +36,8 @@ class Evidence:
     worst : tuple of int or None
     ratio : float
         Analytic over numeric, where they were compared.
+    share : float
+        By how much gradients that are the same may differ, where the values of f are rounded to few digits.
     fresh : bool
         Whether the inputs are random ones, drawn to confirm a cause.
     """
@@ -48,6 +48,7 @@ class Evidence:
     cotangent: Array
     worst: Element | None
     ratio: float = 1.0
+    share: float = SAME
     fresh: bool = False
 
     @cached_property
@@ -131,13 +132,6 @@ class Evidence:
         yield from ((f"over axis {k}", (k,)) for k in range(count))
         if count > 1:
             yield "over all axes", tuple(range(count))
-
-    def rules_own(self) -> Array | None:
-        """The Jacobian that the rule has, of few outputs; None if it is not linear in the cotangent."""
-        if len(self.cotangent) > MOST_OUTPUTS:
-            return np.zeros(0)
-        found = np.stack([self.rule(unit) for unit in np.eye(len(self.cotangent))], axis=1)
-        return found if same(self.analytic, found @ self.cotangent) else None
 
 
 def same(a: Array, b: Array, share: float = SAME) -> bool:

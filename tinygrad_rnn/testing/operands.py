@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -29,17 +29,13 @@ Domain = tuple[float, float]
 # Small to large, so that the first that fails is the simplest. Square ones are where a transposed gradient still fits,
 # stretched ones where a sum over one axis, two axes or new axes may be forgotten.
 ONE: list[Shape] = [(3,), (2, 3), (3, 3), (1, 3), (2, 2, 2), (2, 3, 1), (1, 2, 1, 2), (), (0,), (2, 0)]
-STRETCHED: list[tuple[Shape, Shape]] = [
-    *[((), (3,)), ((3,), ()), ((3,), (1,)), ((1,), (3,)), ((2, 3), (3,)), ((3,), (2, 3)), ((3, 3), (3,))],
-    *[((2, 3), ()), ((2, 1), (3,)), ((2, 1), (1, 3)), ((2, 3), (2, 1)), ((1, 1), (2, 3)), ((2, 2, 2), (1, 2, 1))],
-    *[((1, 2, 1), (2, 1, 3)), ((2, 3), (1,)), ((1,), (2, 3)), ((2, 3, 2), (3, 1)), ((3, 1), (2, 3, 2))],
-    *[((2, 2, 3), (3,)), ((3,), (2, 2, 3)), ((2, 1, 2), ()), ((2, 2, 2), (2, 2)), ((2, 2), (2, 2, 2))],
-    *[((0, 3), (3,)), ((3,), (0, 3))],
-]
-MATRICES: list[tuple[Shape, ...]] = [((2, 3), (3, 4)), ((2, 3), (4, 3)), ((2, 2), (2, 2)), ((3, 3), (3, 3))]
+SCALAR_TO_CUBE: list[Shape] = [(), (1,), (3,), (2, 1), (2, 3), (2, 1, 3)]
+STRETCHED: list[tuple[Shape, ...]] = [
+    *permutations(SCALAR_TO_CUBE, 2), *permutations([(3, 3), (3,)]), *permutations([(0, 3), (3,)])
+]  # fmt: skip
+MATRICES: list[tuple[Shape, Shape]] = [((2, 3), (3, 4)), ((2, 3), (4, 3)), ((2, 2), (2, 2)), ((3, 3), (3, 3))]
 STACKS: list[tuple[Shape, ...]] = [
-    *[((2, 2, 3), (2, 3, 4)), ((2, 2, 3), (3, 4)), ((2, 3), (2, 3, 4)), ((3, 2, 2), (3, 2, 2))],
-    *[((2, 2, 3), (2, 4, 3)), ((3, 3), (2, 3, 3)), ((2, 3, 3), (2, 3, 3)), ((1, 2, 2, 3), (2, 1, 3, 2))],
+    (i + a, j + b) for i, j in [((2,), (2,)), ((2,), ()), ((), (2,)), ((1, 2), (2, 1))] for a, b in MATRICES[:3]
 ]
 LAYERS: list[tuple[Shape, ...]] = [((2, 3), (2, 3), (2,)), ((3, 3), (3, 3), (3,)), ((2, 3), (4, 3), (4,))]
 DOMAINS: list[Domain] = [(-2.0, 2.0), (0.25, 2.0), (-0.75, 0.75), (1.25, 3.0), (0.125, 0.875)]

@@ -14,19 +14,9 @@ import numpy as np
 
 from ..autodiff import jvp, vjp
 from ..tensor import OPS, Tensor
+from . import battery
 from .adapters import as_primitive
-from .battery import (
-    LAYOUTS,
-    Report,
-    contributions,
-    differentiating,
-    float32,
-    laid_out,
-    require,
-    right_gradients,
-    run_all,
-    tensors,
-)
+from .battery import Report, laid_out, require, tensors
 from .operands import Domain, Example, examples_of, statics_of
 from .special import special_points
 from .subject import random_like
@@ -114,22 +104,22 @@ def check_primitive(
         name: partial(_on_each, check, _simplest(examples) if check is special_points else examples, rng)
         for name, check in _checks(order).items()
     }
-    return run_all(op.name, run, list(map(str, examples)), skip, hint, notes)
+    return battery.run_all(op.name, run, list(map(str, examples)), skip, hint, notes)
 
 
 def _checks(order: int) -> dict[str, Callable[[Example, np.random.Generator], int | None]]:
     """The battery, in its order, with derivatives up to an order: checks of one example, by name."""
     return {
         "value": _value,
-        "first order": partial(right_gradients, order=1),
-        **{f"order {k}": partial(right_gradients, order=k) for k in range(2, order + 1)},
+        "first order": partial(battery.right_gradients, order=1),
+        **{f"order {k}": partial(battery.right_gradients, order=k) for k in range(2, order + 1)},
         "special points": special_points,
         "linearity": _linearity,
         **({"adjoint": _adjoint} if order > 1 else {}),  # it differentiates the rule itself
-        "contributions": contributions,
+        "contributions": battery.contributions,
         "broadcasting": _broadcasting,
         "memory": _memory,
-        "float32": float32,
+        "float32": battery.float32,
     }
 
 
@@ -188,7 +178,7 @@ def _linearity(example: Example, rng: np.random.Generator) -> None:
 def _adjoint(example: Example, rng: np.random.Generator) -> None:
     """<u, J v> = <Jᵀ u, v>."""
     tangents = random_like(rng, *example.points)
-    with differentiating(2):
+    with battery.differentiating(2):
         y, pull = vjp(example, *example.points)
         _, dy = jvp(example, example.points, tangents)
     (u,) = random_like(rng, y)
@@ -223,7 +213,7 @@ def _memory(example: Example, rng: np.random.Generator) -> None:
     for i in example.floats:  # what the gradient of a sum looks like: one number, repeated by stride 0
         want, found = (example.rule(i, v, y, example.arrays) for v in (even, laid_out(even, "stride 0")))
         example.close(found, want, 1e-12, f"rule {i} with a cotangent of stride 0")
-    for layout in LAYOUTS[:4]:
+    for layout in battery.LAYOUTS[:4]:
         arrays = [laid_out(a, layout) for a in example.arrays]
         what = f"with read-only arrays of layout {layout!r}"
         try:

@@ -31,6 +31,13 @@ def as_one(arrays: Sequence[Array]) -> Array:
     return np.concatenate([np.zeros(0), *(a.reshape(-1) for a in arrays)]).astype(float)
 
 
+def outputs_of(result: Any) -> list[Any]:
+    """What a function returned, one after the other: what stands in tuples, lists and dicts."""
+    if isinstance(result, (tuple, list, dict)):
+        return [y for one in (result.values() if isinstance(result, dict) else result) for y in outputs_of(one)]
+    return [result]
+
+
 class Subject:
     """A function at some inputs.
 
@@ -63,7 +70,7 @@ class Subject:
                 raise
             said = f"f changes in place what it is given: {error}"
             raise GradcheckError(said, self.order, cause="mutation") from error
-        return list(result) if isinstance(result, (tuple, list)) else [result]
+        return outputs_of(result)
 
     def tensors_out(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The outputs of f, which must be Tensors."""
@@ -71,7 +78,7 @@ class Subject:
         for y in ys:
             if not isinstance(y, Tensor):
                 remedy, kind = "compose it of functions of Tensors, or declare a `primitive`", type(y).__name__
-                raise TypeError(f"f must return a Tensor, or a tuple or list of Tensors, not {kind}: {remedy}")
+                raise TypeError(f"f must return a Tensor, or a tuple, list or dict of Tensors, not {kind}: {remedy}")
         return ys
 
     def values(self, arrays: Sequence[Array]) -> Array:
