@@ -18,7 +18,8 @@ from benchmarks.peers import PROGRAMS, Problem, Run
 from benchmarks.unrolled import SIZES, WORKLOADS, check, measure
 from tinygrad_rnn.bptt import REWRITES
 
-STAGES = [("dead_code", "share"), *((name,) for name in REWRITES if name not in ("dead_code", "share"))]
+TOGETHER = [("dead_code", "share"), ("buffers", "contiguous")]
+STAGES = [TOGETHER[0], *((name,) for name in REWRITES if name not in {*TOGETHER[0], *TOGETHER[1]}), TOGETHER[1]]
 BESIDE = ("plain NumPy", "expert NumPy", "tinygrad_rnn")
 
 

@@ -333,7 +333,7 @@ def forgetting() -> Numbers:
     found = {}
     for forget_gate in (False, True):
         cell, inputs = network({"cell": "lstm", "forget_gate": forget_gate})
-        measure = measured(cell, inputs, paths=True)
+        measure = measured(cell, inputs, what=("paths",))
         logs = measure.shares["", "c"].logs[:, 0]
         found[forget_gate] = (
             float(logs[0] - logs[-1]),

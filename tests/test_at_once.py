@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.atlas.networks import measured
 from tinygrad_rnn.autodiff import history
 from tinygrad_rnn.bptt import REWRITES
 from tinygrad_rnn.diagnose import at_once, gradient_flow
@@ -78,8 +79,11 @@ def test_it_measures_what_the_walk_measures(kind, batch, reads):
     seeds = {"last": {30: v}, "all": dict.fromkeys(range(1, 31), v), "two": {30: v, 7: 2 * v}}[reads]
     inputs = rng.normal(size=(30, batch, 3))
     assert both(cell, inputs, seeds) is not None
-    assert both(cell, inputs, seeds, paths=False, weights=False) is not None
+    assert both(cell, inputs, seeds, what=("gates",)) is not None
     assert both(cell, inputs, seeds, edges=(2, 9)) is not None
+    states = both(cell, inputs, seeds, what=())
+    assert not states.activations
+    assert all(lane.state for lane in states.lanes.values())
 
 
 @settings(max_examples=20)
@@ -135,6 +139,15 @@ def test_a_report_is_the_same_with_and_without(monkeypatch):
     other = gradient_flow(tg.LSTMCell(3, 4, rng=0), x)
     assert_same(one.measured, other.measured)
     assert one.word == other.word
+
+
+@pytest.mark.parametrize("report", [lambda c, x: gradient_flow(c, x).measured, lambda c, x: measured(c, x, edges=(2,))])
+def test_what_is_computed_when_it_is_asked_for_is_of_the_weights_that_were_measured(report):
+    cell, x = tg.LSTMCell(3, 4, rng=0), np.random.default_rng(0).normal(size=(9, 1, 3))
+    before, later = report(cell, x), report(cell, x)
+    norms = {name: before.by_lag.log_norm(name, 2) for name in before.by_lag.names}
+    cell.weight_hh.data = 3 * cell.weight_hh.data
+    assert {name: later.by_lag.log_norm(name, 2) for name in later.by_lag.names} == norms
 
 
 # --- what the program gives at every step ---

@@ -6,7 +6,7 @@ the scale and kind of its weights, its biases, how strongly the input drives it,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -141,7 +141,7 @@ def measured(
     *,
     size: float = 1.0,
     edges: tuple[int, ...] | None = None,
-    paths: bool = False,
+    what: Collection[str] = ("gates",),
 ) -> Measured:
     """The gradient of L = v·h at the last step through time, v a random vector of the given size.
 
@@ -155,14 +155,16 @@ def measured(
         ‖v‖.
     edges : tuple of int, optional
         Lags at which to cut the sum that ∂L/∂W is; without, it is not measured.
-    paths : bool
-        Whether to measure path shares.
+    what : collection of str
+        See `diagnose.measure`.
     """
     chain = Chain(cell, inputs)
     v = np.random.default_rng([seed, 1]).standard_normal((1, cell.hidden_size))
     seeds = {len(chain): np.broadcast_to(size * v / np.linalg.norm(v), (inputs.shape[1], cell.hidden_size))}
-    options: Any = {"paths": paths, "weights": edges is not None, "edges": edges}
-    return measure_at_once(chain, seeds, **options) or measure(chain, seeds, **options)
+    what = what if edges is None else (*what, "weights")
+    found = measure_at_once(chain, seeds, what, edges) or measure(chain, seeds, what, edges)
+    _ = found.by_lag  # now, while the cell is what it is
+    return found
 
 
 def slope_of(settings: Mapping[str, Scalar]) -> dict[str, float]:
@@ -187,6 +189,6 @@ def slope_of(settings: Mapping[str, Scalar]) -> dict[str, float]:
     -1.0
     """
     cell, inputs = network(settings)
-    lanes = measured(cell, inputs, int(settings.get("seed") or 0)).lanes
+    lanes = measured(cell, inputs, int(settings.get("seed") or 0), what=()).lanes
     slope = lanes["", "c" if isinstance(cell, LSTMCell) else "h"].line.slope
     return {"slope": slope, "decades": slope * len(inputs)}

@@ -149,7 +149,7 @@ class Source(Draft):
                 self.put(f"{self.rows(node)} = {text}")
                 continue
             multiplied = any(u.op == "matmul" and self.plan.part[u] in LOOPS for u in self.users[node])
-            if multiplied and self.with_buffers and node.ndim == 2 and node.op != "concatenate":
+            if multiplied and "contiguous" in self.rewrites and node.ndim == 2 and node.op != "concatenate":
                 text = f"np.ascontiguousarray({text})"  # T products: BLAS likes rows in order
             self.taken.discard(own.get(node, ""))
             name = self.variable(node, own.get(node, ""))

@@ -15,5 +15,5 @@ _ALL: tuple[Callable[[Step], None], ...] = (
 STEP_REWRITES = {rewrite.__name__: rewrite for rewrite in _ALL}
 """Those that change equations."""
 
-REWRITES: tuple[str, ...] = (*STEP_REWRITES, "hoist_inputs", "hoist_slopes", "batch_weights", "buffers")
-"""Every rewrite; the last four decide when and where something is computed."""
+REWRITES: tuple[str, ...] = (*STEP_REWRITES, "hoist_inputs", "hoist_slopes", "batch_weights", "buffers", "contiguous")
+"""Every rewrite; the last five decide when and where something is computed."""

@@ -8,7 +8,9 @@ every step, forwards and back; where it was not, or numbers leave the range in w
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,14 @@ from ..autodiff import Through
 from ..bptt import Program, derive_bptt
 from ..functions import sum
 from ..nn.cells import CELLS
-from ..nn.module import once
 from ..nn.state import parts_of, state_of
 from ..ops import ACTIVATIONS
 from ..scope import recorded
 from ..tensor import Tensor, constant
-from .chain import Array, Chain, Reached, Scaled, Step, carry_nodes, log_norms, only, pull, scale_rows
-from .measure import Activation, ByLag, Lane, Measured, Share, activations_of, edges_up_to, share_of
+from .chain import Array, Chain, Reached, Scaled, Step, alone, carry_nodes, log_norms, only, pull, pulled, scale_rows
+from .measure import ALL, Activation, ByLag, Lane, Measured, Share, activations_of, edges_up_to, learned, share_of
 
-EXACT = ("dead_code", "share", "only_last", "tiles", "hoist_slopes", "batch_weights")
+EXACT = ("dead_code", "share", "only_last", "tiles", "merge", "factor", "hoist_slopes", "buffers")
 """Rewrites that leave the loop forwards as the engine computes it, bit for bit: a chaotic network is the same one."""
 SMALLEST, LARGEST = 1e-200, 1e200
 PRECISE = 1e-8
@@ -37,14 +38,12 @@ MOST_NUMBERS = 1 << 18
 
 
 @np.errstate(all="ignore")
-def measure_at_once(
-    chain: Chain, seeds: Mapping[int, Array], *, paths: bool = True, weights: bool = True, edges: Any = None
-) -> Measured | None:
+def measure_at_once(chain: Chain, seeds: Mapping[int, Array], what: Any = ALL, edges: Any = None) -> Measured | None:
     """What `measure` gives, to rounding; None where it has to be asked. Enters the states into the chain.
 
     Parameters
     ----------
-    chain, seeds, paths, weights, edges
+    chain, seeds, what, edges
         As for `measure`.
     """
     steps, batch = chain.inputs.shape[:2]
@@ -57,10 +56,10 @@ def measure_at_once(
     first = state_of(chain.first, chain.form)
     _, gradients = program(chain.inputs, first, chain.cell.parameters(), loss=lambda outputs: sum(outputs * given))
     after, back = zip(*gradients["steps"].values(), strict=True)
-    whole = [np.concatenate([[g], rows]) for g, rows in zip(parts_of(gradients["state"]), back, strict=True)]
+    whole = [np.concatenate([g[None], rows]) for g, rows in zip(parts_of(gradients["state"]), back, strict=True)]
     if not (all(np.isfinite(a).all() for a in after) and all(map(_in_range, whole))):
         return None
-    before = [np.concatenate([[first], rows[:-1]]) for first, rows in zip(chain.first, after, strict=True)]
+    before = [np.concatenate([first[None], rows[:-1]]) for first, rows in zip(chain.first, after, strict=True)]
     with recorded():
         step = chain.at_once([_rows(a) for a in before], _rows(chain.inputs))
     if not all(np.allclose(out.data, _rows(a), PRECISE, PRECISE) for out, a in zip(step.outs, after, strict=True)):
@@ -73,7 +72,8 @@ def measure_at_once(
         sent = pull(step, Scaled(seeds_of), step.outs)
         seeds_of = [t - (sent.get(out, 0.0) - g) for t, out, g in zip(total, step.outs, seeds_of, strict=True)]
     top = Scaled(seeds_of).normalised()
-    reached = Reached(step, top, pull(step, top, [*step.leaves, *step.outs, *step.named().values()]))
+    named = step.named() if "gates" in what else {}
+    reached = Reached(step, top, pull(step, top, [*step.leaves, *step.outs, *named.values()]))
     for k, (g, own, part) in enumerate(zip(whole, seeds_of, reached.before.parts, strict=True)):
         found = scale_rows(part, top.exponents).reshape(steps, *g.shape[1:])
         found[1:] += given[:-1] if k == chain.output else 0.0
@@ -85,38 +85,41 @@ def measure_at_once(
     def per_lag(array: Array, exponents: Array) -> Array:
         return log_norms(array, exponents).reshape(-1, batch)[::-1]
 
-    labels, zero = chain.labels(), np.zeros((steps + 1) * batch, np.int64)
+    labels, zero = chain.labels(step), np.zeros((steps + 1) * batch, np.int64)
     logs = {key: per_lag(_rows(g), zero) for key, g in zip(labels, whole, strict=True)}
-    logs |= {key: per_lag(reached.of(node), top.exponents) for key, node in step.named().items()}
+    logs |= {key: per_lag(reached.of(node), top.exponents) for key, node in named.items()}
     lanes = {key: Lane(*key, array, key in set(labels), steps) for key, array in logs.items()}
     shares: dict[Any, Share] = {}
     for k, key in enumerate(labels):
-        if paths and (carry := carry_nodes(step, k)):
+        if "paths" in what and (carry := carry_nodes(step, k)):
             carried = _carried(step, k, only(carry), whole[k], given)
             if not _in_range(carried):
                 return None
             of = share_of(Scaled([_rows(carried)]), _rows(whole[k]), zero)
             shares[key] = Share(*key, *(rows.reshape(-1, batch)[::-1] for rows in of))
-    values = activations_of(step, steps)
-    if any(len(rows) != steps for rows in values.values()) or len(logs) < len(labels) + len(step.named()):
+    values = activations_of(step, steps) if "gates" in what else {}
+    if any(len(rows) > 1 for rows in values.values()) or len(logs) < len(labels) + len(named):
         return None  # several of one name
     activations = {key[:2]: Activation.of(*key, rows) for key, rows in values.items()}
-    parameters = once((name, p) for name, p in chain.cell.parameters().items() if p.requires_grad and weights)
-    return Measured(lanes, shares, activations, _by_lag(chain, step, top, parameters, edges) if parameters else None)
+    parameters = learned(chain) if "weights" in what else {}
+    by_lag = partial(_by_lag, chain, [_rows(a) for a in before], top, parameters, edges) if parameters else None
+    return Measured(lanes, shares, activations, by_lag)
 
 
 def _program(chain: Chain) -> Program | None:
     """The program of a cell; those of the package's own cells are kept, as their repr says all that they are."""
     cell = chain.cell
     kept = PROGRAMS if type(cell) in CELLS else {}
-    shapes = [(name, p.shape, p.requires_grad) for name, p in cell.parameters().items()]
-    key = (type(cell), repr(cell), *shapes, chain.inputs.shape[1:])
+    key = (type(cell), repr(cell), *[(n, p.shape) for n, p in cell.parameters().items()], chain.inputs.shape[1:])
     if key not in kept:
         if len(kept) == MOST_PROGRAMS:
             kept.clear()
         example = chain.inputs[:1], state_of([constant(part) for part in chain.first], chain.form)
         try:
-            kept[key] = derive_bptt(cell, example=example, rewrites=EXACT, steps=())
+            frozen = copy.deepcopy(cell)  # of the gradients only the state's is read
+            for parameter in frozen.parameters().values():
+                parameter._requires_grad = False
+            kept[key] = derive_bptt(frozen, example=example, rewrites=EXACT, steps=())
         except Exception:  # it cannot be derived, whatever its own code says of being traced: the walk runs it as it is
             kept[key] = None
     return kept[key]
@@ -141,44 +144,39 @@ def _in_range(array: Array) -> bool:
 
 def _carried(step: Step, k: int, through: Through, whole: Array, given: Array) -> Array:
     """What of the gradient of part k is only carried, at every step from the first state on; NaN if it is mixed."""
-    shape, rng = whole[1:].shape, np.random.default_rng(0)
+    shape, outs = whole[1:].shape, Scaled(out.data for out in step.outs)
 
-    def pulled(part: Array) -> Array:
-        parts = [np.zeros_like(out.data) for out in step.outs]
-        parts[k] = _rows(part)
-        found = pull(step, Scaled(parts), [step.leaves[k]], through).get(step.leaves[k])
-        return np.zeros(shape) if found is None else found.reshape(shape)
+    def reached(part: Array) -> Array:
+        return pulled(step, alone(outs, k, _rows(part)), step.leaves[k], through).reshape(shape)
 
-    noise = rng.normal(size=shape)
-    factor, direct = pulled(np.ones(shape)), np.zeros(shape)
-    if not np.allclose(pulled(noise), noise * factor, PRECISE, 0):  # not each number for itself
+    noise = np.random.default_rng(0).normal(size=shape)
+    factor, direct = reached(np.ones(shape)), np.zeros(shape)
+    if not np.allclose(reached(noise), noise * factor, PRECISE, 0):  # not each number for itself
         return np.full_like(whole, np.nan)
     if given[:-1].any():  # what the loss reads of earlier steps arrives there without a detour
-        parts = [np.zeros_like(out.data) for out in step.outs]
-        parts[0] = _rows(given)
-        direct = pull(step, Scaled(parts), [step.outs[k]])[step.outs[k]].reshape(shape)
-    carried = np.empty_like(whole)
-    carried[-1] = whole[-1]
+        direct = pulled(step, alone(outs, 0, _rows(given)), step.outs[k]).reshape(shape)
+    carried = whole.copy()
     for t in reversed(range(len(factor))):
-        carried[t] = carried[t + 1] * factor[t]
-        if t:
-            carried[t] += direct[t - 1]
+        carried[t] = carried[t + 1] * factor[t] + (direct[t - 1] if t else 0.0)
     return carried
 
 
+@recorded()
+@np.errstate(all="ignore")
 def _by_lag(
-    chain: Chain, step: Step, top: Scaled, parameters: Mapping[str, Tensor], edges: tuple[int, ...] | None
+    chain: Chain, before: list[Array], top: Scaled, parameters: Mapping[str, Tensor], edges: tuple[int, ...] | None
 ) -> ByLag:
     """What the steps of each bin of lags contribute to the gradients of the parameters."""
     steps, batch = chain.inputs.shape[:2]
-    found = ByLag(edges or edges_up_to(steps))
+    found, inputs = ByLag(edges or edges_up_to(steps)), _rows(chain.inputs)
     lags = np.repeat(np.arange(steps)[::-1], batch)
     bins = np.searchsorted(found.edges, lags)
     for place in np.unique(bins):
         within = bins == place
-        exponent = int(top.exponents[within].max())
-        parts = [scale_rows(part, np.where(within, top.exponents - exponent, -4000)) for part in top.parts]
+        step = chain.at_once([part[within] for part in before], inputs[within])
+        exponents = top.exponents[within]
+        parts = [scale_rows(part[within], exponents - exponents.max()) for part in top.parts]
         terms = pull(step, Scaled(parts), parameters.values())
         named = {name: terms[p] / batch for name, p in parameters.items() if p in terms}
-        found.add(int(lags[within].max()), exponent, named)
+        found.add(int(lags[within].max()), int(exponents.max()), named)
     return found

@@ -247,8 +247,9 @@ class Chain:
                 states.append(after)
         return states
 
+    @recorded()
     def record(self, t: int, repeat: int | None = None, sequence: int = 0) -> Step:
-        """Step t (from 1) with its graph; with `repeat`, that many copies of one sequence as the batch."""
+        """Step t (from 1) with its graph, even in `no_grad`; with `repeat`, copies of one sequence as the batch."""
         before, x = self.states[t - 1], self.inputs[t - 1]
         if repeat is not None:
             before = tuple(np.repeat(part[sequence : sequence + 1], repeat, axis=0) for part in before)
@@ -265,14 +266,9 @@ class Chain:
         """One step from many states at once, those of all steps, say."""
         return self._recorded(len(self), tuple(before), inputs)
 
-    @recorded()
-    def recorded_step(self, t: int, repeat: int | None = None, sequence: int = 0) -> Step:
-        """`record`, also inside `no_grad`."""
-        return self.record(t, repeat, sequence)
-
-    def labels(self) -> list[tuple[str, str]]:
+    def labels(self, step: Step | None = None) -> list[tuple[str, str]]:
         """(layer, name) of each part of the state: by the names that the cell gave them, or by their place."""
-        step = self.recorded_step(1)
+        step = step or self.record(1)
         found = [(layer_of(out), out.name or ("h" if k == 0 else f"state {k}")) for k, out in enumerate(step.outs)]
         if len(set(found)) < len(found):
             found = [(layer, f"{name} {k}") for k, (layer, name) in enumerate(found)]
@@ -348,6 +344,16 @@ def pull(step: Step, seeds: Scaled, wanted: Iterable[Tensor], through: Through |
     return pullback(cotangents, wanted, through) if cotangents else {}
 
 
+def alone(seeds: Scaled, k: int, part: Array) -> Scaled:
+    """Cotangents of the state of which all but part k are zero."""
+    return Scaled(part if j == k else np.zeros_like(other) for j, other in enumerate(seeds.parts))
+
+
+def pulled(step: Step, seeds: Scaled, tensor: Tensor, through: Through | None = None) -> Array:
+    """What arrives at one tensor of a step; zeros if nothing does."""
+    return pull(step, seeds, [tensor], through).get(tensor, np.zeros(tensor.shape))
+
+
 def _with_bar(steps: range, what: str) -> Iterable[int]:
     """Steps; in a terminal with a bar, if they take more than a second."""
     if sys.stderr is None or not sys.stderr.isatty():
@@ -386,7 +392,7 @@ def backwards(
     """
     running = Scaled(np.zeros_like(part) for part in chain.states[-1])
     for t in _with_bar(range(len(chain), 0, -1), "backwards"):
-        step = chain.recorded_step(t)
+        step = chain.record(t)
         if t in seeds:
             running = running.plus(chain.output, seeds[t])
         running = running.normalised()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 
-from ..autodiff import Through, pullback
+from ..autodiff import pullback
 from ..files import Brief
 from ..graph.line import Line, fit
 from ..nn.module import once
@@ -27,17 +27,20 @@ from .chain import (
     Reached,
     Scaled,
     Step,
+    alone,
     backwards,
     carry_nodes,
     layer_of,
     log_norms,
     only,
     pull,
+    pulled,
     scale_rows,
     without,
 )
 from .ends import NO_STEPS, Key, Unrolled
 
+ALL = ("paths", "weights", "gates")
 SATURATED = 0.1
 """A unit is saturated where φ′ is below this share of its largest value."""
 
@@ -142,11 +145,12 @@ class Activation:
 
     @classmethod
     def of(cls, layer: str, name: str, op: str, rows: list[tuple[Any, ...]]) -> Activation:
-        """Of what `activations_of` gives of each step, newest first."""
-        mean, least, most, slope, flattest, steepest, saturated, units, alive = map(np.array, zip(*rows, strict=True))
-        numbers = mean.mean(), least.min(), most.max(), slope.mean(), flattest.min(), steepest.max(), saturated.mean()
-        made: Any = (*numbers, 1 - alive.any(axis=0).mean(), mean[::-1], units.mean(axis=0))
-        return cls(layer, name, op, *made)
+        """Of what `activations_of` gives of each recorded step, newest first."""
+        by_step, units, alive, *numbers = zip(*rows, strict=True)
+        least, most, slope, flattest, steepest, saturated = map(np.array, numbers)
+        mean, openness = np.concatenate(by_step)[::-1], np.array(units).mean(axis=0)
+        told = mean.mean(), least.min(), most.max(), slope.mean(), flattest.min(), steepest.max(), saturated.mean()
+        return cls(layer, name, op, *told, 1 - np.any(alive, axis=0).mean(), mean, openness)
 
 
 class ByLag:
@@ -226,7 +230,12 @@ class Measured(Brief):
     lanes: dict[Key, Lane]
     shares: dict[Key, Share]
     activations: dict[Key, Activation]
-    by_lag: ByLag | None
+    weights: Callable[[], ByLag] | None = None
+
+    @cached_property
+    def by_lag(self) -> ByLag | None:
+        """∂L/∂W, split by the lag that it comes from; computed when it is asked for, if it was to be measured."""
+        return None if self.weights is None else self.weights()
 
 
 class _Walk:
@@ -255,11 +264,11 @@ class _Walk:
                     continue
                 self.carried[k] = Scaled([total], exponents)
             elif step.number in self.seeds:  # the loss reads this step: that arrives without a detour
-                direct = _alone(reached.seeds, self.chain.output, self.seeds[step.number])
-                self.carried[k] = self.carried[k].plus(0, _pulled(step, direct, step.outs[k]))
+                direct = alone(reached.seeds, self.chain.output, self.seeds[step.number])
+                self.carried[k] = self.carried[k].plus(0, pulled(step, direct, step.outs[k]))
             self._share(k, total, exponents)
-            carried = _alone(reached.seeds, k, self.carried[k].parts[0])
-            before = _pulled(step, carried, step.leaves[k], only(carry))
+            carried = alone(reached.seeds, k, self.carried[k].parts[0])
+            before = pulled(step, carried, step.leaves[k], only(carry))
             self.carried[k] = Scaled([before], self.carried[k].exponents).normalised()
 
     def _share(self, k: int, total: Array, exponents: Array) -> None:
@@ -290,7 +299,7 @@ def share_of(carried: Scaled, total: Array, exponents: Array) -> tuple[Array, Ar
 
 
 def activations_of(step: Step, steps: int = 1) -> dict[tuple[str, str, str], list[tuple[Any, ...]]]:
-    """Openness of gates and slopes of nonlinearities, newest first, where the batch is so many steps of sequences."""
+    """Openness of gates and slopes of nonlinearities; the batch is so many steps of sequences, the oldest first."""
     found: dict[tuple[str, str, str], list[tuple[Any, ...]]] = defaultdict(list)
     for node in step.values:
         op = node.op
@@ -300,31 +309,20 @@ def activations_of(step: Step, steps: int = 1) -> dict[tuple[str, str, str], lis
         inside = operand.name if operand is not None and operand.name else ""
         name = node.name or (f"{op.name}({inside})" if inside else op.name)
         slopes = op.rules[0](np.ones_like(node.data), node.data, *node.arrays, **node.static)
-        y, slope = (a.reshape(steps, -1, *a.shape[1:])[::-1] for a in (node.data, slopes))
-        axes, flat = tuple(range(1, y.ndim)), np.abs(slope) < SATURATED * ACTIVATIONS[op.name]
-        numbers = [of(axis=axes) for a in (y, slope) for of in (a.mean, a.min, a.max)]
-        rows = zip(*numbers, flat.mean(axis=axes), y.mean(axis=1), (slope != 0).any(axis=1), strict=True)
-        found[layer_of(node), name, op.name] += rows
+        y, flat = node.data, np.abs(slopes) < SATURATED * ACTIVATIONS[op.name]
+        rows = y.reshape(steps, -1).mean(axis=1)[::-1], y.mean(axis=0), (slopes != 0).any(axis=0)
+        numbers = y.min(), y.max(), slopes.mean(), slopes.min(), slopes.max(), flat.mean()
+        found[layer_of(node), name, op.name].append((*rows, *numbers))
     return found
 
 
-def _alone(seeds: Scaled, k: int, part: Array) -> Scaled:
-    """Cotangents of the state of which all but part k are zero."""
-    return Scaled(part if j == k else np.zeros_like(other) for j, other in enumerate(seeds.parts))
-
-
-def _pulled(step: Step, seeds: Scaled, tensor: Tensor, through: Through | None = None) -> Array:
-    """What arrives at one tensor of a step; zeros if nothing does."""
-    return pull(step, seeds, [tensor], through).get(tensor, np.zeros(tensor.shape))
+def learned(chain: Chain) -> dict[str, Tensor]:
+    """The parameters of which a gradient is wanted, each once."""
+    return once((name, p) for name, p in chain.cell.parameters().items() if p.requires_grad)
 
 
 def measure(
-    chain: Chain,
-    seeds: Mapping[int, Array],
-    *,
-    paths: bool = True,
-    weights: bool = True,
-    edges: tuple[int, ...] | None = None,
+    chain: Chain, seeds: Mapping[int, Array], what: Collection[str] = ALL, edges: tuple[int, ...] | None = None
 ) -> Measured:
     """Walk back once and measure.
 
@@ -333,23 +331,23 @@ def measure(
     chain : Chain
     seeds : dict of int to array
         ∂L/∂output at the steps that the loss reads.
-    paths, weights : bool
-        Whether to measure path shares, and parameters by lag.
+    what : collection of str
+        What to measure beside the states: shares of "paths", "weights" by lag, and "gates" and all else in a step.
     edges : tuple of int, optional
         Where the bins of lags end.
     """
     walk = _Walk(chain, seeds, edges)
-    parameters = once((name, p) for name, p in chain.cell.parameters().items() if p.requires_grad and weights)
+    parameters, gates = learned(chain) if "weights" in what else {}, "gates" in what
     reached = None
-    for reached in backwards(chain, seeds, also=tuple(parameters.values())):
+    for reached in backwards(chain, seeds, named=gates, also=tuple(parameters.values())):
         step, exponents = reached.step, reached.seeds.exponents
         for key, out in zip(walk.labels, step.outs, strict=True):
             walk.logs[key].append(log_norms(reached.of(out), exponents))
-        for key, node in step.named().items():
+        for key, node in step.named().items() if gates else ():
             walk.logs[key].append(log_norms(reached.of(node), exponents))
-        for place, rows in activations_of(step).items():
+        for place, rows in activations_of(step).items() if gates else ():
             walk.activations[place] += rows
-        if paths:
+        if "paths" in what:
             walk.paths(reached)
         if parameters:
             walk.weights(reached, parameters)
@@ -358,14 +356,13 @@ def measure(
         walk.logs[key].append(log_norms(g, reached.seeds.exponents))
         if k in walk.carried:
             walk._share(k, g, reached.seeds.exponents)
-    states = set(walk.labels)
-    lanes = {key: Lane(*key, np.array(logs), key in states, len(chain)) for key, logs in walk.logs.items()}
+    lanes = {key: Lane(*key, np.array(logs), key in walk.labels, len(chain)) for key, logs in walk.logs.items()}
     shares = {
         walk.labels[k]: Share(*walk.labels[k], np.array(rows), np.array(walk.share_logs[k]))
         for k, rows in walk.share.items()
     }
     activations = {key[:2]: Activation.of(*key, rows) for key, rows in walk.activations.items()}
-    return Measured(lanes, shares, activations, walk.by_lag if parameters else None)
+    return Measured(lanes, shares, activations, (lambda: walk.by_lag) if parameters else None)
 
 
 def measure_graph(graph: Unrolled) -> Measured:
@@ -391,11 +388,10 @@ def measure_graph(graph: Unrolled) -> Measured:
         nothing = np.zeros(next(iter(lane.values())).shape)
         order = steps if key[0].endswith("reverse") else reversed(steps)
         rows = [np.atleast_2d(found.get(lane[t], nothing) if t in lane else nothing) for t in order]
-        none = np.zeros(len(rows[0]), np.int64)
-        lanes[key] = Lane(*key, np.array([log_norms(row, none) for row in rows]), key in graph.states)
+        lanes[key] = Lane(*key, np.array([log_norms(row) for row in rows]), key in graph.states)
     first = {key[0]: k for k, key in reversed([*enumerate(lanes)])}
     order_of = sorted(lanes, key=lambda key: (first[key[0]], key[1] != "h"))
-    return Measured({key: lanes[key] for key in order_of}, {}, {}, None)
+    return Measured({key: lanes[key] for key in order_of}, {}, {})
 
 
 def measure_without_carry(chain: Chain, seeds: Mapping[int, Array], k: int) -> Array:

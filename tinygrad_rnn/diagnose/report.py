@@ -185,7 +185,7 @@ def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bo
     """The report of an experiment: of a chain of steps by the walk, of anything else from its whole graph."""
     name = "an unrolled graph" if isinstance(experiment.model, Tensor) else repr(experiment.model)
     chain: Chain | None = None
-    walk: Callable[[], Measured] = partial(Measured, {}, {}, {}, None)
+    walk: Callable[[], Measured] = partial(Measured, {}, {}, {})
     if experiment.is_chain:
         chain, walked, found = _chain(experiment, edges)
         steps, batch = (len(chain), walked.inputs.shape[1]) if chain is not None else (0, 0)

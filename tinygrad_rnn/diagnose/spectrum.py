@@ -108,7 +108,7 @@ def _walk(chain: Chain, rows: Array, sequence: int, keep: Iterable[int]) -> tupl
     shapes = [part.shape[1:] for part in chain.states[0]]
     sizes = np.cumsum([0, *(math.prod(shape) for shape in shapes)])
     for t in range(len(chain), 0, -1):
-        step = chain.recorded_step(t, repeat=len(rows), sequence=sequence)
+        step = chain.record(t, repeat=len(rows), sequence=sequence)
         seeds = [product.q.T[:, sizes[k] : sizes[k + 1]].reshape(-1, *shape) for k, shape in enumerate(shapes)]
         found = pull(step, Scaled(seeds), step.leaves)
         parts = [found.get(leaf, np.zeros(leaf.shape)).reshape(len(rows), -1) for leaf in step.leaves]
