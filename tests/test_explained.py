@@ -33,6 +33,28 @@ def formulas(op):
     return value, dict(line.strip().removeprefix("dL/d").split(" = ", 1) for line in lines if line.startswith("    dL"))
 
 
+SYMBOLS = {"add": "+", "subtract": "-", "multiply": "×", "divide": "/", "power": "^", "matmul": "@", "negative": "-"}
+SYMBOLS |= {"maximum": "max", "minimum": "min", "sqrt": "√", "square": "x²", "sigmoid": "σ", "sum": "Σ"}
+SYMBOLS |= {"transpose": "ᵀ", "getitem": "[ ]", "remainder": "%"}
+PHRASES = {
+    "sum": "g spread over axis (1,)",
+    "mean": "g / n spread over axis (1,)",
+    "max": "g to the largest, ties share equally",
+    "min": "g to the smallest, ties share equally",
+    "logsumexp": "g × softmax(x) over axis (1,)",
+    "cumsum": "g summed from the end of axis 1",
+    "reshape": "g reshaped back",
+    "transpose": "g with its axes back in order",
+    "broadcast_to": "g, Σ over (0,)",
+    "cast": "g in the operand's dtype",
+    "scatter": "g picked from its place",
+    "getitem": "g in its place among zeros",
+    "concatenate": "this operand's part of g",
+    "stack": "this operand's part of g",
+    "einsum": "g for this operand in ij->i",
+}
+
+
 @pytest.mark.parametrize("name", tg.OPS)
 def test_every_primitive_explains_itself(name):
     op = tg.OPS[name]
@@ -51,35 +73,50 @@ def test_every_primitive_explains_itself(name):
     assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] == static
 
 
-SYMBOLS = {"add": "+", "subtract": "-", "multiply": "×", "divide": "/", "power": "^", "matmul": "@", "negative": "-"}
-SYMBOLS |= {"maximum": "max", "minimum": "min", "sqrt": "√", "square": "x²", "sigmoid": "σ", "sum": "Σ"}
-SYMBOLS |= {"transpose": "ᵀ", "getitem": "[ ]", "remainder": "%"}
-PHRASES = {
-    "sum": "g spread over axis 1",
-    "mean": "g / n spread over axis 1",
-    "max": "g to the largest, ties share equally",
-    "min": "g to the smallest, ties share equally",
-    "logsumexp": "g × softmax(x) over axis 1",
-    "cumsum": "g summed from the end of axis 1",
-    "reshape": "g reshaped back",
-    "transpose": "g with its axes back in order",
-    "broadcast_to": "g",
-    "cast": "g in the operand's dtype",
-    "scatter": "g picked from its place",
-    "getitem": "g in its place among zeros",
-    "concatenate": "this operand's part of g",
-    "stack": "this operand's part of g",
-    "einsum": "g for this operand in ij->i",
+CALLS = {
+    **{
+        "add": "x + y",
+        "subtract": "x - y",
+        "multiply": "x * y",
+        "divide": "x / y",
+        "power": "x ** y",
+        "matmul": "x @ y.T",
+    },
+    **{"negative": "-x", "remainder": "x % y", "transpose": "x.T", "getitem": "x[0]", "cast": "x.astype('f4')"},
+    **{name: f"np.{name}(x, y)" for name in "maximum minimum logaddexp arctan2".split()},
+    **{
+        name: f"tg.{name}(x)"
+        for name in "exp expm1 log log1p sqrt square sin cos tanh sigmoid softplus relu abs".split()
+    },
+    **{name: f"np.{name}(x)" for name in "tan sinh cosh arcsin arctan arccos arcsinh arctanh log2 log10".split()},
+    **{"leaky_relu": "tg.leaky_relu(x, 0.1)", "clip": "tg.clip(x, 0.2, 0.6)", "where": "tg.where(x > y, x, y)"},
+    **{name: f"tg.{name}(x, axis=1)" for name in "sum mean max min logsumexp cumsum".split()},
+    **{name: f"tg.{name}([x, y])" for name in ("concatenate", "stack")},
+    **{
+        "reshape": "tg.reshape(x, (3, 2))",
+        "broadcast_to": "tg.broadcast_to(x, (4, 2, 3))",
+        "arccosh": "np.arccosh(x + 1)",
+    },
+    **{"scatter": "tg.OPS['scatter'](x, index=(0,), shape=(4, 2, 3))", "einsum": "tg.einsum('ij->i', x)"},
+    **{"linear": "tg.linear(x, y, x[:, 0])", "affine": "tg.affine(x, y, x[:, 0], x, y, x[:, 0])"},
 }
 
 
-def test_an_operation_stands_in_the_picture_by_the_sign_that_a_textbook_has_or_by_its_name():
-    assert {name: op.symbol for name, op in tg.OPS.items()} == {name: SYMBOLS.get(name, name) for name in tg.OPS}
+@pytest.mark.parametrize("name", CALLS)
+def test_an_operation_stands_in_a_graph_by_the_sign_that_a_textbook_has_or_by_its_name(name):
+    """And what no formula of elements says is said in words."""
+    x, y = (tg.Tensor(a, requires_grad=True) for a in np.random.default_rng(0).uniform(0.1, 0.9, (2, 2, 3)))
+    made = eval(CALLS[name], {"np": np, "tg": tg, "x": x, "y": y})
+    made.name = "made"
+    graph = tg.gradient_graph(tg.sum(made) if made.shape else made)
+    (node,) = [node for node in graph.nodes if node.name == "made"]
+    assert (node.op, node.symbol) == (name, SYMBOLS.get(name, name))
+    said = {edge.formula for edge in graph.edges if edge.target == node.id}
+    assert name not in PHRASES or said == {PHRASES[name]}
 
 
-def test_what_no_formula_of_elements_says_is_said_in_words():
-    said = {name: op.phrase.format(axis=1, subscripts="ij->i") for name, op in tg.OPS.items() if op.phrase}
-    assert said == PHRASES
+def test_every_operation_is_called_above():
+    assert CALLS.keys() == tg.OPS.keys()
 
 
 def test_most_of_the_table_is_element_by_element():

@@ -53,7 +53,7 @@ TESTS = {
     "test_train_loop test_derived test_carried",
     "train": "test_train_* test_cli_train test_arguments",
     "data": "test_data* test_arguments test_cli_options",
-    "bptt": "test_derived* test_train_windows",
+    "bptt": "test_derived* test_train_windows test_train_derived test_at_once",
     "cli": "test_cli* test_text_from_outside",
     "testing": "test_kit* test_oracles test_strategies test_declared test_cli_check",
     "files": "test_files test_arguments test_refusals test_train_checkpoints test_data test_package "

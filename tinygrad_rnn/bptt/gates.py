@@ -200,7 +200,7 @@ def _gates(z: Node, readers: dict[Node, list[Node]]) -> list[Span]:
     if z.op not in ("add", "matmul") or not z.stepped or not cuts or any(cut is None for cut, _ in cuts):
         return []
     gates = [(*cut[1:], gate) for cut, part in cuts if cut for gate in readers[part]]
-    gates.sort(key=lambda gate: gate[:2])
+    gates.sort(key=lambda gate: gate[0])
     functions = {gate.op for _, _, gate in gates}
     ends = [0, *(stop for _, stop, _ in gates)]
     tiled = [start for start, _, _ in gates] == ends[:-1] and ends[-1] == z.shape[-1]

@@ -19,9 +19,6 @@ from .text import ELEMENTWISE, REDUCTIONS
 Identity = Callable[[Node], Node | None]
 """What stands instead of an equation whose operands are simplified already; None if the identity does not apply."""
 
-IDENTITIES: dict[str, list[Identity]] = {}
-"""By the operation that they apply to, in the order in which they are tried."""
-
 OPERATORS: dict[type, str] = {
     **{ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"},
     **{ast.MatMult: "matmul", ast.Pow: "power", ast.USub: "negative"},
@@ -241,5 +238,5 @@ ALL: list[tuple[str, Identity]] = [
     *(("broadcast_to", stretched_number), ("getitem", with_a_column), ("where", chosen)),
     *(("transpose", axes_in_order), ("transpose", transposed_product)),
 ]
-for _op, _identity in ALL:
-    IDENTITIES.setdefault(_op, []).append(_identity)
+IDENTITIES = {op: [identity for of, identity in ALL if of == op] for op, _ in ALL}
+"""By the operation that they apply to, in the order in which they are tried."""

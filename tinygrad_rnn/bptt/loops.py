@@ -45,7 +45,7 @@ class Loop:
         self.holds: dict[str, Node] = {}  # what a variable or a buffer holds
         self.buffers: dict[str, Node] = {}  # a node of the shape and dtype of each buffer
         self.before: list[str] = []  # arrays that stand before the loop, and parts of them from left to right
-        self.parts: list[tuple[tuple[str, int], str]] = []
+        self.parts: dict[str, tuple[tuple[int, str, int], str]] = {}
         self.pieces: dict[Node, list[tuple[str, Node]]] = {}  # what must be copied into joined arrays
         for state in self.carried():
             name = source.places[state.carry].name
@@ -97,7 +97,7 @@ class Loop:
             source.put("pass")
         source.indent -= 1
         body, source.lines = source.lines, kept
-        for line in [*self.before, *(line for _, line in sorted(self.parts))]:
+        for line in [*self.before, *(line for _, line in sorted(self.parts.values()))]:
             source.put(line)
         source.put("for t in range(T):" if self.part is Part.FORWARD else "for t in reversed(range(T)):")
         source.lines += body
@@ -227,7 +227,8 @@ class Loop:
         text = source.text_of(node, 0, place.step != place.name)
         name = source.fresh(hint(source.plan, node))
         cut = re.fullmatch(r"(.+)\[.*?(\d+):\d+\]", text)
-        self.parts.append(((cut[1], int(cut[2])) if cut else (text, 0), f"{name} = {text}"))
+        depth = self.parts[place.name][0][0] + 1 if place.name in self.parts else 0  # a part of a part comes after it
+        self.parts[name] = (depth, *((cut[1], int(cut[2])) if cut else (text, 0))), f"{name} = {text}"
         source.places[node] = _part_of(place, name)
 
     # -- Joined arrays --

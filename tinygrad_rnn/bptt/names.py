@@ -15,7 +15,7 @@ from .step import topological
 LONGEST = 16
 NOUNS = {
     **{"add": "total", "sum": "total", "subtract": "difference", "multiply": "product", "matmul": "product"},
-    **{"divide": "ratio", "where": "chosen", "clip": "clipped", "scatter": "scattered", "getitem": "part"},
+    **{"divide": "ratio", "where": "chosen", "getitem": "part"},
 }
 SIGNS = {"add": "plus", "subtract": "minus", "multiply": "times", "divide": "over"}
 

@@ -371,10 +371,10 @@ def _compare(
             inputs, first = Tensor(x, requires_grad=needs), [Tensor(s, requires_grad=True) for s in states]
             outputs, last = unroll(_twin(cell), inputs, state_of(first, form))
             value = call(loss or _any_loss, {"outputs": outputs, "state": last}, extras)
-        of = {name: p for name, p in cell.parameters().items() if p.requires_grad}
-        of |= {"inputs": inputs} if needs else {}
-        of |= {f"state {i}": s for i, s in enumerate(first)}
-        gradients = grad(value, list(of.values()), allow_unused=True)
+            of = {name: p for name, p in cell.parameters().items() if p.requires_grad}
+            of |= {"inputs": inputs} if needs else {}
+            of |= {f"state {i}": s for i, s in enumerate(first)}
+            gradients = grad(value, list(of.values()), allow_unused=True)
         return {"the loss": value.data} | {name: g.data for name, g in zip(of, gradients, strict=True)}
 
     expected = by_engine(states)

@@ -57,7 +57,7 @@ def simplify(step: Step) -> None:
 
 def remember(step: Step) -> None:
     """From now on the comments say of each equation what it is now."""
-    for node in topological([*step.traced, *step.roots()]):
+    for node in topological(step.traced):
         node.origins = (node,)
 
 
