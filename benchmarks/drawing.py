@@ -3,6 +3,8 @@
 ``python -m benchmarks.drawing`` draws an LSTM at level "gate" with every time step in full, as SVG. Plain ``dot`` gets
 the same nodes, sizes, scopes and edge labels without positions, in the same run, and is stopped after ``--timeout``
 seconds. The first row of each number of steps is the layout alone, the second all the way from gradient graph to SVG.
+Last, what the interactive page costs beside the SVG of the same loss, both by ``draw(loss, path)``: processor time,
+medians of runs in turns, and of a graph that is there already.
 """
 
 from __future__ import annotations
@@ -12,23 +14,31 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from time import perf_counter
+from statistics import median
+from time import perf_counter, process_time
 
 import graphviz
 import numpy as np
 
-from tinygrad_rnn import GradientGraph, LSTMCell, gradient_graph, sum, unroll
+from tinygrad_rnn import GradientGraph, GRUCell, LSTMCell, RNNCell, Tensor, gradient_graph, sum, unroll
 from tinygrad_rnn.draw import draw, engine
 from tinygrad_rnn.draw.layout import arrange
 from tinygrad_rnn.draw.style import number
 from tinygrad_rnn.draw.view import View
 
+CELLS = {"RNN": RNNCell, "LSTM": LSTMCell, "GRU": GRUCell}
+
+
+def loss_of(steps: int, cell: str = "LSTM") -> Tensor:
+    """A loss that is the last state's."""
+    rng = np.random.default_rng(0)
+    outputs, _ = unroll(CELLS[cell](3, 4, rng=0), rng.normal(size=(steps, 2, 3)))
+    return sum(outputs[-1] * outputs[-1])
+
 
 def unrolled(steps: int) -> GradientGraph:
-    """The gradient graph of an LSTM whose loss is its last state."""
-    rng = np.random.default_rng(0)
-    _, (h, _) = unroll(LSTMCell(3, 4, rng=0), rng.normal(size=(steps, 2, 3)))
-    return gradient_graph(sum(h * h))
+    """The gradient graph of an LSTM."""
+    return gradient_graph(loss_of(steps))
 
 
 def unplaced(graph: GradientGraph) -> str:
@@ -77,11 +87,48 @@ def plain(source: str, format: str, timeout: float) -> float | None:
     return perf_counter() - start
 
 
+def in_turns(calls: Sequence[Callable[[], object]], runs: int) -> list[float]:
+    """The median processor time of each, which are called one after the other, again and again."""
+    times: list[list[float]] = [[] for _ in calls]
+    for k in range(runs + 1):
+        for found, call in zip(times, calls, strict=True):
+            start = process_time()
+            call()
+            found += [process_time() - start] * (k > 0)  # the first run fills caches
+    return [median(found) for found in times]
+
+
+def pages(steps: Sequence[int]) -> None:
+    """A row for each cell and number of steps: the page beside the SVG."""
+    print("\npage / SVG      T   SVG, ms  page, ms   ratio  of a graph   bytes")
+    for cell in CELLS:
+        for number_of in steps:
+            loss = loss_of(number_of, cell)
+            graph = gradient_graph(loss)
+            sources: list[Tensor | GradientGraph] = [loss, graph]
+            calls = [call for of in sources for call in (partial(picture, of), partial(page, of))]
+            svg_time, page_time, svg_only, page_only = in_turns(calls, 3 if number_of > 100 else 9)
+            times = f"{1e3 * svg_time:>8.1f}  {1e3 * page_time:>8.1f}  {page_time / svg_time:>6.2f}"
+            size = len(page(graph)) / len(picture(graph))
+            print(f"{cell:>10}  {number_of:>5}  {times}  {page_only / svg_only:>10.2f}  {size:>6.2f}", flush=True)
+
+
+def picture(source: Tensor | GradientGraph) -> str:
+    """The default picture as SVG."""
+    return draw(source).svg()
+
+
+def page(source: Tensor | GradientGraph) -> str:
+    """The interactive page of it."""
+    return draw(source).html()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: one row for each number of time steps."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.drawing", description=__doc__.splitlines()[0])
     parser.add_argument("--steps", nargs="+", type=int, default=[10, 50, 100, 200], metavar="T")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for plain dot (default 60)")
+    parser.add_argument("--pages", nargs="*", type=int, default=[3, 5, 10, 20, 40, 200], metavar="T")
     options = parser.parse_args(arguments)
     print(f"LSTM, level gate, all steps, SVG; Python {sys.version.split()[0]}, {sys.platform}; {engine.find('svg')}")
     print(f"{'T':>5}  {'edges':>6}  {'':>6}  {'draw, s':>8}  {'plain dot, s':>12}  {'ratio':>7}")
@@ -99,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             told = f">{options.timeout:.0f}" if theirs is None else f"{theirs:.2f}"
             ratio = f">{options.timeout / mine:.1f}" if theirs is None else f"{theirs / mine:.1f}"
             print(f"{steps:>5}  {edges:>6}  {what:>6}  {mine:>8.2f}  {told:>12}  {ratio:>7}", flush=True)
+    pages(options.pages)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Contributions kept as factors or slices: the norms and states of the arrays, without the arrays."""
 
+import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -157,3 +159,24 @@ def test_memory_does_not_grow_with_steps_times_weights():
     finally:
         tracemalloc.stop()
     assert most < 8e6
+
+
+def test_the_size_of_a_contribution_is_reckoned_once_and_that_of_its_array():
+    """So the array of one that is kept whole cannot be written to; and the memory of it keeps nothing alive."""
+    x = np.random.default_rng(0).normal(size=(3, 2, 2))
+    outputs, _ = tg.unroll(tg.GRUCell(2, 3, rng=0), x)
+    graph, kinds = tg.gradient_graph(tg.sum(outputs[-1] * outputs[0])), set()
+    for edge in graph.edges:
+        if edge.carried is not None:
+            kinds.add(type(edge.carried))
+            for norm in NORMS:
+                np.testing.assert_allclose(edge.size(norm), norm_of(edge.contribution, norm), rtol=1e-14)
+                assert edge.size(norm) == edge.size(norm) == edge.carried.norm(norm)
+            if isinstance(edge.carried, Whole):
+                with pytest.raises(ValueError, match="read-only"):
+                    edge.contribution[...] = 0.0
+    assert kinds == {Outer, Slice, Whole}
+    alive = weakref.ref(graph.edges[0].carried or graph.edges[-1].carried)
+    del graph, edge
+    gc.collect()
+    assert alive() is None

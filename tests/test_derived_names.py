@@ -77,7 +77,8 @@ def assert_harmless(program):
     assert not any("ran." in token.string for token in tokens if token.type == tokenize.COMMENT)
     tree = ast.parse(source)
     signature = source.partition("def bptt(")[2].partition("):\n")[0].strip("\n").split("\n")
-    assert all(line.startswith("    ") and len(line) < 200 for line in signature[1:]) and (signature[0] or signature[1:])
+    assert all(line.startswith("    ") and len(line) < 200 for line in signature[1:])
+    assert signature[0] or signature[1:]
     defined = {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names}
     defined |= {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets}
     for node in ast.walk(tree):

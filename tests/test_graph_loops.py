@@ -1,12 +1,15 @@
 """Several loops over the time steps in one graph, and parameters of one name: each is told apart from the other."""
 
 import contextlib
+import gc
+import weakref
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.graph.steps import loops_of, states
+from tinygrad_rnn import nn
+from tinygrad_rnn.graph.steps import loops_of, rows_of, states, steps_of
 
 
 def one_after_the_other(steps=(3, 2), cell=tg.LSTMCell, scopes=(None, None)):
@@ -131,3 +134,16 @@ def test_parameters_of_one_name_are_told_apart_by_the_scope_that_uses_them():
         other = tg.unroll(tg.RNNCell(2, 3, rng=1), np.ones((2, 1, 2)), h)[0]
         both = tg.gradient_graph(tg.sum(tg.unroll(cell, np.ones((2, 1, 2)), h)[0]) + tg.sum(other))
     assert [n.name for n in both.nodes if n.name and "weight_hh" in n.name] == ["weight_hh"] * 2  # none is alone
+
+
+@pytest.mark.parametrize("find", [steps_of, rows_of, states])
+def test_what_is_found_of_a_graph_is_found_once_and_keeps_no_graph(find):
+    graphs = []
+    for steps in (2, 3):
+        outputs, _ = nn.LSTM(2, 3, 2, rng=0)(np.ones((steps, 1, 2)))
+        graphs.append(tg.gradient_graph(tg.sum(outputs)))
+    found = [find(graph) for graph in graphs]
+    assert found[0] is not found[1] and all(find(graph) is known for graph, known in zip(graphs, found, strict=True))
+    alive = weakref.ref(graphs.pop())
+    gc.collect()
+    assert alive() is None and find(graphs[0]) is found[0]

@@ -335,7 +335,7 @@ def test_numbers_of_steps(text, number):
     assert step_number(text) == number
     with tg.scope(text):
         y = tg.exp(tg.Tensor(1.0, requires_grad=True))
-    assert steps_of(tg.gradient_graph(y)) == ([] if number is None else [number])
+    assert steps_of(tg.gradient_graph(y)) == (() if number is None else (number,))
 
 
 def scoped(path, f, *operands, name=None):
@@ -348,9 +348,9 @@ def scoped(path, f, *operands, name=None):
 def test_one_step_without_a_number_leaves_none():
     x = tg.Tensor(1.0, requires_grad=True)
     y = scoped("t=2", tg.exp, scoped("t=1", tg.exp, x))
-    assert steps_of(tg.gradient_graph(y)) == [1, 2]
+    assert steps_of(tg.gradient_graph(y)) == (1, 2)
     y = scoped("t=end", tg.exp, y)
-    assert steps_of(tg.gradient_graph(y)) == [] and states(tg.gradient_graph(y)) == {}
+    assert steps_of(tg.gradient_graph(y)) == () and states(tg.gradient_graph(y)) == {}
 
 
 def test_the_outermost_scope_beside_the_step_is_the_layer():

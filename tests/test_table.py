@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from touching import faults
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.draw import draw
+from tinygrad_rnn.draw import channels, draw, routes
 from tinygrad_rnn.draw.cut import part_of_symbol
 from tinygrad_rnn.draw.layout import arrange
 from tinygrad_rnn.draw.marks import Box, Group, Text, marks_of
@@ -297,6 +297,16 @@ def test_a_page_ends_a_line_and_steps_keep_their_width(cell):
     assert max(widths) == pytest.approx(min(widths))
     again = [g.name for g in picture.drawing.items if isinstance(g, Group) and "_again" in g.name]
     assert again and all(placed.tail.count("_again") == 0 for placed in arrange(View("gate").of([graph])[0]).edges)
+
+
+@pytest.mark.parametrize(("width", "lines"), [(5000.0, 1), (400.0, 3)])
+def test_what_a_line_needs_is_measured_once(monkeypatch, width, lines):
+    """However often it is asked how wide it is: that is what takes the time of a picture."""
+    measured = []
+    monkeypatch.setattr(routes, "Channels", lambda *args: measured.append(1) or channels.Channels(*args))
+    scene = arrange(View("gate", None).of([network("mgu", 3)])[0], width=width)
+    rows = {round(frame.rect.top) for frame in scene.frames}
+    assert len(rows) == lines and len(measured) == lines + (lines > 1)
 
 
 @pytest.mark.parametrize(("cell", "steps"), [("mgu", 3), ("coupled", 2), ("unnamed", 4)])

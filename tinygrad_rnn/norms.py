@@ -32,11 +32,11 @@ def norm_of(array: NDArray[Any], norm: Norm = "l2") -> float:
     """
     values = np.abs(np.asarray(array, dtype=np.float64))
     largest = float(values.max(initial=0.0)) if values.size else 0.0
-    if norm == "max" or largest == 0.0 or not np.isfinite(largest):
+    if norm == "max" or largest == 0.0 or not math.isfinite(largest):
         return largest
     # A subnormal `largest` has an infinite reciprocal, but dividing by it is exact enough.
-    total = float(np.sqrt(np.sum((values / largest) ** 2)))
-    return largest * (total / np.sqrt(values.size) if norm == "rms" else total)
+    total = math.sqrt(((values / largest) ** 2).sum())
+    return largest * (total / math.sqrt(values.size) if norm == "rms" else total)
 
 
 def statistics(array: NDArray[Any]) -> dict[str, Any]:

@@ -98,8 +98,6 @@ class Routed:
     boxes: dict[int, float]
     bottoms: dict[int, float]
     width: float
-    widths: dict[object, float]
-    spare: float
 
 
 class Channels:

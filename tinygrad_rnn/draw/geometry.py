@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 Point = tuple[float, float]
 Curve = tuple[Point, ...]
 """A chain of cubic Bezier pieces: 3 k + 1 control points."""
 
 
-@dataclass(frozen=True)
-class Rect:
+class Rect(NamedTuple):
     """An upright rectangle; y points up, as in DOT."""
 
     left: float
@@ -47,13 +46,14 @@ class Rect:
 
 def union(rects: Iterable[Rect]) -> Rect:
     """The smallest rectangle around all of these."""
-    rects = list(rects)
-    return Rect(
-        min(r.left for r in rects),
-        min(r.bottom for r in rects),
-        max(r.right for r in rects),
-        max(r.top for r in rects),
-    )
+    left, bottom, right, top = zip(*rects, strict=True)
+    return Rect(min(left), min(bottom), max(right), max(top))
+
+
+def around(points: Iterable[Point]) -> Rect:
+    """The smallest rectangle around all of these."""
+    x, y = zip(*points, strict=True)
+    return Rect(min(x), min(y), max(x), max(y))
 
 
 def line(start: Point, end: Point) -> Curve:

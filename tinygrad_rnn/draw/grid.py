@@ -137,22 +137,42 @@ def _beside_tail(parts: Cut, graph: GradientGraph) -> Cut:
     return replace(parts, blocks=blocks, uses=uses, parameters=kept)
 
 
-def route(
-    cell: Cell,
-    items: Sequence[Seat],
-    wires: Sequence[Wire],
-    feet: Mapping[int, float],
-    *,
-    once: bool,
-    page: float,
-    stretch: float | None,
-) -> Routed:
+class Slots:
+    """How wide the slots of a line are: before the first step, the steps, all alike, and after the last one."""
+
+    widths: Mapping[object, float] = {}  # no channels
+
+    def __init__(self, cell: Cell, items: Sequence[Seat], wires: Sequence[Wire]) -> None:
+        self.cell, self.items, self.wires = cell, items, wires
+        self.wide = [item.look.width / SCALE for item in items]
+        self.steps = sorted({item.slot for item in items if cell.parts.steps[item.slot]})
+        self.numbered, made = {w.source for w in wires if w.room}, {w.target for w in wires}
+        self.leaves = [k for k, item in enumerate(items) if item.slot > self.steps[-1] and k not in made]
+        self.tail = [k for k, item in enumerate(items) if item.slot > self.steps[-1] and k in made]
+        self.first = [k for k, item in enumerate(items) if item.slot not in self.steps and item.slot < self.steps[-1]]
+        self.around = {items[k].slot: 0.0 for k in self.tail}
+        for k in self.first:
+            need = self.wide[k] + (33.0 if k in self.numbered else 12.0)
+            self.around[items[k].slot] = max(self.around.get(items[k].slot, 0.0), need)
+
+    def spare(self, page: float, least: Mapping[object, float]) -> float:
+        """What a page leaves for each step, up to a width that is the same whatever the numbers."""
+        plan = self.cell.plan
+        after = sum(46.0 + self.wide[k] for k in self.tail) + plan.narrow.places["h"][0] + 23.0 - plan.least
+        after += max(0.0, 52.0 - self.wide[self.tail[-1]] / 2) if self.numbered & {*self.leaves} else 0.0
+        inside = [w.room / SCALE for w in self.wires if w.source is not None and w.target not in self.tail]
+        room = (page / SCALE - sum(self.around.values()) - max(0.0, after)) / len(self.steps)
+        most = MOST_WIDE if max(inside, default=0.0) < WIDEST else 2.2 * MOST_WIDE
+        return max(0.0, min(room, most) - plan.least)
+
+
+def route(slots: Slots, feet: Mapping[int, float], once: bool, spare: float) -> Routed:
     """Places for everything on a line, whose columns are its slots, as `routes.route` has them for any other table.
 
     `feet` tells for the wires from below in which depth under the panels they start. Where they end in rows (`once`),
     the numbers stand right of all; else in boxes, and none crosses another if the leftmost is the longest.
     """
-    whole = _Line(cell, items, wires, page / SCALE, stretch)
+    whole, items, wires = _Line(slots, spare), slots.items, slots.wires
     taps, runs, posts = whole.taps(feet, once), list[Run](), list[tuple[float, float, float]]()
     for w in range(len(wires)):
         corners, label, anchor, room = taps[w] if w in taps else whole.way(w)
@@ -173,8 +193,6 @@ def route(
         {k: item.look.height for k, item in enumerate(items)},
         {0: (whole.bottom - HEAD) * SCALE},
         whole.end * SCALE,
-        {},
-        whole.spare,
     )
 
 
@@ -194,53 +212,34 @@ class _Way(NamedTuple):
 class _Line:
     """Steps beside each other, what they begin with before them, and after the last one what follows."""
 
-    def __init__(
-        self, cell: Cell, items: Sequence[Seat], wires: Sequence[Wire], page: float, stretch: float | None
-    ) -> None:
-        self.cell, self.plan, self.items, self.wires = cell, cell.plan, items, wires
-        self.wide = [item.look.width / SCALE for item in items]
-        self.steps = sorted({item.slot for item in items if cell.parts.steps[item.slot]})
-        numbered, made = {w.source for w in wires if w.room}, {w.target for w in wires}
-        self.leaves = [k for k, item in enumerate(items) if item.slot > self.steps[-1] and k not in made]
-        tail = [k for k, item in enumerate(items) if item.slot > self.steps[-1] and k in made]
-        first = [k for k, item in enumerate(items) if item.slot not in self.steps and item.slot < self.steps[-1]]
-        around = {items[k].slot: 0.0 for k in tail}
-        for k in first:
-            need = self.wide[k] + (33.0 if k in numbered else 12.0)
-            around[items[k].slot] = max(around.get(items[k].slot, 0.0), need)
-        after = sum(46.0 + self.wide[k] for k in tail) + cell.plan.narrow.places["h"][0] + 23.0 - cell.plan.least
-        after += max(0.0, 52.0 - self.wide[tail[-1]] / 2) if numbered & {*self.leaves} else 0.0
-        inside = [wire.room / SCALE for wire in wires if wire.source is not None and wire.target not in tail]
-        self.spare = 0.0 if stretch is None else stretch
-        if stretch is None:  # steps share what else leaves them, up to a width that is the same whatever the numbers
-            room = (page - sum(around.values()) - max(0.0, after)) / len(self.steps)
-            most = MOST_WIDE if max(inside, default=0.0) < WIDEST else 2.2 * MOST_WIDE
-            self.spare = max(0.0, min(room, most) - cell.plan.least)
-        pitch = cell.plan.least + self.spare
+    def __init__(self, slots: Slots, spare: float) -> None:
+        self.cell, self.plan, self.items, self.wires = slots.cell, slots.cell.plan, slots.items, slots.wires
+        self.wide, self.steps, self.leaves, items = slots.wide, slots.steps, slots.leaves, slots.items
+        pitch = self.plan.least + spare
         self.lefts, self.end = dict[int, float](), 0.0
         for slot in sorted({item.slot for item in items}):
             self.lefts[slot] = self.end
-            self.end += around.get(slot, pitch)
+            self.end += slots.around.get(slot, pitch)
         self.gap, places, _ = self.plan.laid(pitch, {"c": 0.0, "h": 0.0})
         states = [role for role in places if role in ("c", "h")]
         before = {slot: {state: places[state][0] + 23.0 - pitch for state in states} for slot in self.steps}
         self.centres = [(0.0, 0.0)] * len(items)
-        for w, wire in enumerate(wires):
-            if wire.source in first:
+        for w, wire in enumerate(self.wires):
+            if wire.source in slots.first:
                 slot, state = items[wire.target].slot, self.origin(w)[:-1]
-                before[slot][state] = -33.0 if wire.source in numbered else -12.0
+                before[slot][state] = -33.0 if wire.source in slots.numbered else -12.0
                 x = self.lefts[slot] + before[slot][state] - self.wide[wire.source] / 2
                 self.centres[wire.source] = x, places[state][1]
         self.ways: dict[int, Ways] = {slot: self.plan.laid(pitch, before[slot]).ways for slot in self.steps}
         self.places = places
         for k, item in enumerate(items):
             if item.slot in self.steps:
-                x, y, *_ = places[cell.roles.get(item.node.id, "x")]
+                x, y, *_ = places[self.cell.roles.get(item.node.id, "x")]
                 self.centres[k] = self.lefts[item.slot] + x, y
         self.foot = max(places[role][1] + places[role][3] / 2 for role in self.plan.taps)
         self.bottom = self.foot + 10.0
         at = self.lefts[self.steps[-1]] + max(places["h"][0] + 23.0, pitch - 34.0)
-        for k in tail:
+        for k in slots.tail:
             at = self.follow(k, at)
 
     def follow(self, k: int, at: float) -> float:

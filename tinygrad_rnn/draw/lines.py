@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, pairwise
 
 from ..graph.model import GradientGraph
@@ -20,7 +21,7 @@ from .channels import Routed, Seat, Wire
 from .cut import Place, cut
 from .geometry import Point, Rect, line
 from .marks import SCALE
-from .routes import route
+from .routes import Columns, columns, route
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
 from .style import (
     Look,
@@ -68,13 +69,11 @@ def _scene(table: Table, cell: grid.Cell | None, once: bool, width: float) -> Sc
     whole = _Line(table, cell, once, sorted({place[1] for place in table.parts.blocks}))
     broken = _broken(whole, width)
     lines = [whole] if len(broken) == 1 else [_Line(table, cell, once, slots) for slots in broken]
-    found = [line_of.route(width, {}) for line_of in lines]
-    if len(lines) > 1:  # a step is as wide on every line
-        least: dict[object, float] = {}
-        for key, wide in chain.from_iterable(routed.widths.items() for routed in found):
-            least[key] = max(least.get(key, 0.0), wide)
-        stretch = min(line_of.route(width, least).spare for line_of in lines)
-        found = [line_of.route(0.0, least, stretch) for line_of in lines]
+    least: dict[object, float] = {}  # a step is as wide on every line
+    for key, wide in chain.from_iterable(line_of.columns.widths.items() for line_of in lines):
+        least[key] = max(least.get(key, 0.0), wide)
+    spare = min(line_of.columns.spare(width, least) for line_of in lines)
+    found = [line_of.route(least, spare) for line_of in lines]
     scene, y = Scene(), 0.0
     for line_of, routed in zip(lines, found, strict=True):
         put = _PutLine(scene, line_of, routed, y + HEADROOM)
@@ -91,7 +90,7 @@ def _scene(table: Table, cell: grid.Cell | None, once: bool, width: float) -> Sc
 
 def _broken(whole: _Line, room: float) -> list[Sequence[int]]:
     """The slots of each line: as many steps on each as fit, equally many if that can be."""
-    routed = whole.route(0.0, {})
+    routed = whole.route({}, 0.0)
     feet = [x for x, _ in routed.feet.values()]
     if max(routed.width, max(feet) + 52.0 + TOTAL if feet and whole.once else 0.0) <= room:
         return [whole.slots]
@@ -176,11 +175,17 @@ class _Line:
         shape = replace(item.look, shape="again")
         return replace(item, id=f"{item.id}_again{self.slots[0]}", slot=slot, column=0, row=row, look=shape)
 
-    def route(self, page: float, least: Mapping[object, float], stretch: float | None = None) -> Routed:
-        """The line with the columns and rows of the whole line."""
+    def route(self, least: Mapping[object, float], spare: float) -> Routed:
+        """The line at its places."""
+        if isinstance(self.columns, grid.Slots):
+            return grid.route(self.columns, {w: y for w, (_, y) in self.feet.items()}, self.once, spare)
+        return route(self.columns, least, spare)
+
+    @cached_property
+    def columns(self) -> Columns | grid.Slots:
+        """The columns and channels of the line, equal ones in all steps; of a known cell its slots."""
         if self.cell is not None:
-            deep = {w: y for w, (_, y) in self.feet.items()}
-            return grid.route(self.cell, self.items, self.wires, deep, once=self.once, page=page, stretch=stretch)
+            return grid.Slots(self.cell, self.items, self.wires)
         rank = {key: k for k, key in enumerate(sorted({(item.band, item.row) for item in self.items}))}
         moved = []
         for item in self.items:
@@ -191,8 +196,7 @@ class _Line:
             stepped = slot in self.slots and bool(self.table.parts.steps[slot])
             for k in range(wide):
                 alike[self.offsets[slot] + k] = (wide, k) if stepped else (slot, k, "alone")
-        tables = alike, self.below, self.feet
-        return route(moved, self.wires, *tables, page=page, least=least, stretch=stretch)
+        return columns(moved, self.wires, alike, self.below, self.feet)
 
 
 class Put:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from ..files import Brief
 from ..graph.parts import Edge, Node
-from .geometry import Curve, Point, Rect, trimmed, union
+from .geometry import Curve, Point, Rect, around, trimmed, union
 from .style import EdgeStyle, Options, text_width
 
 SCALE = 11.0 / 14.0
@@ -127,7 +127,7 @@ class Drawing(Brief):
         self.items.append(item)
         for mark in marks_of((item,)):
             if isinstance(mark, Way):
-                self.extents += [Rect(x, y, x, y).grown(mark.style.width / 2) for x, y in mark.curve]
+                self.extents.append(around(mark.curve).grown(mark.style.width / 2))
             else:
                 self.extents.append(mark.rect.grown(4.0) if isinstance(mark, Box) and mark.double else mark.rect)
 

@@ -10,6 +10,7 @@ import base64
 import gzip
 import hashlib
 import json
+from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any, Literal
@@ -19,13 +20,11 @@ from .style import Theme
 
 def document(name: Literal["viewer", "film"], title: str, theme: Theme, style: str, body: str, data: Any) -> str:
     """The whole file; `name` is that of its style and its script, `theme` counts if it is dark."""
-    code = "".join(map(_text, ("page.js", f"{name}.js"))).splitlines()
-    rows = [row.strip() for row in code if not row.lstrip().startswith("//")]
-    script = "\n".join(['"use strict";', "(async () => {", *filter(None, rows), "})();"])
+    script = _script(name)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     table = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    packed = base64.b64encode(gzip.compress(table.encode("utf-8", "backslashreplace"), mtime=0)).decode()
+    packed = base64.b64encode(gzip.compress(table.encode("utf-8", "backslashreplace"), 6, mtime=0)).decode()
     return f"""<!DOCTYPE html>
 <html lang="en"{' data-theme="dark"' * (theme.name == "dark")}>
 <head>
@@ -47,5 +46,14 @@ def document(name: Literal["viewer", "film"], title: str, theme: Theme, style: s
 """
 
 
+@cache
+def _script(name: str) -> str:
+    """The one script, without its comments."""
+    code = "".join(map(_text, ("page.js", f"{name}.js"))).splitlines()
+    rows = [row.strip() for row in code if not row.lstrip().startswith("//")]
+    return "\n".join(['"use strict";', "(async () => {", *filter(None, rows), "})();"])
+
+
+@cache
 def _text(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ..graph.parts import Edge, Node
 from ..graph.steps import step_number
-from ..norms import Norm, State, norm_of, statistics
+from ..norms import Norm, State, norm_of
 from . import cards
 from .geometry import Rect, line
 from .marks import SCALE, Box, Drawing, Group, Mark, Text, Way
@@ -209,8 +211,9 @@ def node_tooltip(node: Node, norm: Norm) -> str:
     if node.value is not None and node.value.size == 1:
         lines.append(f"value {cards.digits(node.value.item())}")
     elif node.value is not None and node.value.size:
-        found = statistics(node.value)
-        lines.append("value {min} … {max}, mean {mean}".format(**{k: f"{float(v):.4g}" for k, v in found.items()}))
+        wide = np.asarray(node.value, np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            lines.append(f"value {wide.min():.4g} … {wide.max():.4g}, mean {wide.mean():.4g}")
     if node.gradient is not None and node.gradient.size == 1 and not node.members:
         lines.append(f"gradient {cards.digits(node.gradient.item())}")
     elif node.gradient is not None:

@@ -14,10 +14,11 @@ from .grammar import FAN
 from .style import LABEL_SIZE
 
 
-class _Widths:
+class Columns:
     """Channels with their widths: columns and channels of one key in `alike` are equally wide.
 
     By key: `half` the width of the boxes; by key and side of the channel, `zones` for numbers, and how many `bars`.
+    All of this is known before it is known how wide the page is.
     """
 
     def __init__(self, all_of: Channels, alike: Mapping[int, object], feet: Mapping[int, float]) -> None:
@@ -55,6 +56,8 @@ class _Widths:
             self.bars[key] = max(self.bars.get(key, 0), self.rank[s] + 1)
         level = {w.source for w in all_of.wires if not w.upright and w.source is not None}
         self.headed = {self.key(self.out_of(s)) for s in level - all_of.bars} | set(self.tracks)
+        self.keys = [self.key(channel) for channel in range(2 + max((item.column for item in items), default=0))]
+        self.widths = {key: self._width(key) for key in self.keys}
 
     def key(self, channel: int) -> object:
         """What a channel, or the column right of it, is alike to."""
@@ -82,8 +85,13 @@ class _Widths:
                     found.append(((w, part), (channel, min(y0, y1) - 2.0, max(y0, y1) + 2.0)))
         return found
 
-    def channel(self, key: object) -> float:
-        """The width of a channel."""
+    def spare(self, page: float, least: Mapping[object, float]) -> float:
+        """What of a page is left for each channel, none of which is narrower than `least` says."""
+        boxes = sum(2 * self.half.get(key, 0.0) for key in self.keys)
+        total = sum(max(self.widths[key], least.get(key, 0.0)) for key in self.keys) + boxes
+        return min(40.0, max(0.0, page - total) / len(self.keys))
+
+    def _width(self, key: object) -> float:
         sides = self.zones.get((key, 1), 0.0) + self.zones.get((key, -1), 0.0)
         bars = self.bars.get((key, 1), 0) + self.bars.get((key, -1), 0)
         return HEAD * (key in self.headed) + 6.0 + sides + TRACK * self.tracks.get(key, 0) + (BAR + HEAD) * bars
@@ -92,7 +100,7 @@ class _Widths:
 class _Places:
     """Everything at its place in channels of some widths, and from that the runs of the wires."""
 
-    def __init__(self, wide: _Widths, widths: Sequence[float], spare: float) -> None:
+    def __init__(self, wide: Columns, widths: Sequence[float], spare: float) -> None:
         self.wide, self.all_of, self.items, self.spare = wide, wide.all_of, wide.all_of.items, spare
         self.lefts, self.rights, x = list[float](), list[float](), 0.0  # of the channels
         for channel, width in enumerate(widths):
@@ -184,33 +192,30 @@ class _Places:
         return found
 
 
-def route(
+def columns(
     items: Sequence[Seat],
     wires: Sequence[Wire],
     alike: Mapping[int, object],
     below: Mapping[int, float],
     feet: Mapping[int, tuple[int, float]],
     *,
-    page: float = 0.0,
-    least: Mapping[object, float] | None = None,
-    stretch: float | None = None,
     size: float = LABEL_SIZE,
     fan: int = FAN,
-) -> Routed:
-    """Places for everything.
+) -> Columns:
+    """How wide everything is.
 
     Columns of one key in `alike` are equally wide, with their channels; others are on their own. `below` is the room
-    below each band; a wire without a source begins there, `feet` lower than the band ends. `least` are widths of
-    channels, by key. If all is narrower than `page`, it is stretched, or by `stretch` a channel.
-    Numbers are of this `size`; what goes to at least `fan` places leaves along a bar.
+    below each band; a wire without a source begins there, `feet` lower than the band ends. Numbers are of this `size`;
+    what goes to at least `fan` places leaves along a bar.
     """
     all_of = Channels(items, wires, below, size, fan)
-    wide = _Widths(all_of, alike, {w: all_of.bottoms[band] + y for w, (band, y) in feet.items()})
-    keys = [wide.key(channel) for channel in range(2 + max((item.column for item in items), default=0))]
-    widths = {key: max(wide.channel(key), (least or {}).get(key, 0.0)) for key in keys}
-    total = sum(widths[key] for key in keys) + sum(2 * wide.half.get(key, 0.0) for key in keys)
-    spare = stretch if stretch is not None else min(40.0, max(0.0, page - total) / len(keys))
-    places = _Places(wide, [widths[key] for key in keys], spare)
+    return Columns(all_of, alike, {w: all_of.bottoms[band] + y for w, (band, y) in feet.items()})
+
+
+def route(wide: Columns, least: Mapping[object, float], spare: float) -> Routed:
+    """Places for everything: channels have their widths, but at least these (by key), and so much more each."""
+    all_of, wires = wide.all_of, wide.all_of.wires
+    places = _Places(wide, [max(wide.widths[key], least.get(key, 0.0)) for key in wide.keys], spare)
     corners = [places.corners(w) for w in range(len(wires))]
     return Routed(
         places.centres,
@@ -222,8 +227,6 @@ def route(
         all_of.boxes,
         all_of.bottoms,
         places.rights[-1],
-        widths,
-        spare,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ..graph.parts import Edge, Node
-from .geometry import Curve, Point, Rect, union
+from .geometry import Curve, Point, Rect, around, union
 from .marks import Anchor
 from .style import Look, text_width
 
@@ -82,10 +82,10 @@ class Scene:
     @property
     def rect(self) -> Rect:
         """The box around all of it."""
-        points = [Rect(x, y, x, y) for edge in self.edges for x, y in edge.curve]
+        curves = [around(edge.curve) for edge in self.edges]
         labels = [Rect.around(edge.label, *LABEL) for edge in self.edges]
         titles = [Rect(x, y - 8.0, x + 1.06 * text_width(text, 12.0), y + 8.0) for (x, y), text in self.titles]
-        return union([*(n.rect for n in self.nodes), *(f.rect for f in self.frames), *points, *labels, *titles])
+        return union([*(n.rect for n in self.nodes), *(f.rect for f in self.frames), *curves, *labels, *titles])
 
     def moved(self, dx: float, dy: float, part: float = 1.0, high: float = 1.0) -> Scene:
         """The same at another place, after it was made smaller, and so much higher for its width."""
@@ -97,7 +97,8 @@ class Scene:
             return Rect(*at((r.left, r.bottom)), *at((r.right, r.top)))
 
         def look(old: Look) -> Look:
-            return replace(old, width=part * old.width, height=part * high * old.height)
+            scaled = part != 1.0 or high != 1.0
+            return replace(old, width=part * old.width, height=part * high * old.height) if scaled else old
 
         return Scene(
             [replace(n, centre=at(n.centre), look=look(n.look)) for n in self.nodes],

@@ -84,7 +84,7 @@ class Screen:
         self, name: str, themes: Sequence[Any], write: Callable[[str, Any, Palette], str], above: float = 0.0
     ) -> str:
         """The whole picture; `write` makes elements of what changes, and last of what is in front of all."""
-        palette, page = Palette(), replace(self.sheet, top=self.sheet.top + above)
+        palette, page = Palette(), self.sheet._replace(top=self.sheet.top + above)
         inside = [mark(Box(page, "background"), palette)]
         for kind, item in self.order:
             inside.append(element(item, palette, f"{name}-") if kind == "still" else write(kind, item, palette))

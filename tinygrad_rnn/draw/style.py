@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from .. import arguments
@@ -212,6 +213,7 @@ def scale_of(spec: Any, magnitudes: Sequence[float], most: int = 12) -> Scale:
     return Scale(arguments.number("scale", lo), arguments.number("scale", hi), top)
 
 
+@lru_cache(256)
 def oklch(lightness: float, chroma: float, hue: float) -> str:
     """A colour of the OKLCH space as ``#rrggbb``; chroma is lowered until the colour exists in sRGB.
 

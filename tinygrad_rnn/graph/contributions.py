@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ FACTORS = {("linear", 1): 0, ("affine", 1): 0, ("affine", 4): 3}
 """(primitive, operand): the operand x for which that operand is a weight W, which the primitive uses as x Wᵀ."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
 class Outer(Brief):
     """The matrix δᵀ x, a sum over the rows of both, as those rows."""
 
@@ -83,7 +84,7 @@ class Outer(Brief):
         return length if float(limits.tiny) * spread < length < float(limits.max) / 4.0 else None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
 class Slice(Brief):
     """Zeros but for one place, where each element lies once."""
 
@@ -108,11 +109,14 @@ class Slice(Brief):
         return state_of(self.part, lost)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
 class Whole(Brief):
     """An array as it is."""
 
     kept: Array
+
+    def __post_init__(self) -> None:
+        self.kept.setflags(write=False)  # its size is reckoned once
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -133,6 +137,15 @@ class Whole(Brief):
 
 
 Contribution = Outer | Slice | Whole
+_SIZES: WeakKeyDictionary[Contribution, dict[Norm, float]] = WeakKeyDictionary()
+
+
+def size_of(part: Contribution, norm: Norm) -> float:
+    """Its size, reckoned once: a page asks at every level, for colour, number and text."""
+    known = _SIZES.setdefault(part, {})
+    if norm not in known:
+        known[norm] = part.norm(norm)
+    return known[norm]
 
 
 def contributions_of(node: Tensor, gradients: Any) -> dict[int, Contribution]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..files import Brief
 from ..norms import Norm, State
-from .contributions import Contribution
+from .contributions import Contribution, size_of
 
 Array = NDArray[Any]
 Kind = Literal["op", "parameter", "input", "constant", "loss"]
@@ -131,10 +131,10 @@ class Edge(Brief):
 
     def size(self, norm: Norm = "l2") -> float | None:
         """Any norm of the contribution, without its array wherever that is large; None without a contribution."""
-        return None if self.carried is None else self.carried.norm(norm)
+        return None if self.carried is None else size_of(self.carried, norm)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
 class Graph:
     """Nodes oldest first (``nodes[i].id == i``), and edges by (target, operand).
 

@@ -8,10 +8,28 @@ the time steps that hands its states on to itself alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from .parts import Edge, Graph, Node
+
+R = TypeVar("R")
+
+
+def _once(find: Callable[[Graph], R]) -> Callable[[Graph], R]:
+    """Find it once for each graph: a graph never changes, and a picture of it asks many times."""
+    known: WeakKeyDictionary[Graph, R] = WeakKeyDictionary()
+
+    @wraps(find)
+    def found(graph: Graph) -> R:
+        if graph not in known:
+            known[graph] = find(graph)
+        return known[graph]
+
+    return found
 
 
 def step_number(step: str) -> int | None:
@@ -20,10 +38,11 @@ def step_number(step: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
-def steps_of(graph: Graph) -> list[int]:
+@_once
+def steps_of(graph: Graph) -> Sequence[int]:
     """The numbers of the time steps, in order; none if some step is not numbered."""
     numbers = {step_number(step) for step in {node.step for node in graph.nodes if node.step}}
-    return [] if None in numbers else sorted(number for number in numbers if number is not None)
+    return () if None in numbers else tuple(sorted(number for number in numbers if number is not None))
 
 
 def layer_of(node: Node) -> str:
@@ -50,6 +69,7 @@ class Rows:
     of: Mapping[int, int]
 
 
+@_once
 def rows_of(graph: Graph) -> Rows | None:
     """The rows of a graph; None if its time steps are not made of several layers, or of one that runs backwards.
 
@@ -139,7 +159,8 @@ def loops_of(nodes: Iterable[Node], edges: Iterable[Edge]) -> dict[int, tuple[in
     return {id: homes[run] for id, run in found.items()}
 
 
-def states(graph: Graph) -> dict[str, dict[int, Node]]:
+@_once
+def states(graph: Graph) -> Mapping[str, Mapping[int, Node]]:
     """What each time step hands on to the next: by name, the tensor of every step.
 
     Parameters
