@@ -171,7 +171,10 @@ PRIVATE_ALLOWED = {
     "tinygrad_rnn/nn/cells.py": ({"_grad"}, "the mark that a sweep leaves on a state, at every step"),
     "tinygrad_rnn/graph/build.py": ({"_value", "_arrays"}, "twice a node: read-only views cost a graph 13 % more time"),
     "tinygrad_rnn/graph/contributions.py": ({"_value", "_arrays"}, "as in build.py"),
-    "tinygrad_rnn/diagnose/chain.py": ({"_value"}, "a copy of a network changes its dtype, which .data refuses"),
+    "tinygrad_rnn/diagnose/chain.py": (
+        {"_value", "_requires_grad"},
+        "a copy of a network changes its dtype, which .data refuses, and is frozen nowhere",
+    ),
     "tinygrad_rnn/diagnose/at_once.py": ({"_requires_grad"}, "a copy whose weights need no gradient, which is fixed"),
 }
 """Attributes of Tensor that a file outside of the engine may use, and why."""

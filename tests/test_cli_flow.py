@@ -89,8 +89,12 @@ def test_a_network_that_is_lost_has_a_code_of_its_own(tmp_path, capsys):
     state = tg.LSTM(1, 4, rng=0).state_dict()
     state["weight_hh_l0"][0, 0] = np.nan
     save(tmp_path / "lost.npz", state)
-    code, out, _ = run(capsys, "--weights", tmp_path / "lost.npz", "--steps", 20)
+    asked = ("--weights", tmp_path / "lost.npz", "--steps", 20)
+    code, out, _ = run(capsys, *asked, "--json", tmp_path / "lost.json")
     assert code == 3 and "NO NETWORK: lost.npz: weight_hh_l0 holds 1 of 64 numbers that are not finite" in out
+    told = json.loads((tmp_path / "lost.json").read_text("utf-8"))["verdict"]
+    assert told["word"] == "no network" and f"NO NETWORK: {told['reason']}\n" in out
+    assert json.loads(run(capsys, *asked, "--json", "-")[1])["verdict"] == told
 
 
 @pytest.mark.parametrize(

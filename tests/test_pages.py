@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinygrad_rnn.cli.flow import BOUND
-from tinygrad_rnn.diagnose.changes import WORDS as CHANGES
+from tinygrad_rnn.diagnose.changes import KINDS as CHANGES
 from tinygrad_rnn.diagnose.verdict import BLOCKED, HEALTHY, SEVERE, WORDS
 
 pytestmark = pytest.mark.golden

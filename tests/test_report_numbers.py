@@ -135,7 +135,8 @@ def test_the_head_says_what_was_measured(loss, words):
     first, second, *_ = str(flow).split("\n")
     assert first == f"GRUCell({M}, {N}), as given: T = {T} steps, {B} sequences, float64; lag 4 is asked for"
     assert second.startswith(words) and second == flow.to_dict()["measured"]["loss"]
-    assert f"up to lag {flow.judgement.reach}" in str(flow)
+    within = f"within two decades up to lag {flow.judgement.reach}" in str(flow)
+    assert within is (flow.word != "cannot tell")  # of two steps nothing is known at lag 4
 
 
 def test_that_several_steps_are_read_is_noted_and_of_one_nothing():
@@ -202,3 +203,42 @@ def test_a_recurrence_by_hand_has_its_inputs_and_no_others(of_x, first):
     assert (plain.x is None) is (read.x is None) is (of_x is np.array)
     np.testing.assert_allclose(read.curve, plain.curve, atol=1e-12)
     assert plain.curve.shape == (5, B) and np.isfinite(plain.curve).all()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_weights_gradient_is_of_the_mean_of_a_named_loss_and_of_ones_own_as_it_is(at_once, monkeypatch):
+    if not at_once:
+        monkeypatch.setattr("tinygrad_rnn.diagnose.report.measure_at_once", lambda *given, **options: None)
+    cell = tg.GRUCell(M, N, rng=0)
+    outputs, _ = tg.unroll(cell, X)
+    total = tg.sum(outputs[-1] @ V)
+    own = lambda y: tg.mean(y[-1] @ V) * 7.0  # noqa: E731
+    for loss, value in (("last", total / B), (own, own(outputs))):
+        found = tg.grad(value, cell.weight_hh).data
+        flow = gradient_flow(cell, X, loss, direction=V if loss == "last" else None)
+        (row,) = [row for row in table_of(str(flow), "parameter") if row[0] == "weight_hh"]
+        assert row[1] == f"{np.linalg.norm(found):.3g}"
+        np.testing.assert_allclose(flow.by_lag.within("weight_hh"), found, rtol=1e-9)
+        assert ("of the mean of L over the sequences" in str(flow)) is (loss == "last")
+    assert "of the mean" not in str(gradient_flow(cell, X[:, :1]))  # there is one
+
+
+@pytest.mark.parametrize("kind", [tg.RNNCell, tg.LSTMCell, tg.GRUCell])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_no_table_of_a_short_sequence_tells_of_nan(kind, steps):
+    text = str(gradient_flow(kind(M, N, rng=0), X[:steps]))
+    assert "nan" not in text and "by -" not in text
+    assert ("alone: " in text) is (kind is not tg.RNNCell and steps > 1)
+
+
+def test_a_model_without_a_name_of_its_own_is_called_by_its_class():
+    class Answer(tg.nn.Module):
+        def __init__(self):
+            self.rnn = tg.RNN(M, N, rng=0)
+
+        def __call__(self, x):
+            return self.rnn(x)[0]
+
+    one, other = (gradient_flow(Answer(), X) for _ in range(2))
+    assert str(one).startswith("Answer, as given") and one.to_json() == other.to_json()
+    assert one.to_dict()["measured"]["model"] == "Answer"

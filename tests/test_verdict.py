@@ -80,8 +80,8 @@ def test_small_input_weights_are_no_wall():
 
 
 def test_inputs_that_say_nothing_are_named():
-    found = judge(end(np.full(20, -INF), drive=-INF, notes=("the inputs are constant",)))
-    assert (found.word, found.reason) == ("nothing enters", "the inputs are constant")
+    found = judge(end(np.full(20, -INF), drive=-INF, inputs="the inputs are constant"))
+    assert (found.word, found.reason, found.about) == ("nothing enters", "the inputs are constant", "inputs")
 
 
 @pytest.mark.parametrize("top, word", [(HEALTHY - LITTLE, "healthy"), (HEALTHY + LITTLE, "grows then dies")])
@@ -175,6 +175,8 @@ def test_the_losss_scale_changes_nothing(kind, layers, both, seed, scale):
 @given(KIND, LAYERS, SEED)
 def test_the_reverse_direction_is_the_forward_one_of_the_reversed_sequence(kind, layers, seed):
     net, x = stack(kind, layers, True, seed), noise(12, 3, 3, seed)
+    weak = net.parameters()["weight_ih_l0_reverse"]  # so that each direction has a drive of its own
+    weak.data = 1e-3 * np.array(weak.data)
     swapped = {}
     for name, array in net.state_dict().items():
         array = np.array(array)
@@ -189,6 +191,8 @@ def test_the_reverse_direction_is_the_forward_one_of_the_reversed_sequence(kind,
     for one, other in ((forward, reverse_of_twin), (reverse, forward_of_twin)):
         np.testing.assert_allclose(one.x, other.x, rtol=1e-9)
         assert judge(one).decades == pytest.approx(judge(other).decades)
+        assert one.drive == pytest.approx(other.drive) and judge(one).word == judge(other).word
+    assert forward.drive > reverse.drive + 2
 
 
 @given(KIND, SEED, st.integers(2, 10))
@@ -347,3 +351,58 @@ def test_parameters_that_are_not_finite_are_named():
     cell.weight_hh.data = np.full((4, 4), np.nan)
     with pytest.raises(tg.GradientError, match="weight_hh holds 16 of 16 numbers that are not finite"):
         gradient_flow(cell, noise(9, 2, 3))
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("both", [False, True])
+def test_one_step_tells_of_no_other(kind, both):
+    net = stack(kind, 1, both, 0)
+    ways = [gradient_flow(net, noise(1, 3, 3)), gradient_flow(net, noise(9, 3, 3), lengths=[1, 1, 1])]
+    if both:  # of the last output the reverse half has seen one step
+        ways.append(gradient_flow(net, noise(9, 3, 3), lambda y: tg.sum(y[-1, :, 5:])))
+        assert "forward: the loss does not depend on the forward output" in ways[-1].text()
+        assert "is zero" not in ways[-1].text()  # the loss does see the last input
+    for flow in ways:
+        assert flow.word == "cannot tell" and "1 step is seen" in flow.judgement.reason
+        assert "within two decades" not in flow.text() and "nan" not in flow.text() and "cause" not in flow.text()
+
+
+def test_what_is_cut_off_is_not_in_the_graph():
+    """A state that is detached after step 12: what is left is the graph of the steps from there."""
+    cell, x = tg.GRUCell(3, 5, rng=0), noise(20, 2, 3)
+
+    def loss(first):
+        h = cell.initial_state(2)
+        for t in range(first, 20):
+            with tg.scope(f"t={t + 1}"):
+                h = cell(tg.Tensor(x[t], name="x"), h.detach() if t == 12 else h)
+        return tg.sum(h)
+
+    cut, h = gradient_flow(loss(0)), tg.unroll(cell, x[:12])[1]
+    alone = gradient_flow(cell, x[12:], lambda y: tg.sum(y[-1]), state=h.detach())
+    np.testing.assert_allclose(cut.end.x, alone.end.x, rtol=1e-9)
+    assert cut.decades_lost == alone.decades_lost and "lag 7 is asked for" in cut.text()
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_frozen_weights_hand_the_gradient_on(kind):
+    free, frozen = stack(kind, 1, False, 0), stack(kind, 1, False, 0)
+    cell = frozen._cells["l0"]
+    for name, p in cell.parameters().items():
+        setattr(cell, name, tg.Tensor(np.array(p.data)))
+    x = noise(20, 3, 3)
+    assert not any(p.requires_grad for p in frozen.parameters().values())
+    assert gradient_flow(frozen, x).judgement == gradient_flow(free, x).judgement
+    assert not any(p.requires_grad for p in frozen.parameters().values())
+
+
+def test_where_nothing_gets_through_no_lag_is_within_two_decades():
+    flow = gradient_flow(tg.GRUCell(3, 5, update_bias=20.0, rng=0), noise(30, 3, 3))
+    assert flow.word == "nothing enters" and flow.judgement.reach == 0
+    assert "within two decades" not in flow.text()
+    state = {("", "h"): np.r_[0.0, -9.0, np.full(18, -3.0)][:, None]}
+    found = judge(end(np.full(20, -9.0), states=state))  # what is left may be more at a later step
+    assert (found.word, found.reason) == (
+        "nothing leaves",
+        "no more than 10^-3.0 of ∂L/∂output is left at any step before",
+    )

@@ -11,8 +11,8 @@ from hand_made_ends import LITTLE, end, straight
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.diagnose import GradientFlow, cure, gradient_flow
-from tinygrad_rnn.diagnose.changes import WORDS as CHANGES
+from tinygrad_rnn.diagnose import GradientFlow, Verdict, cure, gradient_flow
+from tinygrad_rnn.diagnose.changes import KINDS as CHANGES
 from tinygrad_rnn.diagnose.changes import label_of, lines_of
 from tinygrad_rnn.diagnose.remedy import Trial, objection
 from tinygrad_rnn.diagnose.verdict import WORDS, Judgement
@@ -95,6 +95,47 @@ def test_an_lstms_first_change_is_of_both_gate_biases():
     flow = gradient_flow(tg.LSTMCell(2, 16, rng=0), noise(50, 4, 2))
     assert "chrono" in flow.verdict.trials[0].changes and flow.verdict.trials[0].heals
     assert flow.verdict.causes == () and "default networks do the same" in flow.verdict.cause
+
+
+@pytest.mark.parametrize(
+    "about, said", [("", "own cells only"), ("loss", ""), ("steps", ""), ("inputs", "the loss ...")]
+)
+def test_whether_there_is_a_cause_is_not_read_off_the_reasons_words(about, said):
+    found = Verdict("fading", 3.0, 0.0, 9, 2, None, "the loss ...", about=about)
+    assert said in found.cause and bool(said) == bool(found.cause)
+
+
+def test_what_is_drawn_anew_is_drawn_first_and_loses_nothing():
+    """In whatever order they are asked for: an input weight that is scaled and then drawn anew is not scaled."""
+    net, x = stack("lstm", 1, False, 1), noise(30, 3, 3)
+    flow = gradient_flow(net, x)
+    changes = {"input_scale": 0.1, "redraw": "input weights"}
+    one, other = (
+        list(flow.what_if(**dict(order)).flows.values())[1] for order in (changes.items(), reversed(changes.items()))
+    )
+    drawn = list(flow.what_if(redraw="input weights").flows.values())[1]
+    np.testing.assert_array_equal(one.end.x, other.end.x)
+    scaled = stack("lstm", 1, False, 1)
+    scaled.load_state_dict(drawn.experiment.model.state_dict())
+    scaled.parameters()["weight_ih_l0"].data = 0.1 * drawn.experiment.model.parameters()["weight_ih_l0"].data
+    np.testing.assert_allclose(one.end.x, gradient_flow(scaled, x).end.x, rtol=1e-12)
+
+
+def dead_relu():
+    """Biases of -1 let no unit open; of default ones h grows, from nothing, beyond 10."""
+    net = tg.RNNCell(3, 16, "relu", rng=0, init={"weight_hh": nn.init.identity()})
+    net.bias_ih.data = np.array(net.bias_ih.data) - 1
+    return gradient_flow(net, noise(40, 4, 3))
+
+
+def test_each_pair_is_told_once_and_what_speaks_against_a_cause_beside_it():
+    flow = dead_relu()
+    trials = flow.verdict.trials
+    assert len({label_of(t.changes) for t in trials}) == len(trials)
+    assert all("bias" not in t.changes or t.changes.get("redraw") != "biases" for t in trials)  # which it would undo
+    biases = flow.verdict.undone["biases"]
+    assert biases.refused and f"biases (put back: {biases.after.word}, " in flow.verdict.cause
+    assert f"but {biases.refused})" in flow.verdict.cause
 
 
 def judged(D, word="fading"):

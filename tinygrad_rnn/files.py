@@ -180,6 +180,11 @@ def printable(text: object, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in f"{text}")
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something: "1 step", "2 steps"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def columns(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
     """Rows of text as lines in aligned columns; with `right`, all but the first one aligned on that side."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

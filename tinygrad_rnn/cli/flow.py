@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import operator
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             flows[name] = _measured(arguments, data)
         except NotFinite as error:
-            print(f"verdict   NO NETWORK: {f'{name}: ' if path else ''}{error}")
+            said = f"{f'{name}: ' if path else ''}{error}"
+            lost = json.dumps({"verdict": {"word": "no network", "reason": said}}, ensure_ascii=False, indent=1)
+            print(f"verdict   NO NETWORK: {said}")
+            put_json(arguments, partial(str, f"{lost}\n"))
             return LOST
     print(f"data      {told(data)}")
     if data.scale():

@@ -36,8 +36,14 @@ FAR = 256
 """Rows are rescaled once their largest number is beyond 2^±FAR."""
 
 
-def in_float64(model: Any) -> Any:
+def in_float64(model: Any, thawed: bool = False) -> Any:
     """A copy of a model that computes in float64 and drops nothing; the model itself is left as it is.
+
+    Parameters
+    ----------
+    model : cell, stack or Module
+    thawed : bool
+        Whether gradients are to be followed through frozen parameters too.
 
     Raises
     ------
@@ -53,6 +59,7 @@ def in_float64(model: Any) -> Any:
                 "here a copy shares them with the original"
             )
         tensor._value = tensor._value.astype(np.float64)
+        tensor._requires_grad |= thawed
     for part in (twin, *getattr(twin, "_cells", {}).values()):
         if hasattr(part, "dtype"):
             part.dtype = np.dtype(np.float64)

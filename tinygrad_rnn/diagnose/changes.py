@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,42 +23,71 @@ from .experiment import Experiment, cells_of, networks_of
 
 Changes = Mapping[str, Any]
 PARTS = {"recurrent weights": "weight_hh", "input weights": "weight_ih", "biases": "bias_[ih]h"}
-SCALES = {
-    "weight_scale": r"weight_hh\w*$",
-    "input_scale": r"weight_ih(_l0)?(_reverse)?$",
-    "layer_scale": r"weight_ih_l[1-9]\w*$",
-}
-BIASES: dict[str, dict[str, float]] = {
-    "gate_bias": {"f": 1.0, "i": -1.0},
-    "forget_bias": {"f": 1.0},
-    "input_bias": {"i": 1.0},
-    "output_bias": {"o": 1.0},
-    "update_bias": {"z": 1.0},
-    "bias": {"": 1.0},
-}
-WORDS = {
-    "standardise": "inputs standardised",
-    "input_scale": "inputs, or their weights, × {:.3g}",
-    "layer_scale": "weights between layers × {:.3g}",
-    "weight_scale": "recurrent weights × {:.3g}",
-    "orthogonal": "recurrent weights orthogonal, × {:.3g}",
-    "redraw": "{} drawn anew",
-    "nonlinearity": "{} as activation",
-    "chrono": "gate biases for lags to {} (chrono)",
-    "gate_bias": "forget bias {0:.3g}, input bias -{0:.3g}",
-    "forget_bias": "forget bias {:.3g} alone",
-    "input_bias": "input bias {:.3g}",
-    "output_bias": "output bias {:.3g}",
-    "update_bias": "update bias {:.3g}",
-    "bias": "bias {:.3g}",
-    "scale": "{}",
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of change.
+
+    Attributes
+    ----------
+    part : str
+        What it changes: of two changes that are tried together each has another.
+    words : str
+        What it is called, with the value in it.
+    tried : tuple
+        The values that a search begins with, the gentlest first.
+    names : str
+        Of the parameters that it multiplies: a pattern.
+    gates : dict of str to float
+        Those that a cell must have; a bias is set to so many times the value. "" is the whole of a simple RNN.
+    """
+
+    part: str
+    words: str
+    tried: tuple[Any, ...] = ()
+    names: str = ""
+    gates: Mapping[str, float] = field(default_factory=dict)
+
+
+def _factors(low: float, high: float, n: int) -> tuple[float, ...]:
+    """From 10^low to 10^high, the gentlest first."""
+    return tuple(float(f"{10.0**v:.3g}") for v in sorted(np.linspace(low, high, n), key=abs) if abs(v) > 0.01)
+
+
+OPEN = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, -1.0)
+RECURRENT, ONE = r"weight_hh\w*$", {"": 1.0}
+KINDS = {
+    "chrono": Kind("gate biases", "gate biases for lags to {} (chrono)", (1, 2, 4), gates={"f": 1.0, "i": 1.0}),
+    "gate_bias": Kind(
+        "gate biases", "forget bias {0:.3g}, input bias -{0:.3g}", OPEN[2:6], gates={"f": 1.0, "i": -1.0}
+    ),
+    "forget_bias": Kind("gate biases", "forget bias {:.3g} alone", OPEN, gates={"f": 1.0}),
+    "input_bias": Kind("input bias", "input bias {:.3g}", (0.0, -2.0, -4.0), gates={"i": 1.0}),
+    "output_bias": Kind("output bias", "output bias {:.3g}", (0.0, 2.0), gates={"o": 1.0}),
+    "update_bias": Kind("update bias", "update bias {:.3g}", OPEN, gates={"z": 1.0}),
+    "bias": Kind("biases", "bias {:.3g}", (0.0, 0.5), gates=ONE),
+    "standardise": Kind("inputs", "inputs standardised", (True,)),
+    "input_scale": Kind(
+        "inputs", "inputs, or their weights, × {:.3g}", _factors(-5, 2, 15), r"weight_ih(_l0)?(_reverse)?$"
+    ),
+    "layer_scale": Kind(
+        "weights between layers", "weights between layers × {:.3g}", _factors(-0.5, 1.25, 8), r"weight_ih_l[1-9]\w*$"
+    ),
+    "weight_scale": Kind("recurrent weights", "recurrent weights × {:.3g}", _factors(-1.5, 1, 11), RECURRENT),
+    "orthogonal": Kind(
+        "recurrent weights", "recurrent weights orthogonal, × {:.3g}", (1.0, 0.95, 1.1, 1.4, 0.8), gates=ONE
+    ),
+    "nonlinearity": Kind("activation", "{} as activation", ("tanh", "relu"), gates=ONE),
+    "redraw": Kind("", "{} drawn anew", tuple(PARTS)),
+    "scale": Kind("", "{}", _factors(-2, 1.5, 15)),
 }
 SEED = 7
 """Draws what a change draws anew."""
 
 
 def checked(changes: Changes) -> dict[str, Any]:
-    """The changes, if all are known.
+    """The changes, if all are known, in the order in which they are made: what is drawn anew is drawn first.
 
     Raises
     ------
@@ -67,9 +96,9 @@ def checked(changes: Changes) -> dict[str, Any]:
     ValueError
         If one is given a wrong value.
     """
-    if not changes or (unknown := [name for name in changes if name not in WORDS]):
-        raise TypeError(f"change one or more of {', '.join(WORDS)}; not {', '.join(unknown) if changes else 'nothing'}")
-    return {name: _checked(name, value) for name, value in changes.items()}
+    if not changes or (unknown := [name for name in changes if name not in KINDS]):
+        raise TypeError(f"change one or more of {', '.join(KINDS)}; not {', '.join(unknown) if changes else 'nothing'}")
+    return {name: _checked(name, changes[name]) for name in ("redraw", *KINDS) if name in changes}
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -91,7 +120,7 @@ def label_of(changes: Changes) -> str:
     said = []
     for name, value in changes.items():
         factors = [f"{key} × {factor:.3g}" for key, factor in value.items()] if name == "scale" else []
-        said.append(", ".join(factors) or WORDS[name].format(value))
+        said.append(", ".join(factors) or KINDS[name].words.format(value))
     return "; ".join(said)
 
 
@@ -161,25 +190,25 @@ class Edit:
 
 def _edits(model: Any, name: str, value: Any) -> list[Edit]:
     if name == "scale":
-        found = [edit for key, v in value.items() for edit in _scaled(f"^{re.escape(key)}$", v)]
-    elif name in SCALES:
-        found = _scaled(SCALES[name], value)
+        found = [_scaled(f"^{re.escape(key)}$", v) for key, v in value.items()]
+    elif KINDS[name].names:
+        found = [_scaled(KINDS[name].names, value)]
     elif name == "orthogonal":
         line = f"a[...] = tg.nn.init.orthogonal({value!r})(np.random.default_rng(0), a.shape)"
         draw = init.orthogonal(value)
-        found = [Edit(SCALES["weight_scale"], lambda name, a: draw(np.random.default_rng(0), a.shape), line)]
+        found = [Edit(RECURRENT, lambda name, a: draw(np.random.default_rng(0), a.shape), line)]
     elif name == "redraw":
         found = _redrawn(model, [value], np.random.default_rng(SEED))
     else:
-        found = _biases(_cells_with(model, name)[0], name, value)
+        found = [_biases(_cells_with(model, name)[0], name, value)]
     own = model.parameters()
     if not found or not all(any(re.search(edit.pattern, key) for key in own) for edit in found):
         raise ValueError(f"{name}: no such parameters to change were found; there are {', '.join(own)}")
     return found
 
 
-def _scaled(pattern: str, factor: float) -> list[Edit]:
-    return [Edit(pattern, lambda name, a: a * factor, f"a[...] = a * {factor!r}")]
+def _scaled(pattern: str, factor: float) -> Edit:
+    return Edit(pattern, lambda name, a: a * factor, f"a[...] = a * {factor!r}")
 
 
 def _redrawn(model: Any, parts: Iterable[str], rng: np.random.Generator) -> list[Edit]:
@@ -202,10 +231,9 @@ def _redrawn(model: Any, parts: Iterable[str], rng: np.random.Generator) -> list
 
 def _cells_with(model: Any, name: str) -> tuple[tuple[str, ...], list[Any]]:
     """The gates of a model's cells, and the cells, if all have what a change is for."""
-    needed = {"nonlinearity": {""}, "chrono": {"f", "i"}}.get(name) or BIASES[name].keys()
     cells = cells_of(model)
     for cell in cells:
-        if missing := [letter for letter in needed if letter not in gates(cell)]:
+        if missing := [letter for letter in KINDS[name].gates if letter not in gates(cell)]:
             what = f"no gate {missing[0]}" if missing[0] else "gates, and so no bias or activation of its own"
             raise ValueError(f"{name} is not for {cell!r}, which has {what}")
     if len(layouts := {gates(cell) for cell in cells}) != 1:
@@ -213,25 +241,23 @@ def _cells_with(model: Any, name: str) -> tuple[tuple[str, ...], list[Any]]:
     return layouts.pop(), cells
 
 
-def _biases(letters: tuple[str, ...], name: str, value: Any) -> list[Edit]:
+def _biases(letters: tuple[str, ...], name: str, value: Any) -> Edit:
     """Biases of gates: of the two of each gate, b_ih is the whole, and b_hh zero."""
-    n, chrono = len(letters), name == "chrono"
-    values = {"f": value, "i": value} if chrono else {letter: sign * value for letter, sign in BIASES[name].items()}
+    rows, chrono = f"a.reshape({len(letters)}, -1)", name == "chrono"
+    values = {letter: sign * value for letter, sign in KINDS[name].gates.items()}
 
     def to(key: str, a: Array) -> Array:
-        rows = a.reshape(n, -1)
-        drawn = dict(zip("fi", init.chrono(0, rows.shape[1], value), strict=True)) if chrono else values
+        blocks = a.reshape(len(letters), -1)
+        drawn = dict(zip("fi", init.chrono(0, blocks.shape[1], value), strict=True)) if chrono else values
         for letter in values:
-            rows[letters.index(letter)] = drawn[letter] * ("bias_ih" in key)
+            blocks[letters.index(letter)] = drawn[letter] * ("bias_ih" in key)
         return a
 
-    rows, lines = f"a.reshape({n}, -1)", []
-    if chrono:
-        lines.append(f"f, i = tg.nn.init.chrono(0, {rows}.shape[1], {value})")
+    lines = [f"f, i = tg.nn.init.chrono(0, {rows}.shape[1], {value})"] * chrono
     for letter, bias in values.items():
         said = letter if chrono else repr(bias)
         lines.append(f'{rows}[{letters.index(letter)}] = {said} * ("bias_ih" in name)')
-    return [Edit(PARTS["biases"], to, "\n".join(lines))]
+    return Edit(PARTS["biases"], to, "\n".join(lines))
 
 
 def gates(cell: Any) -> tuple[str, ...]:

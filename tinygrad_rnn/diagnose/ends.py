@@ -10,7 +10,7 @@ has two ends, each followed against its own direction.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from ..autodiff import history, pullback
 from ..files import Brief
+from ..graph.line import median
 from ..graph.steps import step_number
 from ..tensor import Tensor
 from .chain import Array, log_norms
@@ -148,12 +149,6 @@ class Unrolled:
             pullback({self.value: np.ones(self.value.shape)}, read, through)
         return {tensor: g for tensor, g in found.items() if g.any()}
 
-    def lengths(self, batch: int) -> Array:
-        """How many steps each sequence has: all, but where padding is masked."""
-        missing = [~np.broadcast_to(running, batch) for running in self.running.values()]
-        steps = {t for key in self.states for t in self.values[key]} or set(self.inputs)
-        return np.asarray(len(steps) - np.sum(missing, axis=0) * np.ones(batch, int))
-
     def first_overflow(self) -> int | None:
         """The first step at which a state leaves float64."""
         lanes = [self.values[key].items() for key in self.states]
@@ -186,6 +181,8 @@ class End(Brief):
         rms(W_ih (x - mean x)), at most 0: small input weights are no wall, since they grow.
     largest, saturated : float
         max |h|, and the share of |h| above 0.99.
+    inputs : str
+        What is said of inputs that are constant.
     notes : tuple of str
     overflow : str
         What is said if a state has left float64.
@@ -200,6 +197,7 @@ class End(Brief):
     drive: float = 0.0
     largest: float = 0.0
     saturated: float = 0.0
+    inputs: str = ""
     notes: tuple[str, ...] = ()
     overflow: str = ""
 
@@ -207,6 +205,17 @@ class End(Brief):
     def curve(self) -> Array:
         """x, or where that is unknown the first state of the lowest layer."""
         return self.x if self.x is not None else next(iter(self.states.values()))
+
+    @property
+    def unread(self) -> str:
+        """What is said if the loss does not read it, for most of the sequences."""
+        name = f"{self.name} " * bool(self.name)
+        return f"the loss does not depend on the {name}output" if np.isneginf(self.size).mean() > 0.5 else ""
+
+
+def median_by_lag(curve: Array) -> Array:
+    """The median over the sequences that are that long; NaN where none is."""
+    return np.array([median(row) for row in curve])
 
 
 def log_rows(arrays: list[Array], batch: int) -> tuple[Array, Array]:
@@ -252,8 +261,7 @@ def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tens
     read = sorted({place(tensor.scope)[0] or 0 for tensor in reads})
     if not read:
         nothing = np.full((max(len(steps), 1), batch), -np.inf)
-        says = f"the loss does not depend on the {name}{' ' * bool(name)}output"
-        return End(name, 0, nothing, {}, nothing, nothing[0], notes=(says,), overflow=overflow)
+        return End(name, 0, nothing, {}, nothing, nothing[0], overflow=overflow)
     step = read[0] if name == "reverse" else read[-1]
     if experiment.read is not None and experiment.read in read:
         step = experiment.read
@@ -265,26 +273,34 @@ def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tens
     xs = [graph.inputs[t] for t in order if t in graph.inputs]
     lanes = {key: graph.values[key] for key in graph.values if key in graph.states}
     found = pullback(seeds, [*xs, *(node for lane in lanes.values() for node in lane.values())])
+    running = np.array([np.broadcast_to(graph.running.get(t, True), batch) for t in order])
 
-    def logs(tensors: list[Tensor | None], like: Tensor) -> tuple[Array, Array]:
+    def logs(tensors: Iterable[Tensor | None], like: Tensor) -> tuple[Array, Array]:
         nothing = np.zeros(like.shape)
-        return log_rows([nothing if x is None else found.get(x, nothing) for x in tensors], batch)
+        rows = log_rows([nothing if x is None else found.get(x, nothing) for x in tensors], batch)
+        return _aligned(rows[0], running), _aligned(rows[1], running)
 
-    states = {key: logs([lane.get(t) for t in order], next(iter(lane.values())))[0] for key, lane in lanes.items()}
+    states = {key: logs(map(lane.get, order), next(iter(lane.values())))[0] for key, lane in lanes.items()}
     states = {key: a for key, a in states.items() if (a > -np.inf).any()}
-    x, peak, drive, notes = None, next(iter(states.values()), np.full((len(order), batch), -np.inf)), 0.0, []
+    x, peak, drive, told = None, next(iter(states.values()), np.full((len(order), batch), -np.inf)), 0.0, ""
     if xs:
-        x, peak = logs(list(xs), xs[0])
-        dev, drive, note = _drive(graph, steps)
-        x, notes = x + dev, [note]
-    peak = peak + size
+        x, peak = logs(xs, xs[0])
+        dev, drive, told = _drive(graph, steps, name == "reverse")
+        x = x + dev
+    notes = [told] * bool(told)
     if len(read) > 1:
         notes.append(f"the loss reads {len(read)} steps; judged is what it sees from step {step}")
-    _align(graph.lengths(batch), step, name, [a for a in (x, peak, *states.values()) if a is not None])
     h = np.concatenate([[0.0], *(n.data.ravel() for (_, part), v in lanes.items() if part != "c" for n in v.values())])
     largest, saturated = float(np.abs(h).max()), float((np.abs(h[1:]) > SATURATED).mean()) if len(h) > 1 else 0.0
-    told = tuple(note for note in notes if note)
-    return End(name, step, x, states, peak, size, drive, largest, saturated, told, overflow)
+    return End(name, step, x, states, peak + size, size, drive, largest, saturated, told, tuple(notes), overflow)
+
+
+def _aligned(curve: Array, running: Array) -> Array:
+    """A curve in which each padded sequence begins at its own end, and is unknown before its beginning."""
+    found = np.full(curve.shape, np.nan)
+    for b, own in enumerate(running.T):
+        found[: own.sum(), b] = curve[own, b]
+    return found
 
 
 def _batch(experiment: Experiment) -> int:
@@ -292,32 +308,20 @@ def _batch(experiment: Experiment) -> int:
     return int(np.shape(experiment.inputs)[1]) if np.ndim(experiment.inputs) > 1 else 1
 
 
-def _drive(graph: Unrolled, steps: list[int]) -> tuple[float, float, str]:
-    """Log10 of rms(x - mean x) and of rms(W_ih (x - mean x)), and what is to be said of such inputs."""
+def _drive(graph: Unrolled, steps: list[int], reverse: bool) -> tuple[float, float, str]:
+    """Log10 of rms(x - mean x), of rms(W_ih (x - mean x)) in one direction, and what is to be said of such inputs."""
     xs = np.array([graph.inputs[t].data for t in steps if t in graph.inputs], np.float64)
-    axes = tuple(range(xs.ndim - 1))
-    dev = xs - xs.mean(axis=axes)
+    dev = xs - xs.mean(axis=tuple(range(xs.ndim - 1)))
     told = "" if dev.any() else "the inputs are constant" if xs.any() else "the inputs are all zero"
-    x = graph.inputs[steps[-1]]
-    use = next(
-        (node for node in graph.nodes if node.op is not None and node.op.name in PRODUCTS and node.operands[0] is x),
-        None,
-    )
-    weight = None if use is None else use.operands[1]
-    drive = dev
-    if weight is not None and use is not None and use.op is not None:
-        drive = dev @ (weight.data if use.op.name == "matmul" else weight.data.T)
-    return _log_rms(dev), min(_log_rms(drive), 0.0) if weight is not None else 0.0, told
+    x, drive = graph.inputs[steps[-1]], 0.0
+    for node in graph.nodes:
+        product = node.op is not None and node.op.name in PRODUCTS and node.operands[0] is x
+        if product and node.operands[1] is not None and place(node.scope)[1].endswith("reverse") is reverse:
+            weight = node.operands[1].data
+            drive = min(_log_rms(dev @ (weight if node.op.name == "matmul" else weight.T)), 0.0)
+            break
+    return _log_rms(dev), drive, told
 
 
 def _log_rms(a: Array) -> float:
     return float(log_norms(a[None])[0] - 0.5 * np.log10(a.size))
-
-
-def _align(lengths: Array, step: int, name: str, arrays: list[Array]) -> None:
-    """Let each padded sequence begin at its own end, and be unknown before its beginning."""
-    for b, n in enumerate(lengths):
-        skip = max(step - int(n), 0) if name != "reverse" else 0
-        seen = min(int(n), step) if name != "reverse" else max(int(n) - step + 1, 0)
-        for a in arrays:
-            a[:, b] = np.r_[a[skip : skip + seen, b], np.full(len(a) - seen, np.nan)]

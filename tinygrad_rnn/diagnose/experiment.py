@@ -87,7 +87,7 @@ class Experiment(Brief):
         """
         if isinstance(self.model, Tensor):
             return self.model
-        model = in_float64(self.model)
+        model = in_float64(self.model, thawed=True)
         if self.is_module:
             result = model(*((self.inputs,) if self.state is None else (self.inputs, self.state)))
             if callable(self.loss):
@@ -282,6 +282,12 @@ def cells_of(model: Any) -> list[Any]:
     """The cells of a model, the lowest layer first, wherever they are."""
     parts = [part for _, part in networks_of(model)]
     return [cell for part in parts for cell in (part._cells.values() if isinstance(part, Stack) else (part,))]
+
+
+def name_of(model: Any) -> str:
+    """What a model is called: its repr, or its class, where the repr tells no more than where in memory it lies."""
+    said = repr(model)
+    return type(model).__name__ if said == object.__repr__(model) else said
 
 
 def is_ours(model: Any) -> bool:

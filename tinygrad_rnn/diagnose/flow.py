@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import POSITIVE, number, wholes
+from ..graph.line import median
 from .chain import Array, Chain
 from .ends import End, Key
 from .experiment import Experiment, unit
@@ -78,10 +79,11 @@ class Flow:
         """Openness of gates, slopes of nonlinearities, saturation, dead units."""
         return self.measured.activations
 
-    @property
+    @cached_property
     def by_lag(self) -> ByLag | None:
-        """∂L/∂W, split by the lag that it comes from."""
-        return self.measured.by_lag
+        """∂L/∂W, split by the lag that it comes from; L is the mean over the sequences, but if it is your own."""
+        found = self.measured.by_lag
+        return found.whole(self.setting.sequences) if found and callable(self.experiment.loss) else found
 
     # -- One state or gate ---------------------------------------------------------------------------------------------
 
@@ -97,7 +99,7 @@ class Flow:
     def main(self) -> Lane:
         """h of the lowest layer, which all that reaches the inputs passes."""
         states = [lane for lane in self.lanes.values() if lane.state]
-        named = [lane for lane in states if lane.name == "h"]
+        named = [lane for lane in states or self.lanes.values() if lane.name == "h"]
         return (named or states)[0]
 
     @property
@@ -229,7 +231,7 @@ class Flow:
         for k in wanted:
             row: dict[str, Any] = {"lag": k}
             if self.end.x is not None and k < len(self.end.x):
-                row["log10 input"] = float(np.nanmedian(self.end.x[k]))
+                row["log10 input"] = median(self.end.x[k])
             for lane in self.lanes.values():
                 if k < len(lane.logs):
                     row[f"log10 dL/d{lane.label}"] = float(np.median(lane.logs[k]))

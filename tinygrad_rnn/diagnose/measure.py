@@ -6,6 +6,7 @@ before the last one. States have the lags 0 ... T (h_T ... h₀), gates 0 ... T 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
@@ -162,10 +163,15 @@ class ByLag:
     ----------
     edges : sequence of int
         Bin j holds the lags from edges[j - 1] + 1 to edges[j]; the last one all that are larger.
+
+    Attributes
+    ----------
+    mean : bool
+        Whether L is the mean over the sequences.
     """
 
     def __init__(self, edges: tuple[int, ...]) -> None:
-        self.edges = edges
+        self.edges, self.mean = edges, True
         self._bins: list[dict[str, tuple[Array, int]]] = [{} for _ in range(len(edges) + 1)]
 
     def add(self, lag: int, exponent: int, terms: Mapping[str, Array]) -> None:
@@ -173,6 +179,13 @@ class ByLag:
         sums = self._bins[int(np.searchsorted(self.edges, lag))]
         for name, term in terms.items():
             sums[name] = _plus(sums.get(name), (term, exponent))
+
+    def whole(self, sequences: int) -> ByLag:
+        """The same of a loss that is one number, and no mean over so many sequences."""
+        found = copy.copy(self)
+        found.mean = False
+        found._bins = [{name: (a * sequences, k) for name, (a, k) in sums.items()} for sums in self._bins]
+        return found
 
     @property
     def names(self) -> list[str]:
@@ -375,7 +388,7 @@ def measure_graph(graph: Unrolled) -> Measured:
     GradientError
         If a gradient is not finite, naming the step.
     """
-    if not graph.states:
+    if not graph.states and not graph.inputs:
         raise ValueError(NO_STEPS)
     nodes = [node for lane in graph.values.values() for node in lane.values()]
     found = pullback({graph.value: np.ones(graph.value.shape)}, nodes)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..tensor import Tensor
-from .experiment import Experiment
+from .experiment import Experiment, name_of
 from .flow import Flow
 
 
@@ -59,7 +59,7 @@ def measured(experiment: Experiment) -> dict[str, Any]:
     parameters = {name: np.asarray(p.data) for name, p in experiment.model.parameters().items()}
     data = {"shape": inputs.shape, "mean": inputs.mean(), "sd": inputs.std(), "sha256": digest({"inputs": inputs})}
     weights = {"sha256": digest(parameters), "shapes": {name: a.shape for name, a in parameters.items()}}
-    return found | {"model": repr(experiment.model), "weights": weights, "inputs": data}
+    return found | {"model": name_of(experiment.model), "weights": weights, "inputs": data}
 
 
 def digest(arrays: Mapping[str, Any]) -> str:

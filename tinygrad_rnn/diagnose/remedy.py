@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from ..files import Brief
-from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..nn.module import once
 from ..tensor import GradientError, Tensor
 from .chain import Array
-from .changes import PARTS, Changes, changed, label_of, put_back
-from .ends import End
+from .changes import KINDS, PARTS, Changes, changed, checked, gates, label_of, put_back
+from .ends import End, median_by_lag
 from .experiment import Experiment, cells_of, is_ours
 from .verdict import BLOCKED, HEALTHY, Judgement, power, verdict
 
@@ -79,39 +76,19 @@ Family = tuple[str, str, tuple[Any, ...]]
 """Its kind, of which a pair has no two; the name of a change; its values, the gentlest first."""
 
 
-def _spread(low: float, high: float, n: int) -> tuple[float, ...]:
-    """Factors from 10^low to 10^high, the gentlest first."""
-    return tuple(float(f"{10.0**v:.3g}") for v in sorted(np.linspace(low, high, n), key=abs) if abs(v) > 0.01)
-
-
 def families(experiment: Experiment, steps: int) -> Iterator[Family]:
     """What may apply to a network; an LSTM's two gate biases first: the forget bias alone teaches little."""
-    model, gates = experiment.model, (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, -1.0)
-    if not is_ours(model):
-        yield from ((name, "scale", _spread(-2, 1.5, 15)) for name in once(model.parameters().items()))
+    if not is_ours(experiment.model):
+        names = once(experiment.model.parameters().items())
+        yield from ((name, "scale", KINDS["scale"].tried) for name in names)
         return
-    cells, lag = cells_of(model), max(experiment.lag or steps - 1, 2)
-    kind = type(cells[0]) if len({type(cell) for cell in cells}) == 1 else None
-    has_biases = all(isinstance(cell.bias_ih, Tensor) for cell in cells)
-    if has_biases and kind is LSTMCell:
-        if cells[0].forget_gate:
-            yield "gate biases", "chrono", (lag, 2 * lag, 4 * lag)
-            yield "gate biases", "gate_bias", gates[2:6]
-            yield "gate biases", "forget_bias", gates
-        yield "input bias", "input_bias", (0.0, -2.0, -4.0)
-        yield "output bias", "output_bias", (0.0, 2.0)
-    elif has_biases and kind is GRUCell:
-        yield "update bias", "update_bias", gates
-    elif has_biases and kind is RNNCell:
-        yield "bias", "bias", (0.0, 0.5)
-    yield "inputs", "standardise", (True,)
-    yield "inputs", "input_scale", _spread(-5, 2, 15)
-    yield "weights between layers", "layer_scale", _spread(-0.5, 1.25, 8)
-    yield "recurrent weights", "weight_scale", _spread(-1.5, 1, 11)
-    if kind is RNNCell:
-        yield "recurrent weights", "orthogonal", (1.0, 0.95, 1.1, 1.4, 0.8)
-        yield "activation", "nonlinearity", tuple(phi for phi in ("tanh", "relu") if phi != cells[0].nonlinearity)
-    yield from ((part, "redraw", (part,)) for part in PARTS)
+    cells, lag = cells_of(experiment.model), max(experiment.lag or steps - 1, 2)
+    for name, kind in KINDS.items():
+        if name == "redraw":
+            yield from ((part, name, (part,)) for part in kind.tried)
+        elif name != "scale" and all(kind.gates.keys() <= set(gates(cell)) for cell in cells):
+            now = getattr(cells[0], "nonlinearity", None)
+            yield kind.part, name, tuple(lag * v if name == "chrono" else v for v in kind.tried if v != now)
 
 
 def objection(before: Judgement, was: list[End], after: Judgement, ends: list[End]) -> str:
@@ -142,12 +119,13 @@ class Search:
     def trial(self, changes: Changes, few: bool = True) -> Trial | None:
         """One measurement; None if this network has nothing of the kind, or nothing can be measured with it."""
         self.spent += 1
+        changes = checked(changes)
         try:
             experiment = changed(self.experiment, changes)
             after, ends = verdict(experiment.few(2) if few else experiment)
         except (ValueError, TypeError, ArithmeticError, GradientError):
             return None
-        return Trial(dict(changes), self.before, after, objection(self.before, self.was, after, ends))
+        return Trial(changes, self.before, after, objection(self.before, self.was, after, ends))
 
     def scan(self, family: Family, base: Changes) -> Trial | None:
         """The best value of one change, on top of others: scanned, and narrowed if it is a factor."""
@@ -182,7 +160,7 @@ class Search:
             for family in [] if any(t.heals for t in found) else self.families:
                 if family[0] != kind and self.spent < MOST_TRIALS:
                     pair = self.scan(family, first.changes)
-                    found += [] if pair is None else [pair]
+                    found += [] if pair is None or pair.changes in [t.changes for t in found] else [pair]
         return sorted(found, key=lambda t: (not t.heals, (0.0, 0.0) if t.heals else t.cost))
 
 
@@ -218,7 +196,7 @@ class Verdict(Judgement, Brief):
 
     @property
     def healthy_up_to(self) -> int:
-        """The lag within which no more than two decades are lost or gained, read off the measured curve."""
+        """The lag within which no more than two decades are lost or gained, read off the curve; 0 if none gets in."""
         return self.reach
 
     @property
@@ -234,14 +212,15 @@ class Verdict(Judgement, Brief):
     @property
     def cause(self) -> str:
         """What made it so, or why none is named; "" where there is nothing to explain."""
-        if self.word == "healthy" or self.reason.startswith("the loss"):
+        if self.word == "healthy" or self.about in ("loss", "steps"):
             return ""
-        if self.undone:
-            return " or ".join(
-                f"{name} (put back: {t.after.word}, D = {t.decades:.1f})" for name, t in self.undone.items()
-            )
-        if self.reason.startswith("the inputs are"):
+        if self.about == "inputs":
             return self.reason
+        if self.undone:
+            but = {name: f", but {t.refused}" * bool(t.refused) for name, t in self.undone.items()}
+            return " or ".join(
+                f"{name} (put back: {t.after.word}, D = {t.decades:.1f}{but[name]})" for name, t in self.undone.items()
+            )
         if not self.default:
             return "is looked for in the package's own cells only, whose default weights are known"
         if self.worse and self.trained:
@@ -265,32 +244,16 @@ def find(experiment: Experiment, before: Judgement, was: list[End], trained: boo
     ours = is_ours(experiment.model)
     twins = [verdict(put_back(experiment, seed)) for seed in range(SEEDS if ours else 0)]
     default = tuple(judged for judged, _ in twins)
-    curves = tuple(_median_curve(ends, before.end) for _, ends in twins)
-    if before.word == "healthy" or math.isnan(before.decades) or before.reason.startswith("the inputs are"):
-        return Verdict(**vars(before), default=default, curves=curves)
+    curves = tuple(median_by_lag(next(end for end in ends if end.name == before.end).curve) for _, ends in twins)
+    beside = Verdict(**vars(before), default=default, curves=curves)
+    if before.word == "healthy" or before.about:
+        return beside
     search = Search(experiment, before, was)
     undone, worse = causes_of(search, trained) if ours else ({}, False)
     trials = [undone[SIZE]] if SIZE in undone else []
     if not trained:
         trials += [trial for trial in search.run() if not (trials and trial.changes == trials[0].changes)]
-    return Verdict(
-        **vars(before),
-        default=default,
-        undone=undone,
-        trials=tuple(trials),
-        curves=curves,
-        worse=worse,
-        trained=trained,
-    )
-
-
-def _median_curve(ends: list[End], name: str) -> Array:
-    """The curve of the end of this name; NaN where no sequence is that long."""
-    curve = next(end for end in ends if end.name == name).curve
-    long = ~np.isnan(curve).all(axis=1)
-    found = np.full(len(curve), np.nan)
-    found[long] = np.nanmedian(curve[long], axis=1)
-    return found
+    return replace(beside, undone=undone, trials=tuple(trials), worse=worse, trained=trained)
 
 
 def causes_of(search: Search, trained: bool) -> tuple[dict[str, Trial], bool]:

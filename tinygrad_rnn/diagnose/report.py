@@ -18,7 +18,7 @@ from .changes import changed, checked, label_of, lines_of
 from .charts import flow_figure
 from .compare import Comparison
 from .ends import Unrolled
-from .experiment import Experiment, Loss, experiment_of, is_ours
+from .experiment import Experiment, Loss, experiment_of, is_ours, name_of
 from .flow import Flow, Setting
 from .measure import Measured, measure, measure_graph
 from .record import record
@@ -49,8 +49,8 @@ class GradientFlow(Flow, Shown):
             those of the inputs, and of those between layers), ``scale=`` (factors by the parameter's name),
             ``orthogonal=`` (gain), ``nonlinearity=``, ``bias=``, ``chrono=`` (longest lag), ``gate_bias=`` (forget bias
             b, input bias -b), ``forget_bias=``, ``input_bias=``, ``output_bias=``, ``update_bias=``, ``redraw=``
-            ("recurrent weights", "input weights" or "biases", at the default initialisation), ``standardise=True`` (the
-            inputs).
+            ("recurrent weights", "input weights" or "biases", at the default initialisation: before all else),
+            ``standardise=True`` (the inputs).
 
         Returns
         -------
@@ -183,8 +183,9 @@ def gradient_flow(
 
 def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bool, when: str) -> GradientFlow:
     """The report of an experiment: of a chain of steps by the walk, of anything else from its whole graph."""
-    name = "an unrolled graph" if isinstance(experiment.model, Tensor) else repr(experiment.model)
+    name = "an unrolled graph" if isinstance(experiment.model, Tensor) else name_of(experiment.model)
     chain: Chain | None = None
+    walked = experiment
     walk: Callable[[], Measured] = partial(Measured, {}, {}, {})
     if experiment.is_chain:
         chain, walked, found = _chain(experiment, edges)
@@ -194,7 +195,7 @@ def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bo
     else:
         graph = Unrolled(experiment.value())
         (steps, batch), walk = graph.shape, partial(measure_graph, graph)
-    setting = Setting(name, steps, batch, experiment.describe(), when)
+    setting = Setting(name, steps, batch, walked.describe(), when)
     return GradientFlow(setting, experiment, walk, chain, trained)
 
 

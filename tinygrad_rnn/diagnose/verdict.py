@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ..files import counted
 from ..graph.line import FLOAT32_ZERO
 from .chain import Array
-from .ends import End, measure_ends
+from .ends import End, measure_ends, median_by_lag
 from .experiment import Experiment
 
 HEALTHY, SEVERE = 2.0, 6.0
@@ -46,6 +47,9 @@ class Judgement:
         The number behind the word, or why one cannot tell.
     end : {"", "forward", "reverse"}
         Which direction this is about.
+    about : {"", "loss", "inputs", "steps"}
+        What the reason is about, where it is nothing of the network's: a loss that does not read it, inputs that are
+        constant, too few steps.
     """
 
     word: str
@@ -56,6 +60,7 @@ class Judgement:
     zero_lag: int | None
     reason: str
     end: str = ""
+    about: str = ""
 
     @property
     def far(self) -> float:
@@ -70,42 +75,52 @@ def word_of(decades: float) -> str:
     return BY_DECADES[2 + sum(decades > b for b in (HEALTHY, SEVERE)) - sum(decades < -b for b in (HEALTHY, SEVERE))]
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """The numbers of one end, a value for each sequence that is long enough."""
-
-    lost: Array  # D
-    most: Array  # the largest of the curve
-    newest: Array
-    oldest: Array
-    reach: int
-
-
 @np.errstate(all="ignore")
 def judge(end: End, lag: int | None = None) -> Judgement:
     """The word for one end, where the task needs to look back so many steps; None: as far as there are any."""
-    seen = [int(n) for n in np.sum(~np.isnan(end.curve), axis=0)]
-    asked = max(seen) - 1 if lag is None else lag
-    name = f"{end.name} " * bool(end.name)
+    seen = np.sum(~np.isnan(end.curve), axis=0)
+    most = int(seen.max())
+    asked, zeros = most - 1 if lag is None else lag, zero_lag(end)
 
-    def told(word: str, reason: str, D: float = math.nan, level: float = -math.inf, reach: int = 0) -> Judgement:
-        return Judgement(word, D, level, asked, reach, zero_lag(end), reason, end.name)
+    def told(
+        word: str, reason: str, D: float = math.nan, level: float = -math.inf, far: int = 0, about: str = ""
+    ) -> Judgement:
+        return Judgement(word, D, level, asked, far, zeros, reason, end.name, about)
 
     if end.overflow:
         return told("exploding", end.overflow, -math.inf)
-    if np.isneginf(end.size).mean() > 0.5:
-        return told("nothing leaves", f"the loss does not depend on the {name}output")
-    if asked >= max(seen) or asked < 1:
-        steps = f"{max(seen)} step{' is' if max(seen) == 1 else 's are'}"
-        return told("cannot tell", f"{steps} seen, and a lag of {max(asked, 1)} is asked for")
-    curve = _curve(end.curve, seen, asked)
-    D, level = _middle(curve.lost), float(np.median(curve.most) - max(end.drive, -1e3))
+    if end.unread:
+        return told("nothing leaves", end.unread, about="loss")
+    if not 1 <= asked < most:
+        are = "is" if most == 1 else "are"
+        reason = f"{counted(most, 'step')} {are} seen, and a lag of {max(asked, 1)} is asked for"
+        return told("cannot tell", reason, about="steps")
+    rows = end.curve[: asked + 1, seen > asked].T
+    newest, top = np.max(rows[:, :2], axis=1), np.max(rows, axis=1)
+    # The median over the last tenth, since real inputs ripple; zeros count where there is nothing else.
+    tail = rows[:, -max(asked // 10, 1) :]
+    oldest = np.fmax(median_by_lag(np.where(tail > -np.inf, tail, np.nan)), -np.inf)
+    lost = np.where(np.isposinf(oldest), -np.inf, newest - oldest)
+    lost[np.isnan(lost)] = np.inf
+    D, level, far = _middle(lost), float(np.median(top) - max(end.drive, -1e3)), reach(rows.T, HEALTHY)
     if level < BLOCKED and end.x is not None:
-        return told(*_blocked(end, float(np.median(curve.most)), level), D, level)
-    word, reason = _by_curve(curve, D, asked, name)
-    if word == "healthy" and end.x is None:
+        word, reason = _blocked(end, float(np.median(top)), level)
+        return told(word, reason, D, level, about="inputs" if reason == end.inputs else "")
+    low, high = (float(v) for v in np.quantile(lost, [0.1, 0.9], method="nearest"))
+    partly = (abs(low) <= HEALTHY) != (abs(high) <= HEALTHY) and high - low > 2 * HEALTHY
+    hump, fall = float(np.median(top - np.fmax(newest, oldest))), float(np.median(top - oldest))
+    many = f"{abs(D):.1f} decades are" if math.isfinite(D) else "all is" if D > 0 else "beyond float64 is"
+    between = f"between the newest {f'{end.name} ' * bool(end.name)}input and that {counted(asked, 'step')} before"
+    word, reason = word_of(D), f"{many} {'lost' if D >= 0 else 'gained'} {between}"
+    if partly or low < -HEALTHY < HEALTHY < high:
+        good = int(np.sum(np.abs(lost) <= HEALTHY))
+        told_of = f"sequences disagree: {good} of {len(lost)} are healthy, D = {low:.1f} ... {high:.1f}"
+        word, reason = "cannot tell", told_of
+    elif D > -HEALTHY and min(hump, fall) > HEALTHY:
+        word, reason = "grows then dies", f"{hump:.1f} decades up, then {fall:.1f} down"
+    elif word == "healthy" and end.x is None:
         word, reason = "cannot tell", f"{reason}, but no inputs are found in this graph: give the model and its inputs"
-    return told(word, reason, D, level, curve.reach)
+    return told(word, reason, D, level, far)
 
 
 def zero_lag(end: End) -> int | None:
@@ -122,19 +137,6 @@ def _middle(values: Array) -> float:
     return float(np.sort(values)[len(values) // 2])
 
 
-def _curve(x: Array, seen: list[int], lag: int) -> _Curve:
-    rows = x[: lag + 1, np.array(seen) > lag].T
-    newest, most = np.max(rows[:, :2], axis=1), np.max(rows, axis=1)
-    oldest = np.full(len(rows), -np.inf)
-    for b, row in enumerate(rows):  # the median over the last tenth, since real inputs ripple
-        tail = row[-max(lag // 10, 1) :]
-        oldest[b] = np.median(tail[tail > -np.inf]) if (tail > -np.inf).any() else -np.inf
-    lost = newest - oldest
-    lost[np.isneginf(newest) & np.isneginf(oldest)] = np.inf
-    lost[np.isposinf(oldest)] = -np.inf
-    return _Curve(lost, most, newest, oldest, reach(rows.T, HEALTHY))
-
-
 def reach(curve: Array, decades: float) -> int:
     """The lag up to which a curve loses or gains no more than so many decades, in the median sequence."""
     rows = curve.T
@@ -145,16 +147,15 @@ def reach(curve: Array, decades: float) -> int:
 def _blocked(end: End, most: float, level: float) -> tuple[str, str]:
     """Where nothing gets through: the wall is at the output, between the layers, or at the inputs."""
     name = f"{end.name} " * bool(end.name)
-    kept = {key: float(np.nanmax(np.nanmedian(a[1:], axis=1))) for key, a in end.states.items()}
+    kept = {key: float(np.nanmax(median_by_lag(a[1:]))) for key, a in end.states.items()}
     held = max(kept.values(), default=-math.inf)
     if held < BLOCKED / 2:
-        return "nothing leaves", f"{power(held)} of ∂L/∂{name}output is left one step before"
+        return "nothing leaves", f"no more than {power(held)} of ∂L/∂{name}output is left at any step before"
     lowest = [v for (layer, _), v in kept.items() if layer.removesuffix(" reverse") in ("", "layer 0")]
     depth = -max(lowest, default=-math.inf)
     if depth > HEALTHY and depth >= -level / 2:
         return "dies in depth", f"{depth:.1f} decades are lost from the top layer down to the lowest"
-    why = f"no input of its own size moves the {name}output by more than {power(most)}"
-    return "nothing enters", next((note for note in end.notes if note.startswith("the inputs")), why)
+    return "nothing enters", end.inputs or f"no input of its own size moves the {name}output by more than {power(most)}"
 
 
 def power(log: float) -> str:
@@ -162,28 +163,10 @@ def power(log: float) -> str:
     return f"10^{log:.1f}" if math.isfinite(log) else "0"
 
 
-def _by_curve(curve: _Curve, D: float, asked: int, name: str) -> tuple[str, str]:
-    low, high = (float(v) for v in np.quantile(curve.lost, [0.1, 0.9], method="nearest"))
-    partly = (abs(low) <= HEALTHY) != (abs(high) <= HEALTHY) and high - low > 2 * HEALTHY
-    if partly or low < -HEALTHY < HEALTHY < high:
-        good = int(np.sum(np.abs(curve.lost) <= HEALTHY))
-        return (
-            "cannot tell",
-            f"sequences disagree: {good} of {len(curve.lost)} are healthy, D = {low:.1f} ... {high:.1f}",
-        )
-    hump = float(np.median(curve.most - np.fmax(curve.newest, curve.oldest)))
-    fall = float(np.median(curve.most - curve.oldest))
-    if D > -HEALTHY and min(hump, fall) > HEALTHY:
-        return "grows then dies", f"{hump:.1f} decades up, then {fall:.1f} down"
-    many = f"{abs(D):.1f} decades are" if math.isfinite(D) else "all is" if D > 0 else "beyond float64 is"
-    before = f"{asked} step{'s' * (asked != 1)} before"
-    what = f"{many} {'lost' if D >= 0 else 'gained'} between the newest {name}input and that {before}"
-    return word_of(D), what
-
-
 def verdict(experiment: Experiment) -> tuple[Judgement, list[End]]:
-    """The worst end's word; an end that the loss does not read, or after one step only, has none."""
+    """The worst end's word; an end that the loss does not read, or after one step only, has none beside another."""
     ends = measure_ends(experiment)
-    seen = [end for end in ends if len(end.curve) > 1 and np.isfinite(end.size).any()] or ends[:1]
+    read = [end for end in ends if not end.unread] or ends[:1]
+    seen = [end for end in read if len(end.curve) > 1] or read
     judged: Any = max((judge(end, experiment.lag) for end in seen), key=lambda j: j.far)
     return judged, ends

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..files import columns
+from ..files import columns, counted
+from ..graph.line import median
 from .flow import Flow
 from .remedy import Trial
-from .verdict import power
+from .verdict import BLOCKED, power
 
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
@@ -31,9 +31,8 @@ def _lines(flow: Flow) -> Iterator[str]:
         flow.experiment.lag is None
     )
     asked += f"; {long} are that long" if 0 < long < batch else ""
-    sequences = f"{batch} sequence{'s' * (batch != 1)}"
-    steps = f"T = {setting.steps} step{'s' * (setting.steps != 1)}"
-    yield f"{setting.model}, {setting.when}: {steps}, {sequences}, float64; {asked}"
+    size = f"T = {counted(setting.steps, 'step')}, {counted(batch, 'sequence')}, float64"
+    yield f"{setting.model}, {setting.when}: {size}; {asked}"
     yield setting.loss
     yield ""
     yield from verdict(flow)
@@ -57,20 +56,21 @@ def verdict(flow: Flow) -> Iterator[str]:
     """The verdict: the word, how far this loss sees, default networks, causes, and changes as they were measured."""
     judged, found = flow.judgement, flow.verdict
     for end in flow.ends:
-        said = [note for note in end.notes if note != judged.reason]
+        said = [note for note in (*end.notes, end.unread) if note not in ("", judged.reason)]
         if len(flow.ends) > 1 and len(end.curve) < 2 and end.step:
             said.append("read after one step, of which alone it tells")
-        yield from (f"note      {end.name}{': ' * bool(end.name)}{note}" for note in said)
+        yield from (f"note      {f'{end.name}: ' * bool(end.name)}{note}" for note in said)
     yield f"verdict   {judged.word.upper()} {flow.setting.when}: {judged.reason}"
-    zero = "" if judged.zero_lag is None else f"; in float32 ∂L/∂x is zero from lag {judged.zero_lag} on"
-    yield f"          within two decades up to lag {judged.reach}{zero}"
+    said = [f"within two decades up to lag {judged.reach}"] * (judged.level >= BLOCKED)  # else nothing is anywhere
+    said += [f"in float32 ∂L/∂x is zero from lag {judged.zero_lag} on"] * (judged.zero_lag is not None)
+    yield from [f"          {'; '.join(said)}"] * bool(said)
     yield from _curves(flow)
     if found.default:
-        low, *_, high = sorted(j.decades for j in found.default)
+        known = [j.decades for j in found.default if not math.isnan(j.decades)]
+        lost = f", D (decades lost) = {min(known):.1f} ... {max(known):.1f}" if known else ""
         words = Counter(j.word for j in found.default).most_common()
         told_of = ", ".join(f"{word} {n} of {len(found.default)}" if len(words) > 1 else word for word, n in words)
-        lost = f"D (decades lost) = {low:.1f} ... {high:.1f}"
-        yield f"default   weights, same data, {len(found.default)} seeds: {told_of}, {lost}"
+        yield f"default   weights, same data, {len(found.default)} seeds: {told_of}{lost}"
     if judged.word == "healthy":
         yield from (f"          {line}" for line in BLIND)
         return
@@ -96,10 +96,7 @@ def _curves(flow: Flow) -> Iterator[str]:
     curves = {} if end.x is None else {"inputs": end.x}
     curves |= {f"{name} {layer}".strip(): a for (layer, name), a in end.states.items()}
     rows = [("log10 of what is left", *(f"lag {k}" for k in lags))]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # where no sequence is that long
-        for name, a in curves.items():
-            rows.append((name, *(_number(float(np.nanmedian(a[k])), ".1f") for k in lags)))
+    rows += [(name, *(_number(median(a[k]), ".1f") for k in lags)) for name, a in curves.items()]
     yield from (f"          {line}" for line in columns(rows, right=True))
 
 
@@ -133,9 +130,10 @@ def _paths(flow: Flow) -> Iterator[str]:
     for (layer, name), share in flow.shares.items():
         numbers = ("-" if np.isnan(share.mean[k]) else f"{share.mean[k]:.2f}" for k in lags)
         rows.append((f"carried in {name} {layer}".strip(), *numbers))
-        alone = _number(flow.without("gates", (layer, name)).line.slope, "+.4f")
         what = f"share of ∂L/∂{name} that came along {name} itself (a projection: may leave [0, 1])"
-        notes.append(f"carried: {what}; alone it would fall by {alone} decades a step")
+        alone = flow.without("gates", (layer, name)).line.slope
+        falls = "" if math.isnan(alone) else f"; alone: {alone:+.4f} decades a step"
+        notes.append(f"carried: {what}{falls}")
     yield from _table(("at lag", *map(str, lags)), rows, *notes)
 
 
@@ -154,11 +152,13 @@ def _weights(flow: Flow) -> Iterator[str]:
         return
     edges = [edge for edge in found.edges if edge in (0, 1, 5, 10, 20, 50, 100, 500, 1000, 5000)]
     rows = [
-        (name, _norm(found.log_norm(name)), *(f"{found.share_beyond(name, edge):.2g}" for edge in edges))
+        (name, _norm(found.log_norm(name)), *(_number(found.share_beyond(name, edge), ".2g") for edge in edges))
         for name in found.names
     ]
     heads = ("parameter", "‖∂L/∂W‖", *(f"beyond {edge}" for edge in edges))
-    yield from _table(heads, rows, "beyond k: the share of it that comes from more than k steps back")
+    of = "‖∂L/∂W‖: of the mean of L over the sequences" * (found.mean and flow.setting.sequences > 1)
+    beyond = "beyond k: the share of it that comes from more than k steps back"
+    yield from _table(heads, rows, *filter(None, (of, beyond)))
 
 
 def _theory(flow: Flow) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arguments import mapping
-from ..files import check_writable, write_whole
+from ..files import check_writable, counted, write_whole
 from ..graph.model import GradientGraph
 from ..graph.parts import Array, Edge, Node
 from ..norms import Norm, norm_of
@@ -183,7 +183,7 @@ class Film:
             write_whole(target, self.html() if target.suffix.lower() == ".html" else self.svg())
 
     def __repr__(self) -> str:
-        return f"Film({len(self._frames)} frame{'s' * (len(self._frames) != 1)})"
+        return f"Film({counted(len(self._frames), 'frame')})"
 
     def _repr_html_(self) -> str:
         return self._screen().inline()

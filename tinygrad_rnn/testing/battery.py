@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..autodiff import grad, pullback
+from ..files import counted
 from ..functions import sum as sum_of
 from ..tensor import GradientError, Tensor
 from .checker import gradcheck
@@ -90,7 +91,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        counts = f"{len(self.passed)} checks on {len(self.examples)} example{'s'[: len(self.examples) > 1]}"
+        counts = f"{len(self.passed)} checks on {counted(len(self.examples), 'example')}"
         notes = "".join(f"; {note}" for note in self.notes)
         return f"{self.name}: ok, {counts}, {self.compared} derivatives compared{notes}"
 
