@@ -150,6 +150,24 @@ def test_the_boundary_stands_where_theory_puts_it(table):
     assert notes == ["1.41 (estimate)", "1 (exact)"]
 
 
+def test_lines_and_notes_of_a_map_stand_at_its_cells(table, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="the extra [plot] is not installed")
+    saved = []
+    monkeypatch.setattr("tinygrad_rnn.atlas.map.save_figure", lambda figure, path: saved.append(figure))
+    draw_atlas(table, tmp_path / "a.svg", title="mine")
+    axes = saved[0].axes[0]
+    assert axes.get_title(loc="left").startswith("mine\nrnn, orthogonal weights, ")
+    assert axes.get_title(loc="left").endswith("; median of 3 seeds")
+    assert [*axes.get_xticks(minor=True)] == [0.5, 1.5] and [*axes.get_yticks(minor=True)] == [0.5]  # between cells
+    (right,) = axes.child_axes
+    assert [*right.get_yticks()] == [0, 1]  # a note beside each row
+    assert min(t.get_zorder() for t in axes.texts) > max(line.get_zorder() for line in axes.lines)
+    bar = saved[0].axes[1]
+    assert [t.get_text() for t in bar.get_yticklabels()] == ["halves", "stays", "doubles"]
+    below = [t.get_text() for t in saved[0].legends[0].get_texts()]
+    assert below == ["boundary, estimate (mean field)", "boundary, exact"]
+
+
 def test_files(table, tmp_path):
     pytest.importorskip("matplotlib", reason="the extra [plot] is not installed")
     for name in ("a.svg", "b.svg", "c.png"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.atlas import Table
+from tinygrad_rnn.atlas.map import _settings
 from tinygrad_rnn.atlas.networks import measured, network
 
 NUMBERS = st.one_of(st.none(), st.just(math.nan), st.floats(-1e3, 1e3))
@@ -149,3 +150,15 @@ def test_what_is_measured_is_the_gradient_of_a_vector_of_the_given_size(size):
     assert found.by_lag.edges == (0, 2, 5) and not found.shares
     assert 10 ** found.lanes["", "h"].logs[0, 0] == pytest.approx(size)
     assert measured(cell, inputs, 3).by_lag is None
+
+
+def test_a_map_says_what_is_the_same_in_all_rows_and_of_how_many_seeds_it_is_the_median():
+    rows = [{"cell": "rnn", "scale": g, "bias": 0.5, "seed": s, "slope": 0.1} for g in (1.0, 2.0) for s in (0, 1, 2)]
+    default = "rnn, orthogonal weights, 64 units, T = "
+    said = _settings(Table.of(rows), ("scale", "nonlinearity"))
+    assert said.startswith("rnn, orthogonal weights, bias 0.5, 64 units, T = ") and said.endswith("; median of 3 seeds")
+    one = _settings(Table.of([{"scale": 1.0, "bias": 0.0, "seed": 4, "hidden": 9}]), ("scale", "nonlinearity"))
+    assert one.startswith("rnn, orthogonal weights, 9 units, T = ") and one.endswith("; one seed")
+    assert _settings(Table.of([{"slope": 0.1}]), ("scale", "nonlinearity")).startswith(default)
+    varied = _settings(Table.of(rows), ("cell", "bias"))  # what stands along the axes is not said again
+    assert "rnn" not in varied and "bias" not in varied and "tanh" not in varied and "scale" not in varied

@@ -10,6 +10,8 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.diagnose import gradient_flow
+from tinygrad_rnn.diagnose.charts import flow_figure
+from tinygrad_rnn.diagnose.theory import mean_field
 
 T, B, M, N = 12, 3, 2, 4
 X = np.random.default_rng(0).normal(size=(T, B, M))
@@ -242,3 +244,52 @@ def test_a_model_without_a_name_of_its_own_is_called_by_its_class():
     one, other = (gradient_flow(Answer(), X) for _ in range(2))
     assert str(one).startswith("Answer, as given") and one.to_json() == other.to_json()
     assert one.to_dict()["measured"]["model"] == "Answer"
+
+
+def test_a_direction_is_refused_that_is_no_state():
+    with pytest.raises(ValueError, match=r"direction of shape \(3,\) for a state of shape \(4,\)"):
+        str(gradient_flow(tg.GRUCell(M, N, rng=0), X, direction=np.ones(3)))
+    for direction, shape in ((V, (4,)), (np.array(2.0), ())):
+        model = tg.RNN(M, N, bidirectional=True, rng=0)
+        with pytest.raises(ValueError, match=rf"direction of shape {re.escape(str(shape))} for a state of shape"):
+            str(gradient_flow(model, X, direction=direction))
+
+
+@pytest.mark.parametrize("phi", ["tanh", "sigmoid", "relu", "identity"])
+@pytest.mark.parametrize(("g", "drive"), [(0.4, 0.3), (1.2, 1.0), (2.5, 0.05)])
+def test_the_mean_field_is_what_gauss_and_hermite_say(phi, g, drive):
+    """g √E φ′(√q z)² at the fixed point of q = g² E φ(√q z)² + s², the means over N(0, 1) by another rule."""
+    points, weights = np.polynomial.hermite_e.hermegauss(180)
+    weights = weights / weights.sum()
+    values = {"tanh": np.tanh, "sigmoid": sigmoid, "relu": lambda z: np.maximum(z, 0), "identity": lambda z: z}
+    slopes = {"tanh": lambda z: 1 - np.tanh(z) ** 2, "sigmoid": lambda z: sigmoid(z) * sigmoid(-z)}
+    slopes |= {"relu": lambda z: 1.0 * (z > 0), "identity": lambda z: 1.0 + 0 * z}
+    q = drive
+    for _ in range(300 if phi in ("tanh", "sigmoid") else 1):
+        q = g * g * (weights @ values[phi](math.sqrt(q) * points) ** 2) + drive
+    expected = g * math.sqrt(weights @ slopes[phi](math.sqrt(q) * points) ** 2)
+    assert mean_field(phi, g, drive) == pytest.approx(expected, rel=2e-3)
+
+
+def test_theory_is_told_with_its_name_its_kind_and_its_rate():
+    cell = tg.RNNCell(M, N, rng=0)
+    rows = table_of(str(gradient_flow(cell, X)), "theory")[1:]
+    w, u, b, d = (p.numpy() for p in cell.parameters().values())
+    g = math.sqrt(np.square(u).mean() * N)
+    drive = np.square(X @ w.T + b + d).mean()
+    slopes = np.linalg.norm(u, 2), mean_field("tanh", g, drive)
+    assert rows == [
+        ["σ_max^k", "bound", f"{math.log10(slopes[0]):+.4f}"],
+        ["mean field, g √E φ′²", "estimate", f"{math.log10(slopes[1]):+.4f}"],
+    ]
+
+
+def test_the_chart_names_each_layer_whose_state_is_carried():
+    pytest.importorskip("matplotlib")
+    for layers, names in ((1, ["c"]), (2, ["c layer 0", "c layer 1"])):
+        flow = gradient_flow(tg.LSTM(M, N, layers, rng=0), X)
+        lower = flow_figure(flow).axes[1]
+        means = [share.mean[10] for share in flow.shares.values()]
+        told = [f"carried along {name}: {mean:.2f} at lag 10" for name, mean in zip(names, means, strict=True)]
+        assert [t.get_text() for t in lower.get_legend().get_texts()] == told
+        np.testing.assert_array_equal(lower.lines[0].get_ydata(), next(iter(flow.shares.values())).mean)

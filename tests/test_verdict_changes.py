@@ -14,7 +14,7 @@ from tinygrad_rnn import nn
 from tinygrad_rnn.diagnose import GradientFlow, Verdict, cure, gradient_flow
 from tinygrad_rnn.diagnose.changes import KINDS as CHANGES
 from tinygrad_rnn.diagnose.changes import label_of, lines_of
-from tinygrad_rnn.diagnose.remedy import Trial, objection
+from tinygrad_rnn.diagnose.remedy import Trial, families, objection
 from tinygrad_rnn.diagnose.verdict import WORDS, Judgement
 from tinygrad_rnn.train import Adam, Adding, SequenceModel, fit
 
@@ -221,6 +221,41 @@ def test_a_parameters_name_is_text_in_the_lines_to_paste(torch):
     if not torch:
         exec(code, {"model": cell, "inputs": None})
         assert (cell.w.data == 1.0).all() and (cell.a.data == 1.0).all()
+
+
+def tried(model, steps=30, **asked):
+    """What is tried of each change, by its name."""
+    flow = gradient_flow(model, noise(steps, 2, 3), **asked)
+    return {name: values for _, name, values in families(flow.experiment, steps) if name != "redraw"}
+
+
+def test_factors_are_tried_over_decades_from_the_gentlest_on():
+    """Inputs that are a hundred thousand times too large, and weights that are a hundredth of what they should be."""
+    found = tried(tg.LSTM(3, 5, 2, rng=0))
+    assert (min(found["input_scale"]), max(found["input_scale"])) == (1e-5, 100.0)
+    assert (min(found["weight_scale"]), max(found["weight_scale"])) == (0.0316, 10.0)
+    assert (min(found["layer_scale"]), max(found["layer_scale"])) == (0.316, 17.8)
+    for name in ("input_scale", "weight_scale", "layer_scale"):
+        far = [round(abs(np.log10(factor)), 2) for factor in found[name]]
+        assert far == sorted(far) and 0 < far[0] < 0.6 and 1.0 not in found[name]
+        steps = np.diff(np.log10(sorted([*found[name], 1.0])))
+        np.testing.assert_allclose(steps, steps[0], atol=2e-3)  # evenly, as far as three digits say
+    (own,) = (
+        values for name, _, values in families(gradient_flow(Own(0.5), noise(9, 2, 2)).experiment, 9) if name == "w"
+    )
+    assert (min(own), max(own)) == (0.01, 31.6)
+
+
+def test_what_is_tried_is_what_a_network_has():
+    lstm, gru, rnn = tried(tg.LSTMCell(3, 5, rng=0)), tried(tg.GRUCell(3, 5, rng=0)), tried(tg.RNNCell(3, 5, rng=0))
+    biases = {"chrono", "gate_bias", "forget_bias", "input_bias", "output_bias", "update_bias", "bias"}
+    assert biases & {*lstm} == {"chrono", "gate_bias", "forget_bias", "input_bias", "output_bias"}
+    assert biases & {*gru} == {"update_bias"} and biases & {*rnn} == {"bias"}
+    assert biases & {*tried(tg.LSTMCell(3, 5, forget_gate=False, rng=0))} == {"input_bias", "output_bias"}
+    assert [*lstm][:3] == ["chrono", "gate_bias", "forget_bias"]  # both gates first
+    assert lstm["chrono"] == (29, 58, 116) and tried(tg.LSTMCell(3, 5, rng=0), lag=7)["chrono"] == (7, 14, 28)
+    assert rnn["nonlinearity"] == ("relu",) and tried(tg.RNNCell(3, 5, "relu", rng=0))["nonlinearity"] == ("tanh",)
+    assert ("orthogonal" in rnn, "orthogonal" in lstm, "nonlinearity" in gru) == (True, False, False)
 
 
 def test_every_change_has_its_words():
