@@ -406,3 +406,64 @@ def test_where_nothing_gets_through_no_lag_is_within_two_decades():
         "nothing leaves",
         "no more than 10^-3.0 of ∂L/∂output is left at any step before",
     )
+
+
+class Model(nn.Module):
+    def __init__(self, recurrent=None):
+        self.rnn = nn.GRU(3, 5, rng=0) if recurrent is None else recurrent
+
+    def __call__(self, x):
+        return self.rnn(x)[0]
+
+
+def test_gradients_are_followed_where_none_are_recorded():
+    x = noise(20, 3, 3)
+    for model in (tg.GRUCell(3, 5, rng=0), nn.GRU(3, 5, bidirectional=True, rng=0), Model()):
+        expected = gradient_flow(model, x)
+        with tg.no_grad():
+            found = gradient_flow(model, x)
+            assert found.judgement == expected.judgement and found.text() == expected.text()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_and_gets_no_word(value):
+    x = noise(20, 3, 3)
+    with pytest.raises(tg.GradientError, match="the loss is"):
+        str(gradient_flow(Model(), x, lambda y: tg.sum(y[-1]) * 0.0 + value))
+    with pytest.raises(tg.GradientError, match="the loss is"):
+        str(gradient_flow(nn.GRU(3, 5, bidirectional=True, rng=0), x, lambda y: tg.sum(y[-1]) * 0.0 + value))
+    x[7, 1, 0] = value
+    for model in (Model(), nn.GRU(3, 5, rng=0)):
+        with pytest.raises(ValueError, match="the inputs are not finite"):
+            str(gradient_flow(model, x))
+
+
+def loud():
+    return tg.RNN(3, 5, nonlinearity="relu", rng=0, init={"weight_hh": init.orthogonal(50.0)})
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_a_state_that_overflows_is_told_with_what_is_known_and_nothing_else(module):
+    flow = gradient_flow(Model(loud()) if module else loud(), noise(300, 2, 3))
+    text = flow.text()
+    assert flow.word == "exploding" and "the state leaves float64 at step " in text and flow.zero_lag is None
+    assert ("the steps before it are measured" in text) is not module
+    assert ("within two decades up to lag" in text) is not module and "is zero" not in text
+    assert "recurrent weights" in flow.verdict.causes  # default networks do not explode
+    assert not any("gets through" in str(trial) for trial in flow.verdict.trials)
+
+
+def test_sequences_that_a_loss_does_not_read_take_no_part():
+    net, x = nn.GRU(3, 5, rng=0), noise(30, 5, 3)
+    some = gradient_flow(net, x, lambda y: tg.sum(y[-1, :2]))
+    alone = gradient_flow(net, x[:, :2], lambda y: tg.sum(y[-1]))
+    assert "of 5 sequences the loss reads 2 there" in some.text() and some.word == alone.word
+    np.testing.assert_allclose(some.end.states["", "h"][:, :2], alone.end.states["", "h"])
+    assert some.zero_lag == alone.zero_lag and "zero" not in some.text()
+    short = gradient_flow(net, x, "all", lengths=[30, 3, 30, 2, 2], read=5)  # which have ended before
+    assert "of 5 sequences the loss reads 2 there" in short.text() and "zero" not in "".join(
+        short.text().split("gradient  ")[0]
+    )
+    assert short.decades_lost == gradient_flow(net, x, "all", lengths=[30, 3, 30, 2, 2], read=5, lag=4).decades_lost
+    none = gradient_flow(net, x, lambda y: tg.sum(y[-1, :0]))
+    assert none.word == "nothing leaves" and "does not depend" in none.text()

@@ -21,7 +21,7 @@ from ..autodiff import history, pullback
 from ..files import Brief
 from ..graph.line import median
 from ..graph.steps import step_number
-from ..tensor import Tensor
+from ..tensor import GradientError, Tensor
 from .chain import Array, log_norms
 from .experiment import Experiment
 
@@ -208,9 +208,9 @@ class End(Brief):
 
     @property
     def unread(self) -> str:
-        """What is said if the loss does not read it, for most of the sequences."""
+        """What is said if the loss does not read it."""
         name = f"{self.name} " * bool(self.name)
-        return f"the loss does not depend on the {name}output" if np.isneginf(self.size).mean() > 0.5 else ""
+        return f"the loss does not depend on the {name}output" if np.isneginf(self.size).all() else ""
 
 
 def median_by_lag(curve: Array) -> Array:
@@ -234,15 +234,20 @@ def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
     ------
     ValueError
         If nothing is handed from step to step, or the loss does not read the step to look back from.
+    GradientError
+        If the loss is not finite, though every state is.
     """
     graph = Unrolled(experiment.value())
     if graph.nodes and not graph.states and not graph.inputs:
         raise ValueError(NO_STEPS)
-    t = None if overflow else graph.first_overflow()
-    if t is not None:
-        overflow = f"overflow: the state leaves float64 at step {t}, and the steps before it are measured"
+    if (t := graph.first_overflow()) is not None:
+        overflow = f"overflow: the state leaves float64 at step {t}"
         if not experiment.is_module and not isinstance(experiment.model, Tensor) and t > 2:
-            return measure_ends(experiment.cut(t - 1), overflow)
+            return measure_ends(experiment.cut(t - 1), f"{overflow}, and the steps before it are measured")
+        unknown = np.full((len(graph.steps), graph.shape[1]), np.nan)
+        return [End("", t, unknown, {}, unknown, unknown[0], overflow=overflow)]
+    if not np.isfinite(graph.value.data).all():
+        raise GradientError(f"the loss is {graph.value.item()}, so no gradient is finite")
     reads, reverse = graph.reads(), any(key[0].endswith("reverse") for key in graph.states)
     read = sorted({place(tensor.scope)[0] or 0 for tensor in reads})
     if experiment.read is not None and read and experiment.read not in read:
@@ -290,6 +295,12 @@ def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tens
     notes = [told] * bool(told)
     if len(read) > 1:
         notes.append(f"the loss reads {len(read)} steps; judged is what it sees from step {step}")
+    curves = [peak, *states.values(), *([] if x is None else [x])]
+    unread = (np.isneginf(size) | ~running[0]) & np.all([~(a > -np.inf) for a in curves], axis=(0, 1))
+    if unread.any() and not unread.all():
+        notes.append(f"of {batch} sequences the loss reads {np.sum(~unread)} there")
+        for a in curves:
+            a[:, unread] = np.nan
     h = np.concatenate([[0.0], *(n.data.ravel() for (_, part), v in lanes.items() if part != "c" for n in v.values())])
     largest, saturated = float(np.abs(h).max()), float((np.abs(h[1:]) > SATURATED).mean()) if len(h) > 1 else 0.0
     return End(name, step, x, states, peak + size, size, drive, largest, saturated, told, tuple(notes), overflow)

@@ -22,7 +22,8 @@ from ..nn.cells import CELLS
 from ..nn.sequences import in_one_array
 from ..nn.stacks import Stack, run_sequence, where_running
 from ..nn.state import parts_of, state_of
-from ..tensor import GradientError, Tensor, as_array
+from ..scope import recorded
+from ..tensor import GradientError, Tensor, as_array, raw
 from .chain import Array, Chain, batched, in_float64, is_chain, sequences_of
 
 Loss = str | Callable[[Tensor], Tensor]
@@ -77,8 +78,9 @@ class Experiment(Brief):
         whole = self.state is not None or self.lengths is not None or callable(self.loss) or self.is_module
         return self if whole else replace(self, inputs=self.inputs[:, :sequences])
 
+    @recorded()
     def value(self) -> Tensor:
-        """The loss, with its graph.
+        """The loss, with its graph, also inside `no_grad`.
 
         Raises
         ------
@@ -178,6 +180,8 @@ def experiment_of(
         last = looks["read"] or len(found.inputs)
         if looks["lag"] is not None and looks["lag"] >= last > 1:
             raise ValueError(f"lag={looks['lag']}: no step lies so far before step {last}: at most {last - 1}")
+    elif (numbers := np.asarray(raw(inputs))).dtype.kind == "f" and not np.isfinite(numbers).all():
+        raise ValueError("the inputs are not finite")
     check_finite(model)
     return replace(found, v=seed if direction is None else checked_direction(direction))
 

@@ -193,7 +193,8 @@ def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bo
         if chain is not None:
             walk = partial(measure, chain, walked.seeds(chain), edges=edges) if found is None else lambda: found
     else:
-        graph = Unrolled(experiment.value())
+        with np.errstate(over="ignore", invalid="ignore"):  # the verdict says it
+            graph = Unrolled(experiment.value())
         (steps, batch), walk = graph.shape, partial(measure_graph, graph)
     setting = Setting(name, steps, batch, walked.describe(), when)
     return GradientFlow(setting, experiment, walk, chain, trained)

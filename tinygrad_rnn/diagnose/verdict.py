@@ -80,7 +80,7 @@ def judge(end: End, lag: int | None = None) -> Judgement:
     """The word for one end, where the task needs to look back so many steps; None: as far as there are any."""
     seen = np.sum(~np.isnan(end.curve), axis=0)
     most = int(seen.max())
-    asked, zeros = most - 1 if lag is None else lag, zero_lag(end)
+    asked, zeros = (len(end.curve) if end.overflow else most) - 1 if lag is None else lag, zero_lag(end)
 
     def told(
         word: str, reason: str, D: float = math.nan, level: float = -math.inf, far: int = 0, about: str = ""
@@ -88,7 +88,7 @@ def judge(end: End, lag: int | None = None) -> Judgement:
         return Judgement(word, D, level, asked, far, zeros, reason, end.name, about)
 
     if end.overflow:
-        return told("exploding", end.overflow, -math.inf)
+        return told("exploding", end.overflow, -math.inf, math.inf, reach(end.curve, HEALTHY))
     if end.unread:
         return told("nothing leaves", end.unread, about="loss")
     if not 1 <= asked < most:
@@ -128,7 +128,8 @@ def zero_lag(end: End) -> int | None:
     held = end.peak > FLOAT32_ZERO
     steps = (~np.isnan(end.peak)).sum(axis=0)
     first = np.where(held.any(axis=0), len(held) - np.argmax(held[::-1], axis=0), 0)
-    middle = _middle(np.where(first < steps, first, math.inf))
+    known = np.where(first < steps, first, math.inf)[steps > 0]
+    middle = _middle(known) if len(known) else math.inf
     return int(middle) if math.isfinite(middle) else None
 
 

@@ -61,7 +61,8 @@ def verdict(flow: Flow) -> Iterator[str]:
             said.append("read after one step, of which alone it tells")
         yield from (f"note      {f'{end.name}: ' * bool(end.name)}{note}" for note in said)
     yield f"verdict   {judged.word.upper()} {flow.setting.when}: {judged.reason}"
-    said = [f"within two decades up to lag {judged.reach}"] * (judged.level >= BLOCKED)  # else nothing is anywhere
+    measured = judged.level >= BLOCKED and not np.isnan(flow.end.curve).all()  # else it would be of nothing
+    said = [f"within two decades up to lag {judged.reach}"] * measured
     said += [f"in float32 ∂L/∂x is zero from lag {judged.zero_lag} on"] * (judged.zero_lag is not None)
     yield from [f"          {'; '.join(said)}"] * bool(said)
     yield from _curves(flow)
