@@ -406,7 +406,7 @@ def test_the_two_gate_biases_learn_and_one_alone_does_not():
     def train(network):
         model = SequenceModel(network, task, rng=0)
         options = {"clip_norm": 1.0, "seed": 0, "derived": True, "progress": False}
-        return fit(model, task, Adam(model, lr=0.01), 450, **options).losses
+        return fit(model, task, Adam(model, lr=0.01), 600, **options).losses
 
     flow = gradient_flow(tg.LSTMCell(2, 32, rng=0), task.batch(np.random.default_rng(0), 16)[0])
     found = cure(flow, train, below=0.8 * task.baseline)
