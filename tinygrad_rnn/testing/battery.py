@@ -217,7 +217,6 @@ def float32(of: Checked, rng: np.random.Generator) -> None:
     weights = random_like(rng, *ys)
     wanted = gradients(weighted(zs, [w.astype(float) for w in weights]), wide)
     for i, (g, h) in enumerate(zip(gradients(weighted(ys, weights), short), wanted, strict=True)):
-        require(g.dtype == np.float32, f"gradient {i} is {g.dtype} for float32")
         of.close(g, h, 1e-3, f"gradients {i} in float32 and in float64")
 
 

@@ -188,7 +188,7 @@ class Measured(Subject):
 
     def in_float32(self) -> bool:
         """Whether f, given numbers with all digits of float64, has results with no more digits than float32 has."""
-        moved = self.values([a.astype(float) + 1e-3 / 3 for a in self.arrays])
+        moved = self.defined([a.astype(float) + 1e-3 / 3 for a in self.arrays])
         moved = moved[moved != self.here]
         rounded = bool((moved == moved.astype(np.float32)).all()) if moved.dtype.kind == "f" and moved.size else False
         return rounded and not (moved * 2**12 == np.round(moved * 2**12)).all()  # 0.5 is short, not rounded

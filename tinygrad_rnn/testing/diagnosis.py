@@ -77,8 +77,8 @@ def nothing_arrives(e: Evidence) -> Any:
 
 def constant_factor(e: Evidence) -> Any:
     """One number times the right gradient."""
-    square = float(e.numeric @ e.numeric)
-    factor = float(e.analytic @ e.numeric) / square if square else 0.0
+    scaled = e.numeric / (e.largest or 1.0)  # whose squares neither overflow nor vanish
+    factor = float(e.analytic @ scaled) / (float(e.numeric @ scaled) or np.inf)
     off = float(np.abs(e.analytic - factor * e.numeric).max(initial=0.0)) / (e.largest or 1.0)
     if not factor or off > max(1e-9, min(e.share, 0.01 * abs(factor - 1))):
         return

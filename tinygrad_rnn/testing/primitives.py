@@ -216,13 +216,8 @@ def _memory(example: Example, rng: np.random.Generator) -> None:
     for layout in battery.LAYOUTS[:4]:
         arrays = [laid_out(a, layout) for a in example.arrays]
         what = f"with read-only arrays of layout {layout!r}"
-        try:
-            result = example.op.forward(*arrays, **example.static)
-            example.close(result, y, 1e-12, f"the result {what}")
-            for i, want in expected.items():
-                found = example.rule(i, laid_out(g, layout), laid_out(y, layout), arrays)
-                example.close(found, want, 1e-12, f"rule {i} {what}")
-        except ValueError as error:
-            if "read-only" not in str(error):
-                raise
-            raise AssertionError(f"an array is written to that belongs to others: {error}") from error
+        result = example.op.forward(*arrays, **example.static)
+        example.close(result, y, 1e-12, f"the result {what}")
+        for i, want in expected.items():
+            found = example.rule(i, laid_out(g, layout), laid_out(y, layout), arrays)
+            example.close(found, want, 1e-12, f"rule {i} {what}")

@@ -1,6 +1,6 @@
 """What `gradcheck` looks at: a function of Tensors, where it is checked, and the gradients that the engine gives.
 
-After this file the reader knows what is wrong with a gradient before any number is compared: shape, dtype, an array
+After this file the reader knows what is wrong with a gradient before any number is compared: a shape, an array
 that is changed in place, a result that is no Tensor.
 """
 
@@ -106,9 +106,7 @@ class Subject:
             *found, passed = self.swept(y + beside, [*xs, beside], seed)
             if not np.array_equal(passed.numpy(), seed.astype(y.dtype)):
                 self.fail("a rule changes its cotangent in place", cause="mutation")
-            for i, (g, total) in enumerate(zip(found, totals, strict=True)):
-                if g.shape != total.shape or g.dtype != total.dtype:
-                    self.fail(f"the gradient of {self.name(i)} is {g.dtype} of shape {g.shape}", i, cause="shape")
+            for g, total in zip(found, totals, strict=True):
                 total += g.numpy()
         for i, (x, array) in enumerate(zip(xs, self.arrays, strict=True)):
             if not np.array_equal(x.numpy(), array, equal_nan=True):
