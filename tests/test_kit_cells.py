@@ -68,12 +68,16 @@ class OfThree(Cell):
 
 
 CELL_FAULTS = [
-    ("form", "b has no influence", Forgotten()),
+    ("form", "parameter b has no influence: its gradient is zero (is it not used, or only", Forgotten()),
     ("form", "becomes one of shape", Growing()),
-    ("form", "two calls", Counting()),
-    ("form", "not in parameters(): a tensor of shape (4,)", faulty(lambda self, x, h, new: new * EXTRA)),
-    ("form", "for a batch of 4: the batch is the first axis", OfThree()),
-    ("form", "needs no gradient", Cell(b=tg.Tensor(np.ones(4)))),
+    ("form", "two calls with the same input and state differ: is there a random number", Counting()),
+    (
+        "form",
+        "something that needs a gradient is used but is not in parameters(): a tensor of shape (4,)",
+        faulty(lambda self, x, h, new: new * EXTRA),
+    ),
+    ("form", "a state of shape (3, 4) for a batch of 4: the batch is the first axis", OfThree()),
+    ("form", "parameter b needs no gradient", Cell(b=tg.Tensor(np.ones(4)))),
     ("form", "another form", faulty(lambda self, x, h, new: (new, new))),
     ("unrolling", "in two parts", faulty(lambda self, x, h, new: new * (2.0 if x.scope == "t=1" else 1.0))),
     ("batch", "alone and in a batch", faulty(lambda self, x, h, new: new - tg.mean(new, axis=0, keepdims=True))),

@@ -235,6 +235,14 @@ def test_the_line_where_something_left_the_graph_is_named(name):
     assert said_of(WAYS[name]) == ("detached", f"something left the graph here: {next(here(guilty))}{how}")
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e7])
+def test_a_line_is_named_beside_a_large_constant_too(offset):
+    def f(x):
+        return offset + x * x.detach()  # here
+
+    assert said_of(f) == ("detached", f"something left the graph here: {next(here(f))}")
+
+
 def test_other_threads_do_not_notice_that_a_function_is_watched():
     watched, looked, found = threading.Event(), threading.Event(), []
 

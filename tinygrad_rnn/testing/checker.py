@@ -310,7 +310,7 @@ class Check(Measured):
 
         def explained_without(line: str) -> bool:
             out.free = line
-            return same(evidence.analytic, replace(evidence, subject=frozen).numeric)
+            return same(evidence.analytic, replace(evidence, subject=frozen).numeric, vague)
 
         if out.lines and explained_without(""):
             # What may leave as well as not, such as a mask, is not to blame.

@@ -108,9 +108,6 @@ class Subject:
                 self.fail("a rule changes its cotangent in place", cause="mutation")
             for g, total in zip(found, totals, strict=True):
                 total += g.numpy()
-        for i, (x, array) in enumerate(zip(xs, self.arrays, strict=True)):
-            if not np.array_equal(x.numpy(), array, equal_nan=True):
-                self.fail(f"{self.name(i)} is changed in place", i, cause="mutation")
         if not all(np.array_equal(y.numpy(), b, equal_nan=True) for y, b in zip(ys, before, strict=True)):
             self.fail("a rule changes the result in place", cause="mutation")
         return totals
