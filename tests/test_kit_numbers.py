@@ -150,6 +150,33 @@ def test_a_failure_has_its_place_both_numbers_and_how_far_they_are_known(plant):
         gradcheck(lambda x: 3e8 + vague(x), X)
 
 
+def test_where_a_failure_shows_is_said(plant):
+    """In one element, in the sum of all, along a direction, or at a kink."""
+
+    def said_of(f, x, **options):
+        with pytest.raises(GradcheckError) as caught:
+            gradcheck(f, x, **options)
+        return caught.value.message
+
+    assert said_of(sine(plant, 1 + 1e-9), X).startswith(
+        "the gradient of input 0 (shape (5,)) is wrong in the sum of all elements, each with its own sign: analytic "
+    )
+    assert said_of(sine(plant, 1 + 1e-9), X).endswith("1 +1e-09; if f is iterated to a tolerance, pass noise=")
+    at_zero = plant(np.abs, lambda g, y, x: g * np.where(x == 0, 3, np.sign(x)))
+    said = said_of(at_zero, np.array([0.0, 1.0]))
+    assert "(confirmed" not in said and said.endswith(
+        "likely cause: at a kink any number between the slopes to its sides is right, and this one is not"
+    )
+    spread = plant(
+        np.sin, lambda g, y, x: g * np.cos(x) + 1e-5 * np.where(np.arange(x.size).reshape(x.shape) % 2, 1, -1)
+    )
+    assert "likely cause: " in said_of(spread, LARGE)
+    with pytest.raises(
+        InconclusiveError, match=r"cannot be checked along a random ±1 direction: there is a kink; move"
+    ):
+        gradcheck(tg.abs, np.array([0.0, 0.5]), mode="direction")
+
+
 def test_the_input_of_a_failure_is_counted_among_all_arguments(plant):
     wrong = sine(plant, 2.0)
     with pytest.raises(GradcheckError) as caught:
