@@ -392,3 +392,47 @@ def test_float32_has_the_numbers_of_float64_to_its_digits(plant, error, failed):
             assert failed and {*caught.failed} == {"float32"}
             found = re.search(rf"{what}: they differ by (\S+), more than (\S+) \(for shapes \(3,\)\)", str(caught))
             assert float(found[1]) > float(found[2]) > 0
+
+
+# Which part of a sum was lost, of results of several axes and beside other outputs
+
+STACK = np.random.default_rng(5).uniform(0.5, 1.5, (2, 3, 4))
+ROW, CUBE = np.array([0.7, 1.3, 0.9, 1.1]), np.random.default_rng(6).uniform(0.5, 1.5, (3, 3, 3))
+
+
+def said_of(plant, rule, a, b, beside):
+    op = plant(np.multiply, lambda g, y, a, b: g * b, rule)
+    with pytest.raises(GradcheckError) as caught:
+        gradcheck(lambda a, b: (tg.sin(b), op(a, b), tg.exp(a)) if beside else op(a, b), a, b)
+    return caught.value.cause, caught.value.message.partition("likely cause: ")[2].partition("; or: ")[0]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("place, pick", [("first", 0), ("last", -1)])
+def test_which_contribution_alone_counts_is_said(plant, axis, place, pick, beside):
+    def rule(g, y, a, b):
+        return np.take(g * a, pick, axis=axis).sum(0)
+
+    said = f"not summed over axis {axis} of the result: only the {place} contribution along it counts"
+    assert said_of(plant, rule, STACK, ROW, beside) == ("broadcast", said)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("axes", [(0, 2), (1, 2)])
+def test_along_which_axes_was_summed_instead_is_said(plant, axes, beside):
+    said = f"summed over the wrong axis of the result: axes {axes}"
+    found = said_of(plant, lambda g, y, a, b: (g * a * (b / b)).sum(axes), CUBE, ROW[:3], beside)
+    assert found == ("broadcast", said)
+
+
+@pytest.mark.parametrize("axis, other", [(0, 1), (1, 0)])
+def test_along_which_axis_g_was_repeated_instead_is_said(plant, axis, other):
+    x = CUBE[0]
+    op = plant(lambda x: np.exp(x).sum(axis), lambda g, y, x: np.expand_dims(g, other) * np.exp(x))
+    with pytest.raises(GradcheckError, match=rf"g is repeated along axis {other} instead: is keepdims missing\?"):
+        gradcheck(op, x)
+    even = plant(lambda x: x.max(axis), lambda g, y, x: np.expand_dims(g, axis) * np.ones(3) / 3)
+    if axis == 1:
+        with pytest.raises(GradcheckError, match=rf"spread evenly along axis {axis}: it belongs to some elements only"):
+            gradcheck(even, x)

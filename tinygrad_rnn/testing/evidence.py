@@ -129,9 +129,9 @@ class Evidence:
     def axes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Along what one may have summed: each axis, and all of them."""
         count = self.inputs[self.which].ndim
-        yield from ((f"over axis {k}", (k,)) for k in range(count))
-        if count > 1:
+        if count > 1:  # first: of what is the same along all, that along one is true as well
             yield "over all axes", tuple(range(count))
+        yield from ((f"over axis {k}", (k,)) for k in range(count))
 
 
 def same(a: Array, b: Array, share: float = SAME) -> bool:
