@@ -198,8 +198,13 @@ def reported(op, inputs, static=None, **options):
     return caught.value
 
 
+ELSEWHERE = {"transposed", "broadcast", "missing factor", "missing term", "permuted", "swapped", "off-diagonal"}
+"""Causes that `test_kit_causes` has along every axis."""
+
+
 @pytest.mark.parametrize(
-    "cause, name, definition, inputs, static", [(*one[:4], *(one[4:] or [{}])) for one in PLANTED],
+    "cause, name, definition, inputs, static",
+    [pytest.param(*one[:4], *(one[4:] or [{}]), marks=[pytest.mark.slow] * (one[0] in ELSEWHERE)) for one in PLANTED],
     ids=[f"{cause}: {name}" for cause, name, *_ in PLANTED],
 )  # fmt: skip
 def test_a_planted_bug_is_named_rightly(plant, cause, name, definition, inputs, static):

@@ -124,7 +124,7 @@ def test_indices_are_of_every_kind_and_fit():
 # Programs
 
 
-def static_of(name, key=None, count=50):
+def static_of(name, key=None, count=40):
     """The steps of that operation in programs made of it, and the values that they are applied to."""
     for program in drawn(programs(most=3, ops=[name]), count):
         values = program.values(program.leaves)

@@ -354,14 +354,6 @@ def test_a_factor_is_named_beside_an_input_without_elements(plant):
     assert caught.value.cause == "factor" and caught.value.message.endswith("constant factor of 3")
 
 
-def test_a_line_to_paste_is_looked_for_on_some_thousand_numbers_and_no_more(plant):
-    wrong = sine(plant, 2.0)
-    for count, found in ((6400, True), (6401, False)):
-        with pytest.raises(GradcheckError) as caught:
-            gradcheck(wrong, np.linspace(0.1, 1, count))
-        assert ("again: " in str(caught.value)) == found
-
-
 def test_a_factor_that_is_no_simple_fraction_is_not_made_one():
     for factor in (14 / 13, np.pi, 1.3333):
 

@@ -239,9 +239,8 @@ def test_a_check_that_fails_is_its_report_and_nothing_else(inside):
 
 
 def test_what_the_marker_does_not_say_is_asked_for(inside):
-    for marker in ("", "@pytest.mark.gradients(order=1)\n"):
-        code, ended = inside(f"import pytest\n{marker}def test_it(gradient_check):\n    gradient_check()\n")
-        assert code != 0 and not [how for how, _ in ended.values() if how == "passed"]
+    code, ended = inside("import pytest\n@pytest.mark.gradients(order=1)\ndef test_it(gradient_check):\n    pass\n")
+    assert code != 0 and not [how for how, _ in ended.values() if how == "passed"]
 
 
 def test_a_test_that_hypothesis_runs_keeps_its_own_settings_and_loses_the_deadline(inside):

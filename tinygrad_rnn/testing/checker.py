@@ -322,7 +322,7 @@ class Check(Measured):
                 break  # too small a mistake to be seen again for sure
             with suppress(Exception):  # where f is not defined
                 fresh.append(self.drawn_anew(moved, evidence))
-        return diagnose(evidence, fresh, self.rtol, self.atol)
+        return diagnose(evidence, fresh, self.rtol)
 
     def drawn_anew(self, moved: float, evidence: Evidence) -> Evidence:
         """Evidence at random inputs, to confirm a cause: at 0, 1 and -1 a mistake looks like many others."""

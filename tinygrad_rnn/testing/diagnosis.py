@@ -28,13 +28,13 @@ Finding = tuple[str, str]
 Found = Iterator[tuple[str, str, Array | None]]
 
 
-def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float, atol: float) -> Finding:
+def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float) -> Finding:
     """The likely cause of a wrong gradient: in a word or two, and a sentence.
 
     What is named must hold at fresh random inputs as well: at 0, 1 or -1 a mistake looks like many others.
     """
     looked = [e for e in fresh if not same(e.analytic, e.numeric)]
-    rest = few(evidence, rtol, atol)
+    rest = few(evidence, rtol)
     if fresh and not looked:
         special = "right at random inputs, wrong at these: a branch, a tie, an edge, a special value?"
         return rest or ("few elements", special)
@@ -52,7 +52,7 @@ def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float, atol: f
                 return sure, causes[sure]
         if causes:
             return next(iter(causes)), "; or: ".join([*causes.values()][:2])
-        if rest and all(few(e, rtol, atol) for e in looked):
+        if rest and all(few(e, rtol) for e in looked):
             return rest
     return "unknown", "none of the usual slips (sign, factor, transposed, swapped, lost sum, ...); perhaps the formula"
 
@@ -325,10 +325,10 @@ USUAL: tuple[Callable[[Evidence], Any], ...] = (
 LESS_USUAL: tuple[Callable[[Evidence], Any], ...] = (in_the_matrix, few_digits)
 
 
-def few(evidence: Evidence, rtol: float, atol: float) -> Finding | None:
+def few(evidence: Evidence, rtol: float) -> Finding | None:
     """Right but for some elements: used several times, equal to another, or just those."""
     analytic, numeric = evidence.analytic, evidence.numeric
-    tolerance = atol + rtol * (np.abs(numeric) + 1e-3 * evidence.largest)
+    tolerance = rtol * (np.abs(numeric) + 1e-3 * evidence.largest)
     wrong = np.abs(analytic - numeric) > tolerance
     if evidence.worst in evidence.elements:
         wrong[evidence.elements.index(evidence.worst)] = True
