@@ -136,6 +136,51 @@ def test_a_special_point_is_in_the_line(plant):
     assert set(caught.value.failed) >= {"special points"} and error.analytic != 0 and abs(error.numeric) < 1e-9
 
 
+def where(holds):
+    """Twice as large where something holds of the operand."""
+    return lambda g, y, x: g * np.cos(x) * np.where(holds(np.asarray(x)), 2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("holds", "shape", "digits"),
+    [
+        (lambda x: x == x, (1, 1), 0),
+        (lambda x: x.shape[0] > 1, (2, 2), 0),
+        (lambda x: x.shape[1] > 2, (3, 3), 0),
+        (lambda x: np.full(x.shape, x.size > 3), (2, 2), 0),
+        (lambda x: x != np.round(x), (1, 1), 1),
+        (lambda x: np.abs(x - np.round(x, 1)) > 1e-9, (1, 1), 2),
+        (lambda x: np.abs(x - np.round(x, 2)) > 1e-9, (1, 1), 3),
+        (lambda x: x.max() > 1.4, (1, 1), 0),
+    ],
+)
+def test_the_operands_of_a_line_are_as_small_and_as_round_as_the_mistake_allows(plant, holds, shape, digits):
+    x = np.array([[0.6123, 1.4987, 0.7891], [1.2345, 0.5432, 0.9876], [0.8765, 1.0321, 1.6543]])
+    error = reported(plant(np.sin, where(holds)), [x])
+    written = line_of(error).partition(", ")[2]
+    found = eval(written.removesuffix(")"), {"np": np})
+    assert found.size <= np.prod(shape) or found.shape == shape
+    assert np.array_equal(found, np.round(found, digits)) and (
+        digits == 0 or not np.array_equal(found, np.round(found, digits - 1))
+    )
+
+
+def test_operands_are_cut_together_and_written_as_they_were_given(plant):
+    product = plant(np.matmul, lambda g, y, a, b: 2 * g @ b.T, lambda g, y, a, b: a.T @ g)
+    line = line_of(reported(product, [np.ones((3, 4)), np.full((4, 2), 0.5)]))
+    assert line.endswith("], np.array([[1.0]]), np.array([[0.5]]))") or line.count("[[") == 2
+    wrong = plant(np.sin, where(lambda x: x == x))
+    for given in (0.731, [0.731, 1.2], tg.Tensor([0.731]), np.float32([0.731])):
+        with pytest.raises(GradcheckError) as caught:
+            gradcheck(lambda x, k: wrong(x) * k[0], given, (2, "name"))
+        line = line_of(caught.value)
+        assert line.startswith("gradcheck(f, np.array(") and line.endswith(", (2, 'name', ))")
+        assert ("np.float32" in line) == isinstance(given, np.ndarray)
+    with pytest.raises(GradcheckError) as caught:
+        gradcheck(wrong, np.array([-1e-9]))
+    assert "-0" not in line_of(caught.value)
+
+
 def test_what_has_no_short_line_has_none(plant):
     """Operands that must be large, and a cell, which is no function that is called in a line."""
     large = plant(lambda x: x[:100] ** 2, lambda g, y, x: np.pad(g * x[:100], (0, len(x) - len(g))) * (len(x) > 99))

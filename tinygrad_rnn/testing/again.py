@@ -58,7 +58,7 @@ def again(run: Callable[..., Any], f: Any, inputs: Sequence[Any], options: Mappi
 
 def cut(x: Any, size: int, kept: slice) -> Any:
     """Part of an array, along its axes of that length."""
-    return x[tuple(kept if n == size else slice(None) for n in x.shape)].copy() if isinstance(x, np.ndarray) else x
+    return np.array(x[tuple(kept if n == size else slice(None) for n in x.shape)]) if isinstance(x, np.ndarray) else x
 
 
 def rounded(x: Any, digits: int) -> Any:
