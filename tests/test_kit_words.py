@@ -274,6 +274,9 @@ def test_a_cell_is_checked_on_the_batch_steps_and_size_that_are_asked_for():
     one = check_cell(Cell(), order=1)
     sizes = 3 * 4 + 3 * 3 * 2 + 4 * 2 + 4 * 4 + 4  # first states, inputs, parameters
     assert one.compared == sizes
+    for size in (1, 3):
+        layers = [{"W": tg.Tensor(np.ones((4, size)) / 2, requires_grad=True)}]
+        assert check_cell(Cell(layers=layers), order=1).examples == (f"batch 3, 3 steps, input size {size}",)
     with pytest.raises(ValueError, match=r"Narrow: no input of 1 to 64 numbers is accepted: pass input_size="):
         check_cell(Narrow())
 
