@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..graph import GradientGraph
 from ..scope import current, scope
 from .build import Operation, Seen, graph_of
-from .unrolled import CELLS, RECURRENT, cell_step, checked, step_scope, steps_of, tensors_of, unroll
+from .unrolled import CELLS, RECURRENT, cell_step, checked, original, step_scope, steps_of, tensors_of, unroll
 
 _ONE_AT_A_TIME = threading.Lock()
 under_way = _ONE_AT_A_TIME.locked
@@ -82,11 +82,11 @@ class record(TorchDispatchMode):  # type: ignore[misc]
         self.seen = Seen(names={id(tensor): name for name, tensor in (names or {}).items()})
         every = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         for name, tensor in every:  # a shared weight has all its names
-            before, name = self.seen.names.get(id(tensor)), _original(name)
+            before, name = self.seen.names.get(id(tensor)), original(name)
             self.seen.names[id(tensor)] = f"{before} = {name}" if before else name
         modules = list(model.modules())
         self.seen.kept += [modules, every, *(names or {}).values()]
-        self._paths = {id(module): _original(name) for name, module in model.named_modules()}
+        self._paths = {id(module): original(name) for name, module in model.named_modules()}
         self._cells = sum(isinstance(module, CELLS) for module in modules)
         self._stacks = sum(isinstance(module, RECURRENT) for module in modules) - self._cells
         self._steps, self._calls = Counter[int](), Counter[int]()  # by module
@@ -225,11 +225,6 @@ class record(TorchDispatchMode):  # type: ignore[misc]
         """
         graph, self.residual = graph_of(loss, gradient, self.seen)
         return graph
-
-
-def _original(name: str) -> str:
-    """A name without what `torch.compile`, which does not compile under a recording, has put before it."""
-    return name.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
 
 
 def _copy(value: Any) -> Any:

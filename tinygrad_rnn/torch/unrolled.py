@@ -65,6 +65,11 @@ def checked(model: Any) -> Any:
     return model
 
 
+def original(name: str) -> str:
+    """A name in a model without what `torch.compile` has put before it."""
+    return name.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
+
+
 def _silent(name: str, tensor: Any) -> Any:
     return tensor
 

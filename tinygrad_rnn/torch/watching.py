@@ -6,11 +6,14 @@ gradient of the loss with respect to every x_t, and so how far back the loss rea
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import math
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from os import PathLike, fspath
 from statistics import median
 from typing import Any
@@ -19,10 +22,10 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..files import csv_text, write_whole
+from ..files import write_whole
 from ..norms import json_ready
 from .recording import under_way
-from .unrolled import CELLS, RECURRENT, checked, unroll, values_of
+from .unrolled import CELLS, RECURRENT, checked, original, unroll, values_of
 
 _SATURATED = {**dict.fromkeys("iforz", (0.05, 0.95)), **dict.fromkeys("gnh", (-0.95, 0.95))}
 """By the letter of a gate or state: outside of these it hardly moves any more."""
@@ -79,8 +82,8 @@ class watch:
         How many steps apart; 0 for never.
     alarm : callable
         Gets a line of text when the gradient is not finite, or 100 times its usual size and twice its largest so far,
-        when one update changes more than half of a matrix or none changes any, when no `zero_grad` was called, and when
-        dropout is off, since the model is in evaluation mode.
+        when one update changes more than half of a matrix or none changes any, when no `zero_grad` was called, when
+        dropout is off, since the model is in evaluation mode, and when no recurrent module is seen at work.
 
     Attributes
     ----------
@@ -127,33 +130,41 @@ class watch:
         self.model, self.optimizer, self.to, self.alarm = checked(model), optimizer, to, alarm
         self.every, self.weights, self.gates = every, weights, gates
         self.records, self.alarms = list[dict[str, Any]](), list[str]()
-        self._norm: Any = None
-        self._step, self._norms, self._moved, self._told = 0, list[float](), 0.0, set[str]()
-        self._by_step: dict[str, list[Any]] = {}  # by module: what each call of it got back, mean over the batch
-        self._ended = set[str]()  # modules whose gradients have come: their next call belongs to another pass
+        self._norms_now: list[Any] = []  # the norm of each parameter's gradient
+        self._step, self._norms, self._largest, self._moved, self._told = 0, list[float](), 0.0, 0.0, set[str]()
+        self._calls: dict[str, list[tuple[Any, Any]]] = {}  # by module: what each call was given, and its numbers
         self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
         self._before: dict[str, Any] = {}  # by parameter: before this update
-        self._modules = {n or type(m).__name__: m for n, m in model.named_modules() if isinstance(m, RECURRENT)}
+        found = [(original(name), m) for name, m in model.named_modules() if isinstance(m, RECURRENT)]
+        self._modules = {name or type(m).__name__: m for name, m in found}
 
     def __enter__(self) -> watch:
-        if isinstance(self.to, (str, PathLike)):
-            if not fspath(self.to).endswith(".csv"):
-                raise ValueError(f"to={self.to!r}: a file of records ends in .csv")
-            write_whole(self.to, csv_text([("step", "key", "value")]))
-        pairs = self._modules.items()
-        self._handles = [m.register_forward_pre_hook(self._entry(name), with_kwargs=True) for name, m in pairs]
-        self._handles.append(self.optimizer.register_step_pre_hook(self._pre))
-        self._handles.append(self.optimizer.register_step_post_hook(self._post))
-        held = [parameter for parameter in self._held() if parameter.requires_grad]
-        self._handles += [handle for parameter in held[-1:] for handle in self._stale(parameter)]
+        with ExitStack() as opened:
+            if isinstance(self.to, (str, PathLike)):
+                if not fspath(self.to).endswith(".csv"):
+                    raise ValueError(f"to={self.to!r}: a file of records ends in .csv")
+                self._file = opened.enter_context(open(self.to, "w", newline="", encoding="utf-8"))
+                self._flushed, self._rows = 0.0, csv.writer(self._file, lineterminator="\n")
+                self._rows.writerow(("step", "key", "value"))
+            seeing = [(m, torch.compiler.disable(self._entry(name))) for name, m in self._modules.items()]
+            handles = [m.register_forward_pre_hook(hook, with_kwargs=True) for m, hook in seeing]
+            handles.append(self.optimizer.register_step_pre_hook(self._pre))
+            handles.append(self.optimizer.register_step_post_hook(self._post))
+            for parameter in [p for p in self._held() if p.requires_grad][-1:]:
+                handles += self._stale(parameter)
+            for handle in handles:
+                opened.callback(handle.remove)
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        self._opened.close()
 
     def _held(self) -> list[Any]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _named(self) -> dict[str, Any]:
+        return {original(name): parameter for name, parameter in self.model.named_parameters()}
 
     def page(self, path: str | PathLike[str], film: Any = None) -> None:
         """Write one HTML file: curves, alarms, and the gradient by time step with a slider over the training.
@@ -178,7 +189,7 @@ class watch:
         return bool(every) and self._step % every == 0
 
     def _entry(self, name: str) -> Any:
-        """A hook that makes the input of a module need a gradient, and sees it."""
+        """A hook that makes the input of a module need a gradient, and keeps it."""
 
         def hook(module: Any, args: Any, kwargs: Any) -> Any:
             x = args[0] if args else kwargs.get("input")
@@ -188,18 +199,11 @@ class watch:
             data = x.data if packed else x
             # A view, so that other uses of the same tensor are not counted.
             data = data.view_as(data) if data.requires_grad else data.detach().requires_grad_(True)
-            if name in self._ended:
-                self._by_step.pop(name, None)
-                self._ended.remove(name)
-            calls = self._by_step.setdefault(name, [])
-            place = len(calls)
-            calls.append(None)
-
-            def arrived(g: Any) -> None:
-                calls[place] = _by_step(module, x, g.detach())
-                self._ended.add(name)
-
-            data.register_hook(arrived)
+            data.retain_grad()  # which costs less than a hook in Python
+            calls = self._calls.setdefault(name, [])
+            if any(before.grad is not None for _, before in calls[:1] + calls[-1:]):  # they belong to another pass
+                calls.clear()
+            calls.append((x, data))
             if self._due(self.gates) and not packed and not isinstance(module, CELLS):
                 few = data.detach()
                 self._inputs[name] = few if few.dim() == 2 else few[:8] if module.batch_first else few[:, :8]
@@ -231,50 +235,75 @@ class watch:
             self.alarm(self.alarms[-1])
 
     def _pre(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        gradients = [values_of(p.grad) for p in self._held() if p.grad is not None and self._due(self.every)]
-        norms = torch._foreach_norm(gradients) if gradients else []
-        self._norm = torch.stack([norm.to(norms[0].device) for norm in norms]).norm() if norms else None
+        gradients = [values_of(p.grad) for p in self._held() if p.grad is not None] if self._due(self.every) else []
+        self._norms_now = torch._foreach_norm(gradients) if gradients else []
         if self._due(self.weights):
-            named = self.model.named_parameters()
+            named = self._named().items()
             self._before = {n: p.detach().clone() for n, p in named if p.dim() > 1 and p.requires_grad}
 
     def _post(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         record: dict[str, Any] = {"step": self._step}
-        if self._norm is not None:
-            record["gradient"] = float(self._norm)
-        for name, calls in self._by_step.items():
-            if parts := [call for call in calls if call is not None]:
-                record |= {f"{name}/{key}": value for key, value in _lost(torch.cat(parts).tolist()).items()}
-        now = dict(self.model.named_parameters()) if self._before else {}
-        for name, old in self._before.items():
-            if float(size := old.norm()):
-                record[f"{name}/update"] = float((now[name].detach() - old).norm() / size)
+        if norms := self._norms_now:
+            record["gradient"] = math.hypot(*torch.stack([norm.to(norms[0].device) for norm in norms]).tolist())
+        for name, calls in self._calls.items():
+            module, arrived = self._modules[name], [(x, data.grad) for x, data in calls if data.grad is not None]
+            if parts := [_by_step(module, x, g.detach()) for x, g in arrived]:
+                norms = (torch.cat(parts) if len(parts) > 1 else parts[0]).tolist()
+                record |= {f"{name}/{key}": value for key, value in _lost(norms).items()}
+        if self._norms_now and not self._calls and any(m.training for m in self._modules.values()):
+            seen = f"no call of {', '.join(self._modules)} was seen before this update"
+            self._alarm(f"{seen}: what is compiled runs as it first did, so enter watch before that", True)
+        now = self._named() if self._before else {}
+        sizes = {name: float(old.norm()) for name, old in self._before.items()}
+        moved = {n: float((now[n].detach() - self._before[n]).norm()) / size for n, size in sizes.items() if size}
+        record |= {f"{name}/update": share for name, share in moved.items()}
         for name, x in self._inputs.items():
             record |= {f"{name}/{key}": value for key, value in _gates(self._modules[name], x).items()}
-        self._by_step, self._inputs, self._before = {}, {}, {}
-        self._warn(record)
+        self._calls, self._inputs, self._before = {}, {}, {}
+        self._warn(record, moved)
         self.records.append(record)
-        _write(self.to, record)
+        if self.to is not None:
+            self._write(record)
         self._step += 1
 
-    def _warn(self, record: dict[str, Any]) -> None:
-        """Alarms, of what deserves one."""
-        norm, usual = record.get("gradient"), median(self._norms[-50:]) if len(self._norms) >= 10 else 0.0
-        if norm is not None and not math.isfinite(norm) and all(map(math.isfinite, self._norms[-1:])):
-            named = [(n, p.grad) for n, p in self.model.named_parameters() if p.grad is not None]
-            bad = next((n for n, g in named if not bool(values_of(g).isfinite().all())), "?")
-            self._alarm(
-                f"the gradient is not finite, first in {bad}" + f"; its usual norm was {usual:.2g}" * bool(usual)
-            )
-        elif norm and usual and norm > 100 * usual and norm > 2 * max(self._norms):  # no bump after convergence
-            line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
-            self._alarm(f"the gradient's norm is {norm:.2g}, {norm / usual:.0f} times its usual {usual:.2g}: {line}")
-        self._norms += [] if norm is None else [norm]
-        moved = {v: key.removesuffix("/update") for key, v in record.items() if key.endswith("/update")}
-        largest = max(moved, default=math.nan)
+    def _write(self, record: dict[str, Any]) -> None:
+        """To a file, a writer as TensorBoard and others have, or a callable."""
+        step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
+        if isinstance(self.to, (str, PathLike)):
+            self._rows.writerows((step, key, value) for key, value in numbers.items())
+            if time.monotonic() > self._flushed + 1.0:  # it can be read while the model trains, a second late
+                self._file.flush()
+                self._flushed = time.monotonic()
+        elif hasattr(self.to, "add_scalar"):
+            for key, value in numbers.items():
+                self.to.add_scalar(key, value, step)
+        elif hasattr(self.to, "log"):
+            self.to.log(numbers, step=step)
+        else:
+            self.to(record)
+
+    def _warn(self, record: dict[str, Any], moved: dict[str, float]) -> None:
+        """Alarms, of what deserves one; `moved` says how far this update moved each matrix."""
+        norms, norm = self._norms, record.get("gradient", 0.0)
+        if not norm <= 2 * self._largest:  # a bump after convergence is none
+            usual = median(norms[-50:]) if len(norms) >= 10 else 0.0
+            if not math.isfinite(norm) and all(map(math.isfinite, norms[-1:])):
+                gradients = [(n, values_of(p.grad)) for n, p in self._named().items() if p.grad is not None]
+                bad = next((n for n, g in gradients if not bool(g.isfinite().all())), "?")
+                before = f"; its usual norm was {usual:.2g}" if usual else ""
+                self._alarm(f"the gradient is not finite, first in {bad}{before}")
+            elif usual and math.isfinite(norm) and norm > 100 * usual:
+                line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
+                times = f"{norm / usual:.0f} times its usual {usual:.2g}"
+                self._alarm(f"the gradient's norm is {norm:.2g}, {times}: {line}")
+        norms += [norm] if "gradient" in record else []
+        self._largest = max(self._largest, norm)
+        largest = max(moved.values(), default=math.nan)
         self._moved = max(self._moved, largest)
         if largest > 0.5 and not isinstance(self.optimizer, torch.optim.LBFGS):  # whose steps are many in one
-            self._alarm(f"one update changes {moved[largest]} by {largest:.0%} of its size: a smaller lr")
+            self._alarm(
+                f"one update changes {max(moved, key=moved.__getitem__)} by {largest:.0%} of its size: a smaller lr"
+            )
         elif largest < 1e-6 and self._step and self._moved < 1e-6:
             self._alarm("no update has changed any matrix by a millionth: lr, clipping, or what is frozen", True)
         if not self.model.training and any(getattr(m, "dropout", getattr(m, "p", 0)) for m in self.model.modules()):
@@ -283,7 +312,7 @@ class watch:
 
 def _by_step(module: Any, x: Any, g: Any) -> Any:
     """‖∂L/∂x_t‖ for each step, the mean over the sequences that have it."""
-    norms = g.norm(dim=-1)
+    norms = torch.linalg.vector_norm(g, dim=-1)
     if isinstance(x, PackedSequence):
         return torch.stack([part.mean() for part in norms.split(x.batch_sizes.tolist())])
     if isinstance(module, CELLS):
@@ -296,7 +325,7 @@ def _lost(norms: list[float]) -> dict[str, Any]:
     first, largest = norms[0], max(norms)
     known = first > 0 and math.isfinite(largest)
     lost = math.log10(largest / first) if known else math.inf
-    return {"by step": norms, "decades lost": lost, "steps at zero": sum(norm == 0 for norm in norms)}
+    return {"by step": norms, "decades lost": lost, "steps at zero": norms.count(0.0)}
 
 
 def _gates(module: Any, x: Any) -> dict[str, float]:
@@ -321,18 +350,3 @@ def _gates(module: Any, x: Any) -> dict[str, float]:
         outside = ((values < low) | (values > high)).float().mean()
         found |= {f"{name} mean": float(values.mean()), f"{name} saturated": float(outside)}
     return found
-
-
-def _write(to: Any, record: dict[str, Any]) -> None:
-    """To a file, a writer as TensorBoard and others have, or a callable."""
-    step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
-    if isinstance(to, (str, PathLike)):
-        with open(to, "a", newline="", encoding="utf-8") as file:
-            file.write(csv_text((step, key, value) for key, value in numbers.items()))
-    elif hasattr(to, "add_scalar"):
-        for key, value in numbers.items():
-            to.add_scalar(key, value, step)
-    elif hasattr(to, "log"):
-        to.log(numbers, step=step)
-    elif to is not None:
-        to(record)
