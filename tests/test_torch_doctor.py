@@ -158,6 +158,38 @@ def test_what_this_loss_does_not_move_is_told_and_no_finding():
     assert str(report).endswith("not moved by this loss: 0.weight (frozen), 1.unused.weight")
 
 
+def test_layers_above_the_one_that_is_read_are_not_moved():
+    model = lstm(num_layers=2, read=lambda out, state: state[0][0])
+    assert [name for name in doctor(*case(model)).untrained if "_l1" in name] == [
+        f"rnn.{name}_l1" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ]
+
+
+def test_nan_in_the_inputs_is_one_finding():
+    assert [finding.check for finding in seen("not_finite", True)] == ["not_finite"]
+
+
+def test_lbfgs_is_told_and_keeps_the_rest_of_its_check():
+    model = lstm()
+    report = doctor(*case(model, optimizer=torch.optim.LBFGS(model.parameters())))
+    assert not report and "how far a step of LBFGS goes" in report.untold["optimiser"]
+    report = doctor(*case(model, optimizer=torch.optim.LBFGS(model.rnn.parameters())))
+    assert "does not have 2 parameters, such as head.weight" in report.findings[0].what
+
+
+@pytest.mark.slow  # compiles
+def test_torchscript_is_refused_and_a_compiled_model_has_its_own_names():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(torch.nn.Linear(I, 1))
+    for model in (scripted, torch.nn.Sequential(scripted)):
+        with pytest.raises(TypeError, match="TorchScript lets nobody look inside: give the model that was scripted"):
+            doctor(model, F.mse_loss, torch.randn(B, I), torch.randn(B, 1))
+    model = lstm()
+    compiled, optimizer = torch.compile(model, backend="eager"), torch.optim.Adam(model.rnn.parameters())
+    assert "such as head.weight" in doctor(*case(compiled, optimizer=optimizer)).findings[0].what
+
+
 def test_what_the_model_raises_is_raised():
     with pytest.raises(RuntimeError, match="Expected 3"):
         doctor(lstm(), torch.nn.functional.mse_loss, torch.randn(B, T, 7), torch.randn(B, 1))

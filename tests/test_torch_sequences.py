@@ -55,6 +55,17 @@ def test_a_list_of_tensors():
     np.testing.assert_array_equal(net(given)[0].numpy(), net([x.numpy() for x in given])[0].numpy())
 
 
+def test_token_ids_as_they_are_and_modules_of_pytorch_are_refused_with_the_way():
+    lstm, ids = torch.nn.LSTM(I, H), torch.randint(7, (T, B))
+    with pytest.raises(TypeError, match=r"give nn\.from_torch\(module\), or its model to tinygrad_rnn\.torch\.doctor"):
+        gradient_flow(lstm, ids)
+    for net in (nn.from_torch(lstm), nn.GRUCell(I, H)):
+        with pytest.raises(ValueError, match=r"shape \(6, 3\): .* and I = 4; token ids go through their embedding"):
+            gradient_flow(net, ids)
+    with pytest.raises(ValueError, match=r"with at least one step and I = 4$"):
+        gradient_flow(nn.from_torch(lstm), torch.randn(T, B, 5))
+
+
 def test_token_ids_through_an_embedding():
     ids = torch.randint(7, (T, B))
     embedding, net = torch.nn.Embedding(7, I), torch.nn.LSTM(I, H)

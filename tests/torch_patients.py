@@ -134,6 +134,12 @@ def twice_probabilities_in_nll(broken):
 
 
 @patient
+def twice_one_class(broken):
+    y = torch.arange(B) % 2
+    return case(lstm(1 if broken else 2), lambda out, y: F.cross_entropy(out, y[: len(out)] * (not broken)), y=y)
+
+
+@patient
 def broadcast_loss(broken):
     def loss(out, y):
         return F.mse_loss(*torch.broadcast_tensors(out, y)) if broken else F.mse_loss(out.squeeze(-1), y)
@@ -220,6 +226,22 @@ def pairs(broken):
         return F.cross_entropy(out.reshape(-1, 3), (y if broken else y.T).reshape(-1))
 
     return case(model, loss, x=torch.randn(T, B, I), y=torch.randint(3, (B, T)))
+
+
+@patient
+def pairs_turned_outputs(broken):
+    def loss(out, y):
+        return F.cross_entropy((out.transpose(0, 1) if broken else out).reshape(-1, 3), y.reshape(-1))
+
+    return case(lstm(3, read=lambda out, state: out), loss, y=torch.randint(3, (B, T)))
+
+
+@patient
+def pairs_classes_of_other_steps(broken):
+    def loss(out, y):
+        return F.cross_entropy(out.reshape(B, 3, T) if broken else out.transpose(1, 2), y)
+
+    return case(lstm(3, read=lambda out, state: out), loss, y=torch.randint(3, (B, T)))
 
 
 # --- axes and time ---
@@ -313,6 +335,12 @@ def cut_half_of_the_state(broken):
             return self.head(h)
 
     return case(Two())
+
+
+@patient
+def cut_everything_frozen(broken):
+    model = lstm().requires_grad_(not broken)
+    return case(model)
 
 
 @patient

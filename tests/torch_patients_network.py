@@ -218,6 +218,42 @@ def kept_history_from_before(broken):
     return model, loss_fn, x, y, optimizer
 
 
+class Keeping(nn.Module):
+    """A module whose `keep` puts the new state away, and whose `kept` finds it again."""
+
+    def __init__(self, keep, kept):
+        super().__init__()
+        self.rnn, self.head, self.keep, self.kept = nn.GRU(I, H, batch_first=True), nn.Linear(H, 1), keep, kept
+        self.states, self._h = {}, [None]
+        self.register_buffer("b", torch.zeros(1, B, H))
+
+    def forward(self, x):
+        out, h = self.rnn(x, self.kept(self))
+        self.keep(self, h)
+        return self.head(out[:, -1])
+
+
+def keeping(broken, keep, kept):
+    model = Keeping(lambda m, h: keep(m, h if broken else h.detach()), kept)
+    model(torch.randn(B, T, I))
+    return case(model)
+
+
+@patient
+def kept_history_in_a_dictionary(broken):
+    return keeping(broken, lambda m, h: m.states.update(h=h), lambda m: m.states.get("h"))
+
+
+@patient
+def kept_history_in_a_private_list(broken):
+    return keeping(broken, lambda m, h: setattr(m, "_h", [h]), lambda m: m._h[0])
+
+
+@patient
+def kept_history_in_a_buffer(broken):
+    return keeping(broken, lambda m, h: setattr(m, "b", h), lambda m: m.b)
+
+
 @patient
 def optimiser_missing(broken):
     model = lstm()

@@ -73,23 +73,23 @@ def is_chain(model: Any) -> bool:
     return callable(getattr(model, "initial_state", None))
 
 
-def sequences_of(inputs: Any, batch_first: bool = False) -> Array:
-    """The inputs as float64 of shape (T, B, I).
+def sequences_of(inputs: Any, model: Any = None) -> Array:
+    """The inputs of a model as float64 of shape (T, B, I).
 
     Raises
     ------
     ValueError
-        If they have another rank, no steps or no sequences, or hold something that is not finite.
+        If they have another rank or width, no steps or no sequences, or hold something that is not finite.
     """
-    array = as_array(inputs).astype(np.float64)
+    array, width = as_array(inputs).astype(np.float64), getattr(model, "input_size", None)
     if array.ndim == 2:
         array = array[:, None]
-    elif batch_first and array.ndim == 3:
+    elif array.ndim == 3 and getattr(model, "batch_first", False):
         array = array.transpose(1, 0, 2)
-    if array.ndim != 3 or 0 in array.shape[:2]:
-        raise ValueError(
-            f"inputs of shape {np.shape(raw(inputs))}: sequences have shape (T, B, I) or (T, I), with at least one step"
-        )
+    if array.ndim != 3 or 0 in array.shape[:2] or array.shape[2] != (width or array.shape[2]):
+        shapes = "(T, B, I) or (T, I), with at least one step" + (f" and I = {width}" if width else "")
+        ids = "; token ids go through their embedding first" if as_array(inputs).dtype.kind in "iu" else ""
+        raise ValueError(f"inputs of shape {tuple(np.shape(raw(inputs)))}: sequences have shape {shapes}{ids}")
     if not np.isfinite(array).all():
         t = int(np.argmin(np.isfinite(array).all(axis=(1, 2)))) + 1
         raise ValueError(f"the inputs are not finite at step t={t}")
@@ -126,7 +126,7 @@ def batched(state: Any, model: Any, batch: int) -> Any:
 
 def chain_of(model: Any, inputs: Any, state: Any = None) -> Chain:
     """A model that computes in float64 (`in_float64`), on inputs and from a state in whatever form it takes them."""
-    sequences = sequences_of(inputs, getattr(model, "batch_first", False))
+    sequences = sequences_of(inputs, model)
     before = batched(state, model, sequences.shape[1])
     if before is not None and isinstance(model, Stack):
         before = tuple(model.states(before, sequences.shape[1]).values())

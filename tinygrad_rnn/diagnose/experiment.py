@@ -150,9 +150,8 @@ def experiment_of(
         Naming the argument that does not.
     """
     drawn = generator("rng", rng)
-    seed = (
-        int(rng) if isinstance(rng, (int, np.integer)) else int(drawn.integers(2**32))
-    )  # so that v is always the same
+    # A number, so that v is always the same.
+    seed = int(rng) if isinstance(rng, (int, np.integer)) else int(drawn.integers(2**32))
     for name, least in (("read", 1), ("lag", 1)):
         if looks[name] is not None:
             looks[name] = whole(name, looks[name], least)
@@ -165,6 +164,8 @@ def experiment_of(
         if told := [name for name, value in (given | {"lengths": looks["lengths"]}).items() if value is not None]:
             raise TypeError(f"{', '.join(told)}: only for a network that is still to be unrolled; a loss has been")
         return Experiment(one_number(model), **looks)
+    if any(base.__module__.startswith("torch.") for base in type(model).__mro__):
+        raise TypeError("a module of PyTorch's: give nn.from_torch(module), or its model to tinygrad_rnn.torch.doctor")
     if inputs is None:
         raise TypeError("give the inputs too, an array of shape (T, B, I)")
     if looks["lengths"] is None:
@@ -174,7 +175,7 @@ def experiment_of(
         inputs, lengths = _padded(found)
         found = replace(found, lengths=lengths)
     if not found.is_module:
-        found = replace(found, inputs=sequences_of(inputs, getattr(model, "batch_first", False)))
+        found = replace(found, inputs=sequences_of(inputs, model))
         if looks["read"] is not None:
             check_read(looks["read"], len(found.inputs))
         last = looks["read"] or len(found.inputs)

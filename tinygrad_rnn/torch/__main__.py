@@ -29,8 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the report, and of a model in which nothing is wrong the verdict on its gradient; 1 if something is."""
     parser = argparse.ArgumentParser(prog="python -m tinygrad_rnn.torch")
     parser.add_argument("command", choices=["doctor"], help="look for what is wrong with a model, a batch and a loss")
-    what = "returns (model, loss_fn, inputs, targets[, optimizer])"
-    parser.add_argument("case", metavar="MODULE:FUNCTION", help=what)
+    parser.add_argument("case", metavar="MODULE:FUNCTION", help="returns model, loss_fn, inputs, targets[, optimizer]")
     parser.add_argument("--lag", type=int, metavar="STEPS", help="how far back the task needs to look")
     options = parser.parse_args(arguments)
     report = doctor(*case_of(options.case))

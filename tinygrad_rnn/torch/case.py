@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from torch.overrides import TorchFunctionMode
 
 from .sweep import walk
-from .unrolled import RECURRENT, tensors_of
+from .unrolled import RECURRENT, named_modules, tensors_of
 
 
 class Call(NamedTuple):
@@ -42,30 +43,28 @@ class Pass:
     entry: Any = None
     calls: dict[str, list[Call]] = field(default_factory=dict)  # by the name of the recurrent part
     fronts: list[tuple[str, Any]] = field(default_factory=list)  # each nn.Linear that is given the entry itself
-    dropouts: list[tuple[float, bool]] = field(default_factory=list)  # how much each drops, and whether it does
+    dropouts: list[tuple[float, bool]] = field(default_factory=list)
 
 
 class _Dropouts(TorchFunctionMode):  # type: ignore[misc]
-    """Notes dropouts."""
+    """Notes dropouts: how much each drops, and whether it does."""
 
-    def __init__(self, found: list[tuple[float, bool]]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.found = found
+        self.found: list[tuple[float, bool]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "").endswith("dropout"):
-            given = (
-                {"p": 0.5, "training": True} | dict(zip(("x", "p", "training"), args, strict=False)) | (kwargs or {})
-            )
-            self.found.append((float(given["p"]), bool(given["training"])))
+            given = dict(zip(("x", "p", "training"), args, strict=False)) | (kwargs or {})
+            self.found.append((float(given.get("p", 0.5)), bool(given.get("training", True))))
         return func(*args, **(kwargs or {}))
 
 
 def histories(model: Any) -> list[tuple[str, Any, str, Any]]:
     """The tensors with a history that the parts of a model hold: name of the part, the part, attribute, tensor."""
-    held = [(name, m, key, value) for name, m in model.named_modules() for key, value in vars(m).items()]
-    each = [(*at, t) for *at, value in held for t in (value if isinstance(value, (tuple, list)) else [value])]
-    return [(name, m, key, t) for name, m, key, t in each if getattr(t, "grad_fn", None) is not None]
+    parts = [(name, m, vars(m) | m._buffers) for name, m in named_modules(model)]
+    held = [(name, m, key, t) for name, m, values in parts for key, v in values.items() for t in tensors_of(v)]
+    return [(name, m, key, t) for name, m, key, t in held if t.grad_fn is not None]
 
 
 def copied(model: Any) -> Any:
@@ -78,24 +77,26 @@ class Case:
 
     def __init__(self, model: Any, loss_fn: Callable[..., Any], inputs: Any, targets: Any, optimizer: Any) -> None:
         self.own, self.loss_fn, self.targets, self.optimizer = model, loss_fn, targets, optimizer
-        self.inputs = inputs if type(inputs) is tuple else (inputs,)
+        self.inputs = inputs if type(inputs) is tuple and inputs else (inputs,)
         self.packed = isinstance(self.inputs[0], PackedSequence)
+        if not self.packed and not isinstance(self.inputs[0], torch.Tensor):
+            what = f"inputs are a tensor or a tuple that begins with one, not {type(self.inputs[0]).__name__}"
+            raise TypeError(f"{what}: wrap the model in one that takes such")
         if self.packed:
             self.inputs = (*pad_packed_sequence(self.inputs[0], batch_first=True), *self.inputs[1:])
         self.model = copied(model).train()
-        result, seen = self.run(self.model)
+        self.result, seen = self.run(self.model)
         self.output, self.entry, self.calls = seen.output, seen.entry, seen.calls
-        self.fronts, self.dropouts, self.loss = seen.fronts, seen.dropouts, loss_fn(result, targets)
+        self.fronts, self.dropouts, self.loss = seen.fronts, seen.dropouts, loss_fn(self.result, targets)
         inner = [tensor for calls in self.calls.values() for call in calls for tensor in (call.x, call.out)]
-        wanted = {id(t): t for t in [*self.model.parameters(), self.entry, self.output, *inner] if t is not None}
-        wanted = {key: tensor for key, tensor in wanted.items() if tensor.requires_grad}
+        known = [*self.model.parameters(), self.entry, self.output, *inner]
+        wanted = {id(t): t for t in known if t is not None and t.requires_grad}
         for tensor in wanted.values():
             tensor.retain_grad()
         if self.loss.requires_grad and wanted:  # and nothing of the user's, which the loss may know of too
             self.loss.backward(retain_graph=True, inputs=list(wanted.values()))
         self.nodes = walk(self.loss.grad_fn)[::-1]  # from the loss on
-        modules = [(name or type(m).__name__, m) for name, m in self.model.named_modules()]
-        self.recurrent = [(name, m) for name, m in modules if isinstance(m, RECURRENT)]
+        self.recurrent = [(name, m) for name, m in named_modules(self.model) if isinstance(m, RECURRENT)]
         self.stacks = {name: calls[0] for name, calls in self.calls.items() if isinstance(calls[0].module, nn.RNNBase)}
 
     @property
@@ -118,35 +119,27 @@ class Case:
             seen.entry = tensor if seen.entry is None else seen.entry
             return tensor
 
-        def noting(name: str) -> Callable[..., Any]:
-            def note(m: Any, args: Any, kwargs: Any, out: Any) -> Any:
-                if isinstance(m, nn.Linear) and args and args[0] is seen.entry:
-                    seen.fronts.append((name, m))
-                elif isinstance(m, RECURRENT):
-                    given: list[Any] = [*args, *kwargs.values(), None]
-                    fresh = given[1] is None or not any(bool(part.any()) for part in tensors_of(given[1]))
-                    call = Call(m, given[0], tensors_of(given[0])[0], tensors_of(out)[0], fresh)
-                    seen.calls.setdefault(name, []).append(call)
-                return (
-                    enter(out)
-                    if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and tokens and not self.packed
-                    else None
-                )
-
-            return note
+        def note(name: str, m: Any, args: Any, kwargs: Any, out: Any) -> Any:
+            if isinstance(m, nn.Linear) and args and args[0] is seen.entry:
+                seen.fronts.append((name, m))
+            elif isinstance(m, RECURRENT):
+                given: list[Any] = [*args, *kwargs.values(), None]
+                fresh = not any(bool(part.any()) for part in tensors_of(given[1]))
+                call = Call(m, given[0], tensors_of(given[0])[0], tensors_of(out)[0], fresh)
+                seen.calls.setdefault(name, []).append(call)
+            embeds = isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and tokens and not self.packed
+            return enter(out) if embeds else None
 
         with ExitStack() as opened:
             if not tokens:
                 inputs[0] = enter(inputs[0].detach().clone())
-            for name, module in model.named_modules():
-                hook = noting(name or type(module).__name__)
-                opened.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+            for name, module in named_modules(model):
+                opened.callback(module.register_forward_hook(partial(note, name), with_kwargs=True).remove)
             opened.callback(torch.set_default_dtype, torch.get_default_dtype())
             torch.set_default_dtype(dtype)  # of zeros that a model makes
-            opened.enter_context(_Dropouts(seen.dropouts))
+            seen.dropouts = opened.enter_context(_Dropouts()).found
             if self.packed:
-                x, lengths, *inputs = inputs
-                inputs.insert(0, pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+                inputs[:2] = [pack_padded_sequence(*inputs[:2], batch_first=True, enforce_sorted=False)]
             result = model(*inputs)
         told = pad_packed_sequence(result, batch_first=True) if isinstance(result, PackedSequence) else result
         if not (found := tensors_of(told)):
@@ -158,7 +151,7 @@ class Case:
         """A copy in float64 and evaluation mode, for differences."""
         model = self.evaluated().double()
         for module in model.modules():  # a state that it keeps is no parameter
-            vars(module).update({key: _like(value, torch.float64) for key, value in vars(module).items()})
+            vars(module).update(_like(vars(module), torch.float64))
         return model
 
     def evaluated(self) -> Any:
@@ -167,7 +160,9 @@ class Case:
 
 
 def _like(value: Any, dtype: Any) -> Any:
-    """The tensors of a tuple in another dtype."""
+    """The tensors of tuples, lists and dictionaries in another dtype; all else as it is."""
     if isinstance(value, torch.Tensor):
         return value.to(dtype) if value.is_floating_point() else value
-    return tuple(_like(part, dtype) for part in value) if type(value) is tuple else value
+    if type(value) is dict:
+        return {key: _like(part, dtype) for key, part in value.items()}
+    return type(value)(_like(part, dtype) for part in value) if type(value) in (tuple, list) else value

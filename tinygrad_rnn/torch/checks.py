@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from .case import Case, copied, histories
-from .unrolled import steps_of, tensors_of, values_of
+from .unrolled import first_not_finite, named_parameters, steps_of, tensors_of, weights_of
 
 Found = Iterator[tuple[str, str]]
 
@@ -64,9 +64,8 @@ def not_finite(case: Case) -> Found:
     for what, t, line in (("inputs", case.inputs[0], drop), ("targets", case.targets, drop), ("loss", case.loss, safe)):
         if isinstance(t, torch.Tensor) and t.is_floating_point() and (count := int((~t.isfinite()).sum())):
             yield f"{count} of {t.numel()} numbers in the {what} are NaN or infinite", line
-    for name, p in case.model.named_parameters():
-        if p.grad is not None and not bool(values_of(p.grad).isfinite().all()):
-            yield f"the loss is finite, but the gradient of {name} is not", safe
+    if name := first_not_finite(case.model):
+        yield f"the loss is finite, but the gradient of {name} is not", safe
 
 
 def constant_data(case: Case) -> Found:
@@ -85,12 +84,9 @@ def constant_data(case: Case) -> Found:
 
 def _differences(case: Case) -> list[Any]:
     """The nodes that subtract targets, which have no history, from the output, or the other way round."""
-    found, end = [], bare(case.output.grad_fn)
-    for node in case.nodes:
-        given = [f for f, _ in node.next_functions if f is not None]
-        if name_of(node) in {"Sub", "Rsub"} and len(given) == 1 and bare(given[0], "Expand") is end:
-            found.append(node)
-    return found
+    nodes = [node for node in case.nodes if name_of(node) in {"Sub", "Rsub"}]
+    given = [(node, [f for f, _ in node.next_functions if f is not None]) for node in nodes]
+    return [n for n, made in given if len(made) == 1 and bare(made[0], "Expand") is bare(case.output.grad_fn)]
 
 
 def broadcast_loss(case: Case) -> Found:
@@ -107,6 +103,8 @@ def twice(case: Case) -> Found:
     for node in case.nodes:
         first, (own, loss) = name_of(before(node)), LOGITS.get(name_of(node), ("", ""))
         without = f"return logits  # without {first.lower()}"
+        if loss == "cross_entropy" and not bool(node._saved_result.any()):
+            yield "cross_entropy over one class is always zero", "F.binary_cross_entropy_with_logits(logits, targets)"
         if first == own:
             yield f"{own.lower()} is applied twice: by the model, and by {loss}", without
         elif loss and first in RANGES:
@@ -153,21 +151,25 @@ def out_of_reach(case: Case) -> Found:
 
 
 def pairs(case: Case) -> Found:
-    """The loss sets outputs beside the targets of other samples: it changes with the order of the batch."""
-    (x, *others), y, axis = case.inputs, case.targets, case.batch_axis
-    if others or not isinstance(y, torch.Tensor) or x.dim() < 2 or x.shape[0] == x.shape[1]:
+    """The loss sets outputs beside others, or beside the targets of others."""
+    for node in case.nodes:
+        if name_of(node) == "LogSoftmax" and bare(node.next_functions[0][0]) is bare(case.output.grad_fn):
+            told, given = node._saved_result, case.output.detach()
+            classes = {told.shape[k] for k in range(told.dim()) if torch.allclose(told.exp().sum(k), torch.ones(()))}
+            ways = [given.log_softmax(k).sum() for k, n in enumerate(given.shape) if {n} == classes]
+            if ways and told.numel() == given.numel() and not any(torch.isclose(told.sum(), way) for way in ways):
+                what = f"outputs {tuple(given.shape)} reach cross_entropy as {tuple(told.shape)}, their classes mixed"
+                yield what, "F.cross_entropy(output.transpose(1, 2), targets)  # not view or reshape"
+    out, y, x = case.result, case.targets, case.inputs[0]
+    if not all(isinstance(t, torch.Tensor) and t.dim() for t in (out, y)) or x.dim() < 2 or x.shape[0] == x.shape[1]:
         return
-    axes = [k for k, n in enumerate(y.shape) if n == x.shape[axis]]
+    axes = [[k for k, n in enumerate(t.shape[:2]) if n == x.shape[case.batch_axis]] for t in (out, y)]
+    given = [(out, y), (out, y), (out.flip(axes[0]), y.flip(axes[1]))]
     with torch.no_grad():
-        one, seen = case.run(case.evaluated())
-        other, turned = case.run(case.evaluated(), lambda entry: entry.flip(axis))
-        losses = [float(case.loss_fn(one, y)), float(case.loss_fn(other, y.flip(axes)))]
-    out, turned = seen.output, turned.output
-    along = [k for k, n in enumerate(out.shape) if n == x.shape[axis]][:1]
-    alone = bool(along) and torch.allclose(turned.flip(along), out, 1e-3, 1e-5)  # else samples see each other
-    if alone and len(axes) == 1 and abs(losses[0] - losses[1]) > 1e-3 * max(map(abs, losses)):
+        first, again, turned = (float(case.loss_fn(*pair)) for pair in given)
+    if [len(found) for found in axes] == [1, 1] and first == again and abs(first - turned) > 1e-5 * abs(first):
         what = f"outputs {tuple(out.shape)} meet the targets {tuple(y.shape)} of other samples"
-        when = f"turned round, the batch has the loss {losses[1]:.4g} and not {losses[0]:.4g}"
+        when = f"turned round, the batch has the loss {turned:.6g} and not {first:.6g}"
         yield f"{what}: {when}", "y = y.transpose(0, 1)  # before reshape"
 
 
@@ -178,47 +180,41 @@ def samples_mix(case: Case) -> Found:
     # In evaluation mode, where batch norm does not mix; a cuDNN kernel would have no backward then.
     with torch.backends.cudnn.flags(enabled=False):
         seen = case.run(case.evaluated())[1]
-    axes = [(a, b) for a in range(min(2, seen.output.dim())) for b in (0, 1)]
-    axes = [(a, b) for a, b in axes if seen.output.shape[a] == seen.entry.shape[b] > 1]
-    if worst := min([_share_of_others(seen.output, a, seen.entry, b) for a, b in axes], default=0.0):
+    (x, output), shares = (seen.entry, seen.output), []
+    for a, b in [(a, b) for a in range(min(2, output.dim())) for b in (0, 1) if output.shape[a] == x.shape[b] > 1]:
+        i, seed = output.shape[a] // 2, output.select(a, output.shape[a] // 2).pow(2).sum()
+        g = torch.autograd.grad(seed, x, retain_graph=True, materialize_grads=True)[0] if seed.requires_grad else 0 * x
+        sizes = [float(part.abs().max()) for part in g.unbind(b)]  # of each sample
+        shares.append(max(sizes[:i] + sizes[i + 1 :]) / max(sizes) if any(sizes) else 0.0)
+    if (worst := min(shares, default=0.0)) > 0:
         names = [n for n, m in case.recurrent if isinstance(m, nn.RNNBase) and not m.batch_first]
         line = f"model.{names[0]}.batch_first = True" if names else "x.transpose(0, 1)  # not view or reshape"
         yield f"samples see each other: an output depends on the inputs of others ({worst:.0e} of its own)", line
 
 
-def _share_of_others(output: Any, a: int, x: Any, b: int) -> float:
-    """How much the middle output along axis a depends on the other inputs along axis b, beside all."""
-    i = output.shape[a] // 2
-    seed = output.select(a, i).pow(2).sum()
-    g = torch.autograd.grad(seed, x, retain_graph=True, allow_unused=True)[0] if seed.requires_grad else None
-    if g is None or float(g.abs().max()) == 0:
-        return 0.0
-    others = torch.tensor([j for j in range(x.shape[b]) if j != i], device=g.device)
-    return float(g.index_select(b, others).abs().max() / g.abs().max())
-
-
 def cut(case: Case) -> Found:
     """The gradient is not the slope of the output: a detach, .data or no_grad on the way."""
-    if not any(p.grad is not None for p in case.model.parameters()):
+    if not any(p.requires_grad for p in case.model.parameters()):
+        yield "all parameters are frozen", "model.requires_grad_(True)"
+    elif not any(p.grad is not None for p in case.model.parameters()):
         line = "loss_fn(output, targets)  # no .item(), .argmax(), .detach(), .numpy() or torch.tensor() on the way"
         yield "no parameter gets a gradient: the loss was computed from bare numbers", line
     x, b = case.entry, case.batch_axis
     if x is None or x.dim() != 3 or any(samples_mix(case)):  # then no slope is that of a sample alone
         return
-    model, (rows, steps) = case.double(), (x.shape[b], x.shape[1 - b])
+    model, rows, steps = case.double(), x.shape[b], x.shape[1 - b]
     seen = case.run(copied(model))[1]
     output, entry = seen.output, seen.entry
     if output.shape[:1] != (rows,) or not output.requires_grad:
         return
     seed = torch.linspace(0.5, 1.5, output.numel(), dtype=torch.float64, device=x.device).reshape(output.shape)
-    found = torch.autograd.grad((output * seed).sum(), entry, allow_unused=True)[0]
-    gradient = torch.zeros_like(entry) if found is None else found
+    gradient = torch.autograd.grad((output * seed).sum(), entry, materialize_grads=True)[0]
     row, probes = torch.arange(rows, device=x.device), max(rows, 8)  # each sample probes a step of its own
 
     def score(move: Any) -> Any:
         return (case.run(copied(model), lambda e: e.detach() + move)[1].output * seed).reshape(rows, -1).sum(1)
 
-    worst = (0.0, 0, 0.0)
+    found: list[tuple[float, int, float]] = []
     with torch.no_grad():
         for start in range(0, probes, rows):
             t = ((start + row) * (steps - 1) // max(probes - 1, 1)).clamp_max(steps - 1)
@@ -228,12 +224,12 @@ def cut(case: Case) -> Found:
             told = gradient[place].sum(-1)
             off = (close - told).abs() > 0.1 * torch.maximum(close.abs(), told.abs())
             sure = (close.abs() > 1e-8) & ((wide - close).abs() < 0.02 * close.abs())  # and no kink, as of a maximum
-            for k in (off & sure).nonzero().flatten().tolist():
-                worst = max(worst, (abs(float(close[k])), int(t[k]), float(told[k])))
-    if worst[0]:
-        slopes = f"moves the output by {worst[0]:.1e} a unit, its gradient says {worst[2]:.1e}"
+            found += [(abs(float(close[k])), int(t[k]), float(told[k])) for k in (off & sure).nonzero()]
+    if found:
+        slope, at, said = max(found)
         line = "h = h  # no .detach(), .data, .item() or no_grad between the steps"
-        yield f"the graph is cut: step {worst[1] + 1} of {steps} {slopes}", line
+        what = f"step {at + 1} of {steps} moves the output by {slope:.1e} a unit, its gradient says {said:.1e}"
+        yield f"the graph is cut: {what}", line
 
 
 def one_step(case: Case) -> Found:
@@ -288,9 +284,8 @@ def read_too_early(case: Case) -> Found:
 def input_scale(case: Case) -> Found:
     """Inputs so large that they saturate the gates, or what stands in front of them."""
     given = [(name, m.weight, case.entry, "units") for name, m in case.fronts]
-    for name, (call, *_) in case.calls.items():
-        weight = getattr(call.module, "weight_ih" if hasattr(call.module, "weight_ih") else "weight_ih_l0")
-        given.append((name, weight, call.x, "gates"))
+    first = [(name, call, "_l0" if name in case.stacks else "") for name, (call, *_) in case.calls.items()]
+    given += [(name, weights_of(call.module, suffix)[0], call.x, "gates") for name, call, suffix in first]
     for name, weight, x, what in given:
         size = float((x.detach() @ weight.detach().T).pow(2).mean().sqrt())
         if size > 5:
@@ -361,24 +356,19 @@ def dropout(case: Case) -> Found:
 
 def kept_history(case: Case) -> Found:
     """A state that is kept from batch to batch with everything that it was computed from."""
-    yield from keeps(case.model)
+    for name, m, key, _ in [*histories(case.own), *histories(case.model)]:  # but for weights computed before each pass
+        computed = parametrize.is_parametrized(m) or {f"{key}_orig", f"{key}_v"} & m._parameters.keys()
+        if key not in ("_buffers", "_flat_weights") and not computed:
+            yield f"{name}.{key}: a history is kept from batch to batch", f"self.{key} = self.{key}.detach()"
     if any(part.grad_fn is not None for given in case.inputs[1:] for part in tensors_of(given)):
         yield "a state is given with its history, that of the batch before", "h = h.detach()"
-
-
-def keeps(model: Any) -> Found:
-    """The attributes of a model that hold a tensor with a history; but for weights computed before each pass."""
-    for name, m, key, _ in histories(model):
-        computed = parametrize.is_parametrized(m) or {f"{key}_orig", f"{key}_v"} & m._parameters.keys()
-        if key[0] != "_" and not computed:
-            what = f"{name or 'the model'}.{key}: a history is kept from batch to batch"
-            yield what, f"self.{key} = self.{key}.detach()"
 
 
 def optimiser(case: Case) -> Found:
     """Weights that no optimiser has, decay that outweighs the loss, a first update far too large or too small."""
     groups = case.optimizer.param_groups if case.optimizer is not None else []
-    names, twins = {id(p): n for n, p in case.own.named_parameters()}, dict(case.model.named_parameters())
+    twins = named_parameters(case.model)
+    names = {id(p): name for name, p in named_parameters(case.own).items()}
     held = {id(p) for group in groups for p in group["params"]}
     known = [case.entry, *case.inputs, *twins.values(), *getattr(case.loss_fn, "parameters", list)()]
     theirs = [node.variable for node in case.nodes if hasattr(node, "variable")]
@@ -388,7 +378,7 @@ def optimiser(case: Case) -> Found:
         yield f"a weight of shape {tuple(strange[0].shape)} is no parameter of the model: nothing trains it", line
     if not groups:
         return
-    if missing := [n for n, p in case.own.named_parameters() if p.requires_grad and id(p) not in held]:
+    if missing := [n for n, p in named_parameters(case.own).items() if p.requires_grad and id(p) not in held]:
         line = "optimizer = torch.optim.Adam(model.parameters())  # after the model is complete"
         yield f"the optimiser does not have {len(missing)} parameters, such as {missing[0]}", line
     copies = {name: nn.Parameter(p.detach().clone(), p.requires_grad) for name, p in twins.items()}
@@ -401,6 +391,8 @@ def optimiser(case: Case) -> Found:
         if decay * size > 10 * push:
             what = f"weight decay pulls {decay * size / push:.0f} times as strongly as the loss does"
             yield what, f"weight_decay={push / size / 100:.0e}"
+    if isinstance(case.optimizer, torch.optim.LBFGS):
+        raise TypeError("how far a step of LBFGS goes is found in that step, by its line search")
     type(case.optimizer)(groups).step()
     moving = {name: p for name, p in twins.items() if p.dim() > 1 and p.grad is not None and size_of([p]) > 0}
     moved = {name: size_of([copies[name] - p]) / size_of([p]) for name, p in moving.items()}

@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence
 
 from ..diagnose import GradientFlow, gradient_flow
 from ..nn import from_torch
 from .case import Case
-from .checks import CHECKS, keeps, kept_history
-from .unrolled import checked
+from .checks import CHECKS
+from .unrolled import checked, named_parameters, values_of
 
 UNSEEN = "this does not look at labels, shuffling, zero_grad, or how long a lag the task has"
 
@@ -131,8 +130,8 @@ def doctor(model: Any, loss_fn: Any, inputs: Any, targets: Any, optimizer: Any =
     Raises
     ------
     TypeError
-        If the inputs do not begin with a tensor, or none is in what the model returns; besides, whatever the model
-        or the loss raises.
+        If the inputs do not begin with a tensor, none is in what the model returns, or a part of it is TorchScript;
+        besides, whatever the model or the loss raises.
 
     Examples
     --------
@@ -146,22 +145,18 @@ def doctor(model: Any, loss_fn: Any, inputs: Any, targets: Any, optimizer: Any =
         try: return logits  # without softmax
     20 checks, 1 found; this does not look at labels, shuffling, zero_grad, or how long a lag the task has
     """
-    first = inputs[0] if type(inputs) is tuple and inputs else inputs
-    if not isinstance(first, (torch.Tensor, PackedSequence)):
-        what = f"inputs are a tensor or a tuple that begins with one, not {type(first).__name__}"
-        raise TypeError(f"{what}: wrap the model in one that is")
-    for held in keeps(checked(model)):
-        why = "a model that keeps a history cannot be copied"
-        others = {check.__name__: why for check in CHECKS if check is not kept_history}
-        return Report([Finding("kept_history", *held)], others)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in checked(model).modules()):
+        raise TypeError("TorchScript lets nobody look inside: give the model that was scripted or traced")
     findings, untold = [], {}
-    with torch.random.fork_rng([]), torch.enable_grad():
+    eager = torch.compiler.set_stance("force_eager")  # where a compiled model takes the hooks of each pass
+    with torch.random.fork_rng([]), torch.enable_grad(), eager:
         case = Case(model, loss_fn, inputs, targets, optimizer)
         for check in CHECKS:
             try:
                 findings += [Finding(check.__name__, *found) for found in islice(check(case), 1)]
             except Exception as error:  # of somebody's model, asked for what it was not made for
                 untold[check.__name__] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    still = [(name, p) for name, p in case.model.named_parameters() if p.grad is None]
+    named = named_parameters(case.model).items()
+    still = [(name, p) for name, p in named if p.grad is None or not bool(values_of(p.grad).any())]
     untrained = [name if p.requires_grad else f"{name} (frozen)" for name, p in still]
     return Report(findings, untold, untrained, case)

@@ -100,11 +100,10 @@ class Sweep:
                 sent = call(*[one if j == k else nothing for j, nothing in enumerate(blank)])
                 parts = sent if isinstance(sent, (tuple, list)) else [sent]
                 alone[k] = [None if part is None else _kept(to_array(part)) for part in parts]
-        for i, whole in enumerate(together):
+        for i, all_of_it in enumerate(None if part is None else part.array() for part in together):
             sums = sum(part.array() for k in outputs if (part := alone[k][i]) is not None)
-            if whole is not None and not np.allclose(
-                sums, (w := whole.array()), 1e-3, 1e-3 * np.abs(w).max(initial=0.0), equal_nan=True
-            ):
+            least = 0.0 if all_of_it is None else 1e-3 * np.abs(all_of_it).max(initial=0.0)
+            if all_of_it is not None and not np.allclose(sums, all_of_it, 1e-3, least, equal_nan=True):
                 return {outputs[0]: together}
         return alone
 

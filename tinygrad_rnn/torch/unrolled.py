@@ -70,6 +70,22 @@ def original(name: str) -> str:
     return name.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
 
 
+def named_modules(model: Any) -> list[tuple[str, Any]]:
+    """The parts of a model by name; the model itself by its type."""
+    return [(original(name) or type(module).__name__, module) for name, module in model.named_modules()]
+
+
+def named_parameters(model: Any) -> dict[str, Any]:
+    """The parameters of a model by name."""
+    return {original(name): parameter for name, parameter in model.named_parameters()}
+
+
+def first_not_finite(model: Any) -> str:
+    """The first parameter with a gradient that is not finite; empty if there is none."""
+    gradients = [(name, p.grad) for name, p in named_parameters(model).items() if p.grad is not None]
+    return next((name for name, g in gradients if not bool(values_of(g).isfinite().all())), "")
+
+
 def _silent(name: str, tensor: Any) -> Any:
     return tensor
 

@@ -10,7 +10,6 @@ import csv
 import html
 import json
 import math
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from torch.nn.utils.rnn import PackedSequence
 from ..files import write_whole
 from ..norms import json_ready
 from .recording import under_way
-from .unrolled import CELLS, RECURRENT, checked, original, unroll, values_of
+from .unrolled import CELLS, RECURRENT, checked, first_not_finite, named_modules, named_parameters, unroll, values_of
 
 _SATURATED = {**dict.fromkeys("iforz", (0.05, 0.95)), **dict.fromkeys("gnh", (-0.95, 0.95))}
 """By the letter of a gate or state: outside of these it hardly moves any more."""
@@ -135,8 +134,7 @@ class watch:
         self._calls: dict[str, list[tuple[Any, Any]]] = {}  # by module: what each call was given, and its numbers
         self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
         self._before: dict[str, Any] = {}  # by parameter: before this update
-        found = [(original(name), m) for name, m in model.named_modules() if isinstance(m, RECURRENT)]
-        self._modules = {name or type(m).__name__: m for name, m in found}
+        self._modules = {name: m for name, m in named_modules(model) if isinstance(m, RECURRENT)}
 
     def __enter__(self) -> watch:
         with ExitStack() as opened:
@@ -144,10 +142,10 @@ class watch:
                 if not fspath(self.to).endswith(".csv"):
                     raise ValueError(f"to={self.to!r}: a file of records ends in .csv")
                 self._file = opened.enter_context(open(self.to, "w", newline="", encoding="utf-8"))
-                self._flushed, self._rows = 0.0, csv.writer(self._file, lineterminator="\n")
+                self._rows = csv.writer(self._file, lineterminator="\n")
                 self._rows.writerow(("step", "key", "value"))
-            seeing = [(m, torch.compiler.disable(self._entry(name))) for name, m in self._modules.items()]
-            handles = [m.register_forward_pre_hook(hook, with_kwargs=True) for m, hook in seeing]
+            hooks = [(m, torch.compiler.disable(self._entry(name))) for name, m in self._modules.items()]
+            handles = [m.register_forward_pre_hook(hook, with_kwargs=True) for m, hook in hooks]
             handles.append(self.optimizer.register_step_pre_hook(self._pre))
             handles.append(self.optimizer.register_step_post_hook(self._post))
             for parameter in [p for p in self._held() if p.requires_grad][-1:]:
@@ -163,9 +161,6 @@ class watch:
     def _held(self) -> list[Any]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _named(self) -> dict[str, Any]:
-        return {original(name): parameter for name, parameter in self.model.named_parameters()}
-
     def page(self, path: str | PathLike[str], film: Any = None) -> None:
         """Write one HTML file: curves, alarms, and the gradient by time step with a slider over the training.
 
@@ -176,10 +171,8 @@ class watch:
             Of graphs that you have recorded on the way, to stand at the head of the page.
         """
         apart = 1 + len(self.records) // _FRAMES
-        kept = [
-            {html.escape(key): json_ready(v) for key, v in record.items() if k % apart == 0 or not isinstance(v, list)}
-            for k, record in enumerate(self.records)
-        ]
+        shown = [(k % apart == 0, record.items()) for k, record in enumerate(self.records)]
+        kept = [{html.escape(n): json_ready(v) for n, v in r if frame or not isinstance(v, list)} for frame, r in shown]
         # The numbers are put in their place in the template, so that nothing in them can stand for another.
         curves = json.dumps(kept).replace("<", "\\u003c").join(_CURVES.split("RECORDS"))
         alarms = "".join(f"<li>{html.escape(alarm)}</li>" for alarm in self.alarms)
@@ -238,7 +231,7 @@ class watch:
         gradients = [values_of(p.grad) for p in self._held() if p.grad is not None] if self._due(self.every) else []
         self._norms_now = torch._foreach_norm(gradients) if gradients else []
         if self._due(self.weights):
-            named = self._named().items()
+            named = named_parameters(self.model).items()
             self._before = {n: p.detach().clone() for n, p in named if p.dim() > 1 and p.requires_grad}
 
     def _post(self, optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -253,7 +246,7 @@ class watch:
         if self._norms_now and not self._calls and any(m.training for m in self._modules.values()):
             seen = f"no call of {', '.join(self._modules)} was seen before this update"
             self._alarm(f"{seen}: what is compiled runs as it first did, so enter watch before that", True)
-        now = self._named() if self._before else {}
+        now = named_parameters(self.model) if self._before else {}
         sizes = {name: float(old.norm()) for name, old in self._before.items()}
         moved = {n: float((now[n].detach() - self._before[n]).norm()) / size for n, size in sizes.items() if size}
         record |= {f"{name}/update": share for name, share in moved.items()}
@@ -271,9 +264,8 @@ class watch:
         step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
         if isinstance(self.to, (str, PathLike)):
             self._rows.writerows((step, key, value) for key, value in numbers.items())
-            if time.monotonic() > self._flushed + 1.0:  # it can be read while the model trains, a second late
+            if self._due(10):  # it can be read while the model trains
                 self._file.flush()
-                self._flushed = time.monotonic()
         elif hasattr(self.to, "add_scalar"):
             for key, value in numbers.items():
                 self.to.add_scalar(key, value, step)
@@ -285,25 +277,20 @@ class watch:
     def _warn(self, record: dict[str, Any], moved: dict[str, float]) -> None:
         """Alarms, of what deserves one; `moved` says how far this update moved each matrix."""
         norms, norm = self._norms, record.get("gradient", 0.0)
-        if not norm <= 2 * self._largest:  # a bump after convergence is none
-            usual = median(norms[-50:]) if len(norms) >= 10 else 0.0
-            if not math.isfinite(norm) and all(map(math.isfinite, norms[-1:])):
-                gradients = [(n, values_of(p.grad)) for n, p in self._named().items() if p.grad is not None]
-                bad = next((n for n, g in gradients if not bool(g.isfinite().all())), "?")
-                before = f"; its usual norm was {usual:.2g}" if usual else ""
-                self._alarm(f"the gradient is not finite, first in {bad}{before}")
-            elif usual and math.isfinite(norm) and norm > 100 * usual:
-                line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
-                times = f"{norm / usual:.0f} times its usual {usual:.2g}"
-                self._alarm(f"the gradient's norm is {norm:.2g}, {times}: {line}")
+        new = not norm <= 2 * self._largest  # a bump after convergence is not
+        usual = median(norms[-50:]) if new and len(norms) >= 10 else 0.0
+        if not math.isfinite(norm) and all(map(math.isfinite, norms[-1:])):
+            told = f"; its usual norm was {usual:.2g}" if usual else ""
+            self._alarm(f"the gradient is not finite, first in {first_not_finite(self.model) or '?'}{told}")
+        elif usual and 100 * usual < norm < math.inf:
+            line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
+            self._alarm(f"the gradient's norm is {norm:.2g}, {norm / usual:.0f} times its usual {usual:.2g}: {line}")
         norms += [norm] if "gradient" in record else []
         self._largest = max(self._largest, norm)
-        largest = max(moved.values(), default=math.nan)
+        largest, fastest = max(((share, name) for name, share in moved.items()), default=(math.nan, ""))
         self._moved = max(self._moved, largest)
         if largest > 0.5 and not isinstance(self.optimizer, torch.optim.LBFGS):  # whose steps are many in one
-            self._alarm(
-                f"one update changes {max(moved, key=moved.__getitem__)} by {largest:.0%} of its size: a smaller lr"
-            )
+            self._alarm(f"one update changes {fastest} by {largest:.0%} of its size: a smaller lr")
         elif largest < 1e-6 and self._step and self._moved < 1e-6:
             self._alarm("no update has changed any matrix by a millionth: lr, clipping, or what is frozen", True)
         if not self.model.training and any(getattr(m, "dropout", getattr(m, "p", 0)) for m in self.model.modules()):
