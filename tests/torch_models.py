@@ -323,6 +323,13 @@ def checkpointed(dtype):
 
 
 @model
+def checkpointed_rnn(dtype):
+    save = torch.utils.checkpoint.checkpoint
+    net = Of(lambda m, x: save(m.rnn, m.fc(x), use_reentrant=False)[0][-1], fc=nn.Linear(I, I), rnn=nn.GRU(I, H))
+    return net.to(dtype), torch.randn(T, B, I, dtype=dtype), lambda m, x: m(x).square().mean()
+
+
+@model
 def gradient_penalty(dtype):
     def loss(m, x):
         x = x.clone().requires_grad_()

@@ -29,6 +29,7 @@ from .unrolled import CELLS, RECURRENT, cell_step, checked, original, step_scope
 
 _ONE_AT_A_TIME = threading.Lock()
 under_way = _ONE_AT_A_TIME.locked
+_saved_elsewhere = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda traced: None)
 
 
 class record(TorchDispatchMode):  # type: ignore[misc]
@@ -137,7 +138,8 @@ class record(TorchDispatchMode):  # type: ignore[misc]
 
     def _step_by_step(self, forward: Any) -> Any:
         def run(module: Any, input: Any, hx: Any = None) -> Any:  # named as PyTorch names them
-            if threading.get_ident() != self._thread:
+            # A checkpoint computes again what is in it, without us: there the kernel stays whole.
+            if threading.get_ident() != self._thread or _saved_elsewhere(True):
                 return forward(module, input, hx)
             with parametrize.cached():  # a spectral norm goes on a step each time that its weight is read
                 for name in getattr(module, "parametrizations", ()):
