@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.graph.dot import digraph
@@ -187,6 +189,7 @@ STATES = [
     ([SMALL, 0.0], False, "finite"),
     ([SMALL / 2, -SMALL / 2], False, "underflow"),
     ([0.0, -1.0], True, "finite"),
+    ([1e30, 1e30], True, "finite"),
     ([1.0, -np.inf], False, "inf"),
     ([np.inf, np.nan], True, "nan"),
 ]
@@ -197,6 +200,14 @@ def test_what_a_size_means(array, lost, state):
     """Of float32: in float64, what is half the smallest there is nothing special."""
     assert state_of(np.float32(array), lost) == state
     assert state_of(np.array([float(SMALL) / 2]), lost) == "finite"
+
+
+@given(dtype=st.sampled_from([np.float16, np.float32, np.float64]), size=st.integers(1, 10**5), above=st.floats(-3, 3))
+def test_many_numbers_that_are_too_small_are_no_large_one(dtype, size, above):
+    tiny = np.finfo(dtype).tiny
+    for power in (1, 0.5):  # also where the squares are as small
+        array = np.full(size, float(tiny) ** power * 2.0**above).astype(dtype)
+        assert state_of(array, False) == ("finite" if array[0] >= tiny else "underflow" if array[0] else "zero")
 
 
 def test_what_json_has_no_number_for_is_told_in_words_and_of_no_elements_there_is_no_mean():

@@ -7,7 +7,7 @@ cotangent to the rules of the primitive that made it, and add up what arrives at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from .tensor import SWEPT, GradientError, Tensor, as_array, constant
 
 Through = Callable[[Tensor, int, Any], Any]
 Function = Callable[..., Any]
+BLOCK = 4096  # how much older than the newest that is left a tensor may be to be listed with it
 
 
 class _Freed:
@@ -31,10 +32,7 @@ class _Freed:
         raise GradientError(f"this graph was freed by backward(retain_graph=False): {remedy}")
 
 
-def _freed(node: Tensor) -> Tensor:
-    """A tensor whose history is given up, with all that it kept."""
-    node._operands, node._arrays, node._static = cast(Any, _Freed()), (), {}
-    return node
+FREED: Any = _Freed()
 
 
 def history(outputs: Iterable[Tensor], oldest: int = 0) -> list[Tensor]:
@@ -48,6 +46,18 @@ def history(outputs: Iterable[Tensor], oldest: int = 0) -> list[Tensor]:
                 found.append(operand)
     found.sort(key=attrgetter("_serial"))
     return found
+
+
+def _newest_first(on_path: set[Any]) -> Iterator[Tensor]:
+    """The tensors on a path and what they come from, found block by block: a list of all would keep what is freed."""
+    while on_path:
+        oldest = max([tensor._serial for tensor in on_path]) - BLOCK
+        block = history([tensor for tensor in on_path if tensor._serial >= oldest], oldest)
+        operands = (operand for node in block for operand in node._operands if operand is not None)
+        on_path.update(block, [operand for operand in operands if operand._requires_grad])
+        while block:
+            yield (node := block.pop())
+            on_path.discard(node)
 
 
 def pullback(
@@ -80,11 +90,10 @@ def pullback(
     dict of Tensor to cotangent
         An entry for each wanted tensor that the seeds depend on.
     """
-    order, on_path, keep = _path(seeds, wanted)
+    order, on_path, keep = _path(seeds, wanted, retain_graph)
     cotangents: dict[Any, Any] = {output: g for output, g in seeds.items() if output in on_path}
     gathering = Gathering(on_path, cotangents, through, create_graph, retain_graph)
-    while order:  # newest first; popped, so that memory falls as the sweep goes
-        node = order.pop()
+    for node in order:
         if node in gathering.awaited:
             gathering.settle(node)
         if (op := node._op) is None:
@@ -99,24 +108,27 @@ def pullback(
                 contribution = contribute(rules[i], inputs, node, i, through)
                 cotangents[operand] = cotangents[operand] + contribution if operand in cotangents else contribution
         if not retain_graph:
-            on_path.discard(_freed(node))
+            node._operands, node._arrays, node._static = FREED, (), {}
         elif wanted is None and through is None:  # as `backward` asks for it
             node._grad = SWEPT
     return cotangents
 
 
-def _path(seeds: Iterable[Tensor], wanted: Iterable[Tensor] | None) -> tuple[list[Tensor], set[Any], Any]:
-    """What lies between the outputs and what is wanted, oldest first and as a set, and whose cotangents are kept."""
+def _path(seeds: Iterable[Tensor], wanted: Any, retain_graph: bool) -> tuple[Iterator[Tensor], set[Any], Any]:
+    """What lies between the outputs and what is wanted, newest first and as a set, and whose cotangents are kept."""
+    if wanted is None and not retain_graph:
+        on_path: set[Any] = set(seeds)
+        return _newest_first(on_path), on_path, ()
     if wanted is None:
         order = history(seeds)
-        return order, set(order), ()
+        return reversed(order), set(order), ()
     keep = set(wanted)
     order = history(seeds, min([tensor._serial for tensor in keep], default=0))  # an older one leads to none of them
-    on_path: set[Any] = set(keep)
+    on_path = set(keep)
     for node in order:
         if not on_path.isdisjoint(node._operands):
             on_path.add(node)
-    return [node for node in order if node in on_path], on_path, keep
+    return reversed([node for node in order if node in on_path]), on_path, keep
 
 
 def _as_recorded(node: Tensor) -> tuple[Any, ...]:

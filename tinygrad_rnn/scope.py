@@ -7,10 +7,12 @@ can later group what belongs to one time step or one gate. Each thread starts wi
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from functools import wraps
+from threading import Lock
 from typing import Any, TypeVar, cast
 from warnings import warn
 
@@ -155,3 +157,34 @@ class recorded(no_grad):
 
     __slots__ = ()
     recording = True
+
+
+_LOCK, _NEVER = Lock(), 2**30
+_unrolling, _threshold = 0, 0  # how many are at it, in all threads, and what to go back to afterwards
+
+
+def few_collections(function: Function) -> Function:
+    """Let Python's cyclic collector look at young objects only, in this process, while a function builds a graph.
+
+    A graph has no cycles, yet the collector walks all of it again whenever it has grown by a quarter: two thirds of the
+    time that an LSTM takes for 10,000 steps. Cycles that a cell makes and drops are found while they are young.
+    """
+
+    @wraps(function)
+    def run(*args: Any, **options: Any) -> Any:
+        global _unrolling, _threshold
+        with _LOCK:
+            if not _unrolling:
+                first, second, _threshold = gc.get_threshold()
+                gc.set_threshold(first, second, _NEVER)
+            _unrolling += 1
+        try:
+            return function(*args, **options)
+        finally:
+            with _LOCK:
+                _unrolling -= 1
+                first, second, third = gc.get_threshold()
+                if not _unrolling and third == _NEVER:  # else somebody has set another one meanwhile
+                    gc.set_threshold(first, second, _threshold)
+
+    return cast(Function, run)

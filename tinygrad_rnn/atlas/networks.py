@@ -6,7 +6,7 @@ the scale and kind of its weights, its biases, how strongly the input drives it,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -135,13 +135,7 @@ def _gated(chosen: Mapping[str, Any], init: dict[str, Initialiser], rng: np.rand
 
 
 def measured(
-    cell: Any,
-    inputs: Array,
-    seed: int = 0,
-    *,
-    size: float = 1.0,
-    edges: tuple[int, ...] | None = None,
-    what: Collection[str] = ("gates",),
+    cell: Any, inputs: Array, seed: int = 0, *, size: float = 1.0, edges: Any = None, what: Any = ("gates",)
 ) -> Measured:
     """The gradient of L = v·h at the last step through time, v a random vector of the given size.
 

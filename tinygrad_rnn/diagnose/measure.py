@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from typing import Any
@@ -334,9 +334,7 @@ def learned(chain: Chain) -> dict[str, Tensor]:
     return once((name, p) for name, p in chain.cell.parameters().items() if p.requires_grad)
 
 
-def measure(
-    chain: Chain, seeds: Mapping[int, Array], what: Collection[str] = ALL, edges: tuple[int, ...] | None = None
-) -> Measured:
+def measure(chain: Chain, seeds: Mapping[int, Array], what: Any = ALL, edges: Any = None) -> Measured:
     """Walk back once and measure.
 
     Parameters

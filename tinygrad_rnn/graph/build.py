@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 
 from ..arguments import mapping
 from ..autodiff import _seed, history, pullback
-from ..norms import largest_of, smallest_normal
+from ..norms import state_of
+from ..scope import few_collections
 from ..symbolic import formula
 from ..tensor import Tensor, read_only
 from .contributions import contributions_of
@@ -25,6 +26,7 @@ from .parts import Array, Edge, Kind, Node
 from .steps import before_step
 
 
+@few_collections
 def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None, *, names: Any = None) -> GradientGraph:
     """Everything the loss was computed from, with the gradient at each tensor and the contribution along each edge.
 
@@ -65,15 +67,17 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None, *, names: An
     needing = history([loss])
     gradients = pullback({loss: seed}, needing)
     ids, nodes = _nodes(loss, needing, gradients, _called(names))
-    edges = []
+    groups = []
     underflowed: set[int] = set()  # serials of tensors at which something was lost below the smallest normal number
     formulas: dict[Any, dict[int, str]] = {}  # by the kind of call, then by operand
     for node in reversed(needing):  # newest first: what arrives at a node decides what its zeros mean
-        lost = node.serial in underflowed or 0 < largest_of(g := gradients[node]) < smallest_normal(g.dtype)
         of_call, sent = formulas.setdefault(_kind_of_call(node), {}), contributions_of(node, gradients)
+        groups.append(edges := list[Edge]())
         for i, operand in enumerate(node.operands):
             contribution = sent.get(i)
-            state = "none" if contribution is None else contribution.state(lost)
+            state = "none" if contribution is None else contribution.state(False)
+            if state == "zero" and (node.serial in underflowed or state_of(gradients[node], False) == "underflow"):
+                state = "underflow"
             if state == "underflow" and operand is not None:
                 underflowed.add(operand.serial)
             source = ids[operand.serial if operand is not None else (node.serial, i)]
@@ -81,7 +85,7 @@ def gradient_graph(loss: Tensor, gradient: ArrayLike | None = None, *, names: An
                 of_call[i] = formula(node.op, i, node._arrays, node.shape, node.static)
             text = "" if contribution is None else of_call[i]
             edges.append(Edge(source, ids[node.serial], i, contribution, state, text))
-    edges.sort(key=lambda edge: (edge.target, edge.operand))
+    edges = [edge for group in reversed(groups) for edge in group]
     nodes = _told_apart(nodes, edges)
     by_tensor = {key: nodes[rank] for key, rank in ids.items() if isinstance(key, int)}
     return GradientGraph(tuple(nodes), tuple(edges), by_tensor)
@@ -154,9 +158,8 @@ def _nodes(
 
 def _own(gradient: Array, tensor: Tensor | None, held: set[int]) -> Array:
     """An array that nobody else has; a weight's, which is large and was added up for us alone, is not copied."""
-    if tensor is None or tensor.op is not None or gradient.ndim < 2 or gradient.base is not None:
-        return np.array(gradient)
-    if id(gradient) in held:
+    owned = gradient.base is None and id(gradient) not in held
+    if tensor is None or tensor.op is not None or gradient.ndim < 2 or not owned:
         return np.array(gradient)
     held.add(id(gradient))
     return gradient
@@ -175,5 +178,5 @@ def _kind(tensor: Tensor | None) -> Kind:
 
 def _kind_of_call(node: Tensor) -> Any:
     """The same for every call of the same primitive with the same shapes, numbers and static parameters."""
-    operands = tuple([a if isinstance(a, (int, float)) else np.shape(a) for a in node._arrays])
+    operands = tuple([a if isinstance(a, (int, float)) else a.shape for a in node._arrays])
     return node.op, operands, node.shape, repr(dict(node.static)) if node.op is not None and node.op.phrase else ""

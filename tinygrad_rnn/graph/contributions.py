@@ -25,6 +25,8 @@ from ..tensor import Tensor
 
 Array = NDArray[Any]
 
+KEPT_SMALL = {"linear", "affine", "matmul", "getitem"}
+"""The primitives that may have an `Outer` or a `Slice`."""
 FACTORS = {("linear", 1): 0, ("affine", 1): 0, ("affine", 4): 3}
 """(primitive, operand): the operand x for which that operand is a weight W, which the primitive uses as x Wᵀ."""
 
@@ -159,7 +161,7 @@ def contributions_of(node: Tensor, gradients: Any) -> dict[int, Contribution]:
         rules, inputs = op.rules.of(inputs, node.static), ()
     for i, operand in enumerate(node.operands):
         if operand in gradients:
-            small = None if op.nary else _small(op.name, i, inputs, node.static)
+            small = _small(op.name, i, inputs, node.static) if op.name in KEPT_SMALL else None
             found[i] = small or Whole(np.array(contribute(rules[i], inputs, node, i, None)))
     return found
 

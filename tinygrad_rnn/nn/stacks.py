@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..arguments import FROM_0_TO_1, flag, float_type, generator, lengths_of, number, refusal, whole
 from ..functions import concatenate, stack, transpose, where
-from ..scope import scope
+from ..scope import few_collections, scope
 from ..tensor import Tensor, as_array, constant, unmasked
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .module import Module, refuse
 from .sequences import in_one_array
 from .state import parts_of
-from .unroll import detach, few_collections, unroll, warn_if_swept, window_starts
+from .unroll import detach, unroll, warn_if_swept, window_starts
 
 Running = NDArray[np.bool_] | None  # (T, B, 1): which rows have each step; None if all have all
 Parts = tuple[Tensor, ...]  # (h,) or (h, c): inside, a state has one form

@@ -6,10 +6,7 @@ each.
 
 from __future__ import annotations
 
-import gc
-from functools import wraps
-from threading import Lock
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from warnings import warn
 from weakref import WeakValueDictionary
 
@@ -17,7 +14,7 @@ import numpy as np
 
 from ..arguments import whole
 from ..functions import stack
-from ..scope import Function, current, scope
+from ..scope import current, few_collections, scope
 from ..tensor import OPS, SWEPT, Array, Tensor, as_array, constant, new_node
 from .state import parts_of
 
@@ -107,37 +104,6 @@ def warn_if_swept(network: Any, state: State, stacklevel: int) -> None:
             _told[id(first)] = first
         reason = "backward() has been through the graph of this state, and would go through it again and again"
         warn(f"{reason}: carry on its values alone, state = tg.detach(state)", stacklevel=stacklevel)
-
-
-_LOCK, _NEVER = Lock(), 2**30
-_unrolling, _threshold = 0, 0  # how many are at it, in all threads, and what to go back to afterwards
-
-
-def few_collections(function: Function) -> Function:
-    """Let Python's cyclic collector look at young objects only, in this process, while a function builds a graph.
-
-    A graph has no cycles, yet the collector walks all of it again whenever it has grown by a quarter: two thirds of the
-    time that an LSTM takes for 10,000 steps. Cycles that a cell makes and drops are found while they are young.
-    """
-
-    @wraps(function)
-    def run(*args: Any, **options: Any) -> Any:
-        global _unrolling, _threshold
-        with _LOCK:
-            if not _unrolling:
-                first, second, _threshold = gc.get_threshold()
-                gc.set_threshold(first, second, _NEVER)
-            _unrolling += 1
-        try:
-            return function(*args, **options)
-        finally:
-            with _LOCK:
-                _unrolling -= 1
-                first, second, third = gc.get_threshold()
-                if not _unrolling and third == _NEVER:  # else somebody has set another one meanwhile
-                    gc.set_threshold(first, second, _threshold)
-
-    return cast(Function, run)
 
 
 def window_starts(steps: int, window: int | None) -> frozenset[int]:
