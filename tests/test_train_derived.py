@@ -1,5 +1,6 @@
 """Training with the derived program: the engine's numbers, a line that says who computes, no use of what is wrong."""
 
+import random
 import warnings
 
 import numpy as np
@@ -149,6 +150,55 @@ def test_a_resumed_run_goes_on_with_what_was_chosen(before, doctor, tmp_path, ca
         doctor(never, 1e9 if before.endswith("compiled") else 0.0)  # now it would choose another
         short(5, resume=True, **options)
     assert seen == [before] * 5
+
+
+OF_ALL = np.random.default_rng(5)
+
+
+class Drops(tg.RNNCell):
+    """Drops a part of its state at random, by numbers from somewhere; and counts, which changes what it drops."""
+
+    def __init__(self, source):
+        super().__init__(2, 6, rng=0)
+        own = {
+            "its own": np.random.default_rng(5),
+            "its own, old": np.random.RandomState(5),
+            "python's": random.Random(5),
+        }
+        self.source, self.own, self.calls = source, own.get(source), 0
+
+    def __call__(self, x, h):
+        if self.source == "a count":
+            self.calls += 1
+            return super().__call__(x, h * (1.0 if self.calls % 3 else 0.5))
+        source = {"the module's": OF_ALL, "NumPy's": np.random, "the library's": random}.get(self.source, self.own)
+        drawn = source.random(h.shape) if hasattr(source, "normal") else [[source.random() for _ in range(6)]]
+        return super().__call__(x, h * (np.array(drawn) > 0.3))
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["its own", "its own, old", "python's", "the module's", "NumPy's", "the library's", "a count", "the loss"],
+)
+def test_what_is_random_is_trained_as_if_no_program_had_been_tried(source):
+    class Noisy(Adding):
+        def __init__(self):
+            super().__init__(8)
+            self.noise = np.random.default_rng(3)
+
+        def loss(self, outputs, targets):
+            return super().loss(outputs + self.noise.normal(size=outputs.shape), targets)
+
+    def losses(derived):
+        OF_ALL.bit_generator.state = np.random.default_rng(5).bit_generator.state
+        np.random.seed(3)  # noqa: NPY002
+        random.seed(3)
+        noisy = source == "the loss"
+        network, task = (tg.RNNCell(2, 6, rng=0), Noisy()) if noisy else (Drops(source), Adding(8))
+        with warnings.catch_warnings(action="ignore"):
+            return short(5, network, task, derived=derived)[1].losses
+
+    assert losses(True) == losses(False)
 
 
 class Leaky(tg.RNNCell):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -39,9 +39,8 @@ class Contents:
         self.home = "nobody's" if home == _package(Contents) else home  # ours keeps nothing
         self.seen: dict[int, Any] = {}
         # First the generators that any function can draw from.
-        random = sys.modules.get("random")
         self.found: dict[str, Any] = {
-            "random": (random and random.getstate(), static_key(np.random.get_state(legacy=True)))  # noqa: NPY002
+            "random": (random.getstate(), static_key(np.random.get_state(legacy=True)))  # noqa: NPY002
         }
         self._visit(subject, "")
 
@@ -95,6 +94,26 @@ class Contents:
             package = _package(value if code else type(value))
             if package == self.home or (package in _PLAIN and not code):
                 yield name, value
+
+
+def rewinding(*subjects: Any) -> Callable[[], None]:
+    """What puts the generators of random numbers that some objects hold or can reach back to where they stand now."""
+    ways: list[Any] = [(random.getstate, random.setstate), (np.random.get_state, np.random.set_state)]
+    for held in (value for subject in subjects for value in Contents(subject).seen.values()):
+        if isinstance(held, random.Random):
+            ways.append((held.getstate, held.setstate))
+        elif isinstance(held, np.random.RandomState):
+            ways.append((held.get_state, held.set_state))
+        elif isinstance(held, np.random.Generator):
+            bits = held.bit_generator
+            ways.append((partial(getattr, bits, "state"), partial(setattr, bits, "state")))
+    stood = [(put, get()) for get, put in ways]
+
+    def rewind() -> None:
+        for put, state in stood:
+            put(state)
+
+    return rewind
 
 
 class Outside:

@@ -102,10 +102,7 @@ COMMAND = Command(
         "checkpoint_every": 100,
         "out": Path("run"),
     },
-    says={
-        "out": {"help": "a folder"},
-        "data": {"help": "of the tasks text and series; default: packaged ones"},
-    },
+    says={"out": {"help": "a folder"}, "data": {"help": "of the tasks text and series; default: packaged ones"}},
     operand=WHICH,
     moved={"--steps": "--steps are time steps: here say --length for these, and --updates for how long to train"},
 )

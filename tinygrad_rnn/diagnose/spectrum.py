@@ -178,13 +178,7 @@ def jacobian_spectrum(
 
 
 def lyapunov(
-    model: Any,
-    inputs: Any,
-    *,
-    k: int | None = None,
-    state: Any = None,
-    sequence: int = 0,
-    discard: int | None = None,
+    model: Any, inputs: Any, *, k: int | None = None, state: Any = None, sequence: int = 0, discard: int | None = None
 ) -> Array:
     """Lyapunov exponents of the whole state, in nats per step, largest first, by QR at every step.
 

@@ -110,12 +110,7 @@ class Channels:
     """
 
     def __init__(
-        self,
-        items: Sequence[Seat],
-        wires: Sequence[Wire],
-        below: Mapping[int, float],
-        size: float,
-        fan: int,
+        self, items: Sequence[Seat], wires: Sequence[Wire], below: Mapping[int, float], size: float, fan: int
     ) -> None:
         self.items, self.wires, self.size = items, wires, size
         self.risers = self._risers()

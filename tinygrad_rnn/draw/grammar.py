@@ -199,11 +199,7 @@ def _packed(lanes: Sequence[Sequence[int]], columns: Sequence[int]) -> list[tupl
 
 
 def _with_leaves(
-    sentence: Sentence,
-    columns: Sequence[int],
-    rows: Sequence[int],
-    upright: set[Pair],
-    tracks: Sequence[Sequence[int]],
+    sentence: Sentence, columns: Sequence[int], rows: Sequence[int], upright: set[Pair], tracks: Sequence[Sequence[int]]
 ) -> Spots:
     """Leaves stand left of what uses them, or right below it."""
     taken = dict.fromkeys(zip(columns, rows, strict=True))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..bptt import Program, derive_bptt
-from ..bptt.contents import Contents
+from ..bptt.contents import Contents, rewinding
 from ..bptt.loss import disagreeing
 from ..extras import how_to_install
 from ..files import printable
@@ -108,11 +108,12 @@ class DerivedGradients:
 
     def _choose(self, batch: Batch, state: Any) -> None:
         """Take the fastest program that says of this batch what the engine says; the engine, for good, if none does."""
-        cell, reason = repr(self.run.model.network), "as before"
+        cell, reason, engine = repr(self.run.model.network), "as before", dict[str, Any]()
+        rewind = rewinding(self.run.model.network, self.run.task)  # what is tried draws no numbers from the run
         try:
             if self.run.gradients_by != ENGINE:
-                engine = self._numbers(partial(self.run.by_engine, batch, state))
-                for program, why in self._programs(batch, state):
+                for program, why in self._programs(batch, state):  # of a cell that keeps nothing, or there is none
+                    engine = engine or self._numbers(partial(self.run.by_engine, batch, state))
                     wrong = disagreeing(self._numbers(partial(self._by, program, batch, state)), engine)
                     if not wrong:
                         self.run.gradients_by = COMPILED if program.compiled else NUMPY
@@ -123,6 +124,8 @@ class DerivedGradients:
                     reason = f"the derived program does not agree with it on {', '.join(wrong)}"
         except (GradientError, TraceError) as error:
             reason = str(error)
+        finally:
+            rewind()
         self.run.gradients_by = ENGINE
         warnings.warn(printable(f"{cell}: gradients by {ENGINE}: {reason}"), stacklevel=2)
 
