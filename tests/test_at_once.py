@@ -239,6 +239,46 @@ def test_a_part_of_the_state_without_a_gradient(kept):
     assert both(Kept(), inputs, {6: v}) is not None
 
 
+HANDED_ON = {
+    "the one before": lambda z, h, old: (z, h),
+    "what it was": lambda z, h, old: (z, old),
+    "the same twice": lambda z, h, old: (z, z),
+    "in turn": lambda z, h, old: (old, z),
+}
+
+
+class Delayed(Two):
+    """Part of its state is a tensor that is another part, or was."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def __call__(self, x, state):
+        h, old = state
+        return HANDED_ON[self.kind](tg.RNNCell.__call__(self, x, h + 0.5 * old), h, old)
+
+
+@pytest.mark.parametrize("reads", [(6,), (6, 3)])
+@pytest.mark.parametrize("kind", HANDED_ON)
+def test_a_part_of_the_state_that_is_another_has_a_gradient_of_its_own(kind, reads):
+    cell, rng = Delayed(kind), np.random.default_rng(0)
+    x, v = rng.normal(size=(6, 1, 3)), rng.normal(size=(1, 4))
+    found = both(cell, x, dict.fromkeys(reads, v))
+    assert found is not None
+    passed = [tuple(tg.Tensor(part.data, requires_grad=True) for part in cell.initial_state(1))]
+    for row in x:
+        h, c = cell(row, passed[-1])
+        passed.append((1.0 * h, 1.0 * c if kind != "the same twice" else 1.0 * h))
+    wanted = tg.sum(sum(passed[t][0] * v for t in reads))
+    for k, lane in enumerate(found.lanes.values()):
+        if kind == "the same twice" and k == 0:  # what the other one gets came through it
+            continue
+        gradients = tg.grad(wanted, [state[k] for state in reversed(passed)], allow_unused=True)
+        norms = [np.linalg.norm(g.data) for g in gradients]
+        np.testing.assert_allclose(10.0 ** lane.logs[:, 0], norms, rtol=1e-6, atol=1e-300)
+
+
 class Shown(tg.RNNCell):
     """Takes tensors only, and says so in its own way."""
 

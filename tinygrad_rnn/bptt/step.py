@@ -300,6 +300,10 @@ def derive_step(step: Step, trace: Trace, steps: Collection[str] | None = None) 
     if unknown := sorted({*(steps or ())} - named.keys()):
         raise ValueError(printable(f"steps: no value is called {', '.join(unknown)}: there are {', '.join(named)}"))
     seeds: dict[Node, list[Tracer]] = {}
+    handed: dict[
+        str, Node | None
+    ] = {}  # what comes to a part of the state that is another part, or was, and no other's
+    others = {s.leaf for s in step.states}
     read = set(topological(s.root for s in step.states))
     for i, state in enumerate(step.states):
         ones = np.ones(state.leaf.shape, state.leaf.dtype)
@@ -311,8 +315,11 @@ def derive_step(step: Step, trace: Trace, steps: Collection[str] | None = None) 
             carry = of_loss if zero else carry + of_loss
             carry.name = "d_outputs" if zero else cotangent_name(state.name)
         elif zero:
-            continue
-        if state.root.needs:
+            carry = None
+        if state.root in others:
+            handed[state.name] = None if carry is None else carry.node
+        others.add(state.root)
+        if carry is not None and state.root.needs:
             g = carry if state.root.stepped else trace.mark("total", carry.node)
             seeds.setdefault(state.root, []).append(g)
     found = sweep(trace, forward, seeds)
@@ -326,7 +333,8 @@ def derive_step(step: Step, trace: Trace, steps: Collection[str] | None = None) 
     roots = {s.name: s.root for s in step.states}
     for name, node in {} if steps is None else (roots | {name: named[name] for name in steps}).items():
         value = None if name in roots else trace.mark("detach", node).node
-        g = trace.mark("kept", found[node]).node if node in found else None
+        sent = handed[name] if name in handed else found.get(node)
+        g = None if sent is None else trace.mark("kept", sent).node
         if g is not None:
             g.name = f"{cotangent_name(name)}_steps"
         step.kept[name] = value, g

@@ -267,7 +267,9 @@ class Chain:
         leaves = tuple(Tensor(part, requires_grad=True) for part in before)
         with scope(f"t={t}"):
             outs = parts_of(self.cell(constant(x, "x"), state_of(leaves, self.form)))
-        return Step(t, leaves, outs)
+            # What another part is already, or was before the step, gets a tensor with a gradient of its own.
+            own = [o.reshape(o.shape) if o in {*leaves, *outs[:k]} else o for k, o in enumerate(outs)]
+        return Step(t, leaves, tuple(own))
 
     def at_once(self, before: Iterable[Array], inputs: Array) -> Step:
         """One step from many states at once, those of all steps, say."""

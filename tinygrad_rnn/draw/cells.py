@@ -103,12 +103,7 @@ def _lstm_1997(pitch: float, before: Mapping[str, float]) -> Laid:
     return Laid(gap, places, ways | {("c-", "c"): (straight, (1, TOP - 13, "middle"))})
 
 
-LSTM = Plan(
-    laid=_lstm,
-    least=220.0,
-    taps={"affine": (-11.0, 13.0)},
-    spines={"affine": (-35.0, FORGET - 18)},
-)
+LSTM = Plan(laid=_lstm, least=220.0, taps={"affine": (-11.0, 13.0)}, spines={"affine": (-35.0, FORGET - 18)})
 LSTM_1997 = replace(LSTM, laid=_lstm_1997, spines={"affine": (-35.0, INPUT - 18)})
 
 # --- GRU --------------------------------------------------------------------------------------------------------------
