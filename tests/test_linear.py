@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import tracemalloc
 import weakref
 from functools import partial
 
@@ -209,3 +210,17 @@ def test_what_somebody_else_asks_of_the_collector_stays(collections):
     cell.parameters, cell.initial_state = dict, lambda batch: None
     tg.unroll(cell, np.ones((3, 1, 2)))
     assert gc.get_threshold() == (30, 3, 3)
+
+
+def test_freeing_keeps_no_list_of_what_it_frees():
+    more = {}
+    for retain in (True, False):
+        h = tg.Tensor([1.0], requires_grad=True)
+        for _ in range(20_000):
+            h = -h
+        tracemalloc.start()
+        tg.sum(h).backward(retain_graph=retain)
+        more[retain] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        del h
+    assert more[False] < more[True] / 3

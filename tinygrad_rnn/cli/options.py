@@ -332,10 +332,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(commands: Sequence[Command], version: str, words: list[str]) -> argparse.Namespace:
     """Read a command line: every option of its command by name, and which of them were given."""
-    parser = _Parser(
-        prog="tinygrad-rnn",
-        description="See the gradients of an unrolled recurrent network.",
-    )
+    parser = _Parser(prog="tinygrad-rnn", description="See the gradients of an unrolled recurrent network.")
     parser.add_argument("--version", action="version", version=f"tinygrad-rnn {version}")
     choices = parser.add_subparsers(required=True, metavar="command", dest="command")
     for command in commands:
