@@ -374,7 +374,7 @@ DRAW = [
         tg.derive_bptt,
         derive,
         {
-            "rewrites": Values(("gather", ["nope"], None, 5, [1]), ((), ["share"])),
+            "rewrites": Values(("gather", ["nope"], 5, [1]), ((), ["share"], None)),
             "example": Values(((), (X,), 5, None), ()),
             "compiled": Values(FLAG.bad, (False,)),  # True needs an extra
             "steps": Values(("nope", ["nope"], 5, [1]), ((), ["z"], None)),

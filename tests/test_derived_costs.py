@@ -11,8 +11,10 @@ from test_derived_strangers import derived as derived_stranger
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.autodiff import history
+from tinygrad_rnn.bptt import REWRITES
 from tinygrad_rnn.bptt.emit import Source
 from tinygrad_rnn.bptt.gates import cut_of, row_of, take
+from tinygrad_rnn.bptt.passes import SAVE_CALLS
 from tinygrad_rnn.bptt.program import COMPILED
 from tinygrad_rnn.symbolic.trace import Node
 
@@ -426,3 +428,11 @@ def test_compiled_is_what_its_writer_says(monkeypatch):
     assert program.compiled and program.rewrites == ("share", "split")
     plain = derived(tg.GRUCell(3, 4, rng=0))
     assert not plain.compiled and plain.rewrites == tg.bptt.REWRITES
+
+
+@pytest.mark.parametrize(("batch", "large"), [(63, False), (64, True)])
+def test_where_the_state_is_large_what_only_saves_calls_is_left_out(batch, large):
+    cell, x = tg.LSTMCell(3, 32, rng=0), RNG(0).normal(size=(2, batch, 3))  # 16 kB at a batch of 64
+    example = x, cell.initial_state(batch)
+    assert set(REWRITES) - {*tg.derive_bptt(cell, squares, example).rewrites} == (SAVE_CALLS if large else set())
+    assert set(tg.derive_bptt(cell, squares, example, REWRITES).rewrites) == set(REWRITES)

@@ -102,11 +102,7 @@ class Gathered:
     __slots__ = ("__wrapped__", "each", "recorded", "total")
 
     def __init__(
-        self,
-        rule: Rule,
-        total: Callable[[Any], Any],
-        each: Callable[[Any], Any] | None = None,
-        recorded: bool = False,
+        self, rule: Rule, total: Callable[[Any], Any], each: Callable[[Any], Any] | None = None, recorded: bool = False
     ) -> None:
         self.__wrapped__ = rule  # so that its signature is the rule's
         self.total, self.each, self.recorded = total, each, recorded

@@ -17,3 +17,6 @@ STEP_REWRITES = {rewrite.__name__: rewrite for rewrite in _ALL}
 
 REWRITES: tuple[str, ...] = (*STEP_REWRITES, "hoist_inputs", "hoist_slopes", "batch_weights", "buffers", "contiguous")
 """Every rewrite; the last five decide when and where something is computed."""
+
+SAVE_CALLS, LARGE = {"merge", "one_tanh", "hoist_inputs"}, 1 << 14
+"""From so many bytes of a part of the state on, a call costs little beside its numbers, and these do not pay."""

@@ -28,7 +28,7 @@ from ..symbolic.values import at_steps
 from ..tensor import GradientError, Tensor, as_array, raw
 from .emit import Source
 from .loss import Loss, LossCheck, call, disagreeing, eager, largest, leave_out, nudged, rounding, trace_loss
-from .passes import REWRITES, STEP_REWRITES
+from .passes import LARGE, REWRITES, SAVE_CALLS, STEP_REWRITES
 from .plan import LOOPS
 from .rewrites import share, simplify
 from .step import Step, derive_step, form_of, title, topological, trace_step
@@ -217,7 +217,7 @@ def derive_bptt(
     cell: CellLike,
     loss: Loss | None = None,
     example: Sequence[Any] = (),
-    rewrites: Collection[str] = REWRITES,
+    rewrites: Collection[str] | None = None,
     compiled: bool = False,
     steps: Collection[str] | None = None,
 ) -> Program:
@@ -237,7 +237,8 @@ def derive_bptt(
         Decides all shapes and dtypes but the number of steps. If the inputs are a Tensor that requires a gradient, the
         program computes that too.
     rewrites : collection of str
-        Which of `REWRITES` to apply; ``()`` gives the plain program.
+        Which of `REWRITES` to apply; ``()`` gives the plain program. Default: all, or where a part of the state takes
+        `LARGE` bytes, all but those that save calls and cost memory.
     compiled : bool
         Compile its loops to machine code, which takes some seconds for a new cell or size, and half a second when it
         was done before on this machine. Needs numba, the extra ``fast``. A cell that cannot be compiled runs as NumPy,
@@ -269,7 +270,7 @@ def derive_bptt(
     >>> np.allclose(gradients["weight_hh"], cell.weight_hh.grad.data)
     True
     """
-    unknown = sorted(set(rewrites).difference(REWRITES))
+    unknown = sorted(set(rewrites or ()).difference(REWRITES))
     if unknown:
         raise ValueError(f"no rewrite is called {', '.join(unknown)}: there are {', '.join(REWRITES)}")
     if len(example) < 2:
@@ -282,6 +283,8 @@ def derive_bptt(
         raise ValueError(f"inputs of shape {x.shape}: a sequence has shape (T, B, I) or (T, I), with at least one step")
     if any(s.dtype.kind != "f" for s in states):
         raise TypeError(f"a state of {', '.join(str(s.dtype) for s in states)}: make it of floats, counters as well")
+    if rewrites is None:
+        rewrites = set(REWRITES) - (SAVE_CALLS if max(s.nbytes for s in states) >= LARGE else set())
     needs = isinstance(inputs, Tensor) and inputs.requires_grad
     named: Any = () if steps is None else steps
     if not (isinstance(named, Collection) and all(isinstance(name, str) for name in named)):
