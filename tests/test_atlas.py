@@ -158,6 +158,11 @@ def test_lines_and_notes_of_a_map_stand_at_its_cells(table, tmp_path, monkeypatc
     axes = saved[0].axes[0]
     assert axes.get_title(loc="left").startswith("mine\nrnn, orthogonal weights, ")
     assert axes.get_title(loc="left").endswith("; median of 3 seeds")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("scale g of the recurrent weights", "")
+    turned = plot_atlas(table, x="nonlinearity", y="scale")
+    assert (turned.get_xlabel(), turned.get_ylabel()) == ("", "scale g of the recurrent weights")
+    assert cells(turned) == ["−0.602", "−0.602", "+0.000", "+0.000", "–", "+0.301"]
+    assert {(t.get_ha(), t.get_va()) for t in axes.texts} == {("center", "center")}
     assert [*axes.get_xticks(minor=True)] == [0.5, 1.5] and [*axes.get_yticks(minor=True)] == [0.5]  # between cells
     (right,) = axes.child_axes
     assert [*right.get_yticks()] == [0, 1]  # a note beside each row

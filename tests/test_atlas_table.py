@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import statistics
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.atlas import Table
+from tinygrad_rnn.atlas import Table, grid, sweep
 from tinygrad_rnn.atlas.map import _settings
 from tinygrad_rnn.atlas.networks import measured, network
+from tinygrad_rnn.atlas.sweep import describe
 
 NUMBERS = st.one_of(st.none(), st.just(math.nan), st.floats(-1e3, 1e3))
 RECORDS = st.lists(st.fixed_dictionaries({"g": st.sampled_from([2, 1, 3]), "x": NUMBERS}), min_size=1, max_size=12)
@@ -162,3 +164,24 @@ def test_a_map_says_what_is_the_same_in_all_rows_and_of_how_many_seeds_it_is_the
     assert _settings(Table.of([{"slope": 0.1}]), ("scale", "nonlinearity")).startswith(default)
     varied = _settings(Table.of(rows), ("cell", "bias"))  # what stands along the axes is not said again
     assert "rnn" not in varied and "bias" not in varied and "tanh" not in varied and "scale" not in varied
+
+
+def scaled(a, configuration, b=0.0):
+    """A measure with settings of its own."""
+    x = configuration["x"]
+    return {"one": np.float32(a * x), "other": np.array(b), "third": np.int64(3), "word": np.str_("yes"), "no": None}
+
+
+def test_numpys_scalars_are_pythons_own_in_a_table():
+    (row,) = sweep(grid(x=[0.5]), partial(scaled, 3.0, b=2.0))
+    assert row == {"x": 0.5, "one": 1.5, "other": 2.0, "third": 3, "word": "yes", "no": None}
+    assert [type(value) for value in row.values()] == [float, float, float, int, str, type(None)]
+    failed = sweep(grid(x=[1]), lambda c: {"a": np.ones(2)})
+    assert "'a' is ndarray, not text, a number" in str(next(iter(failed)))
+
+
+def test_a_measure_is_called_with_all_that_is_given_to_it():
+    said = describe(partial(scaled, 3.0, b=2.0))
+    assert any(text.endswith("scaled(3.0, b=2.0)") for text in said.values())
+    others = [describe(m) for m in (scaled, partial(scaled, 4.0), partial(scaled, 3.0), partial(scaled, 3.0, b=1.0))]
+    assert len({str(other) for other in (said, *others)}) == 5
