@@ -438,6 +438,17 @@ def test_what_is_not_finite_is_refused_and_gets_no_word(value):
             str(gradient_flow(model, x))
 
 
+def test_a_module_takes_whatever_it_takes():
+    class Two(Model):
+        def __call__(self, pair):
+            return self.rnn(pair[0])[0] + tg.sum(tg.Tensor(pair[1])) * 0.0
+
+    x = noise(12, 3, 3)
+    expected, found = gradient_flow(Model(), x), gradient_flow(Two(), (x, np.ones(5)))
+    assert found.judgement == expected.judgement and '"sha256"' in found.to_json()
+    assert found.to_json() != gradient_flow(Two(), (x, np.zeros(5))).to_json()
+
+
 def loud():
     return tg.RNN(3, 5, nonlinearity="relu", rng=0, init={"weight_hh": init.orthogonal(50.0)})
 

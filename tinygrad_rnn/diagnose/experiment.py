@@ -181,7 +181,7 @@ def experiment_of(
         last = looks["read"] or len(found.inputs)
         if looks["lag"] is not None and looks["lag"] >= last > 1:
             raise ValueError(f"lag={looks['lag']}: no step lies so far before step {last}: at most {last - 1}")
-    elif (numbers := np.asarray(raw(inputs))).dtype.kind == "f" and not np.isfinite(numbers).all():
+    elif isinstance(a := raw(inputs), np.ndarray) and a.dtype.kind == "f" and not np.isfinite(a).all():
         raise ValueError("the inputs are not finite")
     check_finite(model)
     return replace(found, v=seed if direction is None else checked_direction(direction))

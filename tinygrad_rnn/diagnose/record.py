@@ -21,7 +21,8 @@ def record(flow: Flow) -> dict[str, Any]:
     """A report as JSON has it; numbers that are not finite are strings."""
     found, weights = flow.verdict, {}
     verdict = {"decades_lost": found.decades, "healthy_up_to": found.reach, "cause": found.cause, "try": found.remedy}
-    verdict |= {name: getattr(found, name) for name in ("word", "level", "lag", "zero_lag", "reason", "end", "default")}
+    verdict |= {name: getattr(found, name) for name in ("word", "level", "lag", "zero_lag", "default")}
+    verdict |= {name: getattr(found, name) for name in ("reason", "about", "end")}
     verdict["causes"] = {name: trial.after for name, trial in found.undone.items()}
     verdict["trials"] = [{"label": t.label, "heals": t.heals} | plain(t) for t in found.trials]
     if flow.by_lag is not None:
@@ -55,7 +56,10 @@ def measured(experiment: Experiment) -> dict[str, Any]:
     found |= {"versions": versions, "loss": experiment.describe()}
     if isinstance(experiment.model, Tensor):
         return found
-    inputs = np.asarray(experiment.inputs)
+    try:
+        inputs = np.asarray(experiment.inputs)
+    except ValueError:  # several arrays, of which a Module makes what it likes
+        inputs = np.concatenate([np.ravel(part) for part in experiment.inputs])
     parameters = {name: np.asarray(p.data) for name, p in experiment.model.parameters().items()}
     data = {"shape": inputs.shape, "mean": inputs.mean(), "sd": inputs.std(), "sha256": digest({"inputs": inputs})}
     weights = {"sha256": digest(parameters), "shapes": {name: a.shape for name, a in parameters.items()}}
