@@ -281,6 +281,12 @@ def test_nan_is_told_once_and_not_blamed_on_the_learning_rate():
     assert len(said) == 1 and said[0].startswith("step 0: the gradient is not finite")
 
 
+def test_a_norm_that_overflows_is_no_gradient_that_is_not_finite():
+    model, said = Net(nn.LSTM(I, H)), []
+    train(model, torch.randn(T, B, I), 1, loss=lambda out: 1e30 * out.mean(), weights=0, alarm=said.append)
+    assert said == ["step 0: the gradient is so large that its norm overflows"]
+
+
 def test_healthy_training_raises_no_alarm():
     torch.manual_seed(0)
     for kind in (nn.LSTM, nn.GRU):

@@ -280,8 +280,9 @@ class watch:
         new = not norm <= 2 * self._largest  # a bump after convergence is not
         usual = median(norms[-50:]) if new and len(norms) >= 10 else 0.0
         if not math.isfinite(norm) and all(map(math.isfinite, norms[-1:])):
-            told = f"; its usual norm was {usual:.2g}" if usual else ""
-            self._alarm(f"the gradient is not finite, first in {first_not_finite(self.model) or '?'}{told}")
+            bad, told = first_not_finite(self.model), f"; its usual norm was {usual:.2g}" if usual else ""
+            what = f"not finite, first in {bad}" if bad else "so large that its norm overflows"
+            self._alarm(f"the gradient is {what}{told}")
         elif usual and 100 * usual < norm < math.inf:
             line = f"clip_grad_norm_(model.parameters(), {10 ** math.floor(math.log10(usual)):g})"
             self._alarm(f"the gradient's norm is {norm:.2g}, {norm / usual:.0f} times its usual {usual:.2g}: {line}")
