@@ -248,6 +248,17 @@ def test_a_cell_that_checks_the_class_of_what_it_is_given_is_derived():
     assert "tanh" in derive(checks).source
 
 
+def test_an_entry_that_changes_is_named_as_it_is():
+    def counts(cell, x, h):
+        cell.cache["seen?"] = cell.cache.get("seen?", 0) + 1
+        return h
+
+    cell = Cell(counts)
+    cell.cache = {"seen?": 0}
+    with pytest.raises(tg.bptt.TraceError, match=re.escape("the cell's seen? changes from step to step")):
+        tg.derive_bptt(cell, lambda outputs: tg.sum(outputs), (np.ones((3, 3)), np.zeros(3)))
+
+
 # --- losses ---
 
 

@@ -10,6 +10,7 @@ from derived_cells import MOVES, RandomCell, assert_equal
 from derived_losses import GIVEN, held, of_the_length, over_time, slices
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.bptt.loss import close
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
 FREE = slices() | of_the_length() | over_time()
@@ -187,3 +188,13 @@ def test_a_cotangent_may_lie_in_any_order_in_memory(name, passed):
 def test_a_loss_of_one_output_counted_from_the_end_is_right_at_every_length(place):
     lengths = {-place, 4, 7}
     assert answers(lambda outputs: tg.sum(outputs[place] ** 2), 5, lengths) == lengths
+
+
+def test_what_is_close_is_finite_in_the_same_places_and_equal_there():
+    numbers = [1.0, 1.5, np.nan, np.inf]
+    for got, want in itertools.product(numbers, repeat=2):
+        alike = got == want or not (np.isfinite(got) or np.isfinite(want))
+        assert close(np.array([1.0, got]), np.array([1.0, want]), 1e-6) == alike, (got, want)
+    assert not close(np.ones(2), np.ones((1, 2)), 1.0)
+    assert close(np.array([1.0, 1e3]), np.array([1.0005, 1e3]), 1e-6)  # on the scale of the largest
+    assert close(np.array([1.0]), np.array([1.2]), 0.0, 0.3) and not close(np.array([1.0]), np.array([1.2]), 0.0, 0.1)

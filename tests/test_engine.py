@@ -434,6 +434,12 @@ def test_create_graph_in_backward():
     x.grad = None
     g.backward()
     assert x.grad.item() == 12.0
+    (x**3).backward(create_graph=True)
+    assert x.grad.requires_grad
+    (x**3).backward()  # what is added now is no longer differentiable
+    assert not x.grad.requires_grad and x.grad.item() == 36.0
+    h = x * 2
+    assert type(tg.grad(h, h, create_graph=True)) is tg.Tensor
 
 
 def test_derivatives_inside_no_grad_are_the_same_and_constant():

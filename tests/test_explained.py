@@ -115,6 +115,12 @@ def test_an_operation_stands_in_a_graph_by_the_sign_that_a_textbook_has_or_by_it
     assert name not in PHRASES or said == {PHRASES[name]}
 
 
+def test_signs_that_are_no_names():
+    assert [op.symbol for op in (tg.maximum, tg.minimum, tg.ops.max, tg.ops.min)] == ["max", "min", "max", "min"]
+    assert [op.symbol for op in (tg.sqrt, tg.square, tg.sigmoid)] == ["√", "x²", "σ"]
+    assert [op.name for op in (tg.sqrt, tg.square, tg.sigmoid)] == ["sqrt", "square", "sigmoid"]
+
+
 def test_every_operation_is_called_above():
     assert CALLS.keys() == tg.OPS.keys()
 
@@ -149,6 +155,7 @@ def test_a_matrix_product_shows_its_shapes():
     value, derivatives = formulas(tg.affine)
     assert str(inspect.signature(tg.affine)) == "(x, W, b, h, U, d, /)"
     assert value == "x @ Wᵀ + h @ Uᵀ + b + d, of shapes (..., I), (O, I), (O,), (..., H), (O, H), (O,) -> (..., O)."
+    assert formulas(tg.matmul)[0] == "a @ b, of shapes (..., N, K), (..., K, M) -> (..., N, M)."
     assert formulas(tg.linear)[0] == "x @ Wᵀ + b, of shapes (..., I), (O, I), (O,) -> (..., O)."
     assert derivatives["h"] == "g @ U" and derivatives["U"] == "gᵀ @ h" and derivatives["d"] == "g, Σ over (0, 1)"
 

@@ -163,19 +163,22 @@ def test_what_is_no_index_is_refused(index):
         [(), (..., slice(0, 0)), (..., slice(0, 6))],
         [(..., slice(None, 2)), (..., slice(2, None))],
         [(..., slice(0, 5)), (..., slice(5, 3)), (..., slice(3, 6))],  # an overlap beside a slice of nothing
+        [(..., slice(0, 3, 2)), (..., slice(3, 6))],  # a step within a tile
     ],
 )
 def test_getitem_joins_slices_that_tile_an_axis_and_no_others(indices):
-    rng = np.random.default_rng(0)
-    x = tg.Tensor(rng.normal(size=(2, 6)), requires_grad=True)
-    expected = np.zeros((2, 6))
-    loss = tg.Tensor(0.0)
-    for index in indices:
-        v = rng.normal(size=x.data[index].shape)
-        np.add.at(expected, index, v)
-        loss = loss + tg.sum(x[index] * v)
-    loss.backward()
-    np.testing.assert_allclose(x.grad.data, expected, rtol=1e-15, atol=1e-15)
+    of_one_axis = all(index[:1] == (...,) for index in indices)
+    for shape in [(2, 6), (3, 2, 6), (6,)][: 2 + of_one_axis]:
+        rng = np.random.default_rng(0)
+        x = tg.Tensor(rng.normal(size=shape), requires_grad=True)
+        expected = np.zeros(shape)
+        loss = tg.Tensor(0.0)
+        for index in indices:
+            v = rng.normal(size=x.data[index].shape)
+            np.add.at(expected, index, v)
+            loss = loss + tg.sum(x[index] * v)
+        loss.backward()
+        np.testing.assert_allclose(x.grad.data, expected, rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 6])
@@ -190,3 +193,4 @@ def test_getitem_knows_gates_to_be_tiles(parts):
         assert parts == 1 or not tg.ops._are_tiles(cuts, np.zeros((2, 6)))
     assert tg.ops._are_tiles([(..., slice(4, None)), (..., slice(4, 4)), (..., slice(None, 4))], np.zeros((2, 6)))
     assert not tg.ops._are_tiles([(...,)], np.zeros(()))
+    assert not tg.ops._are_tiles([(..., slice(3, 6)), (..., slice(0, 3, 2))], np.zeros((2, 6)))

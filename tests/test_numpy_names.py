@@ -255,8 +255,8 @@ def test_what_numpy_makes_of_integers_a_constant_tensor_is():
         (lambda x: np.einsum(x, [-1]), "axis=-1: give a whole number, at least 0"),
         (lambda x: np.cross(x, x), "np.cross has no derivative rule: use what it is made of"),
         (lambda x: np.insert(x, 0, 1.0), "np.insert has no derivative rule: use what it is made of"),
-        (lambda x: np.ravel(np.outer(x, x), "F"), "takes no order="),
-        (lambda x: np.cumprod(x, dtype=np.float32), "takes no dtype="),
+        (lambda x: np.ravel(np.outer(x, x), "F"), "np.ravel on a Tensor takes no order="),
+        (lambda x: np.cumprod(x, dtype=np.float32), "np.cumprod on a Tensor takes no dtype="),
         (lambda x: np.std(x, where=[True, False, True]), "takes no where="),
         (lambda x: np.einsum("i->", x, dtype=np.float32), "takes no dtype="),
         (lambda x: np.linalg.norm(np.outer(x, x), 2), "norm has no derivative here for ord=2 over 2 axes"),
@@ -372,3 +372,24 @@ def test_a_derived_program_gives_the_engines_numbers_or_an_error_at_every_length
         np.testing.assert_allclose(value, expected.numpy(), rtol=1e-10)
         for name, parameter in cell.parameters().items():
             np.testing.assert_allclose(gradients[name], tg.grad(expected, parameter).numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_a_number_times_an_array_is_an_inner_product():
+    x = tg.Tensor(np.arange(1.0, 7.0).reshape(2, 3), requires_grad=True)
+    for a, b in [(x, 2.0), (2.0, x), (x, tg.Tensor(2.0)), (tg.Tensor(2.0), x)]:
+        np.testing.assert_array_equal(np.inner(a, b).data, 2 * x.data)
+        np.testing.assert_array_equal(tg.grad(tg.sum(np.inner(a, b)), x).data, np.full((2, 3), 2.0))
+
+
+def test_functions_by_numpys_names_say_whose_they_are_and_take_arguments_in_places():
+    x = tg.Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+    for function, given in [
+        (np.roll, (1,)),
+        (np.tile, ((2, 1),)),
+        (np.tril, (-1,)),
+        (np.swapaxes, (0, 1)),
+        (np.round, (1,)),
+    ]:
+        np.testing.assert_array_equal(function(x, *given).data, function(x.data, *given))
+        assert tg.tensor.NUMPY[function].__doc__ == f"As `numpy.{function.__name__}`."
+    assert np.trace(tg.Tensor(np.arange(8.0).reshape(2, 2, 2)), 0).data.tolist() == [6.0, 8.0]

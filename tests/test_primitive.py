@@ -248,3 +248,23 @@ def test_a_primitive_of_ones_own_is_replaced_only_where_that_is_said(declared):
         again = declared("mine", partial(np.multiply, factor), lambda g, y, x: g, replace=True)
         assert tg.OPS["mine"] is again and again(x).item() == factor
     assert first(x).item() == 2.0  # who holds it keeps it
+
+
+@pytest.mark.parametrize("returned, said", [(3, "int"), (np.arange(3), "numbers of dtype int64"), ("g", "str")])
+def test_a_rule_that_returns_no_floats_is_told_what_it_returned(returned, said):
+    broken = tg.primitive("broken", lambda x: x * 1.0, lambda g, y, x: returned)
+    try:
+        with pytest.raises(
+            TypeError, match=f"the rule of broken for operand 0 returned {said}: it must return an array"
+        ):
+            tg.sum(broken(tg.Tensor(np.ones(3), requires_grad=True))).backward()
+    finally:
+        del tg.OPS["broken"]
+
+
+def test_an_affine_map_takes_one_bias_for_each_output():
+    x, W, b = np.ones((2, 3)), np.ones((4, 3)), np.ones(4)
+    with pytest.raises(ValueError, match="needs the shapes"):
+        tg.affine(x, W, np.ones((2, 4)), x, W, b)
+    with pytest.raises(ValueError, match="needs the shapes"):
+        tg.affine(x, W, b, x[:1], W, b)

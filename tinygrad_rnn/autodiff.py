@@ -158,7 +158,7 @@ def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
     if array.shape != output.shape:
         raise GradientError(f"the cotangent has shape {array.shape}, the output {output.shape}: they must be the same")
     array = array.astype(output.dtype, copy=False)
-    return constant(array) if create_graph else array
+    return array
 
 
 def _owned(g: Any) -> Tensor:

@@ -50,12 +50,14 @@ remainder = primitive("remainder", np.remainder, lambda g, y, a, b: g,  # y = a 
 # -- By the numbers of places, and by shapes ---------------------------------------------------------------------------
 
 
+_signature = cache(signature)
+
+
 def _of_first(rule: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
     """``rule(x, move)`` of the first operand, and of what NumPy was asked to do, as a function of an array."""
-    arguments = cache(lambda: signature(theirs))  # at the first call: an import has no time for it
 
     def call(*args: Any, **options: Any) -> Any:
-        given = arguments().bind(*args, **options).arguments
+        given = _signature(theirs).bind(*args, **options).arguments
         x = operand(given.pop(next(iter(given))))
         return rule(x, lambda array: theirs(array, **{name: raw(value) for name, value in given.items()}))
 

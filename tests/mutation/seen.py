@@ -222,6 +222,12 @@ class Shown:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
+    """The names that a statement gives a value, or whose table it fills: ``TABLE.update(...)``, in a loop or not."""
+    if isinstance(statement, ast.For):
+        return {name for inner in statement.body for name in _bound(inner)}
+    match statement:
+        case ast.Expr(ast.Call(ast.Attribute(ast.Name(name), "update" | "setdefault"))):
+            return {name}
     targets: list[Any] = getattr(statement, "targets", [getattr(statement, "target", None)])
     if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
         return {statement.name} if isinstance(statement, ast.ClassDef | ast.FunctionDef) else set()

@@ -201,7 +201,7 @@ class Source(Draft):
     def total_text(self, node: Node) -> str:
         """A sum over all steps of what is known for all of them."""
         (part,) = node.args
-        if part.op == "matmul" and part not in self.places and part.args[0].ndim == 2 > part.args[1].ndim - 1:
+        if part.op == "matmul" and part not in self.places and part.args[0].ndim == 2:
             left, right = part.args
             if left.op == "transpose" and left not in self.places:
                 a = self._flat(left.args[0], left.shape[0])
