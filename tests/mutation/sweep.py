@@ -19,7 +19,7 @@ FAULTS = [
         IN_PLACE + "(cotangents[operand], contribution) if operand in cotangents",
     ),
     ("autodiff.py", "pullback", "contributions subtracted", ADDED, ADDED.replace("+", "-")),
-    ("autodiff.py", "pullback", "oldest first", "order.pop()", "order.pop(0)"),
+    ("autodiff.py", "_path", "oldest first", "reversed([node for", "iter([node for"),
     ("autodiff.py", "pullback", "seed ignored", "{output: g for", "{output: g * 0 + 1 for"),
     ("autodiff.py", "pullback", "seed doubled", "{output: g for", "{output: g + g for"),
     ("autodiff.py", "pullback", "interior cotangents lost", "cotangents[node] if node in keep else ", ""),
