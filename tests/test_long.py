@@ -149,6 +149,31 @@ def test_every_step_has_the_colour_and_the_number_of_its_gradient(kind, loss, no
             assert f"{number(row.sizes[0][1])} → {number(row.sizes[-1][1])}" in texts(picture)
 
 
+@pytest.mark.parametrize("steps", [7, 20, 21, 64, 200])
+def test_rows_lines_numbers_and_cells_have_a_step_at_one_place(steps):
+    picture = draw(unrolled("gru", steps))
+    marks = [mark for mark in picture.drawing.items if not isinstance(mark, Group)]
+    rule = next(mark.curve for mark in marks if isinstance(mark, Way) and mark.style.color == "frame")
+    left, right = rule[0][0], rule[-1][0]
+    panels = [m.rect for m in marks if isinstance(m, Box) and (m.fill, m.line) == ("panel", "frame")]
+    cells = sorted((rect.left + rect.right) / 2 for rect in panels)
+    assert len(cells) == (steps if steps <= 20 else 0)
+    wide = min(b - a for a, b in itertools.pairwise(cells)) if cells else (right - left) / steps
+    place = dict(enumerate(cells or (left + (k + 0.5) * wide for k in range(steps)), 1))
+    words = [mark for mark in marks if isinstance(mark, Text)]
+    height = next(word.at[1] for word in words if word.text == f"t = {steps}")
+    axis = {int(word.text.removeprefix("t = ")): word.at[0] for word in words if word.at[1] == height}
+    assert {1, steps} <= set(axis) and axis == pytest.approx({t: place[t] for t in axis})
+    found = bars(picture)
+    for (_, first, box, _), after in itertools.zip_longest(found, [first for _, first, *_ in found[1:]]):
+        assert box.rect.left == pytest.approx(place[first] - wide / 2)
+        gap = place[(after or steps + 1) - 1] + wide / 2 - box.rect.right  # where steps are few
+        assert abs(gap) < 1.0
+    groups = {item.name: item for item in picture.drawing.items if isinstance(item, Group)}
+    curve = groups["linel0"].marks[0].curve
+    assert (curve[0][0], curve[-1][0]) == pytest.approx((place[1], place[steps]))
+
+
 def test_a_line_tells_where_float32_and_float16_end_and_the_rate():
     told = texts(draw(chain(0.5, 60)))
     assert {"h:  × 0.5 per step back", "24 steps back", "float32 eps 1.2e−7", "float16 zero 3.0e−8"} <= set(told)
