@@ -293,3 +293,38 @@ def test_a_cell_that_cannot_be_traced_is_walked():
     plain, shown = (gradient_flow(kind(3, 4, rng=0), inputs, rng=0) for kind in (tg.RNNCell, Shown))
     assert shown.decades_lost == pytest.approx(plain.decades_lost)
     np.testing.assert_allclose(shown.lanes["", "h"].logs, plain.lanes["", "h"].logs)
+
+
+class Unsteady(tg.RNNCell):
+    """Scales its state by something that is not the same when a step is run again."""
+
+    factor = 1.0
+
+    def __init__(self, kind):
+        super().__init__(3, 4, rng=0)
+        self.kind, self.rng, self.calls = kind, np.random.default_rng(0), 0
+
+    def __call__(self, x, h):
+        if self.kind == "draws":
+            h = h * self.rng.uniform(0.5, 1.5, h.shape)
+        self.calls += self.kind == "counts"
+        return super().__call__(x, h * (self.factor + 0.01 * self.calls))
+
+
+@pytest.mark.parametrize("kind", ["draws", "counts"])
+def test_a_cell_whose_step_cannot_be_run_again_has_no_report(kind):
+    inputs = np.random.default_rng(0).normal(size=(8, 2, 3))
+    with pytest.raises(tg.GradientError, match="run again"):
+        _ = gradient_flow(Unsteady(kind), inputs).main
+
+
+@pytest.mark.parametrize("change", [False, True])
+def test_weights_by_lag_are_of_the_cell_that_was_measured(change, monkeypatch):
+    flow = gradient_flow(Unsteady("as it is"), np.random.default_rng(0).normal(size=(8, 2, 3)))
+    assert flow.main is not None
+    if not change:
+        assert flow.by_lag is not None
+        return
+    monkeypatch.setattr(Unsteady, "factor", 0.5)
+    with pytest.raises(tg.GradientError, match="run again"):
+        _ = flow.by_lag

@@ -1,6 +1,7 @@
 """Training with the derived program: the engine's numbers, a line that says who computes, no use of what is wrong."""
 
 import random
+import threading
 import warnings
 
 import numpy as np
@@ -198,7 +199,83 @@ def test_what_is_random_is_trained_as_if_no_program_had_been_tried(source):
         with warnings.catch_warnings(action="ignore"):
             return short(5, network, task, derived=derived)[1].losses
 
-    assert losses(True) == losses(False)
+    if source == "the loss":  # which is given the same numbers in both trials, so that there is a program
+        np.testing.assert_allclose(losses(True), losses(False), rtol=1e-12)
+    else:
+        assert losses(True) == losses(False)
+
+
+CALLS = []
+
+
+class Counting(Adding):
+    """A loss that grows with the number of times it was asked for; or is another one each third time."""
+
+    def __init__(self, third):
+        super().__init__(8)
+        self.calls, self.third = [], third
+
+    def loss(self, outputs, targets):
+        self.calls.append(1)
+        factor = (1.0 if len(self.calls) % 3 else 0.25) if self.third else 1 + 0.1 * len(self.calls)
+        return super().loss(outputs, targets) * factor
+
+
+class CountingHead(nn.Linear):
+    calls = 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return super().__call__(x) * (1.0 if self.calls % 3 else 0.25)
+
+
+@pytest.mark.parametrize("third", [False, True])
+@pytest.mark.parametrize("where", ["its own", "the head"])
+def test_trying_a_program_does_not_count(where, third):
+    def losses(derived):
+        task = Counting(third) if where == "its own" else Adding(8)
+        model = SequenceModel(tg.RNNCell(2, 6, rng=0), task, rng=1)
+        if where == "the head":
+            model.head = CountingHead(6, 1, rng=1)
+        return fit(model, task, Adam(model, lr=0.01), 5, batch_size=8, progress=False, derived=derived).losses
+
+    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-12)
+
+
+def test_what_is_counted_where_no_copy_reaches_is_told():
+    class Outside(Adding):
+        def loss(self, outputs, targets):
+            CALLS.append(1)
+            return super().loss(outputs, targets) * (1.0 if len(CALLS) % 3 else 0.25)
+
+    CALLS.clear()
+    with pytest.warns(UserWarning, match="changed what the loss reads"):
+        short(2, tg.RNNCell(2, 6, rng=0), Outside(8), derived=True)
+
+
+def test_a_task_that_cannot_be_copied_is_trained_by_the_engine():
+    class Locked(Adding):
+        def __init__(self):
+            super().__init__(8)
+            self.lock = threading.Lock()
+
+    with pytest.warns(UserWarning, match="the engine: to try a program, the model and its task must be copied"):
+        _, history = short(3, tg.RNNCell(2, 6, rng=0), Locked(), derived=True)
+    assert history.losses == short(3, tg.RNNCell(2, 6, rng=0), Adding(8))[1].losses
+
+
+def test_a_model_that_is_called_in_a_way_of_its_own_is_refused():
+    class Halved(SequenceModel):
+        calls = 0
+
+        def __call__(self, inputs, state=None, window=None):
+            self.calls += 1
+            outputs, state = super().__call__(inputs, state, window)
+            return outputs * (1.0 if self.calls < 3 else 0.5), state
+
+    model = Halved(tg.RNNCell(2, 6, rng=0), Adding(8), rng=1)
+    with pytest.raises(TypeError, match="SequenceModel of one cell"):
+        fit(model, Adding(8), Adam(model), 1, progress=False, derived=True)
 
 
 class Leaky(tg.RNNCell):

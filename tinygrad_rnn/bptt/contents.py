@@ -96,10 +96,14 @@ class Contents:
                 yield name, value
 
 
-def rewinding(*subjects: Any) -> Callable[[], None]:
-    """What puts the generators of random numbers that some objects hold or can reach back to where they stand now."""
+def rewinding(*subjects: Any) -> Callable[[], bool]:
+    """What puts the generators of random numbers that some objects hold or can reach back to where they stand now.
+
+    It says whether all else that they hold or can reach is then as it is now, too.
+    """
+    contents = [Contents(subject) for subject in subjects]
     ways: list[Any] = [(random.getstate, random.setstate), (np.random.get_state, np.random.set_state)]
-    for held in (value for subject in subjects for value in Contents(subject).seen.values()):
+    for held in (value for content in contents for value in content.seen.values()):
         if isinstance(held, random.Random):
             ways.append((held.getstate, held.setstate))
         elif isinstance(held, np.random.RandomState):
@@ -109,9 +113,10 @@ def rewinding(*subjects: Any) -> Callable[[], None]:
             ways.append((partial(getattr, bits, "state"), partial(setattr, bits, "state")))
     stood = [(put, get()) for get, put in ways]
 
-    def rewind() -> None:
+    def rewind() -> bool:
         for put, state in stood:
             put(state)
+        return all(content.found == Contents(content.subject).found for content in contents)
 
     return rewind
 

@@ -333,16 +333,13 @@ def derive_bptt(
 def _parameters(cell: CellLike) -> Mapping[str, Tensor]:
     """The parameters of a cell, each once and by a name of its own."""
     parameters: Any = cell.parameters()
-    if (
-        not isinstance(parameters, Mapping)
-        or not all(isinstance(n, str) for n in parameters)
-        or not all(isinstance(p, Tensor) for p in parameters.values())
-    ):
+    pairs: Any = parameters.items() if isinstance(parameters, Mapping) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(p, Tensor) for name, p in pairs):
         raise TypeError("cell.parameters() is to be a dict of Tensors by their names")
     if taken := sorted({"inputs", "state", "steps"} & parameters.keys()):
         raise ValueError(f"a parameter is called {taken[0]!r}, as is a gradient of another kind: rename it")
-    refuse_twice(parameters.items())
-    return parameters
+    refuse_twice(pairs)
+    return dict(pairs)
 
 
 def _twin(cell: CellLike) -> CellLike:

@@ -300,9 +300,7 @@ def derive_step(step: Step, trace: Trace, steps: Collection[str] | None = None) 
     if unknown := sorted({*(steps or ())} - named.keys()):
         raise ValueError(printable(f"steps: no value is called {', '.join(unknown)}: there are {', '.join(named)}"))
     seeds: dict[Node, list[Tracer]] = {}
-    handed: dict[
-        str, Node | None
-    ] = {}  # what comes to a part of the state that is another part, or was, and no other's
+    handed: dict[str, Node | None] = {}  # what comes to a part of the state that is another part, or was
     others = {s.leaf for s in step.states}
     read = set(topological(s.root for s in step.states))
     for i, state in enumerate(step.states):

@@ -102,7 +102,7 @@ def measure_at_once(chain: Chain, seeds: Mapping[int, Array], what: Any = ALL, e
         return None  # several of one name
     activations = {key[:2]: Activation.of(*key, rows) for key, rows in values.items()}
     parameters = learned(chain) if "weights" in what else {}
-    by_lag = partial(_by_lag, chain, [_rows(a) for a in before], top, parameters, edges) if parameters else None
+    by_lag = partial(_by_lag, chain, before, after, top, parameters, edges) if parameters else None
     return Measured(lanes, shares, activations, by_lag)
 
 
@@ -164,7 +164,7 @@ def _carried(step: Step, k: int, through: Through, whole: Array, given: Array) -
 @recorded()
 @np.errstate(all="ignore")
 def _by_lag(
-    chain: Chain, before: list[Array], top: Scaled, parameters: Mapping[str, Tensor], edges: tuple[int, ...] | None
+    chain: Chain, before: Any, after: Any, top: Scaled, parameters: Mapping[str, Tensor], edges: tuple[int, ...] | None
 ) -> ByLag:
     """What the steps of each bin of lags contribute to the gradients of the parameters."""
     steps, batch = chain.inputs.shape[:2]
@@ -173,7 +173,8 @@ def _by_lag(
     bins = np.searchsorted(found.edges, lags)
     for place in np.unique(bins):
         within = bins == place
-        step = chain.at_once([part[within] for part in before], inputs[within])
+        step = chain.at_once([_rows(part)[within] for part in before], inputs[within])
+        step.refuse_other(_rows(part)[within] for part in after)
         exponents = top.exponents[within]
         parts = [scale_rows(part[within], exponents - exponents.max()) for part in top.parts]
         terms = pull(step, Scaled(parts), parameters.values())

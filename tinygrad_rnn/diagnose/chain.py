@@ -194,6 +194,14 @@ class Step:
                 found.append(node)
         return found
 
+    def refuse_other(self, after: Iterable[Array]) -> None:
+        """Raise GradientError if the state after the step is not what it was when the step was run before."""
+        for out, part in zip(self.outs, after, strict=True):
+            if not (np.array_equal(out.data, part) or np.allclose(out.data, part, 1e-8, 1e-8)):
+                raise GradientError(
+                    "a step that is run again gives another state: its cell draws, counts, or was changed"
+                )
+
     def named(self) -> dict[tuple[str, str], Tensor]:
         """Gates and other intermediate values with a name, by (layer, name)."""
         outs = set(self.outs)
@@ -257,11 +265,11 @@ class Chain:
     @recorded()
     def record(self, t: int, repeat: int | None = None, sequence: int = 0) -> Step:
         """Step t (from 1) with its graph, even in `no_grad`; with `repeat`, copies of one sequence as the batch."""
-        before, x = self.states[t - 1], self.inputs[t - 1]
-        if repeat is not None:
-            before = tuple(np.repeat(part[sequence : sequence + 1], repeat, axis=0) for part in before)
-            x = np.repeat(x[sequence : sequence + 1], repeat, axis=0)
-        return self._recorded(t, before, x)
+        rows = slice(None) if repeat is None else [sequence] * repeat
+        before, after = (tuple(part[rows] for part in state) for state in self.states[t - 1 : t + 1])
+        step = self._recorded(t, before, self.inputs[t - 1][rows])
+        step.refuse_other(after)
+        return step
 
     def _recorded(self, t: int, before: tuple[Array, ...], x: Array) -> Step:
         leaves = tuple(Tensor(part, requires_grad=True) for part in before)
@@ -346,10 +354,7 @@ class Reached:
 
 def pull(step: Step, seeds: Scaled, wanted: Iterable[Tensor], through: Through | None = None) -> dict[Tensor, Array]:
     """One step backwards: the engine's sweep, seeded at the state after the step."""
-    cotangents: dict[Tensor, Array] = {}
-    for out, g in zip(step.outs, seeds.parts, strict=True):
-        if out.requires_grad:
-            cotangents[out] = cotangents[out] + g if out in cotangents else g
+    cotangents = {out: g for out, g in zip(step.outs, seeds.parts, strict=True) if out.requires_grad}
     return pullback(cotangents, wanted, through) if cotangents else {}
 
 

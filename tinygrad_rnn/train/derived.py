@@ -7,6 +7,7 @@ NumPy, or of machine code where compiling it pays.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -54,11 +55,12 @@ class DerivedGradients:
     Raises
     ------
     TypeError
-        If the model is another, or its network a stack: programs are derived of cells.
+        If the model is another, or is called in a way of its own, or its network is a stack: programs are derived of
+        cells.
     """
 
     def __init__(self, run: Run, steps: int, say: Callable[[str], None]) -> None:
-        if not isinstance(run.model, SequenceModel) or isinstance(run.model.network, Stack):
+        if type(run.model).__call__ is not SequenceModel.__call__ or isinstance(run.model.network, Stack):
             raise TypeError("derived=True is for a SequenceModel of one cell: leave it out, and the engine does it")
         if run.settings["window"] is not None:
             raise ValueError("derived=True has no window: give the task the length of the window instead")
@@ -85,13 +87,13 @@ class DerivedGradients:
             self.run.optimiser.zero_grad()
         if self.run.gradients_by == ENGINE:
             return self.run.by_engine(batch, state)
-        return self._by(self.programs[key[0][1:]], batch, state)
+        return self._by(self.programs[key[0][1:]], batch, state, self.run)
 
-    def _by(self, program: Program, batch: Batch, state: Any) -> tuple[float, Any]:
-        model, (inputs, targets) = self.run.model, batch
+    def _by(self, program: Program, batch: Batch, state: Any, run: Run) -> tuple[float, Any]:
+        model, (inputs, targets) = run.model, batch
 
         def loss(outputs: Tensor, state: Any) -> Tensor:
-            return self.run.task.loss(model.head(parts_of(state)[0] if model.last else outputs), targets)
+            return run.task.loss(model.head(parts_of(state)[0] if model.last else outputs), targets)
 
         parameters = model.network.parameters()
         value, gradients, last = program(*self._example(inputs, state), parameters, loss=loss, return_state=True)
@@ -109,11 +111,12 @@ class DerivedGradients:
     def _choose(self, batch: Batch, state: Any) -> None:
         """Take the fastest program that says of this batch what the engine says; the engine, for good, if none does."""
         cell, reason, engine = repr(self.run.model.network), "as before", dict[str, Any]()
-        rewind = rewinding(self.run.model.network, self.run.task)  # what is tried draws no numbers from the run
+        subjects = self.run.model.network, self.run.model.head, self.run.task, self.run.task.loss
+        rewind = rewinding(*subjects)  # what is tried draws no numbers from the run
         try:
             if self.run.gradients_by != ENGINE:
                 for program, why in self._programs(batch, state):  # of a cell that keeps nothing, or there is none
-                    engine = engine or self._numbers(partial(self.run.by_engine, batch, state))
+                    engine = engine or self._numbers(lambda run: run.by_engine(batch, state))
                     wrong = disagreeing(self._numbers(partial(self._by, program, batch, state)), engine)
                     if not wrong:
                         self.run.gradients_by = COMPILED if program.compiled else NUMPY
@@ -125,7 +128,8 @@ class DerivedGradients:
         except (GradientError, TraceError) as error:
             reason = str(error)
         finally:
-            rewind()
+            if not rewind():
+                warnings.warn("trying a program changed what the loss reads: leave derived=True out", stacklevel=2)
         self.run.gradients_by = ENGINE
         warnings.warn(printable(f"{cell}: gradients by {ENGINE}: {reason}"), stacklevel=2)
 
@@ -144,9 +148,14 @@ class DerivedGradients:
                 reason = f" (machine code would save {saved:.0f} s: {how_to_install('fast')})"
         yield program, "" if wanted == NUMPY else reason
 
-    def _numbers(self, gradients: Callable[[], tuple[float, Any]]) -> dict[str, Any]:
-        """The loss and every gradient, as arrays."""
+    def _numbers(self, gradients: Callable[[Run], tuple[float, Any]]) -> dict[str, Any]:
+        """The loss and every gradient, as arrays; of copies with the same parameters, which may count their calls."""
         self.run.optimiser.zero_grad()
-        loss, _ = gradients()
+        run, parameters = copy.copy(self.run), self.run.optimiser.parameters.values()
+        try:
+            run.model, run.task = copy.deepcopy((run.model, run.task), {id(p): p for p in parameters})
+        except Exception as error:
+            raise GradientError(f"to try a program, the model and its task must be copied: {error}") from error
+        loss, _ = gradients(run)
         named = self.run.model.parameters().items()
         return {"the loss": np.asarray(loss)} | {name: np.array(p.grad.data) for name, p in named if p.grad is not None}
