@@ -23,14 +23,7 @@ from .geometry import Point, Rect, line
 from .marks import SCALE
 from .routes import Columns, columns, route
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
-from .style import (
-    Look,
-    clean,
-    number,
-    number_room,
-    short,
-    text_width,
-)
+from .style import Look, clean, number, number_room, short, text_width
 from .table import LAYER, Table, check_size, grown
 
 LEVEL, TOTAL_HEIGHT = 21.0, 18.0

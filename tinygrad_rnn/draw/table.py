@@ -18,15 +18,7 @@ from ..norms import Norm, norm_of
 from .channels import LANE_PITCH, Seat
 from .cut import Cut, Place, part_of_symbol
 from .grammar import Pair, Sentence, Spots, parse
-from .style import (
-    MAX_PLAIN,
-    Look,
-    look,
-    narrow,
-    number,
-    number_text,
-    undated,
-)
+from .style import MAX_PLAIN, Look, look, narrow, number, number_text, undated
 
 LAYER = re.compile(r"_l\d+(_reverse)?$")
 
