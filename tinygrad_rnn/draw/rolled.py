@@ -273,20 +273,24 @@ class _Rolled:
 
     def free(self, curve: Curve, near: Point, size: Point, spots: Array) -> Point:
         """The left middle of the place beside a line, nearest to that of its number, where a block touches least."""
-        (wide, high), ends = size, (self.panel.left, self.panel.right)
-
-        def cost(at: Point) -> float:
-            block = Rect.around(at, wide, high)
-            met = sum(block.overlap(r) > 0 for r in self.taken)
-            inside = (abs(spots[:, 0] - at[0]) < wide / 2 + 2.0) & (abs(spots[:, 1] - at[1]) < high / 2 + 1.5)
-            cut = any(block.left < end < block.right for end in ends)
-            return 1000.0 * met + 200.0 * int(inside.sum()) + 300.0 * cut + math.dist(at, near)
-
+        wide, high = size
         aside = [
             (way * (wide / 2 + far), dy) for way in (1, -1) for far in (6.0, 20.0, 34.0) for dy in (0.0, high, -high)
         ]
         steps = aside + [(0.0, way * (high / 2 + far)) for way in (1, -1) for far in (4.0, 18.0, 32.0, 46.0)]
-        at = min(((x + dx, y + dy) for x, y in samples(curve, 4.0) for dx, dy in steps), key=cost)
+        x, y = (np.array(samples(curve, 4.0))[:, None] + np.array(steps)).reshape(-1, 2).T
+        left, right, bottom, top = x - wide / 2, x + wide / 2, y - high / 2, y + high / 2
+        cut = [(left < end) & (end < right) for end in (self.panel.left, self.panel.right)]
+        cost = np.hypot(x - near[0], y - near[1]) + 300.0 * np.any(cut, axis=0)
+        for r in self.taken:
+            cost += 1000.0 * ((left < r.right) & (r.left < right) & (bottom < r.top) & (r.bottom < top))
+        least, at = math.inf, (0.0, 0.0)
+        for k in cost.argsort(kind="stable"):
+            if cost[k] >= least:  # as much as all that are left cost at least
+                break
+            inside = (abs(spots[:, 0] - x[k]) < wide / 2 + 2.0) & (abs(spots[:, 1] - y[k]) < high / 2 + 1.5)
+            if (found := cost[k] + 200.0 * inside.sum()) < least:
+                least, at = found, (float(x[k]), float(y[k]))
         self.taken.append(Rect.around(at, wide, high).grown(1.5))
         return at[0] - wide / 2, at[1]
 
