@@ -68,6 +68,8 @@ CELLS = {
     "input reversed": Cell(lambda cell, x, h, c: (tg.tanh(h @ cell.W + c[:, ::-1]), x[:, ::-1])),
     "swapped": Cell(lambda cell, x, h, c: (c, tg.tanh(h @ cell.W + x))),
     "rotated": Cell(lambda cell, x, a, b, c: (b[:, ::-1] + 0, c, tg.tanh(a @ cell.W + x) + a), 3),
+    "exchanged": Cell(lambda cell, x, h, c: (c, h)),
+    "handed round": Cell(lambda cell, x, a, b, c: (b, c, a), 3),
     "unchanged": Cell(lambda cell, x, h, c: (h, c)),
     "one unchanged": Cell(lambda cell, x, h, c: (tg.tanh(h @ cell.W + x) + tg.multiply(cell.fixed[0], c), c)),
     "a parameter": Cell(lambda cell, x, h, c: (0.5 * h, tg.broadcast_to(cell.W[0], h.shape))),

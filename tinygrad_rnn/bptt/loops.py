@@ -274,12 +274,13 @@ class Loop:
                 if state.root is state.leaf or place is None or place.step != f"{state.array}[t + 1]":
                     source.put(f"{state.array}[t + 1] = {source.text_of(state.root)}")
             return
-        moves = []
+        moves, overwritten = [], {source.places[state.carry].name for state in self.carried()}
         for state in self.carried():
             name = source.places[state.carry].name
             text = source.text_of(state.back) if state.back else f"np.zeros_like({name})"
             if text != name:
-                if state.back and seen_through(state.back).op == "carry" and source.with_buffers:
+                held = source.places.get(seen_through(state.back)) if state.back else None
+                if held is not None and held.name in overwritten and source.with_buffers:
                     source.put(f"{name}_next = np.array({text})")  # before it is overwritten itself
                     text = f"{name}_next"
                 moves.append((name, text))
