@@ -264,6 +264,12 @@ def test_a_task_that_cannot_be_copied_is_trained_by_the_engine():
     assert history.losses == short(3, tg.RNNCell(2, 6, rng=0), Adding(8))[1].losses
 
 
+def test_where_the_engine_does_it_that_is_said_once():
+    with pytest.warns(UserWarning) as told:
+        short(5, Drops("its own"), Adding(8), derived=True)
+    assert len(told) == 1
+
+
 def test_a_model_that_is_called_in_a_way_of_its_own_is_refused():
     class Halved(SequenceModel):
         calls = 0

@@ -78,6 +78,8 @@ class DerivedGradients:
 
     def __call__(self, batch: Batch, state: Any) -> tuple[float, Any]:
         """Leave the gradients in ``.grad``; returns the loss and the state after the batch."""
+        if self.run.gradients_by == ENGINE and self.checked:  # for good: nothing is looked at again
+            return self.run.by_engine(batch, state)
         key = np.shape(batch[0]), self.run.task.loss
         if (now := self._cell()) != self.cell:  # a setting of it was changed, by a callback say
             self.cell, self.checked, self.programs = now, set(), {}
