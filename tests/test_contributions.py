@@ -1,6 +1,8 @@
 """Contributions kept as factors or slices: the norms and states of the arrays, without the arrays."""
 
+import copy
 import gc
+import pickle
 import tracemalloc
 import weakref
 
@@ -180,3 +182,38 @@ def test_the_size_of_a_contribution_is_reckoned_once_and_that_of_its_array():
     del graph, edge
     gc.collect()
     assert alive() is None
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda graph: pickle.loads(pickle.dumps(graph))])
+def test_no_array_whose_size_is_told_can_be_written_to_nor_one_of_a_copy(again):
+    x = np.random.default_rng(0).normal(size=(3, 2, 2))
+    outputs, _ = tg.unroll(tg.GRUCell(2, 3, rng=0), x)
+    graph, kinds = tg.gradient_graph(tg.sum(outputs[-1] * outputs[0])), set()
+    for level in ("op", "gate"):
+        seen = graph.collapse(level)
+        sizes = [edge.norm for edge in seen.edges]
+        copied = again(seen)
+        for edge in copied.edges:
+            for name in ("delta", "x", "part", "kept"):
+                if hasattr(edge.carried, name):
+                    kinds.add(name)
+                    with pytest.raises(ValueError, match="read-only"):
+                        getattr(edge.carried, name)[...] = 7.0
+        assert [edge.norm for edge in copied.edges] == sizes
+    assert kinds == {"delta", "x", "part", "kept"}
+
+
+def test_what_is_kept_locks_no_array_of_somebody_else():
+    """Neither an operand, nor what a step of training writes to, nor the gradient that was given."""
+    x, cotangent = np.ones((4, 2)), np.ones((2, 3))
+    h, w = tg.Tensor(x, requires_grad=True), tg.Tensor(np.ones((2, 3)), requires_grad=True)
+    graph = tg.gradient_graph((h @ w)[1:3], cotangent)
+    before = [np.array(edge.contribution) for edge in graph.edges if edge.carried is not None]
+    cotangent[...] = 5.0
+    x[...] = 5.0
+    for node in graph.nodes:
+        if node.gradient is not None:
+            node.gradient[...] = 5.0
+    for edge, array in zip([e for e in graph.edges if e.carried is not None], before, strict=True):
+        np.testing.assert_array_equal(edge.contribution, array)
+        assert edge.norm == pytest.approx(norm_of(array))

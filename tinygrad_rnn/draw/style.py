@@ -401,7 +401,7 @@ def tensor_prefix(edge: Edge, source: Node) -> str:
     return f"{clean(edge.tensor.name, 8)} " if several and edge.tensor is not None and edge.tensor.name else ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Told(Whole):
     """A contribution of which only the size is known, and the room that its number needs where that is not its own."""
 

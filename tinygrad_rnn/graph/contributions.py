@@ -31,8 +31,25 @@ FACTORS = {("linear", 1): 0, ("affine", 1): 0, ("affine", 4): 3}
 """(primitive, operand): the operand x for which that operand is a weight W, which the primitive uses as x Wᵀ."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
-class Outer(Brief):
+class _Kept(Brief):
+    """Arrays that nobody can write to, nor to those of a copy: their size is reckoned once."""
+
+    __slots__ = ("__weakref__",)
+
+    def __post_init__(self) -> None:
+        for array in self._fields():
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._fields()
+
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Outer(_Kept):
     """The matrix δᵀ x, a sum over the rows of both, as those rows."""
 
     delta: Array
@@ -86,8 +103,8 @@ class Outer(Brief):
         return length if float(limits.tiny) * spread < length < float(limits.max) / 4.0 else None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
-class Slice(Brief):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Slice(_Kept):
     """Zeros but for one place, where each element lies once."""
 
     part: Array
@@ -111,14 +128,11 @@ class Slice(Brief):
         return state_of(self.part, lost)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
-class Whole(Brief):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Whole(_Kept):
     """An array as it is."""
 
     kept: Array
-
-    def __post_init__(self) -> None:
-        self.kept.setflags(write=False)  # its size is reckoned once
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -167,14 +181,14 @@ def contributions_of(node: Tensor, gradients: Any) -> dict[int, Contribution]:
 
 
 def _small(name: str, i: int, inputs: Sequence[Any], static: Any) -> Contribution | None:
-    """A contribution as its factors or its slice, if it is one."""
+    """A contribution as its factors or its slice, if it is one: views, since these arrays are others' too."""
     g, array = inputs[0], inputs[2 + i]
     if (name, i) in FACTORS:
-        return Outer(as_rows(g), as_rows(inputs[2 + FACTORS[name, i]]), array.dtype)
+        return Outer(as_rows(g)[...], as_rows(inputs[2 + FACTORS[name, i]])[...], array.dtype)
     if name == "matmul" and i == 1 and inputs[2].ndim == array.ndim == 2:
-        return Outer(inputs[2], g, array.dtype)
+        return Outer(inputs[2][...], g[...], array.dtype)
     if name == "getitem":
-        return Slice(g, static["index"], array.shape, array.dtype) if is_basic(static["index"]) else None
+        return Slice(g[...], static["index"], array.shape, array.dtype) if is_basic(static["index"]) else None
     return None
 
 

@@ -64,11 +64,11 @@ class Seen:
     kept: list[Any] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TorchGraph(GradientGraph):
     """The gradient graph of a PyTorch loss: a `GradientGraph` whose `node_of` takes PyTorch's tensors."""
 
-    kept: tuple[Any, ...] = field(default=(), repr=False)  # so that no other tensor gets the id of one of these
+    kept: tuple[Any, ...] = ()  # so that no other tensor gets the id of one of these
 
     def node_of(self, tensor: Any) -> Node:
         """The node of a parameter, or of a tensor that was computed.
