@@ -193,6 +193,7 @@ def test_no_array_whose_size_is_told_can_be_written_to_nor_one_of_a_copy(again):
         seen = graph.collapse(level)
         sizes = [edge.norm for edge in seen.edges]
         copied = again(seen)
+        assert [edge.norm for edge in copied.edges] == sizes  # from here on they hold
         for edge in copied.edges:
             for name in ("delta", "x", "part", "kept"):
                 if hasattr(edge.carried, name):

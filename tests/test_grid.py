@@ -19,6 +19,7 @@ from tinygrad_rnn.draw.style import narrow, number
 from tinygrad_rnn.draw.view import View
 from tinygrad_rnn.norms import norm_of
 
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 KINDS = {
     "rnn": tg.RNNCell,
     "lstm": tg.LSTMCell,
@@ -244,3 +245,17 @@ def test_the_checker_finds_planted_faults():
     drawing.items.append(Text((box.right, box.top), "0.123", 11.0))
     assert any("half" in why for _, why in faults(drawing))
     assert math.isfinite(box.right) and isinstance(box, Rect)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("page", "fold"), [(None, 3), ("slide", 4), ("notebook", 2), ("notebook", 1)])
+def test_states_of_left_out_steps_stand_before_the_step_that_they_go_to(kind, page, fold):
+    """On its line, at its height, also where it begins a line of its own."""
+    picture = draw(unrolled(kind, 10), page=page, fold=fold)
+    assert faults(picture.drawing) == []
+    (scene,) = (scene for _, scene in picture.sight.rows)
+    name = f"h{10 - fold}".translate(SUBSCRIPTS)
+    (at,) = (p.rect for p in scene.nodes if p.node.name == name)
+    (state,) = (p.rect for p in scene.nodes if p.node.name == "h" and p.node.step == f"t={11 - fold}")
+    (panel,) = (frame.rect for frame in scene.frames if frame.step == f"t={11 - fold}")
+    assert at.bottom + at.top == pytest.approx(state.bottom + state.top) and panel.left - 60.0 < at.right < state.left

@@ -157,6 +157,17 @@ def test_nothing_is_long_at_a_prompt(thousand, what):
     assert 10 < len(repr(PUBLIC[what](thousand))) < 2000
 
 
+def test_nor_is_a_graph_of_pytorch():
+    torch = pytest.importorskip("torch")
+    from tinygrad_rnn.torch import gradient_graph, record
+
+    lstm = torch.nn.LSTM(2, 3)
+    with record(lstm) as run:
+        loss = lstm(torch.ones(30, 1, 2))[0][-1].square().sum()
+    for graph in (run.graph(loss), run.graph(loss).collapse("step"), gradient_graph(loss)):
+        assert len(repr(graph)) < 100
+
+
 def test_no_part_of_a_report_is_long_at_a_prompt():
     report = gradient_flow(tg.RNN(1, 8, rng=0), np.sin(np.arange(150.0))[:, None, None])
     assert len(repr(report)) < 2000

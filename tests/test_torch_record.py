@@ -497,11 +497,3 @@ def test_a_weight_s_contributions_are_kept_as_factors():
     kinds = {type(edge.carried).__name__ for edge in graph.edges_from(graph.node_of(model.weight_hh_l0))}
     assert kinds == {"Outer"}
     assert {graph.nodes[edge.target].op for edge in graph.edges_from(graph.node_of(model.weight_hh_l0))} == {"linear"}
-
-
-def test_a_graph_is_one_line_at_a_prompt():
-    lstm = torch.nn.LSTM(2, 3)
-    with record(lstm) as run:
-        loss = lstm(torch.ones(30, 1, 2))[0][-1].square().sum()
-    for graph in (run.graph(loss), run.graph(loss).collapse("step"), gradient_graph(loss)):
-        assert len(repr(graph)) < 100

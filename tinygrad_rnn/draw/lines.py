@@ -96,15 +96,13 @@ def _broken(whole: _Line, room: float) -> list[Sequence[int]]:
 
 
 def _filled(whole: _Line, wide: Mapping[int, float], room: float) -> list[Sequence[int]]:
-    """The slots of each line, where lines are so wide; what is no step stays with the one before."""
-    steps, slots, found, used = whole.table.parts.steps, whole.slots, list[list[int]]([[]]), 0.0
-    for k, slot in enumerate(slots):
-        following = wide[slots[k + 1]] if k + 1 < len(slots) and not steps[slots[k + 1]] else 0.0
-        if steps[slot] and used + wide[slot] + following > room and any(steps[other] for other in found[-1]):
+    """The slots of each line, where lines are so wide; what is no step stays with the next one, or the last."""
+    slots, found = whole.slots, list[list[int]]([[]])
+    ends = [k + 1 for k, slot in enumerate(slots) if whole.table.parts.steps[slot]]
+    for start, end in pairwise([0, *ends[:-1], len(slots)]):
+        if found[-1] and sum(wide[slot] for slot in (*found[-1], *slots[start:end])) > room:
             found.append([])
-            used = 0.0
-        found[-1].append(slot)
-        used += wide[slot]
+        found[-1] += slots[start:end]
     return [*found]
 
 

@@ -31,25 +31,8 @@ FACTORS = {("linear", 1): 0, ("affine", 1): 0, ("affine", 4): 3}
 """(primitive, operand): the operand x for which that operand is a weight W, which the primitive uses as x Wᵀ."""
 
 
-class _Kept(Brief):
-    """Arrays that nobody can write to, nor to those of a copy: their size is reckoned once."""
-
-    __slots__ = ("__weakref__",)
-
-    def __post_init__(self) -> None:
-        for array in self._fields():
-            if isinstance(array, np.ndarray):
-                array.setflags(write=False)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._fields()
-
-    def _fields(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__dataclass_fields__)  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Outer(_Kept):
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
+class Outer(Brief):
     """The matrix δᵀ x, a sum over the rows of both, as those rows."""
 
     delta: Array
@@ -103,8 +86,8 @@ class Outer(_Kept):
         return length if float(limits.tiny) * spread < length < float(limits.max) / 4.0 else None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Slice(_Kept):
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
+class Slice(Brief):
     """Zeros but for one place, where each element lies once."""
 
     part: Array
@@ -128,8 +111,8 @@ class Slice(_Kept):
         return state_of(self.part, lost)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Whole(_Kept):
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
+class Whole(Brief):
     """An array as it is."""
 
     kept: Array
@@ -157,9 +140,12 @@ _SIZES: WeakKeyDictionary[Contribution, dict[Norm, float]] = WeakKeyDictionary()
 
 
 def size_of(part: Contribution, norm: Norm) -> float:
-    """Its size, reckoned once: a page asks at every level, for colour, number and text."""
+    """Its size, reckoned once: a page asks at every level. From then on nobody can write to what it is made of."""
     known = _SIZES.setdefault(part, {})
     if norm not in known:
+        for name in part.__dataclass_fields__:
+            if isinstance(array := getattr(part, name), np.ndarray):
+                array.setflags(write=False)
         known[norm] = part.norm(norm)
     return known[norm]
 
