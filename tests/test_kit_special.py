@@ -108,3 +108,20 @@ def test_what_a_forward_keeps_outside_is_seen_at_the_second_call(plant):
     with pytest.raises(CheckError, match="is what a rule reads kept outside the call") as caught:
         check_primitive(plant(forward, rule), order=1)
     assert caught.value.failed["first order"].cause == "stale"
+
+
+@pytest.mark.parametrize(
+    ("forward", "rules"),
+    [
+        (np.maximum, [lambda g, y, a, b: g * (a >= b), lambda g, y, a, b: g * (a < b)]),
+        (lambda x: np.sort(x, -1), [lambda g, y, x: np.take_along_axis(g, x.argsort(-1).argsort(-1), -1)]),
+        (lambda x: x.max(-1), [lambda g, y, x: g[..., None] * np.eye(x.shape[-1])[x.argmax(-1)]]),
+    ],
+)
+def test_a_kink_at_a_tie_is_not_said_to_be_at_a_number(plant, forward, rules):
+    report = check_primitive(plant(forward, *rules), order=1)
+    assert report.notes == ("a kink where elements are equal, where a rule may give any slope between",)
+
+
+def test_what_float32_cannot_hold_is_no_mistake_of_a_rule(plant):
+    assert check_primitive(plant(lambda x: 1e200 * np.sin(x), lambda g, y, x: 1e200 * g * np.cos(x)), order=1)

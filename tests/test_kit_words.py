@@ -194,7 +194,12 @@ def test_closeness_is_relative_to_the_largest_number_or_to_one():
         ("mutation", "f changes in place what it is given: ", lambda x: np.sin(np.multiply(x, 2, out=x)), slope),
         ("mutation", "a rule changes in place what it is given: ", np.sin, lambda g, y, x: np.multiply(x, g, out=x)),
         ("shape", "a rule's shapes do not fit: ", np.sin, lambda g, y, x: (g * np.cos(x))[:2]),
-        ("random", "two calls of f with the same inputs differ: fix what is random in it", Counting(False), slope),
+        (
+            "random",
+            "two calls of f with the same inputs differ: fix what is random or kept in it",
+            Counting(False),
+            slope,
+        ),
     ],
 )
 def test_a_fault_of_another_kind_has_a_name_of_its_own(plant, cause, said, forward, rule):

@@ -293,3 +293,12 @@ def test_the_chart_names_each_layer_whose_state_is_carried():
         told = [f"carried along {name}: {mean:.2f} at lag 10" for name, mean in zip(names, means, strict=True)]
         assert [t.get_text() for t in lower.get_legend().get_texts()] == told
         np.testing.assert_array_equal(lower.lines[0].get_ydata(), next(iter(flow.shares.values())).mean)
+
+
+def test_one_sequence_is_that_long_and_each_layer_has_its_own_line():
+    text = str(gradient_flow(tg.nn.GRU(M, N, num_layers=2, rng=0), X, lengths=[12, 5, 3]))
+    assert "; 1 is that long" in text.split("\n")[0]
+    (line,) = [
+        line for line in str(gradient_flow(tg.nn.GRU(M, N, num_layers=2, rng=0), X)).split("\n") if "alone" in line
+    ]
+    assert re.findall(r"; layer (\d) alone: [-+]0\.\d{4} decades a step", line) == ["0", "1"]

@@ -431,3 +431,30 @@ def test_a_compiled_model_has_its_own_names_and_one_that_ran_before_is_told():
         "step 0: no call of rnn was seen before this update: "
         "what is compiled runs as it first did, so enter watch before that"
     ]
+
+
+@pytest.mark.parametrize("kind", ["SGD", "LBFGS"])
+def test_with_a_closure_the_gradient_is_the_one_that_it_has_made(kind):
+    torch.manual_seed(0)
+    model, x = Net(nn.LSTM(I, H)), torch.randn(T, B, I)
+    optimizer, seen = getattr(torch.optim, kind)(model.parameters(), 0.1), []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        seen.append(math.hypot(*[float(p.grad.norm()) for p in model.parameters()]))
+        return loss
+
+    with watch(model, optimizer) as w:
+        for k in range(3):
+            optimizer.step(closure)
+            assert w.records[k]["gradient"] == pytest.approx(seen[-1], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_model_in_which_no_recurrent_module_is_seen_is_told():
+    model = torch.jit.script(nn.Sequential(nn.Linear(I, H), nn.Linear(H, 1)))
+    w = train(model, torch.randn(T, B, I), alarm=lambda text: None)
+    (alarm,) = w.alarms
+    assert alarm.startswith("step 0: no call of a recurrent module (TorchScript hides its own) was seen before")

@@ -452,3 +452,19 @@ def test_every_healthy_says_what_it_cannot_see():
 
 def test_words_are_all_there_are():
     assert set(WORDS) >= {"nothing enters", "nothing leaves", "dies in depth", "grows then dies", "cannot tell"}
+
+
+def test_a_cause_is_what_brings_a_network_half_of_the_way_back():
+    """Recurrent weights of 1.3 explode, whatever the biases are: the others move D by little."""
+    net = nn.RNN(3, 8, nonlinearity="relu", rng=0)
+    net.load_state_dict(net.state_dict() | {"weight_hh_l0": 1.3 * np.eye(8)})
+    flow = gradient_flow(net, noise(40, 2, 3))
+    assert flow.word == "growing" and flow.verdict.causes == ("recurrent weights",)
+
+
+def test_networks_that_lose_much_are_not_like_one_that_lets_nothing_through():
+    net = nn.RNN(3, 8, nonlinearity="relu", rng=0)
+    net.load_state_dict({name: a - 50 * (a.ndim == 1) for name, a in net.state_dict().items()})
+    flow = gradient_flow(net, noise(40, 2, 3))
+    assert flow.word == "nothing leaves" and {j.word for j in flow.verdict.default} != {flow.word}
+    assert "default networks do the same" not in flow.verdict.cause

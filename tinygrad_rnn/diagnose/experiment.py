@@ -107,12 +107,13 @@ class Experiment(Brief):
         return one_number(sum(read * unit(self.v, last.shape[-1:])))
 
     def _run(self, model: Any) -> tuple[Tensor, Tensor]:
-        """All outputs of a cell or a stack, and what is known at the end."""
+        """All outputs of a cell or a stack, and what is known at the end; the first state is followed as the others."""
         state = batched(self.state, model, self.inputs.shape[1])
         if isinstance(model, Stack):
             model.batch_first = False  # as the inputs here
             return run_sequence(model, self.inputs, state, lengths=self.lengths)[:2]
         state = model.initial_state(self.inputs.shape[1]) if state is None else state
+        state = state_of([Tensor(a, requires_grad=a.dtype.kind == "f") for a in map(as_array, parts_of(state))], state)
         return run_sequence(model if self.lengths is None else _Ending(model, self.lengths), self.inputs, state)[:2]
 
     def seeds(self, chain: Chain) -> Mapping[int, Array]:

@@ -200,6 +200,7 @@ class ByLag:
         found = [sums[name] for end, sums in ends if first <= end <= last and name in sums]
         return reduce(_plus, found, None) or (np.zeros(1), 0)
 
+    @np.errstate(all="ignore")
     def log_norm(self, name: str, beyond: int = -1) -> float:
         """Log10 of the norm of ∂L/∂name, only from lags larger than `beyond`; -inf if that is zero.
 

@@ -225,11 +225,10 @@ class Verdict(Judgement, Brief):
             return "is looked for in the package's own cells only, whose default weights are known"
         if self.worse and self.trained:
             return "training: default networks do better"
-        alike = sum(j.word == self.word or _ill(j, self) > 0 for j in self.default)
+        wall = self.level < BLOCKED
+        alike = sum(j.word == self.word or (_ill(j, self) > 0 and (j.level < BLOCKED) is wall) for j in self.default)
         same = not self.worse and alike > len(self.default) / 2
-        return "none is named: " + (
-            "default networks do the same" if same else "nothing put back alone makes it healthy"
-        )
+        return f"none is named: {'default networks do the same' if same else 'nothing put back alone makes it healthy'}"
 
 
 def _ill(judged: Judgement, before: Judgement) -> float:
@@ -268,8 +267,8 @@ def causes_of(search: Search, trained: bool) -> tuple[dict[str, Trial], bool]:
     tried = {name: t for name, changes in suspects.items() if (t := search.trial(changes, few=False)) is not None}
     plain = changed(search.experiment, data) if SIZE in tried else search.experiment
     twins = [verdict(put_back(plain, seed))[0] for seed in range(SEEDS)]
-    known = [_ill(twin, before) for twin in twins if twin.level >= BLOCKED or before.level < BLOCKED]
-    limit, now = 1.25 * max(known, default=0.0) + HEALTHY, _ill(before, before)
-    back = max(limit, 0.2 * now) if now > limit else -1.0
+    most = max((_ill(twin, before) for twin in twins if twin.level >= BLOCKED or before.level < BLOCKED), default=0.0)
+    limit, now = 1.25 * most + HEALTHY, _ill(before, before)
+    back = min(max(limit, 0.2 * now), (now + most) / 2) if now > limit else -1.0  # half of the way at least
     undone = {name: t for name, t in tried.items() if t.after.word == "healthy" or _ill(t.after, before) <= back}
     return undone, now > limit

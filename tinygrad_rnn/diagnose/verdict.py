@@ -92,8 +92,8 @@ def judge(end: End, lag: int | None = None) -> Judgement:
     if end.unread:
         return told("nothing leaves", end.unread, about="loss")
     if not 1 <= asked < most:
-        are = "is" if most == 1 else "are"
-        reason = f"{counted(most, 'step')} {are} seen, and a lag of {max(asked, 1)} is asked for"
+        alone = "1 step is seen, as there is no other, or no state is handed on to it (a detach, say)"
+        reason = alone if most == 1 else f"{most} steps are seen, and a lag of {max(asked, 1)} is asked for"
         return told("cannot tell", reason, about="steps")
     rows = end.curve[: asked + 1, seen > asked].T
     newest, top = np.max(rows[:, :2], axis=1), np.max(rows, axis=1)
@@ -161,7 +161,7 @@ def _blocked(end: End, most: float, level: float) -> tuple[str, str]:
 
 def power(log: float) -> str:
     """A power of ten."""
-    return f"10^{log:.1f}" if math.isfinite(log) else "0"
+    return f"10^{log:z.1f}" if math.isfinite(log) else "beyond float64" if log > 0 else "0"
 
 
 def verdict(experiment: Experiment) -> tuple[Judgement, list[End]]:

@@ -27,10 +27,9 @@ def _lines(flow: Flow) -> Iterator[str]:
     judged, end, setting = flow.judgement, flow.end, flow.setting
     batch = end.curve.shape[1]
     long = int(np.sum(np.sum(~np.isnan(end.curve), axis=0) > judged.lag))
-    asked = f"lag {judged.lag} is asked for" + ", all there is (lag= if the task needs less)" * (
-        flow.experiment.lag is None
-    )
-    asked += f"; {long} are that long" if 0 < long < batch else ""
+    asked = f"lag {judged.lag} is asked for"
+    asked += ", all there is (lag= if the task needs less)" if flow.experiment.lag is None else ""
+    asked += f"; {long} {'is' if long == 1 else 'are'} that long" if 0 < long < batch else ""
     size = f"T = {counted(setting.steps, 'step')}, {counted(batch, 'sequence')}, float64"
     yield f"{setting.model}, {setting.when}: {size}; {asked}"
     yield setting.loss
@@ -85,8 +84,8 @@ def verdict(flow: Flow) -> Iterator[str]:
 
 
 def shown(flow: Flow) -> Sequence[Trial]:
-    """The changes that are worth printing: four, and nothing refused beside one that heals."""
-    trials = flow.verdict.trials
+    """The changes that are worth printing: four that help as printed, and nothing refused beside one that heals."""
+    trials = [t for t in flow.verdict.trials if t.heals or t.before.far - t.after.far > 0.05]
     heals = any(trial.heals for trial in trials)
     return [trial for trial in trials if not (heals and trial.refused)][:4]
 
@@ -97,7 +96,7 @@ def _curves(flow: Flow) -> Iterator[str]:
     curves = {} if end.x is None else {"inputs": end.x}
     curves |= {f"{name} {layer}".strip(): a for (layer, name), a in end.states.items()}
     rows = [("log10 of what is left", *(f"lag {k}" for k in lags))]
-    rows += [(name, *(_number(median(a[k]), ".1f") for k in lags)) for name, a in curves.items()]
+    rows += [(name, *(_number(median(a[k]), "z.1f") for k in lags)) for name, a in curves.items()]
     yield from (f"          {line}" for line in columns(rows, right=True))
 
 
@@ -127,15 +126,15 @@ def _norm(log: float) -> str:
 
 def _paths(flow: Flow) -> Iterator[str]:
     lags = sorted({lag for lag in SHOWN if lag < flow.setting.steps} | {flow.setting.steps})
-    rows, notes = [], []
+    rows, notes = [], dict[str, str]()
     for (layer, name), share in flow.shares.items():
-        numbers = ("-" if np.isnan(share.mean[k]) else f"{share.mean[k]:.2f}" for k in lags)
+        numbers = ("-" if np.isnan(share.mean[k]) else f"{share.mean[k]:z.2f}" for k in lags)
         rows.append((f"carried in {name} {layer}".strip(), *numbers))
-        what = f"share of ∂L/∂{name} that came along {name} itself (a projection: may leave [0, 1])"
+        what = f"carried: share of ∂L/∂{name} that came along {name} itself (a projection: may leave [0, 1])"
         alone = flow.without("gates", (layer, name)).line.slope
-        falls = "" if math.isnan(alone) else f"; alone: {alone:+.4f} decades a step"
-        notes.append(f"carried: {what}{falls}")
-    yield from _table(("at lag", *map(str, lags)), rows, *notes)
+        falls = "" if math.isnan(alone) else f"; {f'{layer} ' * bool(layer)}alone: {alone:+.4f} decades a step"
+        notes[what] = notes.get(what, "") + falls
+    yield from _table(("at lag", *map(str, lags)), rows, *(what + falls for what, falls in notes.items()))
 
 
 def _values(flow: Flow) -> Iterator[str]:
@@ -163,8 +162,7 @@ def _weights(flow: Flow) -> Iterator[str]:
 
 
 def _theory(flow: Flow) -> Iterator[str]:
-    rows = [(line.name, line.kind, f"{line.slope:+.4f}") for line in flow.theory]
-    yield from _table(("theory", "kind", "decades a step"), rows)
+    yield from _table(("theory", "kind", "decades a step"), ((t.name, t.kind, f"{t.slope:+.4f}") for t in flow.theory))
 
 
 def comparison(table: Sequence[Mapping[str, Any]]) -> str:

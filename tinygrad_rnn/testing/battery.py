@@ -209,6 +209,8 @@ def float32(of: Checked, rng: np.random.Generator) -> None:
     """float32 in, float32 out, and the numbers of float64 to the digits that float32 has."""
     short, wide = (tensors([a.astype(np.float32).astype(kind) for a in of.points]) for kind in (np.float32, float))
     ys, zs = results(of, short), results(of, wide)
+    if any((np.abs(z.numpy()) > np.finfo(np.float32).max).any() for z in zs):
+        return  # what float32 cannot hold, it does not get wrong
     for y, z in zip(ys, zs, strict=True):
         require(y.dtype == np.float32, f"numbers of float32 give {y.dtype}")
         of.close(y.numpy(), z.numpy(), 1e-4, "results in float32 and in float64")

@@ -93,7 +93,7 @@ class Measured(Subject):
         outputs = self.tensors_out([Tensor(a, requires_grad=True) for a in self.arrays])
         self.here = self.values(self.arrays)
         if not np.array_equal(self.here, self.values(self.arrays), equal_nan=True):
-            self.fail("two calls of f with the same inputs differ: fix what is random in it", cause="random")
+            self.fail("two calls of f with the same inputs differ: fix what is random or kept in it", cause="random")
         self.short = self.in_float32()
         if self.short:
             self.noise = max(self.noise, float(np.finfo(np.float32).eps))

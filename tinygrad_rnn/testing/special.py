@@ -50,9 +50,9 @@ def special_points(example: Example, rng: np.random.Generator) -> int:
                 survey.look(example, points, "at a special point")
         for function, points in survey.moved_together():
             survey.look(function, points, "where equal elements are moved together")
-    kinks = ", ".join(sorted(survey.kinks, key=float)[:3])
-    note = f"a kink at {kinks}, where a rule may give any slope between"
-    example.notes.extend([note] if kinks and note not in example.notes else [])
+    kinks = ", ".join(sorted({x for x, tied in survey.kinks if not tied}, key=float)[:3])
+    note = f"a kink {f'at {kinks}' if kinks else 'where elements are equal'}, where a rule may give any slope between"
+    example.notes.extend([note] if survey.kinks and note not in example.notes else [])
     return survey.compared
 
 
@@ -63,7 +63,7 @@ class _Survey:
         self.example, self.rng = example, rng
         domain, count = example.domain or (-np.inf, np.inf), len(example.points)
         self.bounds = [domain] * count if isinstance(domain[0], (int, float)) else domain
-        self.compared, self.kinks = 0, dict[str, None]()
+        self.compared, self.kinks = 0, set[tuple[str, bool]]()  # where, and whether at a tie
         whole = Check(example, example.points, 1, rng, rtol=example.rtol, noise=example.noise)
         whole.begin()
         self.noise = whole.noise  # at a single point, whether f computes in float32 cannot always be seen
@@ -169,6 +169,7 @@ class _Survey:
             c = check.reconsidered(i, along, c)
         self.compared += c.verdict in ("right", "zero")
         if c.verdict == "kink":
-            self.kinks[f"{x if abs(x) > 1e-290 else 0.0:.4g}"] = None
+            tied = check.f is not self.example or sum(int((a == x).sum()) for a in check.arrays) > 1
+            self.kinks.add((f"{x if abs(x) > 1e-290 else 0.0:.4g}", tied))
         if c.verdict == "wrong":
             check.wrong(i, f"{where}, at element {element} = {x:.6g}", [element], c, element)

@@ -129,7 +129,6 @@ class watch:
         self.model, self.optimizer, self.to, self.alarm = checked(model), optimizer, to, alarm
         self.every, self.weights, self.gates = every, weights, gates
         self.records, self.alarms = list[dict[str, Any]](), list[str]()
-        self._norm: Any = None  # of the gradient
         self._step, self._norms, self._largest, self._moved, self._told = 0, list[float](), 0.0, 0.0, set[str]()
         self._calls: dict[str, list[tuple[Any, Any]]] = {}  # by module: what each call was given, and its numbers
         self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
@@ -141,8 +140,8 @@ class watch:
             if isinstance(self.to, (str, PathLike)):
                 if not fspath(self.to).endswith(".csv"):
                     raise ValueError(f"to={self.to!r}: a file of records ends in .csv")
-                self._file = opened.enter_context(open(self.to, "w", newline="", encoding="utf-8"))
-                self._rows = csv.writer(self._file, lineterminator="\n")
+                file = opened.enter_context(open(self.to, "w", 1, "utf-8", newline=""))  # to be read at any time
+                self._rows = csv.writer(file, lineterminator="\n")
                 self._rows.writerow(("step", "key", "value"))
             hooks = [(m, torch.compiler.disable(self._entry(name))) for name, m in self._modules.items()]
             handles = [m.register_forward_pre_hook(hook, with_kwargs=True) for m, hook in hooks]
@@ -228,14 +227,19 @@ class watch:
             self.alarm(self.alarms[-1])
 
     def _pre(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        held = [values_of(p.grad).flatten() for p in self._held() if p.grad is not None and self._due(self.every)]
-        # One norm of all: that of each, and then of these, takes three times as long where they are small.
-        self._norm = torch.linalg.vector_norm(torch.cat([g.to(held[0].device) for g in held])) if held else None
+        self._measure()
         if self._due(self.weights):
             named = named_parameters(self.model).items()
             self._before = {n: p.detach().clone() for n, p in named if p.dim() > 1 and p.requires_grad}
 
+    def _measure(self) -> None:  # the norm of the gradient
+        held = [values_of(p.grad).flatten() for p in self._held() if p.grad is not None and self._due(self.every)]
+        # One norm of all: that of each, and then of these, takes three times as long where they are small.
+        self._norm = torch.linalg.vector_norm(torch.cat([g.to(held[0].device) for g in held])) if held else None
+
     def _post(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if any(map(callable, (*args[1:], *kwargs.values()))):  # a closure, which makes the gradient within the step
+            self._measure()
         record: dict[str, Any] = {"step": self._step}
         if self._norm is not None:
             record["gradient"] = float(self._norm)
@@ -244,12 +248,12 @@ class watch:
             if parts := [_by_step(module, x, g.detach()) for x, g in arrived]:
                 norms = (torch.cat(parts) if len(parts) > 1 else parts[0]).tolist()
                 record |= {f"{name}/{key}": value for key, value in _lost(norms).items()}
-        if self._norm is not None and not self._calls and any(m.training for m in self._modules.values()):
-            seen = f"no call of {', '.join(self._modules)} was seen before this update"
+        known = self._modules or {"a recurrent module (TorchScript hides its own)": self.model}
+        if self._norm is not None and not self._calls and any(m.training for m in known.values()):
+            seen = f"no call of {', '.join(known)} was seen before this update"
             self._alarm(f"{seen}: what is compiled runs as it first did, so enter watch before that", True)
         now = named_parameters(self.model) if self._before else {}
-        sizes = {name: float(old.norm()) for name, old in self._before.items()}
-        moved = {n: float((now[n].detach() - self._before[n]).norm()) / size for n, size in sizes.items() if size}
+        moved = {n: float((now[n].detach() - a).norm() / a.norm()) for n, a in self._before.items() if a.any()}
         record |= {f"{name}/update": share for name, share in moved.items()}
         for name, x in self._inputs.items():
             record |= {f"{name}/{key}": value for key, value in _gates(self._modules[name], x).items()}
@@ -265,8 +269,6 @@ class watch:
         step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
         if isinstance(self.to, (str, PathLike)):
             self._rows.writerows((step, key, value) for key, value in numbers.items())
-            if self._due(10):  # it can be read while the model trains
-                self._file.flush()
         elif hasattr(self.to, "add_scalar"):
             for key, value in numbers.items():
                 self.to.add_scalar(key, value, step)
@@ -312,8 +314,7 @@ def _by_step(module: Any, x: Any, g: Any) -> Any:
 def _lost(norms: list[float]) -> dict[str, Any]:
     """The gradient by time step, and by how many decades the first step's is below the largest."""
     first, largest = norms[0], max(norms)
-    known = first > 0 and math.isfinite(largest)
-    lost = math.log10(largest / first) if known else math.inf
+    lost = math.log10(largest / first) if first > 0 and math.isfinite(largest) else math.inf
     return {"by step": norms, "decades lost": lost, "steps at zero": norms.count(0.0)}
 
 
