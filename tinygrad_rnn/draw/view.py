@@ -91,8 +91,9 @@ class View:
 
     def _one(self, graph: GradientGraph, level: Level) -> GradientGraph:
         seen = collapse(graph, level)
-        dropped = _dropped(graph.origin or graph)
-        out = [_shared(edge, seen) or _is_dropped(edge, seen, dropped) for edge in seen.edges]
+        origin = graph.origin or graph
+        dropped, uses = _dropped(origin), grouped(origin.edges, "source")
+        out = [_shared(edge, seen) or _is_dropped(edge, seen, dropped, uses) for edge in seen.edges]
         if any(out):
             pairs = zip(seen.edges, out, strict=True)
             seen = replace(seen, edges=tuple(replace(e, internal=True) if left else e for e, left in pairs))
@@ -191,10 +192,10 @@ def _first(index: Any) -> Any:
     return first if isinstance(first, (int, np.integer, slice)) else slice(None)
 
 
-def _is_dropped(edge: Edge, graph: GradientGraph, dropped: set[tuple[int, int]]) -> bool:
+def _is_dropped(edge: Edge, graph: GradientGraph, dropped: set[tuple[int, int]], uses: dict[int, list[Edge]]) -> bool:
     if edge.tensor is None:
         return (edge.source, edge.target) in dropped
     target = graph.nodes[edge.target]
     inside = {member.id for member in target.members or (target,)}
-    uses = [e for e in (graph.origin or graph).edges_from(edge.tensor) if e.target in inside] if dropped else []
-    return bool(uses) and all((e.source, e.target) in dropped for e in uses)
+    within = [e for e in uses.get(edge.tensor.id, ()) if e.target in inside] if dropped else []
+    return bool(within) and all((e.source, e.target) in dropped for e in within)
