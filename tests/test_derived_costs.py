@@ -1,5 +1,6 @@
 """Derived BPTT: as few calls and arrays as a person would need, whatever the order of the gates."""
 
+import importlib
 import itertools
 import re
 from functools import cache
@@ -418,7 +419,8 @@ def test_a_number_where_the_engine_has_none_is_wrong():
 
 def test_compiled_is_what_its_writer_says(monkeypatch):
     """Which rewrites serve it, and who writes it."""
-    pytest.importorskip("tinygrad_rnn.fast")
+    pytest.importorskip("numba", reason="the extra [fast] is not installed")
+    importlib.import_module("tinygrad_rnn.fast")  # which says who writes it
 
     class Own(Source):
         pass

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.testing import plugin
 
+INSTALLED = importlib.util.find_spec("tinygrad_rnn.testing.plugin") is None  # then it is a module of its own
+plugin = importlib.import_module("tinygrad_rnn_pytest" if INSTALLED else "tinygrad_rnn.testing.plugin")
 PLUGIN = Path(__file__).resolve().parent.parent / "tinygrad_rnn" / "testing" / "plugin.py"
 RULES = """
 import numpy as np, pytest, tinygrad_rnn as tg
