@@ -123,7 +123,13 @@ def fault(command):
         case [
             "python",
             "-m",
-            "benchmarks.unrolled" | "benchmarks.scaling" | "benchmarks.derived" | "benchmarks.compiled" as module,
+            (
+                "benchmarks.unrolled"
+                | "benchmarks.scaling"
+                | "benchmarks.derived"
+                | "benchmarks.compiled"
+                | "benchmarks.drawing"
+            ) as module,
             *options,
         ]:
             code, said = run(CHECKOUT, "-m", module, "--help")
