@@ -173,9 +173,8 @@ PRIVATE_ALLOWED = {
     "tinygrad_rnn/graph/contributions.py": ({"_value", "_arrays"}, "as in build.py"),
     "tinygrad_rnn/diagnose/chain.py": (
         {"_value", "_requires_grad"},
-        "a copy of a network changes its dtype, which .data refuses, and is frozen nowhere",
+        "a copy of a network changes its dtype, which .data refuses, and where gradients flow, which is fixed",
     ),
-    "tinygrad_rnn/diagnose/at_once.py": ({"_requires_grad"}, "a copy whose weights need no gradient, which is fixed"),
 }
 """Attributes of Tensor that a file outside of the engine may use, and why."""
 

@@ -157,8 +157,7 @@ def _seed(output: Tensor, gradient: Any, create_graph: bool) -> Any:
     array = as_array(gradient)
     if array.shape != output.shape:
         raise GradientError(f"the cotangent has shape {array.shape}, the output {output.shape}: they must be the same")
-    array = array.astype(output.dtype, copy=False)
-    return array
+    return array.astype(output.dtype, copy=False)
 
 
 def _owned(g: Any) -> Tensor:

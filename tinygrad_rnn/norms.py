@@ -43,12 +43,15 @@ def statistics(array: NDArray[Any]) -> dict[str, Any]:
     """Norm, smallest, largest and mean of an array, JSON-ready."""
     if not array.size:
         return {"norm": 0.0, "min": None, "max": None, "mean": None}
+    least, most, mean = map(json_ready, range_of(array))
+    return {"norm": json_ready(norm_of(array)), "min": least, "max": most, "mean": mean}
+
+
+def range_of(array: NDArray[Any]) -> tuple[float, float, float]:
+    """The smallest, the largest and the mean of an array with elements, in float64."""
     wide = np.asarray(array, dtype=np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        return {
-            k: json_ready(v)
-            for k, v in {"norm": norm_of(wide), "min": wide.min(), "max": wide.max(), "mean": wide.mean()}.items()
-        }
+        return float(wide.min()), float(wide.max()), float(wide.mean())
 
 
 def json_ready(value: Any) -> Any:

@@ -8,7 +8,6 @@ every step, forwards and back; where it was not, or numbers leave the range in w
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -116,10 +115,7 @@ def _program(chain: Chain) -> Program | None:
             kept.clear()
         example = chain.inputs[:1], state_of([constant(part) for part in chain.first], chain.form)
         try:
-            frozen = copy.deepcopy(cell)  # of the gradients only the state's is read
-            for parameter in frozen.parameters().values():
-                parameter._requires_grad = False
-            kept[key] = derive_bptt(frozen, example=example, rewrites=EXACT, steps=())
+            kept[key] = derive_bptt(chain.frozen(), example=example, rewrites=EXACT, steps=())
         except Exception:  # it cannot be derived, whatever its own code says of being traced: the walk runs it as it is
             kept[key] = None
     return kept[key]

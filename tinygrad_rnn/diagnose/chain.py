@@ -36,14 +36,14 @@ FAR = 256
 """Rows are rescaled once their largest number is beyond 2^±FAR."""
 
 
-def in_float64(model: Any, thawed: bool = False) -> Any:
+def in_float64(model: Any, gradients: bool | None = None) -> Any:
     """A copy of a model that computes in float64 and drops nothing; the model itself is left as it is.
 
     Parameters
     ----------
     model : cell, stack or Module
-    thawed : bool
-        Whether gradients are to be followed through frozen parameters too.
+    gradients : bool, optional
+        Whether gradients are followed to all parameters of the copy, or to none; by default as in the model.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def in_float64(model: Any, thawed: bool = False) -> Any:
                 "here a copy shares them with the original"
             )
         tensor._value = tensor._value.astype(np.float64)
-        tensor._requires_grad |= thawed
+        tensor._requires_grad = tensor.requires_grad if gradients is None else gradients
     for part in (twin, *getattr(twin, "_cells", {}).values()):
         if hasattr(part, "dtype"):
             part.dtype = np.dtype(np.float64)
@@ -283,6 +283,10 @@ class Chain:
     def at_once(self, before: Iterable[Array], inputs: Array) -> Step:
         """One step from many states at once, those of all steps, say."""
         return self._recorded(len(self), tuple(before), inputs)
+
+    def frozen(self) -> Any:
+        """A copy of the cell for which no gradient of a parameter is computed."""
+        return in_float64(self.cell, gradients=False)
 
     def labels(self, step: Step | None = None) -> list[tuple[str, str]]:
         """(layer, name) of each part of the state: by the names that the cell gave them, or by their place."""

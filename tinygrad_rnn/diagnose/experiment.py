@@ -89,7 +89,7 @@ class Experiment(Brief):
         """
         if isinstance(self.model, Tensor):
             return self.model
-        model = in_float64(self.model, thawed=True)
+        model = in_float64(self.model, gradients=True)
         if self.is_module:
             result = model(*((self.inputs,) if self.state is None else (self.inputs, self.state)))
             if callable(self.loss):

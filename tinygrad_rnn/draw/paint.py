@@ -11,11 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from ..graph.parts import Edge, Node
 from ..graph.steps import step_number
-from ..norms import Norm, State, norm_of
+from ..norms import Norm, State, norm_of, range_of
 from . import cards
 from .geometry import Rect, line
 from .marks import SCALE, Box, Drawing, Group, Mark, Text, Way
@@ -211,9 +209,7 @@ def node_tooltip(node: Node, norm: Norm) -> str:
     if node.value is not None and node.value.size == 1:
         lines.append(f"value {cards.digits(node.value.item())}")
     elif node.value is not None and node.value.size:
-        wide = np.asarray(node.value, np.float64)
-        with np.errstate(invalid="ignore", over="ignore"):
-            lines.append(f"value {wide.min():.4g} … {wide.max():.4g}, mean {wide.mean():.4g}")
+        lines.append("value {:.4g} … {:.4g}, mean {:.4g}".format(*range_of(node.value)))
     if node.gradient is not None and node.gradient.size == 1 and not node.members:
         lines.append(f"gradient {cards.digits(node.gradient.item())}")
     elif node.gradient is not None:

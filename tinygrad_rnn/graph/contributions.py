@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from ..norms import Norm, State, largest_of, norm_of, state_of
 from ..ops import is_basic
 from ..primitive import as_rows
 from ..tensor import Tensor
+from .remembered import remembered
 
 Array = NDArray[Any]
 
@@ -136,18 +136,15 @@ class Whole(Brief):
 
 
 Contribution = Outer | Slice | Whole
-_SIZES: WeakKeyDictionary[Contribution, dict[Norm, float]] = WeakKeyDictionary()
 
 
+@remembered
 def size_of(part: Contribution, norm: Norm) -> float:
-    """Its size, reckoned once: a page asks at every level. From then on nobody can write to what it is made of."""
-    known = _SIZES.setdefault(part, {})
-    if norm not in known:
-        for name in part.__dataclass_fields__:
-            if isinstance(array := getattr(part, name), np.ndarray):
-                array.setflags(write=False)
-        known[norm] = part.norm(norm)
-    return known[norm]
+    """Its size. From then on nobody can write to what it is made of."""
+    for name in part.__dataclass_fields__:
+        if isinstance(array := getattr(part, name), np.ndarray):
+            array.setflags(write=False)
+    return part.norm(norm)
 
 
 def contributions_of(node: Tensor, gradients: Any) -> dict[int, Contribution]:

@@ -8,28 +8,11 @@ the time steps that hands its states on to itself alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 from .parts import Edge, Graph, Node
-
-R = TypeVar("R")
-
-
-def _once(find: Callable[[Graph], R]) -> Callable[[Graph], R]:
-    """Find it once for each graph: a graph never changes, and a picture of it asks many times."""
-    known: WeakKeyDictionary[Graph, R] = WeakKeyDictionary()
-
-    @wraps(find)
-    def found(graph: Graph) -> R:
-        if graph not in known:
-            known[graph] = find(graph)
-        return known[graph]
-
-    return found
+from .remembered import remembered
 
 
 def step_number(step: str) -> int | None:
@@ -38,7 +21,7 @@ def step_number(step: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
-@_once
+@remembered
 def steps_of(graph: Graph) -> Sequence[int]:
     """The numbers of the time steps, in order; none if some step is not numbered."""
     numbers = {step_number(step) for step in {node.step for node in graph.nodes if node.step}}
@@ -69,7 +52,7 @@ class Rows:
     of: Mapping[int, int]
 
 
-@_once
+@remembered
 def rows_of(graph: Graph) -> Rows | None:
     """The rows of a graph; None if its time steps are not made of several layers, or of one that runs backwards.
 
@@ -159,7 +142,7 @@ def loops_of(nodes: Iterable[Node], edges: Iterable[Edge]) -> dict[int, tuple[in
     return {id: homes[run] for id, run in found.items()}
 
 
-@_once
+@remembered
 def states(graph: Graph) -> Mapping[str, Mapping[int, Node]]:
     """What each time step hands on to the next: by name, the tensor of every step.
 
