@@ -120,9 +120,7 @@ def test_what_only_some_frames_show_is_behind_what_it_is_behind_there():
     order = [item for _, item in made._screen().order]
     for frame, source in enumerate(losses.values()):
         still = [m for m in draw(source, scale=made.scale).drawing.items if not isinstance(m, Group)]
-        found = [
-            next((k for k, v in enumerate(order) if m in (v if isinstance(v, tuple) else (v,))), None) for m in still
-        ]
+        found = [next((k for k, v in enumerate(order) if m in (v if type(v) is tuple else (v,))), None) for m in still]
         places = [k for k in found if k is not None]
         assert len(places) > 20 and places == sorted(places), frame
 

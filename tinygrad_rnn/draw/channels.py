@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..graph.parts import Node
@@ -26,8 +26,7 @@ LANE_PITCH = 52.0
 """Between two states that a box of a whole step hands on."""
 
 
-@dataclass(frozen=True)
-class Seat:
+class Seat(NamedTuple):
     """A node at its place in a table, or one of several copies of a leaf.
 
     `way` is 1 where time runs to the right, else -1. `ports` are the names of the states that it hands on at heights of
@@ -53,8 +52,7 @@ class Seat:
         return (self.ports.index(name) - (len(self.ports) - 1) / 2) * LANE_PITCH if name in self.ports else None
 
 
-@dataclass(frozen=True)
-class Wire:
+class Wire(NamedTuple):
     """An edge between two boxes, by their numbers, with the width of its number; or, without a source, from below.
 
     `state` is the name of the state that it carries; an upright one joins two boxes of one column.
@@ -67,8 +65,7 @@ class Wire:
     upright: bool = False
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """How a wire runs: from channel `a` to channel `b`, the last piece at its port; between them above row `level`."""
 
     a: int
@@ -115,8 +112,10 @@ class Channels:
         self.items, self.wires, self.size = items, wires, size
         self.risers = self._risers()
         widest = Counter(wires[w].target for w in self.risers)
-        wide = [max(item.look.width, RISER * widest[k] + 6.0) for k, item in enumerate(items)]
-        self.items = [replace(item, look=replace(item.look, width=w)) for item, w in zip(items, wide, strict=True)]
+        wide = {k: RISER * count + 6.0 for k, count in widest.items() if RISER * count + 6.0 > items[k].look.width}
+        self.items = [
+            item._replace(look=item.look._replace(width=wide[k])) if k in wide else item for k, item in enumerate(items)
+        ]
         standing: dict[int, set[int]] = {}
         for item in items:
             standing.setdefault(item.row, set()).add(item.column)

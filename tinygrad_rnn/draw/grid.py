@@ -42,14 +42,14 @@ class Cell:
         role = self.roles.get(seat.node.id, "x" if self.parts.steps[seat.slot] else "")
         if seat.node.kind == "loss":
             slim = max(26.0, text_width(seat.look.big, 11.0) * 1.06 + 13.0)
-            return replace(seat, look=replace(seat.look, width=slim, height=32.0, small=""))
+            return seat._replace(look=seat.look._replace(width=slim, height=32.0, small=""))
         if not role:
             return seat
         *_, width, height = self.plan.narrow.places[role]
-        shape = replace(seat.look, width=width * SCALE, height=height * SCALE)
+        shape = seat.look._replace(width=width * SCALE, height=height * SCALE)
         if role == "x":
-            shape = replace(shape, big=clean(shape.big, 5), small="")
-        return replace(seat, look=replace(shape, big="lin") if role.startswith("linear") else shape)
+            shape = shape._replace(big=clean(shape.big, 5), small="")
+        return seat._replace(look=shape._replace(big="lin") if role.startswith("linear") else shape)
 
 
 def read(parts: Cut, graph: GradientGraph) -> Cell | None:

@@ -85,7 +85,8 @@ def _sights(
     count = max(len(steps_of(graph)) for graph in sources.values())
     room, found = MAX_EDGES, dict[str, list[GradientGraph]]()
     for level in _LEVELS[count > FULL :]:  # boxes of whole steps would be no more than the chart
-        ends = ENDS if count > SMALL or (count > FULL and level == "op") else None
+        fine = level == "op"
+        ends = 1 if fine and count > SMALL else ENDS if count > (FULL if fine else SMALL) else None
         graphs = replace(view, level=level, fold=ends, steps=None).of(sources.values())
         if len(drawn(graphs)) <= room:
             room -= len(drawn(graphs))

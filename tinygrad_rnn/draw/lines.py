@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import chain, pairwise
 
@@ -163,8 +162,8 @@ class _Line:
         taken = {(other.band, other.row) for other in self.items if other.slot == slot}
         while (item.band, row) in taken:
             row += 1
-        shape = replace(item.look, shape="again")
-        return replace(item, id=f"{item.id}_again{self.slots[0]}", slot=slot, column=0, row=row, look=shape)
+        shape = item.look._replace(shape="again")
+        return item._replace(id=f"{item.id}_again{self.slots[0]}", slot=slot, column=0, row=row, look=shape)
 
     def route(self, least: Mapping[object, float], spare: float) -> Routed:
         """The line at its places."""
@@ -181,7 +180,7 @@ class _Line:
         moved = []
         for item in self.items:
             column = item.column if item.way > 0 else self.wide[item.slot] - 1 - item.column
-            moved.append(replace(item, column=self.offsets[item.slot] + column, row=rank[item.band, item.row]))
+            moved.append(item._replace(column=self.offsets[item.slot] + column, row=rank[item.band, item.row]))
         alike: dict[int, object] = {}
         for slot, wide in self.wide.items():
             stepped = slot in self.slots and bool(self.table.parts.steps[slot])
@@ -277,7 +276,7 @@ class _PutLine(Put):
             else:
                 left += 6.0
                 tail = f"{self.table.prefix}n{node.id}_{target.id.partition('n')[2]}_{edge.operand}"
-                shape = replace(shape, height=18.0)
+                shape = shape._replace(height=18.0)
                 self.page.nodes.append(PlacedNode(tail, node, shape, self.at((left + shape.width / 2, y))))
                 curve = (*line((left, y), (x, y)), *run.curve[1:])
                 label = left + shape.width + 4.0, y

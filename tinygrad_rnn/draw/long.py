@@ -15,6 +15,7 @@ from itertools import dropwhile, groupby, pairwise, product
 from ..graph.line import FLOAT16_ZERO, FLOAT32_ZERO, line_through
 from ..graph.model import GradientGraph
 from ..graph.parts import Node
+from ..graph.remembered import remembered
 from ..graph.steps import states, step_number
 from ..norms import Norm, State, norm_of, state_of
 from .geometry import Point, Rect, join, line
@@ -83,22 +84,27 @@ def told(size: float, state: State) -> str:
 
 def rows_of(graphs: Mapping[str, GradientGraph], norm: Norm) -> list[Row]:
     """The states of all graphs, the top layer first, and in each what is handed on inside before h, and last x."""
+    return [row for title, graph in graphs.items() for row in _rows_of(graph, clean(title, 24), norm)]
+
+
+@remembered
+def _rows_of(graph: GradientGraph, title: str, norm: Norm) -> tuple[Row, ...]:
+    """Those of one graph: the chart is of them, and below cells of both ends stands how fast they fade."""
+    # A zero is an underflow if something on the way was lost below the smallest number.
+    lost = {e.tensor.id if e.tensor else e.source for e in graph.edges if e.state == "underflow"}
+    lanes = [(*name.partition(" ")[::2], lane) for name, lane in states(graph).items()]
+    given = {n.step: n for n in graph.nodes if n.name == "x" and n.step and n.gradient is not None}
+    if given:
+        lanes.append(("x", "", {step_number(step or "") or 0: n for step, n in given.items()}))
+    both = any(layer.endswith(" reverse") for _, layer, _ in lanes)
+    layers = list(dict.fromkeys(layer.removesuffix(" reverse") for _, layer, _ in lanes))
+    lanes.sort(key=lambda lane: (-layers.index(lane[1].removesuffix(" reverse")), lane[1], "hx".find(lane[0])))
     found: list[Row] = []
-    for title, graph in graphs.items():
-        # A zero is an underflow if something on the way was lost below the smallest number.
-        lost = {e.tensor.id if e.tensor else e.source for e in graph.edges if e.state == "underflow"}
-        lanes = [(*name.partition(" ")[::2], lane) for name, lane in states(graph).items()]
-        given = {n.step: n for n in graph.nodes if n.name == "x" and n.step and n.gradient is not None}
-        if given:
-            lanes.append(("x", "", {step_number(step or "") or 0: n for step, n in given.items()}))
-        both = any(layer.endswith(" reverse") for _, layer, _ in lanes)
-        layers = list(dict.fromkeys(layer.removesuffix(" reverse") for _, layer, _ in lanes))
-        lanes.sort(key=lambda lane: (-layers.index(lane[1].removesuffix(" reverse")), lane[1], "hx".find(lane[0])))
-        for name, layer, lane in lanes:
-            way = " ←" if layer.endswith(" reverse") else " →" * (both and bool(layer))
-            where = f"{clean(title, 24)} {layer.removesuffix(' reverse')}{way}".strip()
-            found.append(_row(where, clean(name), lane, lost, norm))
-    return found
+    for name, layer, lane in lanes:
+        way = " ←" if layer.endswith(" reverse") else " →" * (both and bool(layer))
+        where = f"{title} {layer.removesuffix(' reverse')}{way}".strip()
+        found.append(_row(where, clean(name), lane, lost, norm))
+    return tuple(found)
 
 
 def _row(layer: str, name: str, lane: Mapping[int, Node], lost: set[int], norm: Norm) -> Row:

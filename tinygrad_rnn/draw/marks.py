@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..files import Brief
 from ..graph.parts import Edge, Node
@@ -22,8 +22,7 @@ SCALE = 11.0 / 14.0
 Anchor = Literal["start", "middle", "end"]
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     """One line, whose anchor is at a point, its middle at that height; y points up."""
 
     at: Point
@@ -41,8 +40,7 @@ class Text:
         return Rect(left, self.at[1] - 0.4 * self.size, left + width, self.at[1] + 0.4 * self.size)
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A filled shape: corners of a radius, or an ellipse; a second border where it is doubled."""
 
     rect: Rect
@@ -55,8 +53,7 @@ class Box:
     double: bool = False
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """The line of an edge from operand to consumer, in the style that says what flows back along it."""
 
     curve: Curve

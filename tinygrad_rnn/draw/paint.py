@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from ..graph.parts import Edge, Node
 from ..graph.steps import step_number
@@ -97,7 +96,7 @@ def small_scene(drawing: Drawing, scene: Scene) -> None:
     nodes = {placed.id: placed.node for placed in scene.nodes}
     for k, placed in enumerate(scene.edges):
         style = edge_style(placed.edge.size(drawing.options.norm), placed.edge.state, drawing.options.scale)
-        way = Way(placed.curve, replace(style, width=0.6 * style.width, head="none", double=False))
+        way = Way(placed.curve, style._replace(width=0.6 * style.width, head="none", double=False))
         target = nodes[placed.head]
         tip = edge_tooltip(placed.edge, nodes[placed.tail], target, drawing.options.norm)
         step = step_number(target.step) if target.step else None

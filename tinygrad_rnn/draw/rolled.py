@@ -165,7 +165,7 @@ def _placed(graph: GradientGraph, norm: Norm, room: float) -> Scene:
     if scene is None or not scene.frames:
         raise ValueError(f"the last time step cannot be drawn alone: {UNROLLED}")
     mine = {(e.source, e.target, e.operand): e for e in graph.edges}
-    scene.edges = [replace(p, edge=mine[p.edge.source, p.edge.target, p.edge.operand]) for p in scene.edges]
+    scene.edges = [p._replace(edge=mine[p.edge.source, p.edge.target, p.edge.operand]) for p in scene.edges]
     return scene
 
 
@@ -199,9 +199,9 @@ class _Rolled:
         def moved(at: Point) -> Point:
             return at[0] + shift * (at[0] > rect.right + 0.1), at[1]
 
-        scene.nodes = [replace(p, centre=moved(p.centre)) if p in after else p for p in scene.nodes]
+        scene.nodes = [p._replace(centre=moved(p.centre)) if p in after else p for p in scene.nodes]
         scene.edges = [
-            p if p.edge.target in ranks else replace(p, curve=tuple(map(moved, p.curve)), label=moved(p.label))
+            p if p.edge.target in ranks else p._replace(curve=tuple(map(moved, p.curve)), label=moved(p.label))
             for p in scene.edges
         ]
 
@@ -210,7 +210,7 @@ class _Rolled:
     ) -> Drawing:
         """Everything as marks."""
         texts, scene, end = self.loops(), self.scene, subscript(str(self.numbers[-1]))
-        kept = [replace(p, look=replace(p.look, big=p.look.big.removesuffix(end))) for p in scene.nodes]
+        kept = [p._replace(look=p.look._replace(big=p.look.big.removesuffix(end))) for p in scene.nodes]
         scene.nodes, scene.frames = [p for p in kept if p.id not in self.states], []
         found = Drawing(self.options, [Box(self.panel, "panel", "frame", radius=10.0)], [self.panel])
         corner = self.panel.left + 12.0, self.panel.top - 14.0
@@ -259,7 +259,7 @@ class _Rolled:
                     inner = line((max(a[0], left), a[1]), b) + p.curve[4:]
                     corners = [*out, (x, level), (left, level), (left, a[1])]
                     way = join(*(line(*ends) for ends in pairwise(corners)), inner)
-                    scene.edges[k] = replace(p, curve=way, tail=box.id)
+                    scene.edges[k] = p._replace(curve=way, tail=box.id)
             words = f"{clean(box.node.name or box.node.op or '', 12)}, from step t − 1 to t = {self.numbers[1]}"
             words += f" … {self.numbers[-1]}" * (len(self.numbers) > 2)
             texts.append(Text(((left + x) / 2, level + side * 10.0), words, LABEL_SIZE, colour="muted"))

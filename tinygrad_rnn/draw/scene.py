@@ -7,6 +7,7 @@ no part of it need know where it will stand.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ..graph.parts import Edge, Node
 from .geometry import Curve, Point, Rect, around, union
@@ -17,8 +18,7 @@ LABEL = (34.0, 12.0)
 """Room for the number of an edge."""
 
 
-@dataclass(frozen=True)
-class PlacedNode:
+class PlacedNode(NamedTuple):
     """A node at its place; `id` is its name in the DOT source, `frame` the frame that holds it."""
 
     id: str
@@ -33,8 +33,7 @@ class PlacedNode:
         return Rect.around(self.centre, self.look.width, self.look.height)
 
 
-@dataclass(frozen=True)
-class PlacedEdge:
+class PlacedEdge(NamedTuple):
     """An edge with its curve, border to border, and where its label stands: its centre, or an end of it.
 
     Where `room` is given, a number that is wider loses its second digit.
@@ -98,11 +97,11 @@ class Scene:
 
         def look(old: Look) -> Look:
             scaled = part != 1.0 or high != 1.0
-            return replace(old, width=part * old.width, height=part * high * old.height) if scaled else old
+            return old._replace(width=part * old.width, height=part * high * old.height) if scaled else old
 
         return Scene(
-            [replace(n, centre=at(n.centre), look=look(n.look)) for n in self.nodes],
-            [replace(e, curve=tuple(map(at, e.curve)), label=at(e.label)) for e in self.edges],
+            [n._replace(centre=at(n.centre), look=look(n.look)) for n in self.nodes],
+            [e._replace(curve=tuple(map(at, e.curve)), label=at(e.label)) for e in self.edges],
             [replace(f, rect=rect(f.rect)) for f in self.frames],
             self.shared,
             [(at(point), text) for point, text in self.titles],

@@ -217,4 +217,4 @@ def _sorted(versions: Sequence[Group | Mark | None]) -> list[tuple[str, Any]]:
 
 def _is_text(column: Sequence[Mark]) -> bool:
     """Whether these are one text but for its words."""
-    return len({repr(replace(m, text="")) if isinstance(m, Text) else repr(m) for m in column}) == 1
+    return len({repr(m._replace(text="")) if isinstance(m, Text) else repr(m) for m in column}) == 1

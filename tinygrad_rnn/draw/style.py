@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .. import arguments
 from ..files import printable
@@ -283,8 +283,7 @@ def power(exponent: float) -> str:
     return f"{value:g}" if -4 < exponent < 4 else number(value).replace(".0e", "e")
 
 
-@dataclass(frozen=True)
-class EdgeStyle:
+class EdgeStyle(NamedTuple):
     """Everything that the drawing of an edge depends on but its place; `color` is the name of one in a `Theme`.
 
     A head of kind ``back`` is filled and stands at the operand, as does a ``bar``: they say which way the number goes.
@@ -341,8 +340,7 @@ def text_width(text: str, size: float) -> float:
     return units * size
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """The shape of a node: its role (which picks the colours), size in points, and one or two lines of text."""
 
     role: str
@@ -368,7 +366,7 @@ def look(node: Node, operands: int = 0) -> Look:
     if node.kind == "loss":
         box = _box("loss", name or "L", symbol if name != symbol else "", name or "L", minimum=48.0)
         # Its second border lies outside of a node's nominal size.
-        return replace(box, width=max(box.width, min(240.0, 14.0 * operands)), height=40.0)
+        return box._replace(width=max(box.width, min(240.0, 14.0 * operands)), height=40.0)
     if node.members:
         return _group_look(node, name, step)
     if node.kind in ("parameter", "input"):
@@ -413,9 +411,12 @@ class Told(Whole):
         return abs(float(self.kept[0]))
 
 
+_STANDARD = Scale()
+
+
 def number_room(edge: Edge, source: Node, norm: Norm) -> float:
     """The room that the number of an edge needs, with a margin; 0 without one. In a film, in any of its frames."""
-    style = edge_style(edge.size(norm), edge.state, Scale())
+    style = edge_style(edge.size(norm), edge.state, _STANDARD)
     text = tensor_prefix(edge, source) + style.label
     own = text_width(text, LABEL_SIZE) * (1.06 if style.bold else 1.0) + 4.0 if style.label else 0.0
     return max(own, getattr(edge.carried, "room", 0.0))

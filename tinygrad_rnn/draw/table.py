@@ -34,7 +34,7 @@ def check_size(edges: int, what: str) -> None:
 
 def grown(shape: Look, height: float) -> Look:
     """A shape as high as its edges need: what is no longer round is a box."""
-    return replace(shape, height=height, shape="pill" if shape.shape == "ellipse" and height > 26.0 else shape.shape)
+    return shape._replace(height=height, shape="pill" if shape.shape == "ellipse" and height > 26.0 else shape.shape)
 
 
 class Table:
@@ -183,11 +183,11 @@ class Table:
         left_out = node in self.parts.blocks[place].leaves and node.op is not None
         shape, ports = self.look(node, left_out or (node.id, place) in self.states), tuple[str, ...]()
         if left_out:
-            shape = replace(shape, shape="again")
+            shape = shape._replace(shape="again")
         if node.members and step and node.scope.rpartition("/")[2] == node.step:
             mine = dict.fromkeys(self.lanes[member.id] for member in node.members if member.id in self.lanes)
             ports = tuple(sorted(sorted(mine, key=self.order.index), key=lambda name: name.split(" ")[0] == "h"))
-            shape = replace(shape, height=max(50.0, LANE_PITCH * (len(ports) - 1) + 34.0))
+            shape = shape._replace(height=max(50.0, LANE_PITCH * (len(ports) - 1) + 34.0))
         self.boxes[node.id, place] = Seat(
             name, node, shape, place[0], place[1], column, row, self._way(place), ports, beside=beside
         )
@@ -201,7 +201,7 @@ class Table:
         shape = look(node)
         if state and node.name and node.gradient is not None and not node.members and node.kind != "loss":
             total = narrow(number(norm_of(node.gradient, self.norm)), 34.0)
-            return replace(shape, small=total, width=max(shape.width, 40.0))
+            return shape._replace(small=total, width=max(shape.width, 40.0))
         return shape
 
     def state_of(self, edge: Edge, target: Seat) -> str:
