@@ -132,7 +132,7 @@ def test_every_edge_is_there_with_its_norm(kind, steps, norm):
     for name, level in levels.items():
         if "chart" in level:
             continue
-        ends = {"gate": 2, "op": 1} if steps > 20 else {"op": 2} if steps > 5 else {}  # steps drawn at each end
+        ends = {"gate": 2 if steps > 20 else None, "op": 1 if steps > 5 else None}  # steps drawn at each end
         (seen,) = View(level=name, fold=ends.get(name)).of([graph])
         uses = [e for e in seen.edges if not e.internal and not part_of_symbol(e, seen.nodes)]
         expected = sorted((e.state, _six(e, norm)) for e in uses)

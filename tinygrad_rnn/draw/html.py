@@ -85,8 +85,7 @@ def _sights(
     count = max(len(steps_of(graph)) for graph in sources.values())
     room, found = MAX_EDGES, dict[str, list[GradientGraph]]()
     for level in _LEVELS[count > FULL :]:  # boxes of whole steps would be no more than the chart
-        fine = level == "op"
-        ends = 1 if fine and count > SMALL else ENDS if count > (FULL if fine else SMALL) else None
+        ends = 1 if level == "op" and count > FULL else ENDS if count > SMALL else None
         graphs = replace(view, level=level, fold=ends, steps=None).of(sources.values())
         if len(drawn(graphs)) <= room:
             room -= len(drawn(graphs))
