@@ -9,6 +9,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.extras import how_to_install
 from tinygrad_rnn.train import SGD, Adam, Adding, Diverged, SequenceModel, Text, fit
 
 
@@ -111,6 +112,60 @@ PROGRAM = "LSTMCell(2, 6): gradients by the derived program"
 )
 def test_a_line_says_which_program_computes_the_gradients(wrong, seconds, said, doctor, capsys):
     doctor(wrong, seconds)
+    assert who(capsys)[:2] == ([said], [])
+
+
+class Spare(tg.RNNCell):
+    """Has a parameter that takes part in nothing, so that the engine gives it no gradient."""
+
+    def __init__(self):
+        super().__init__(2, 6, rng=0)
+        self.spare = tg.Tensor(np.ones(3), requires_grad=True)
+
+    def parameters(self):
+        return super().parameters() | {"spare": self.spare}
+
+
+def test_a_parameter_without_a_part_is_no_disagreement(capsys):
+    told, warned, losses = who(capsys, network=Spare())
+    assert len(told) == 1 and not warned
+    np.testing.assert_allclose(losses, short(4, Spare())[1].losses, rtol=1e-12)
+
+
+class Enough(Exception):
+    """Ends a run."""
+
+
+def enough(run):
+    raise Enough
+
+
+def test_what_machine_code_would_save_grows_with_the_steps_and_with_the_network(doctor, capsys):
+    """For each step by as much; a small network's calls cost time, however few numbers they work on."""
+
+    def saved(steps, hidden, length=8):
+        task = Adding(length)
+        with pytest.raises(Enough):
+            short(steps, tg.LSTMCell(2, hidden, rng=0), task, derived=True, progress=True, callbacks=[enough])
+        return float(capsys.readouterr().err.partition("would save ")[2].partition(" s")[0])
+
+    doctor(seconds=1e9)
+    one = saved(10**6, 4)
+    assert saved(3 * 10**6, 4) == pytest.approx(3 * one, rel=0.01)
+    assert saved(10**6, 4, 16) == pytest.approx(2 * one, rel=0.2)
+    assert one < saved(10**6, 8) < 1.2 * one  # of both the calls take most
+    assert saved(10**6, 400) > 2 * one
+
+
+def test_without_a_compiler_it_says_how_to_get_one(monkeypatch, capsys):
+    def derive(cell, *, example, compiled=False):
+        if compiled:
+            raise ImportError("no numba")
+        return tg.derive_bptt(cell, example=example)
+
+    monkeypatch.setattr("tinygrad_rnn.train.derived.derive_bptt", derive)
+    monkeypatch.setattr("tinygrad_rnn.train.derived.COMPILING", 0.0)
+    said = f"{PROGRAM} (machine code would save 0 s: {how_to_install('fast')})"
     assert who(capsys)[:2] == ([said], [])
 
 

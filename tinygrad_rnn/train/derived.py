@@ -113,8 +113,8 @@ class DerivedGradients:
     def _choose(self, batch: Batch, state: Any) -> None:
         """Take the fastest program that says of this batch what the engine says; the engine, for good, if none does."""
         cell, reason, engine = repr(self.run.model.network), "as before", dict[str, Any]()
-        subjects = self.run.model.network, self.run.model.head, self.run.task, self.run.task.loss
-        rewind = rewinding(*subjects)  # what is tried draws no numbers from the run
+        # What is tried draws no numbers from the run.
+        rewind = rewinding(self.run.model.network, self.run.model.head, self.run.task.loss)
         try:
             if self.run.gradients_by != ENGINE:
                 for program, why in self._programs(batch, state):  # of a cell that keeps nothing, or there is none

@@ -196,8 +196,7 @@ class Series(Task):
     def batch(self, rng: np.random.Generator, size: int, step: int = 1) -> Batch:
         """Random windows, and the same one step later."""
         at = rng.integers(0, len(self.known) - self.length, size) + np.arange(self.length + 1)[:, None]
-        several = self.values.shape[1] > 1
-        windows = self.known[at, rng.integers(0, self.values.shape[1], size) if several else 0]
+        windows = self.known[at, rng.integers(0, self.values.shape[1], size)]  # of one sequence nothing is drawn
         return windows[:-1], windows[1:]
 
     def test_batch(self) -> Batch:
