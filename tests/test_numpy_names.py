@@ -138,6 +138,15 @@ def test_every_further_name_is_in_the_table():
 # Kinks and edges
 
 
+@pytest.mark.parametrize(
+    "move", [lambda x: np.roll(x, 1, 0), np.flip, np.rot90, np.diag, lambda x: np.tile(x, 2), np.sort, np.ravel]
+)
+def test_what_only_moves_elements_brings_no_other_operation_into_the_graph(move):
+    x = tg.Tensor(OPERANDS["S"], requires_grad=True)
+    ops_of = {node.op for node in tg.gradient_graph(tg.sum(move(x))).nodes if node.op}
+    assert ops_of <= {"sum", "reshape", "getitem", "transpose"}
+
+
 def test_where_a_norm_or_a_deviation_is_0_so_is_its_gradient():
     for f, x in ((np.linalg.norm, np.zeros(3)), (np.std, np.ones(3)), (np.std, np.ones(1)), (np.std, np.array(2.0))):
         leaf = tg.Tensor(x, requires_grad=True)
