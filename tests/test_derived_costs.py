@@ -127,12 +127,13 @@ ORDERS = ["sin tanh tanh cos", "tanh tanh - sin", "- cos cos cos", "sin - sin si
 )
 def test_equal_functions_of_adjacent_slices_are_one_call(functions, operand):
     cell = Gates(functions, operand)
-    program = derived(cell)
-    assert_right(cell, program)
-    forward = "".join(parts(program)[0])
     runs = [function for function, _ in itertools.groupby(functions.replace("-", "").split())]
-    for function in {*runs} if operand != "plus another" else ():
-        assert forward.count(f"np.{function}(") == runs.count(function), program.source
+    for rewrites in (REWRITES, ("merge",)):  # alone it knows equal numbers, too
+        program = derived(cell, rewrites=rewrites)
+        assert_right(cell, program)
+        forward = "".join(parts(program)[0])
+        for function in {*runs} if operand != "plus another" and (rewrites is REWRITES or len(runs) == 3) else ():
+            assert forward.count(f"np.{function}(") == runs.count(function), program.source
 
 
 GAPS = [((0, 1), (2, 4)), ((1, 3),), ((0, 2), (3, 4)), ((1, 2), (2, 4)), ((0, 2), (1, 3)), ((0, 2), (0, 2), (2, 4))]
@@ -320,6 +321,49 @@ def test_each_value_of_the_cell_and_each_gradient_has_its_equation(name):
     said = [equation.partition(" = ")[0] for text in comments for equation in text.split("; ") if " = " in equation]
     assert {*said} - {"σ(z)"} == {*EQUATIONS[name].split()}, program.source
     assert len({*comments}) == len([c for c in comments if c]) + ("" in comments)  # each is said once
+
+
+def code_of(source):
+    """The lines of a program without what is said of them."""
+    return [line.partition("#")[0] for line in source.splitlines()]
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_an_equation_stands_at_the_first_of_the_lines_that_compute_it(name):
+    loop = re.split(r"\n(?=    \S)", program_of(name).source.partition("for t in range(T):")[2])[0].splitlines()
+    seen = 0
+    for k, line in enumerate(loop):
+        for equation in line.partition("# ")[2].split("; "):
+            value, is_one, _ = equation.partition(" = ")
+            place = re.escape(value.rstrip("'"))
+            writes = rf"out={place}(\[t[^]]*\])?\)|^ +{place}(\[t[^]]*\])? [-+*/@]*="
+            before = [line for line in loop[:k] if is_one and re.search(writes, line.partition("#")[0])]
+            seen += bool(is_one)
+            assert not before, (equation, before)
+    assert seen or name == "scalars"
+
+
+@pytest.mark.parametrize("name", [*COSTS, *(f"{name}, alone" for name in OURS)])
+def test_the_gradient_of_a_weight_is_one_product_of_matrices(name):
+    """No products of single steps that are then added up, and nothing is brought into rows twice."""
+    whole = name.partition(", alone")[0]
+    if whole != name:
+        cell = OURS[whole]()
+        source = tg.derive_bptt(cell, squares, (FEW[:, 0], cell.initial_state())).source
+    else:
+        source = program_of(name).source
+    for line in code_of(source):
+        assert not re.search(r"np\.sum\(.*@|reshape\([^@]*reshape\(", line), line
+
+
+def test_a_gradient_that_has_the_name_of_a_value_has_a_line_of_its_own():
+    def step(cell, x, h):
+        keep = tg.sigmoid(cell.k)
+        keep.name = "keep"
+        return keep * h + (1 - keep) * tg.tanh(x @ cell.W)
+
+    source = derived(Cell(step, {"W": "IH", "k": "H"})).source
+    assert "    d_keep = " in source and "    dk = d_keep * " in source, source
 
 
 # --- what is asked for, and what is not read ---

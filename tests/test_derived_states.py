@@ -107,7 +107,10 @@ def test_gradients_are_the_engines(name, kind):
     want = value, {key: g for key, g in gradients.items() if key not in constant}
     for rewrites in (REWRITES, ()) if kind == "outputs" else [("buffers",)]:
         program = tg.derive_bptt(cell, loss, example, rewrites)
-        assert_equal(program(inputs, first, cell.parameters()), want, "f8")
+        found = program(inputs, first, cell.parameters())
+        assert_equal(found, want, "f8")
+        _, _, last = program(inputs, first, cell.parameters(), return_state=True)
+        assert [type(found[1]["state"]), type(last)] == [tuple] * 2 and len(last) == len(found[1]["state"]) == len(state)
 
 
 def test_a_state_that_is_a_list_is_refused():
