@@ -146,6 +146,23 @@ def test_outputs_that_vanish_hide_no_length():
     assert answers(FREE["mean o[:5]"], 8, (1, 20), cell=Dying(3, 4, rng=0)) == {20}
 
 
+def test_a_loss_that_makes_sense_only_between_its_outputs_hides_no_length():
+    """Elsewhere it is NaN, whatever it is a function of."""
+
+    class High(tg.RNNCell):
+        def __call__(self, x, h):
+            return 2.5 + 0.4 * super().__call__(x, h - 2.5)
+
+    def loss(outputs):
+        return tg.sum(tg.log(outputs - 2.0)) + 1e-3 * tg.sum(outputs[0]) * (len(outputs) > 30)
+
+    assert answers(loss, 8, (1, 20, 40), cell=High(3, 4, rng=0)) == {1, 20}
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_hides_no_length():
+    assert answers(lambda outputs: tg.sum(tg.softmax(outputs) ** 1), 8, (1, 20), rounding=1e9) == {1, 20}
+
+
 def test_functions_that_numpy_does_not_have_are_computed_for_all_steps_too():
     class Soft(tg.RNNCell):
         def __call__(self, x, h):

@@ -74,7 +74,7 @@ def trace_loss(
     extras : arrays that the loss takes beside them; those as long as the outputs go by T, unless it is an accident
     """
     steps = len(outputs)
-    sizes = {n for a in (outputs[0], *last, *extras) for n in a.shape}
+    sizes = {n for a in (*last, *extras) for n in a.shape}  # an output has the shape of a state
     ways = (True, False) if any(a.ndim and len(a) == steps for a in extras) else (True,)
     for least, by_steps in product((5, steps + 1), ways):
         lengths = [next(n for n in count(start) if n not in sizes) for start in (least, least + 8)]
