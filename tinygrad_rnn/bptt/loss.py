@@ -153,11 +153,7 @@ class LossCheck:
         outputs, *others = (a.astype(b.dtype) for a, b in zip(numbers, (self.rows, *self.last[1:]), strict=True))
         step, last, eps = self.step, [outputs[-1], *others], rounding([outputs, *others, *extras])
 
-        def by_engine(noise: float = 0.0) -> list[Any]:
-            near = [nudged(a, noise) for a in (outputs, *others)]
-            return _at_last([*eager(self.loss, step.form, extras)(near[0], near[0][-1], *near[1:])])
-
-        want = by_engine()
+        want = _at_last([*eager(self.loss, step.form, extras)(outputs, outputs[-1], *others)])
         if only_finite and not all(np.isfinite(b).all() for b in want):
             return True
         leaves = [step.outputs, *step.last, *step.extras]
@@ -166,11 +162,7 @@ class LossCheck:
         known = _evaluated([r for r in roots if r is not None], given, len(outputs))
         zeros = [outputs[0], outputs, *last]
         got = _at_last([np.zeros_like(z) if r is None else known[r] for r, z in zip(roots, zeros, strict=True)])
-        wrong = [i for i, (a, b) in enumerate(zip(got, want, strict=True)) if not close(a, b, 100 * eps)]
-        # What is zero but for rounding is another zero where the outputs are others.
-        again = [by_engine(k * eps) for k in range(1, 4)] if wrong else []
-        slack = [10 * largest(want[i] - near[i] for near in again) for i in wrong]
-        return all(close(got[i], want[i], 100 * eps, s) for i, s in zip(wrong, slack, strict=True))
+        return all(close(a, b, 100 * eps) for a, b in zip(got, want, strict=True))
 
 
 def _at_last(cotangents: list[Any]) -> list[Any]:
@@ -276,16 +268,12 @@ def _trace(step: Step, loss: Loss, outputs: Any, last: Sequence[Any], extras: Se
 
 
 def _unite(nodes: list[Node], longer: list[Node], short: int, long: int) -> None:
-    """Write functions of T where the two traces differ; ValueError if they differ in any other way."""
-    place = {n: i for i, n in enumerate(nodes)} | {n: i for i, n in enumerate(longer)}
+    """Write functions of T where the two traces differ; whether that is all is seen by comparing with the engine."""
     for a, b in zip(nodes, longer, strict=True):
         a.static = {key: united(value, b.static[key], short, long) for key, value in a.static.items()}
         for p, q in zip((a, *a.args), (b, *b.args), strict=True):
-            constant = static_key(p.value) if p.op == "constant" else ""
             if p.op == "number":
                 p.value = united(p.value, q.value, short, long)
-            elif (p.op, place.get(p), constant) != (q.op, place.get(q), static_key(q.value) if constant else ""):
-                raise ValueError(f"the loss does {p!r}, then {q!r}")
 
 
 def united(a: Any, b: Any, short: int, long: int) -> Any:
