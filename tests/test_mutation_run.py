@@ -365,9 +365,13 @@ def equal(x):
     return x if x > 0 else abs(x)
 def after(x):
     return x + 1
+def kept(x):
+    return x + 5
+def fixed(x):
+    return x + 7
 """
 MINI_TESTS = """
-import subprocess, sys
+import functools, subprocess, sys
 import pytest
 import mini
 
@@ -401,6 +405,18 @@ def test_before():
 
 def test_after():
     assert mini.after(1) == 2 and KEPT
+
+made = functools.cache(mini.kept)
+
+@pytest.fixture(scope="module")
+def fixed():
+    return mini.fixed(1)
+
+def test_that_makes_them(fixed):
+    assert made(1) and fixed
+
+def test_that_looks_at_them(fixed):
+    assert made(1) == 6 and fixed == 8
 """
 
 
@@ -415,7 +431,7 @@ def test_what_hangs_crashes_or_fails_is_killed_and_nothing_else(tmp_path, monkey
     )
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     where = ["--package", str(tmp_path / "mini"), "--tests", str(tmp_path / "tests"), "--workers", "1"]
-    few = "crashing limited LIMIT apart golden unseen equal after".split()
+    few = "crashing limited LIMIT apart golden unseen equal after kept fixed".split()
     few += ["endless condition", "endless statement: n"]
     where += ["--only", *(f"__init__.py:{name}" for name in few)]
     code = run.main([*where, "--survivors", str(tmp_path / "survivors")])
@@ -424,7 +440,7 @@ def test_what_hangs_crashes_or_fails_is_killed_and_nothing_else(tmp_path, monkey
     lines = {line.partition("__init__.py:")[2].partition("  ")[0]: line for line in out.splitlines() if "/" in line}
     killed = {name for name, line in lines.items() if " killed " in line}
     for name in lines:
-        if name.startswith(("limited", "LIMIT", "apart")):
+        if name.startswith(("limited", "LIMIT", "apart", "kept", "fixed")):
             assert name in killed, lines[name]
         if name.startswith(("golden", "unseen", "after")):
             assert name not in killed, name
