@@ -345,7 +345,7 @@ def test_an_equation_stands_at_the_first_of_the_lines_that_compute_it(name):
 
 @pytest.mark.parametrize("name", [*COSTS, *(f"{name}, alone" for name in OURS)])
 def test_the_gradient_of_a_weight_is_one_product_of_matrices(name):
-    """No products of single steps are added up, nothing is brought into rows twice; parts are cut as people cut them."""
+    """No products of single steps are added up, nothing is brought into rows twice; parts are cut as by people."""
     whole = name.partition(", alone")[0]
     if whole != name:
         cell = OURS[whole]()

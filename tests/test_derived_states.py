@@ -110,7 +110,8 @@ def test_gradients_are_the_engines(name, kind):
         found = program(inputs, first, cell.parameters())
         assert_equal(found, want, "f8")
         _, _, last = program(inputs, first, cell.parameters(), return_state=True)
-        assert [type(found[1]["state"]), type(last)] == [tuple] * 2 and len(last) == len(found[1]["state"]) == len(state)
+        for form in (found[1]["state"], last):
+            assert isinstance(form, tuple) and len(form) == len(state)
 
 
 def test_a_state_that_is_a_list_is_refused():
