@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import functions, ops
 from tinygrad_rnn.primitive import lift
 
 SHAPES = [(), (3,), (1,), (2, 3), (2, 1, 3), (0,), (2, 0), (3, 1, 1, 2)]
@@ -141,17 +140,6 @@ def test_what_moves_numbers_is_numpys(shape):
         agree(outcome(tg.broadcast_to, t, to), outcome(np.broadcast_to, x, to), to)
 
 
-@pytest.mark.parametrize("rows", [[[[1.0], [2.0]]], [3.0, 0.5], 2.0], ids=str)
-def test_every_function_of_one_array_takes_lists_as_numpys_does(rows):
-    seen = 0
-    for name in (*ops.__all__, *functions.__all__):
-        theirs = outcome(getattr(np, name, None), rows)
-        if not isinstance(theirs, (Exception, tuple)):
-            seen += 1
-            agree(outcome(getattr(tg, name), rows), theirs, name)
-    assert seen >= 20
-
-
 def test_lists_are_arrays_and_axes_count_from_either_end_on_the_way_back_too():
     rows = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     assert tg.transpose(rows).tolist() == np.transpose(rows).tolist()
@@ -217,13 +205,8 @@ def test_einsum_is_numpys(subscripts):
     [
         *[("ii", (3, 3)), ("ii->i", (3, 3)), ("iij->ij", (2, 2, 3)), ("iji->j", (2, 3, 2)), ("iii", (2, 2, 2))],
         *[("...ii->...i", (4, 3, 3)), ("ij->ji", (2, 3)), ("ba", (2, 3)), ("...", (2, 3)), ("", ())],
-        *[
-            ("ij->...ji", (2, 3)),
-            ("iijk->kij", (2, 2, 3, 4)),
-            ("i...->...", (2, 3, 4)),
-            ("...i", (2, 3)),
-            ("A...->...A", (2, 3)),
-        ],
+        *[("iijk->kij", (2, 2, 3, 4)), ("i...->...", (2, 3, 4)), ("...i", (2, 3)), ("A...->...A", (2, 3))],
+        ("ij->...ji", (2, 3)),
     ],
 )
 def test_einsum_of_one_operand_is_numpys(subscripts, shape):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn import functions, ops
 
 VALUES = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.5]])
 
@@ -403,3 +404,16 @@ def test_a_traced_value_takes_numpys_arguments_as_a_tensor_does():
     assert "sum" in whole.source
     with pytest.raises(TypeError, match="dtype="):
         derived(lambda outputs, state: np.sum(outputs, None, np.float32))
+
+
+@pytest.mark.parametrize("rows", [[[[1.0], [2.0]]], [3.0, 0.5], 2.0], ids=str)
+def test_every_function_of_one_array_takes_lists_as_numpys_does(rows):
+    seen = 0
+    for name in (*ops.__all__, *functions.__all__):
+        with np.errstate(all="ignore"):
+            theirs = outcome(getattr(np, name, None), rows)
+        if not isinstance(theirs, (Exception, tuple)):
+            seen += 1
+            found = getattr(tg, name)(rows)
+            assert np.shape(found) == np.shape(theirs) and np.allclose(np.asarray(found), theirs), name
+    assert seen >= 20
