@@ -1,9 +1,12 @@
 """Stacks: each layer is drawn as if it were alone, in rows with the same columns; nothing is lost, nothing overlaps."""
 
 from collections import Counter
+from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from touching import faults
 
 import tinygrad_rnn as tg
@@ -57,6 +60,40 @@ def test_every_edge_is_drawn_once_and_nothing_overlaps(kind, layers, both, loss,
     assert Counter((p.edge.source, p.edge.target, p.edge.operand) for p in arrange(seen).edges) == expected
     for parameters in ("once", "step"):
         assert faults(draw(graph, level=level, fold=None, parameters=parameters).drawing) == []
+
+
+STACKS = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(sorted(KINDS)),
+        "steps": st.integers(1, 5),
+        "layers": st.integers(1, 3),
+        "both": st.booleans(),
+        "loss": st.sampled_from(["last", "states", "all"]),
+    }
+)
+OPTIONS = st.fixed_dictionaries(
+    {
+        "level": st.sampled_from(["op", "gate", "step", 1, 2, 3]),
+        "parameters": st.sampled_from(["auto", "once", "step", "none"]),
+        "fold": st.sampled_from(["auto", 1, None]),
+        "page": st.sampled_from([None, "slide", "notebook"]),
+    }
+)
+
+
+@pytest.mark.parametrize(("kind", "layers", "loss"), [("rnn", 3, "last"), ("lstm", 2, "all"), ("gru", 2, "states")])
+def test_boxes_of_parameters_stand_clear_of_what_runs_between_layers(kind, layers, loss):
+    picture = draw(stack(kind, 2, layers, loss=loss), level=2, fold=None, parameters="step")
+    assert faults(picture.drawing) == []
+    rects = [placed.rect for _, scene in picture.sight.rows for placed in scene.nodes]
+    assert not any(a.overlap(b) for a, b in combinations(rects, 2))
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(STACKS, OPTIONS)
+def test_nothing_touches_in_any_stack(net, options):
+    assert faults(draw(stack(**net), title="A title", **options).drawing) == []
 
 
 @pytest.mark.parametrize("parameters", ["once", "step", "none"])

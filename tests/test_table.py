@@ -329,7 +329,7 @@ NETS = st.fixed_dictionaries(
 )
 OPTIONS = st.fixed_dictionaries(
     {
-        "level": st.sampled_from(["op", "gate", "step", "auto"]),
+        "level": st.sampled_from(["op", "gate", "step", "auto", 1, 2]),
         "parameters": st.sampled_from(["auto", "once", "step", "none"]),
         "page": st.sampled_from([None, "slide", "notebook", (1600, 900)]),
         "fold": st.sampled_from(["auto", 1, None]),

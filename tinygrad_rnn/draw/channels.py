@@ -84,13 +84,12 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Routed:
-    """The answer: centres of boxes, runs, bars, feet of wires from below, what runs upright, left ends, heights."""
+    """The answer: centres of boxes, runs, bars, feet of wires from below, where columns end, heights."""
 
     centres: list[Point]
     runs: list[Run]
     bars: list[Rect]
     feet: dict[int, Point]
-    posts: list[tuple[float, float, float]]
     lefts: list[float]
     boxes: dict[int, float]
     bottoms: dict[int, float]

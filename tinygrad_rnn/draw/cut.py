@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Node, grouped
 from ..graph.steps import loops_of, rows_of, step_number
+from .style import undated
 
 Place = tuple[int, int]
 """Band (from above) and slot (from the left) of a block."""
@@ -161,6 +162,7 @@ def _initial(
     """
     rank = {node.id: k for block in blocks.values() for k, node in enumerate(block.nodes)}
     slots: dict[int, set[tuple[int, int]]] = {}
+    names: dict[int, set[str]] = {}  # of what is handed on: a box of several operations counts its operands anew
     ends: dict[int, list[int]] = {}
     for (band, slot), block in blocks.items():
         if any(node.step for node in block.nodes):
@@ -170,10 +172,15 @@ def _initial(
             (a, b), (c, d) = places[edge.source], places[edge.target]
             if a == c and abs(b - d) == 2:
                 slots.setdefault(a, set()).add((rank[edge.target], edge.operand))
+                if edge.tensor is not None and edge.tensor.name:
+                    names.setdefault(a, set()).add(undated(edge.tensor.name))
+    used: dict[int, set[int]] = {}
+    for edge in drawn:
+        used.setdefault(edge.source, set()).add(places[edge.target][1])
     found = set()
     for edge in drawn:
-        if edge.source in places:
-            continue
+        if edge.source in places or (graph.nodes[edge.source].op is None and len(used[edge.source]) > 1):
+            continue  # what several steps use is a parameter or an input of all
         band, slot = places[edge.target]
         left_out = graph.nodes[edge.source].op is not None  # what comes from there is given, like an initial state
         if band not in ends or (not left_out and slot != (max if backwards[band] else min)(ends[band])):
@@ -183,6 +190,8 @@ def _initial(
             continue
         if len(ends[band]) == 1:
             found |= {edge} if (graph.nodes[edge.source].name or "")[:1] in ("h", "c") else set()
+        elif graph.nodes[edge.target].members and band in names:
+            found |= {edge} if undated(graph.nodes[edge.source].name or "") in names[band] else set()
         elif (rank[edge.target], edge.operand) in slots.get(band, ()):
             found.add(edge)
     return found

@@ -136,13 +136,22 @@ class _Line:
         everything = once and slots[-1] == max(place[1] for place in parts.blocks)
         kept = {band: [id for id in ids if everything or (band, id) in used] for band, ids in table.rows.items()}
         self.rows = {band: ids for band, ids in kept.items() if ids}
+        high = {band: len(ids) for band, ids in self.rows.items()}
+        levels = {id(edge): self.rows[band].index(edge.source) for edge, (band, _) in there}
+        if not once:  # boxes have a row each, and the first is the leftmost and the lowest: no line crosses another
+            there.sort(key=lambda use: levels[id(use[0])], reverse=True)
+            left = Counter(place for _, place in there)
+            high = {band: max(left[place] for place in left if place[0] == band) for band in self.rows}
+            for edge, place in there:
+                left[place] -= 1
+                levels[id(edge)] = left[place]
         for edge, place in there:
-            self.feet[len(self.wires)] = place[0], DROP + LEVEL * self.rows[place[0]].index(edge.source)
-            self._add(edge, None, index[edge.target, place])
+            self.feet[len(self.wires)] = place[0], DROP + LEVEL * levels[id(edge)]
+            box = 0.0 if once else table.look(table.graph.nodes[edge.source], state=False).width + 12.0
+            self._add(edge, None, index[edge.target, place], box=box)
         self.bands = sorted({item.band for item in self.items})
         self.below = {
-            band: HEADROOM + 14.0 + (LEVEL * len(self.rows[band]) + DROP if band in self.rows else 0.0)
-            for band in self.bands
+            band: HEADROOM + 14.0 + (LEVEL * high[band] + DROP if band in self.rows else 0.0) for band in self.bands
         }
         self.offsets: dict[int, int] = {}
         self.wide: dict[int, int] = {}
@@ -151,8 +160,10 @@ class _Line:
             columns = max(item.column for item in self.items if item.slot == slot) + 1
             self.wide[slot] = columns if cell is None else 1
 
-    def _add(self, edge: Edge, source: int | None, target: int, state: str = "", upright: bool = False) -> None:
-        room = number_room(edge, self.table.graph.nodes[edge.source], self.table.norm)
+    def _add(
+        self, edge: Edge, source: int | None, target: int, state: str = "", upright: bool = False, box: float = 0.0
+    ) -> None:
+        room = number_room(edge, self.table.graph.nodes[edge.source], self.table.norm) + box
         self.edges.append(edge)
         self.wires.append(Wire(source, target, room, state, upright))
 
@@ -252,22 +263,25 @@ class _PutLine(Put):
                 step = steps[slot]
                 self.page.frames.append(Frame(f"t = {step[2:]}", self.rect(rect), tuple(i.node for i in inside), step))
 
+    def column(self, w: int) -> tuple[int, int, int]:
+        """Band, slot and column of what uses a parameter; a known cell is one column."""
+        target = self.line.items[self.line.wires[w].target]
+        return target.band, target.slot, target.column if self.line.cell is None else 0
+
     def parameters(self, last: bool) -> None:
         """Each parameter's row, with a number at every use, and at its end the whole gradient; or a box at each use."""
         reach: dict[tuple[int, int], list[float]] = {}
-        right, posts, taken = 0.0, self.routed.posts, list[tuple[float, float, float]]()
-        for w, (x, y) in self.routed.feet.items():
+        right, feet = 0.0, self.routed.feet.items()
+        beyond, free = dict[tuple[int, int, int], float](), dict[tuple[tuple[int, int, int], float], float]()
+        for w, (x, _) in feet:  # numbers and boxes stand right of all that comes down from their column
+            beyond[self.column(w)] = max(beyond.get(self.column(w), 0.0), x + 6.0)
+        for w, (x, y) in feet if self.line.once else reversed(feet):
             edge, wire, run = self.line.edges[w], self.line.wires[w], self.routed.runs[w]
-            target = self.line.items[wire.target]
+            target, column = self.line.items[wire.target], self.column(w)
             node = self.table.graph.nodes[edge.source]
-            shape = self.table.look(node, state=False)
-            wide = wire.room + (0.0 if self.line.once else shape.width + 12.0)
-            left = x + 6.0
-            for other, top, deep in sorted([*posts, *taken]):
-                if top < y + 9.0 and deep > y - 14.0 and left - 4.0 < other < left + wide + 3.0:
-                    left = other + 6.0
-            taken += [(left + part * wide, y - 1.0, y + 1.0) for part in (0.0, 0.5, 1.0)]
-            right = max(right, left + wide)
+            left = free.get((column, y), beyond[column])
+            free[column, y] = left + wire.room + 4.0
+            right = max(right, left + wire.room)
             reach.setdefault((target.band, node.id), []).append(x)
             if self.line.once:
                 curve, label = run.curve, (left, y - 8.0)
@@ -276,7 +290,7 @@ class _PutLine(Put):
             else:
                 left += 6.0
                 tail = f"{self.table.prefix}n{node.id}_{target.id.partition('n')[2]}_{edge.operand}"
-                shape = shape._replace(height=18.0)
+                shape = self.table.look(node, state=False)._replace(height=18.0)
                 self.page.nodes.append(PlacedNode(tail, node, shape, self.at((left + shape.width / 2, y))))
                 curve = (*line((left, y), (x, y)), *run.curve[1:])
                 label = left + shape.width + 4.0, y

@@ -6,7 +6,6 @@ After this file the reader knows how wide a channel is: as its heads, bars, trac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 from .channels import BAR, HEAD, STRIP, TRACK, Channels, Routed, Run, Seat, Wire, coloured
 from .geometry import Curve, Point, Rect, line, rounded
@@ -38,9 +37,11 @@ class Columns:
         for wire, way in zip(all_of.wires, all_of.ways, strict=True):
             target = items[wire.target]
             side = self.key(target.column + (target.way < 0)), target.way
+            if wire.source is None:
+                continue
             if way is None and wire.room:
                 need = wire.room + 2.0 - self.half[self.key(target.column)]
-            elif wire.source is not None and (wire.room or items[wire.source].beside):
+            elif wire.room or items[wire.source].beside:
                 need = wire.room or items[wire.source].look.width + 8.0
             else:
                 continue
@@ -56,6 +57,7 @@ class Columns:
             self.bars[key] = max(self.bars.get(key, 0), self.rank[s] + 1)
         level = {w.source for w in all_of.wires if not w.upright and w.source is not None}
         self.headed = {self.key(self.out_of(s)) for s in level - all_of.bars} | set(self.tracks)
+        self.least = self._beside_feet(spans)
         self.keys = [self.key(channel) for channel in range(2 + max((item.column for item in items), default=0))]
         self.widths = {key: self._width(key) for key in self.keys}
 
@@ -85,6 +87,31 @@ class Columns:
                     found.append(((w, part), (channel, min(y0, y1) - 2.0, max(y0, y1) + 2.0)))
         return found
 
+    def _beside_feet(self, spans: Sequence[tuple[tuple[int, int], tuple[int, float, float]]]) -> dict[object, float]:
+        """The least width of channels, for what stands below their left column; what runs upright is right of that."""
+        items, wires = self.all_of.items, self.all_of.wires
+        risers, rooms = dict[int, float](), dict[tuple[int, int, float], float]()
+        for w, y in self.feet.items():
+            column, band = items[wires[w].target].column, items[wires[w].target].band
+            risers[column] = max(risers.get(column, 0.0), self.all_of.risers.get(w, 0.0))
+            rooms[column, band, y] = rooms.get((column, band, y), 4.0) + wires[w].room + 4.0
+        upright = [span for _, span in spans]
+        for s in self.all_of.bars:
+            ends = [self.all_of.tracks.get(w, y) for w, y in self.all_of.ends.items() if wires[w].source == s]
+            upright.append((self.out_of(s), min(ends), max(ends)))
+        least: dict[object, float] = {}
+        for (column, band, _), room in rooms.items():
+            key, low = self.key(column + 1), self.all_of.bottoms[band]
+            need = risers[column] + room - self.half[self.key(column)]
+            least[key] = max(least.get(key, 0.0), need)
+            if any(channel == column + 1 and y0 < low + 30.0 and y1 > low for channel, y0, y1 in upright):
+                self.zones[key, -1] = max(self.zones.get((key, -1), 0.0), need)
+        return least
+
+    def ending(self, key: object) -> float:
+        """How far into a channel reaches what belongs to the column left of it."""
+        return max(self.zones.get((key, -1), 0.0), self.least.get(key, 0.0))
+
     def spare(self, page: float, least: Mapping[object, float]) -> float:
         """What of a page is left for each channel, none of which is narrower than `least` says."""
         boxes = sum(2 * self.half.get(key, 0.0) for key in self.keys)
@@ -94,7 +121,8 @@ class Columns:
     def _width(self, key: object) -> float:
         sides = self.zones.get((key, 1), 0.0) + self.zones.get((key, -1), 0.0)
         bars = self.bars.get((key, 1), 0) + self.bars.get((key, -1), 0)
-        return HEAD * (key in self.headed) + 6.0 + sides + TRACK * self.tracks.get(key, 0) + (BAR + HEAD) * bars
+        wide = HEAD * (key in self.headed) + 6.0 + sides + TRACK * self.tracks.get(key, 0) + (BAR + HEAD) * bars
+        return max(wide, self.least.get(key, 0.0))
 
 
 class _Places:
@@ -222,8 +250,7 @@ def route(wide: Columns, least: Mapping[object, float], spare: float) -> Routed:
         [places.run(w, corners[w]) for w in range(len(wires))],
         places.bars(corners),
         {w: corners[w][0] for w, wire in enumerate(wires) if wire.source is None},
-        [(a, min(b, d), max(b, d)) for way in corners for (a, b), (c, d) in pairwise(way) if a == c],
-        places.lefts,
+        [left + wide.ending(key) for left, key in zip(places.lefts, wide.keys, strict=False)],
         all_of.boxes,
         all_of.bottoms,
         places.rights[-1],
