@@ -190,8 +190,8 @@ def _initial(
             continue
         if len(ends[band]) == 1:
             found |= {edge} if (graph.nodes[edge.source].name or "")[:1] in ("h", "c") else set()
-        elif graph.nodes[edge.target].members and band in names:
-            found |= {edge} if undated(graph.nodes[edge.source].name or "") in names[band] else set()
-        elif (rank[edge.target], edge.operand) in slots.get(band, ()):
+        elif undated(graph.nodes[edge.source].name or "") in names.get(band, ()):
             found.add(edge)
+        elif (rank[edge.target], edge.operand) in slots.get(band, ()):
+            found |= set() if graph.nodes[edge.target].members and band in names else {edge}
     return found
