@@ -9,7 +9,7 @@ import pytest
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import Scale, draw
 from tinygrad_rnn.draw.marks import Box, Text
-from tinygrad_rnn.draw.style import DARK, LIGHT, edge_style, number, oklch, ramp, scale_of
+from tinygrad_rnn.draw.style import DARK, LIGHT, edge_style, number, scale_of
 
 STATES = [
     (0.0, "zero"),
@@ -69,7 +69,7 @@ def test_every_state_looks_like_nothing_else(theme):
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_ramp_is_monotone_and_legible_on_page_and_panel(theme):
-    colours = [ramp(k / 48, theme) for k in range(49)]
+    colours = [theme.colour(f"r{k}") for k in range(24)]
     for background in (theme.background, theme.panel):
         against = [contrast(colour, background) for colour in colours]
         assert min(against) >= 3.0
@@ -79,9 +79,38 @@ def test_ramp_is_monotone_and_legible_on_page_and_panel(theme):
     assert min(contrast(theme.colour(name), theme.panel) for name in names) >= 3.0
 
 
-def test_oklch_knows_the_landmarks():
-    assert oklch(1.0, 0.0, 0.0) == "#ffffff" and oklch(0.0, 0.0, 0.0) == "#000000"
-    assert oklch(0.627955, 0.257683, 29.2339) == "#ff0000"  # Ottosson's value for sRGB red
+def oklab(colour):
+    """Lightness, chroma and hue of ``#rrggbb`` in OKLCH (Ottosson, 2020)."""
+    srgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    cones = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    lightness, a, b = lab @ np.cbrt(cones @ linear)
+    return lightness, math.hypot(a, b), math.degrees(math.atan2(b, a)) % 360
+
+
+def test_oklab_knows_the_landmarks():
+    assert oklab("#ffffff")[:2] == pytest.approx((1.0, 0.0), abs=1e-4)
+    assert oklab("#ff0000") == pytest.approx((0.627955, 0.257683, 29.2339), rel=1e-4)  # Ottosson's value for sRGB red
+
+
+@pytest.mark.parametrize(
+    ("theme", "weak", "strong", "ends"),
+    [(LIGHT, (0.63, 100), (0.26, 285), (0.60, 0.28)), (DARK, (0.54, 285), (0.93, 100), (0.58, 0.80))],
+)
+def test_colours_are_even_steps_of_lightness(theme, weak, strong, ends):
+    for colours, first, last in ((theme.ramp, weak, strong), (theme.red, (ends[0], 15), (ends[1], 22))):
+        found = np.array([oklab(colour) for colour in colours])
+        assert found[:, 0] == pytest.approx(np.linspace(first[0], last[0], len(colours)), abs=0.004)
+        assert found[:, 2] == pytest.approx(np.linspace(first[1], last[1], len(colours)), abs=4.0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from .. import arguments
@@ -42,7 +41,11 @@ _SAFE_GLYPHS = str.maketrans({"⊙": "×", "⊗": "×", "⊕": "+", "∘": "·",
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one background; `roles` maps a node's role to (fill, border)."""
+    """The colours of one background; `roles` maps a node's role to (fill, border).
+
+    `ramp` goes from weak to strong in even steps of lightness, with hue as a second channel (Ottosson's OKLCH, 2020);
+    so does `red`, for what lies above it: the larger, the darker on a light page, the lighter on a dark one.
+    """
 
     name: str
     background: str
@@ -54,10 +57,8 @@ class Theme:
     broken: str
     positive: str
     negative: str
-    weak: tuple[float, float]
-    strong: tuple[float, float]
-    chroma: float
-    red: tuple[float, float, float]
+    ramp: tuple[str, ...]
+    red: tuple[str, ...]
     inks: tuple[str, ...]
     roles: Mapping[str, tuple[str, str]]
 
@@ -70,8 +71,12 @@ class Theme:
             place = int(name[1:])
             if name[0] == "l":
                 return self.inks[place % INKS]
-            return ramp(place / (CLASSES - 1), self) if name[0] == "r" else _red(place, self)
+            return self.ramp[place] if name[0] == "r" else self.red[place]
         return str(getattr(self, name))
+
+
+def _colours(codes: str) -> tuple[str, ...]:
+    return tuple(f"#{code}" for code in codes.split())
 
 
 LIGHT = Theme(
@@ -85,10 +90,11 @@ LIGHT = Theme(
     broken="#d1242f",
     positive="#0b57a4",
     negative="#b5470b",
-    weak=(0.63, 100.0),
-    strong=(0.26, 285.0),
-    chroma=0.125,
-    red=(0.60, 0.28, 0.19),
+    ramp=_colours(
+        "9b8a16 8c8919 7c881f 6b8727 598530 458338 2d8041 107c4a 057654 0e6f5a 11695d 0d635e "
+        "0f5d5f 06585f 02535f 034d5f 07475e 04415e 003b61 043462 032a6d 142169 1d1963 23105c"
+    ),
+    red=_colours("d93f5a c7334d b42740 a21a33 900a26 7c001c 660415 52020d"),
     inks=("#0b57a4", "#b5470b", "#147a4a", "#8a3ea0", "#5c6570", "#a0114f"),
     roles={
         "value": ("#eaf1fb", "#5b7fb5"),
@@ -110,10 +116,11 @@ DARK = Theme(
     broken="#ff4d4f",
     positive="#6cb2ff",
     negative="#ff9d5c",
-    weak=(0.54, 285.0),
-    strong=(0.93, 100.0),
-    chroma=0.125,
-    red=(0.58, 0.80, 0.19),
+    ramp=_colours(
+        "6862b4 626bbc 5a73c2 517cc7 4785cb 3a8ecd 2b97ce 179fce 16a7ca 08afc8 0ab6c4 1bbdc0 "
+        "1dc5bb 37cbb5 4dd0ae 63d5a7 77daa0 8cdd99 9fe092 b3e38c c6e587 d8e784 eae983 fbea84"
+    ),
+    red=_colours("d23855 db475d e35666 ec636e f47177 fc7e81 fd908f fda19e"),
     inks=("#6cb2ff", "#ff9d5c", "#5fcf94", "#d79aef", "#9aa4af", "#ff7eb6"),
     roles={
         "value": ("#182a44", "#6c97d6"),
@@ -211,45 +218,6 @@ def scale_of(spec: Any, magnitudes: Sequence[float], most: int = 12) -> Scale:
     except (TypeError, ValueError):
         raise arguments.refusal("scale", spec, 'None, "fixed", a Scale, or a pair (lo, hi)') from None
     return Scale(arguments.number("scale", lo), arguments.number("scale", hi), top)
-
-
-@lru_cache(256)
-def oklch(lightness: float, chroma: float, hue: float) -> str:
-    """A colour of the OKLCH space as ``#rrggbb``; chroma is lowered until the colour exists in sRGB.
-
-    Ottosson, "A perceptual color space for image processing" (2020).
-    """
-    while True:
-        a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
-        long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-        medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-        short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-        linear = (
-            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
-            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
-            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
-        )
-        if chroma <= 0.0 or all(-1e-4 <= c <= 1.0 + 1e-4 for c in linear):
-            break
-        chroma -= 0.005
-    return "#" + "".join(f"{round(255 * _gamma(c)):02x}" for c in linear)
-
-
-def _gamma(linear: float) -> float:
-    c = min(1.0, max(0.0, linear))
-    return 12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055
-
-
-def ramp(fraction: float, theme: Theme) -> str:
-    """The colour at a place on the scale: pale (weak) to deep (strong), lightness monotone, hue as a second channel."""
-    (l0, h0), (l1, h1) = theme.weak, theme.strong
-    return oklch(l0 + fraction * (l1 - l0), theme.chroma, h0 + fraction * (h1 - h0))
-
-
-def _red(place: int, theme: Theme) -> str:
-    """The ramp of what explodes: the larger, the darker on a light page, the lighter on a dark one."""
-    (weak, strong, chroma), part = theme.red, place / (REDS - 1)
-    return oklch(weak + part * (strong - weak), chroma - 0.05 * part, 15.0 + 7.0 * part)
 
 
 MINUS = "−"
