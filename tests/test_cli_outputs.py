@@ -1,6 +1,7 @@
 """What the command line leaves: no output over an input, streams that end early, and one line after Ctrl-C."""
 
 import ast
+import importlib
 import json
 import os
 import signal
@@ -225,6 +226,23 @@ def test_ctrl_c_ends_with_130_and_one_line(words, monkeypatch, capsys):
     said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("sweep:", "mine:"))]
     assert [line for line in said if line] == [f"tinygrad-rnn: interrupted; {left}"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupted_sweep_tells_how_many_rows_there_are(monkeypatch, capsys):
+    figure = importlib.import_module("tinygrad_rnn.draw.figure")
+    monkeypatch.setattr(figure, "new_figure", str)  # needs matplotlib, and is asked for before the work begins
+    networks, made = importlib.import_module("tinygrad_rnn.atlas.networks"), []
+    network = networks.network
+
+    def third(*arguments, **options):
+        made.append(network(*arguments, **options))
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return made[-1]
+
+    monkeypatch.setattr(networks, "network", third)
+    assert main("sweep --steps 12 --hidden 2 --seeds 5".split()) == 130
+    assert f"goes on from the 2 of 5 rows in {Path('atlas', 'table.jsonl')}" in capsys.readouterr().err
 
 
 def test_what_is_written_already_is_told(monkeypatch, capsys):

@@ -263,3 +263,18 @@ def test_a_cluster_that_does_not_answer_is_one_line(distributed, said, monkeypat
 def test_a_failed_job_is_told_with_what_failed(distributed, said):
     told = said("sweep --hidden 4 --steps 12 --seeds 1 --scale 1,1e200 --nonlinearity identity --bias 1e300", 1)
     assert re.search(r"^1 of 2 failed, the first with [A-Z]\w+", told, re.MULTILINE)
+
+
+PROMISED = {
+    "draw": "hidden 8, seed 0, loss last, theme light, parameters auto, norm l2, heads gradient, view unrolled",
+    "flow": "hidden 8, seed 0, loss last",
+    "train": "hidden 32, seed 0, updates 600, optimiser adam, evaluate_every 50, checkpoint_every 100, out run",
+    "sweep": "cell rnn, scale 1.0, hidden 64, steps 100, seeds 5, out atlas, format svg, workers 1",
+}
+"""What whoever leaves an option out relies on: a change of it belongs into the changelog, and here."""
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_a_default_is_a_promise(command):
+    told = [f"{name} {v[0] if isinstance(v, list) else v}" for name, v in command.defaults.items()]
+    assert ", ".join(told) == PROMISED.get(command.name, "")

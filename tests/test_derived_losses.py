@@ -11,6 +11,9 @@ from derived_losses import GIVEN, held, of_the_length, over_time, slices
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.bptt.loss import close
+from tinygrad_rnn.bptt.passes import STEP_REWRITES
+from tinygrad_rnn.bptt.step import topological
+from tinygrad_rnn.symbolic.values import at_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
 FREE = slices() | of_the_length() | over_time()
@@ -161,6 +164,23 @@ def test_a_loss_that_makes_sense_only_between_its_outputs_hides_no_length():
 
 def test_a_gradient_that_is_zero_but_for_rounding_hides_no_length():
     assert answers(lambda outputs: tg.sum(tg.softmax(outputs) ** 1), 8, (1, 20), rounding=1e9) == {1, 20}
+
+
+@pytest.mark.parametrize("extras", [0, 1])
+def test_a_rewrite_that_reads_a_length_off_the_example_leaves_that_length_only(extras, monkeypatch):
+    def fixed(step):
+        for node in topological([*step.traced, *step.roots()]):
+            node.static = {key: at_steps(value, 8) for key, value in node.static.items()}
+            node.value = at_steps(node.value, 8) if node.op == "number" else node.value
+
+    monkeypatch.setitem(STEP_REWRITES, "regroup", fixed)
+    loss = (lambda outputs, a: tg.mean(outputs * a)) if extras else (lambda outputs: tg.mean(outputs**2))
+    assert answers(loss, 8, (1, 8, 20), shape=(lambda T: (T, 2, 4)) if extras else None) == {8}
+
+
+def test_no_steps_are_no_example():
+    with pytest.raises(ValueError, match="step"):
+        tg.derive_bptt(tg.RNNCell(3, 4, rng=0), FREE["sum"], (np.ones((0, 2, 3)), np.zeros((2, 4))))
 
 
 def test_functions_that_numpy_does_not_have_are_computed_for_all_steps_too():

@@ -120,6 +120,16 @@ def test_the_gradient_of_a_weight_is_one_product_of_matrices(name):
         assert not re.search(r"np\.sum\(.*@|reshape\([^@]*reshape\(|\[:, :, ", line), line
 
 
+def test_products_on_the_way_back_that_are_added_up_are_one_wherever_their_sum_goes():
+    def step(cell, x, h):
+        s = tg.tanh(h @ cell.U + x @ cell.W)
+        return tg.tanh(s @ cell.B) * tg.sin(s @ cell.C)
+
+    source = derived(Cell(step, {"U": "HH", "W": "IH", "B": "HH", "C": "HH"})).source
+    back = source.partition("# Backward")[2].partition("# Gradients")[0]
+    assert len(re.findall(r"np\.dot\(|@ ", "".join(code_of(back)))) == 2, source
+
+
 def test_a_gradient_that_has_the_name_of_a_value_has_a_line_of_its_own():
     def step(cell, x, h):
         keep = tg.sigmoid(cell.k)

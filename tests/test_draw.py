@@ -374,3 +374,6 @@ def test_a_picture_speaks_of_the_norm_that_it_shows_and_of_no_other(norm):
     text = draw(unrolled(), norm=norm).svg()
     assert NORMS[norm] in text
     assert not [words for other, words in NORMS.items() if other != norm and words in text]
+    x = tg.Tensor(np.ones(2), requires_grad=True, name="x")
+    words = {"l2": "5 (L2 norm)", "rms": "3.536 (root mean square)", "max": "4 (largest magnitude)"}
+    assert f"gradient {words[norm]}" in draw(tg.sum(x * np.array([-3.0, 4.0])), norm=norm).svg()

@@ -4,6 +4,7 @@ import base64
 import gzip
 import html
 import importlib
+import itertools
 import json
 import re
 import shutil
@@ -65,6 +66,9 @@ def test_every_frame_has_the_numbers_of_its_own_picture(kind, steps):
     made = tg.film(losses)
     data = data_of(made.html())
     assert data["labels"] == list(losses) == made.labels
+    assert re.findall(r'<input type="range" id="frame" min="(.)" max="(.)" value="(.)"', made.html()) == [
+        ("0", "2", "0")
+    ]
     edges = [thing for thing in data["things"] if len(thing) > 1]
     for frame, source in enumerate(losses.values()):
         groups = [group for group in draw(source, scale=made.scale).drawing.items if getattr(group, "edge", None)]
@@ -106,11 +110,12 @@ def test_without_room_for_the_widest_number_the_layouts_would_differ(monkeypatch
 
 
 def test_the_scale_spans_all_frames():
-    losses = {k: loss(scale=10.0**k) for k in (0, -2)}
-    made = tg.film(losses)
+    losses = {k: loss(scale=10.0**k) for k in (0, -2, 1)}
     each = [draw(source).scale for source in losses.values()]
-    assert (made.scale.lo, made.scale.hi) == (min(s.lo for s in each), max(s.hi for s in each))
-    assert each[0].lo != each[1].lo
+    for order in itertools.permutations(losses):
+        made = tg.film({k: losses[k] for k in order})
+        assert (made.scale.lo, made.scale.hi) == (min(s.lo for s in each), max(s.hi for s in each))
+    assert len({s.lo for s in each}) == 3
     assert tg.film(losses, scale="fixed").scale.lo == 1e-12
 
 
@@ -185,6 +190,12 @@ def test_the_moving_picture_has_no_script_and_shows_its_first_frame(tmp_path):
     assert [g.get("display") for g in layers] == ["inline", "none", "none"]
     for k, layer in enumerate(layers):
         assert [t.text for t in layer.iter(f"{space}text") if t.text.startswith("seed")] == [f"seed {k}"]
+    for k, layer in enumerate(layers):  # each for its third of the time, and for that alone
+        move = layer.find(f"{space}animate")
+        times, values = [*map(float, move.get("keyTimes").split(";"))], move.get("values").split(";")
+        for at in (0.01, 0.32, 0.34, 0.66, 0.67, 0.99):
+            now = max(i for i, time in enumerate(times) if time <= at)
+            assert values[now] == ("inline" if int(3 * at) == k else "none"), (k, at)
     names = {element.get("id") for element in root.iter() if element.get("id")}
     assert all(name in names for name in re.findall(r"url\(#(\w+)\)", text))
     shown = made._screen()
