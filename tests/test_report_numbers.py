@@ -184,6 +184,22 @@ def test_json_says_what_was_measured_so_that_another_can_tell_it_is_the_same():
     assert json.loads(gradient_flow(cell, X, rng=5).to_json())["measured"]["weights"] != told["weights"]
 
 
+def test_json_and_text_say_the_same_of_a_verdict():
+    cell = tg.RNNCell(M, 8, nonlinearity="relu", rng=0)
+    cell.weight_hh.data = cell.weight_hh.data * 4
+    flow = gradient_flow(cell, np.random.default_rng(0).normal(size=(60, 2, M)), lag=50)
+    text, told = str(flow), json.loads(flow.to_json())["verdict"]
+    (reach,) = re.findall(r"within two decades up to lag (\d+)", text)
+    assert (told["lag"], told["healthy_up_to"]) == (50, int(reach)) and 0 < int(reach) < 50
+    assert f"verdict   {told['word'].upper()} as given: {told['reason']}\n" in text
+    assert f"cause     {told['cause']}\n" in text and told["causes"]
+    for name, judged in told["causes"].items():
+        assert f"{name} (put back: {judged['word']}, D = " in told["cause"] and judged["word"] != told["word"]
+    assert f"change    {told['try']}\n" in text
+    lost = sorted(float(default["decades"]) for default in told["default"])
+    assert f"D (decades lost) = {lost[0]:.1f} ... {lost[-1]:.1f}" in text
+
+
 @pytest.mark.parametrize("of_x", [np.array, tg.Tensor])
 @pytest.mark.parametrize("first", [np.zeros, lambda shape: tg.Tensor(np.zeros(shape))])
 def test_a_recurrence_by_hand_has_its_inputs_and_no_others(of_x, first):
@@ -273,7 +289,8 @@ def test_the_mean_field_is_what_gauss_and_hermite_say(phi, g, drive):
 
 def test_theory_is_told_with_its_name_its_kind_and_its_rate():
     cell = tg.RNNCell(M, N, rng=0)
-    rows = table_of(str(gradient_flow(cell, X)), "theory")[1:]
+    heads, *rows = table_of(str(gradient_flow(cell, X)), "theory")
+    assert heads == ["theory", "kind", "decades a step"]
     w, u, b, d = (p.numpy() for p in cell.parameters().values())
     g = math.sqrt(np.square(u).mean() * N)
     drive = np.square(X @ w.T + b + d).mean()

@@ -29,9 +29,11 @@ GOALS = {
     "cli": 0.95,
     "testing": 0.95,
     "files": 0.95,
+    "symbolic": 0.95,
+    "atlas": 0.95,
     "draw": None,
     "diagnose": None,
-    "atlas": None,
+    "fast": None,
     "torch": None,
 }
 """What share of the mutants must die; where nothing is asked, the share is printed. A new folder begins with 95 %."""
@@ -58,12 +60,15 @@ TESTS = {
     "testing": "test_kit* test_oracles test_strategies test_declared test_cli_check",
     "files": "test_files test_arguments test_refusals test_train_checkpoints test_data test_package "
     "test_explained test_cli_outputs test_numpy_names test_graph test_graph_views test_contributions test_data_tables",
+    "symbolic": "test_derived* test_explained test_graph_formulas test_numpy_names test_at_once test_declared",
+    "draw": "test_draw test_long test_html test_table test_grid test_rolled test_film test_svg test_style test_cards "
+    "test_collapse test_chart test_stacked test_notebook test_text_from_outside test_graph_loops",
     "diagnose": "test_flow* test_verdict* test_diseases test_probe test_spectrum test_reach test_carried test_at_once "
     "test_state_forms test_cli_flow test_report_numbers",
     "atlas": "test_atlas* test_sweep* test_experiments test_cli_options",
 }
 """The tests of a room, where it alone is examined: to record what all tests enter takes as long as to run them."""
-PIECES = {"rules and sweep": 9} | dict.fromkeys(("testing", "diagnose", "bptt", "cli"), 12)
+PIECES = {"rules and sweep": 9} | dict.fromkeys(("testing", "diagnose", "bptt", "cli", "draw"), 12)
 """In how many pieces a room is examined, a piece for each push; six, if it is not here: of fifty mutants each."""
 FILES = {
     "ops.py": "rules and sweep",
