@@ -157,7 +157,7 @@ def test_a_loss_that_makes_sense_only_between_its_outputs_hides_no_length():
             return 2.5 + 0.4 * super().__call__(x, h - 2.5)
 
     def loss(outputs):
-        return tg.sum(tg.log(outputs - 2.0)) + 1e-3 * tg.sum(outputs[0]) * (len(outputs) > 30)
+        return tg.sqrt(tg.min(outputs) - 2.0) * (1.001 if len(outputs) > 30 else 1.0)
 
     assert answers(loss, 8, (1, 20, 40), cell=High(3, 4, rng=0)) == {1, 20}
 
