@@ -156,7 +156,7 @@ def _initial(
     blocks: Mapping[Place, Block],
     backwards: Sequence[bool],
 ) -> set[Edge]:
-    """The uses of initial states: leaves where later steps have what the step before has made.
+    """The uses of initial states: leaves named like what a step hands on, or where later steps have it.
 
     With one step only, everything that is not a parameter and is named like a state counts.
     """
@@ -193,5 +193,6 @@ def _initial(
         elif undated(graph.nodes[edge.source].name or "") in names.get(band, ()):
             found.add(edge)
         elif (rank[edge.target], edge.operand) in slots.get(band, ()):
-            found |= set() if graph.nodes[edge.target].members and band in names else {edge}
+            if not (graph.nodes[edge.target].members and band in names):
+                found.add(edge)
     return found

@@ -16,7 +16,8 @@ from .style import LABEL_SIZE
 class Columns:
     """Channels with their widths: columns and channels of one key in `alike` are equally wide.
 
-    By key: `half` the width of the boxes; by key and side of the channel, `zones` for numbers, and how many `bars`.
+    By key: `half` the width of the boxes, and the `least` width of a channel for parameters below the column before it;
+    by key and side of the channel, `zones` for numbers, and how many `bars`.
     All of this is known before it is known how wide the page is.
     """
 
@@ -35,10 +36,10 @@ class Columns:
             self.tracks[self.key(channel)] = max(self.tracks.get(self.key(channel), 0), tracks[n] + 1)
         self.zones: dict[tuple[object, int], float] = {}
         for wire, way in zip(all_of.wires, all_of.ways, strict=True):
-            target = items[wire.target]
-            side = self.key(target.column + (target.way < 0)), target.way
             if wire.source is None:
                 continue
+            target = items[wire.target]
+            side = self.key(target.column + (target.way < 0)), target.way
             if way is None and wire.room:
                 need = wire.room + 2.0 - self.half[self.key(target.column)]
             elif wire.room or items[wire.source].beside:
