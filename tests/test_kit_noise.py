@@ -112,6 +112,50 @@ def test_float32_inside_is_inconclusive_and_a_wrong_sign_there_is_wrong(plant):
     assert verdict(tg.tanh, X.astype(np.float32))[0] == "right"
 
 
+def rounded(f, rule, scale, sign, kind):
+    return outside_the_table(
+        lambda x: (scale * f(x)).astype(kind).astype(float), lambda g, y, x: sign * scale * rule(g, y, x)
+    )
+
+
+@pytest.mark.parametrize(("kind", "digits", "left"), [(np.float16, 4, "[12]"), (np.float32, 7, "[345]")])
+def test_what_is_rounded_to_few_digits_is_never_called_wrong_nor_right(kind, digits, left):
+    """Nor where numbers with all digits stand beside it; why is said, and what would settle it."""
+    for scale in (1e-2, 30.0):
+        for f, rule in FUNCTIONS.values():
+            for sign in (1, -1):
+                op = rounded(f, rule, scale, sign, kind)
+                for made in (op, lambda x, op=op: (op(x), 0.1 + 0 * x)):
+                    with pytest.raises(GradcheckError) as caught:
+                        gradcheck(made, X)
+                    assert sign < 0 or isinstance(caught.value, InconclusiveError)
+    name, right = kind.__name__, rounded(np.square, lambda g, y, x: 2 * g * x, 1.0, 1, kind)
+    why = rf"f computes in {name}, whose rounding hides what differences look for; as far as that lets one see it is"
+    with pytest.raises(InconclusiveError, match=rf"beyond {digits} digits: {why} right to {left} digits; compute in"):
+        gradcheck(right, X, noise=float(np.finfo(kind).eps))
+    with pytest.raises(InconclusiveError, match=rf"are rounded, .* ± .*; f computes in {name}: compute in float64"):
+        gradcheck(rounded(*FUNCTIONS["tanh"], 1.0, 1, kind), X, noise=1e-3)
+
+
+def test_what_is_rounded_within_a_function_moves_in_stairs_and_is_not_wrong_for_it(plant):
+    """Small steps find nothing, and large ones what the rule says; what no step finds is refuted all the same."""
+    cut = outside_the_table(lambda x: x.astype(np.float16).astype(float), lambda g, y, x: g)
+    less = outside_the_table(cut.forward, lambda g, y, x: 0.5 * g)
+    for rng in range(8):
+        x = np.random.default_rng(rng).uniform(0.5, 1.5, 4)
+        for f in (lambda x: tg.sin(cut(0.7 * x)), lambda x: 100 + cut(x * x), lambda x: tg.exp(cut(tg.tanh(x)))):
+            assert verdict(f, x)[0] == "open"
+        assert verdict(lambda x: tg.sin(less(0.7 * x)), x)[0] == "wrong"
+    floor = outside_the_table(np.floor, lambda g, y, x: g)
+    assert verdict(floor, X)[0] == "wrong", "one stair is no slope"
+
+
+@pytest.mark.parametrize("height", [0.25, 0.75, 1.0, 5.0, 384.0])
+def test_a_step_nearby_has_few_digits_and_is_no_few_digits(plant, height):
+    step = plant(lambda x: height * np.floor(x), lambda g, y, x: 0 * g)
+    assert gradcheck(step, np.array([-0.005, 0.3, 1.2])).compared == 3
+
+
 def fixed_point(enough):
     """z = tanh(z / 3 + x), iterated until it moves by less than `enough`, with the right rule."""
 

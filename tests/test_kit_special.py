@@ -1,10 +1,14 @@
 """The battery looks where rules go wrong, and does not accuse what is right there."""
 
+import re
+from functools import partial
+
 import numpy as np
 import pytest
 from kit_rules import RIGHT, SPECIAL
 
-from tinygrad_rnn.testing import CheckError, GradcheckError, check_primitive
+import tinygrad_rnn as tg
+from tinygrad_rnn.testing import CheckError, GradcheckError, InconclusiveError, check_primitive, gradcheck
 from tinygrad_rnn.testing.operands import examples_of, statics_of
 from tinygrad_rnn.testing.special import special_points
 
@@ -64,6 +68,33 @@ def test_a_tie_that_is_not_shared_is_called_one(plant):
     with pytest.raises(CheckError, match="a tie") as caught:
         check_primitive(op, shapes=[(4,), (2, 4)], order=1)
     assert {name: error.cause for name, error in caught.value.failed.items()} == {"special points": "tie"}
+
+
+@pytest.mark.parametrize(
+    ("forward", "rules", "options", "line"),
+    [
+        (np.maximum, [lambda g, y, a, b: g * (a >= b), lambda g, y, a, b: g * (a <= b)], {},
+         r"gradcheck\(lambda x: OP\(x, x\), np\.array\(\[1\.0\]\)\)"),
+        (lambda x, *, k: k * x.max(-1), [lambda g, y, x, *, k: k * g[..., None] * (k * x == y[..., None])],
+         {"static": {"k": 2}}, r"gradcheck\(lambda t: partial\(OP, k=2\)\(np\.array\(\[.*\]\) \+ t \* np\.array\(.*"),
+        (lambda x: x.min(-1), [lambda g, y, x: g[..., None] * (x == y[..., None])], {"shapes": [(3,), (2, 2)]},
+         r"gradcheck\(lambda t: OP\(np\.array\(\[.*\]\) \+ t \* np\.array\(.*"),
+        (lambda x: x.max(), [lambda g, y, x: g * (x == y)], {"shapes": [(99,)]}, None),
+    ],
+)  # fmt: skip
+def test_the_line_of_a_tie_has_equal_elements_that_are_moved_together(plant, forward, rules, options, line):
+    op = plant(forward, *rules)
+    with pytest.raises(CheckError) as caught:
+        check_primitive(op, order=1, **options)
+    assert caught.value.failed["special points"].cause == "tie"
+    rows = [row for row in str(caught.value).splitlines() if row.startswith("  again: ")]
+    assert len(rows) == (line is not None), "it would be long"
+    for row in rows:
+        pasted = row.removeprefix("  again: ")
+        assert re.fullmatch(line.replace("OP", re.escape(f"tg.OPS['{op.name}']")), pasted)
+        with pytest.raises(GradcheckError, match="constant factor of 2") as caught:
+            eval(pasted, {"gradcheck": gradcheck, "tg": tg, "np": np, "partial": partial})
+        assert not isinstance(caught.value, InconclusiveError)
 
 
 def test_values_that_are_vague_are_not_held_against_small_slopes(plant):

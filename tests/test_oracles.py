@@ -255,14 +255,21 @@ def test_where_slopes_jump_beside_the_lines_a_number_between_them_is_not_wrong(p
     def shares(share):
         return plant(lambda x: np.median(x), lambda g, y, x: g * (x == y) * share)
 
+    def cause_of(op):
+        with pytest.raises(GradcheckError, match="in the sum of all elements") as caught:
+            gradcheck(op, np.full(3, 2.0))
+        return caught.value.cause
+
     for share in (1 / 3, np.array([0, 0, 1]), np.array([0.5, 0.5, 0])):
         with pytest.raises(InconclusiveError) as caught:
             gradcheck(shares(share), np.full(3, 2.0), rng=5)
         assert caught.value.cause == "kink"
-    for share in (1.0, 0.4, np.array([1.5, 0, 0])):
+    for share in (1.0, 0.4, 0.0, np.array([1.5, 0, 0])):
         with pytest.raises(GradcheckError) as caught:
             gradcheck(shares(share), np.full(3, 2.0))
         assert not isinstance(caught.value, InconclusiveError)
+    assert cause_of(shares(0.0)) == "detached"
+    assert cause_of(plant(np.median, lambda g, y, x: g * (x == y) * ((x == y).sum() == 1))) == "tie"
 
 
 def test_lost_gradients_are_caught():

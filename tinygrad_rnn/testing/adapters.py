@@ -89,7 +89,7 @@ def as_primitive(f: Any, static: Collection[str] = ()) -> Primitive:
 
     name = f"{library}: {f.__name__}"
     rules = [rule(i) for i in range(len(operands))]
-    op = primitive(name, lambda *xs, **given: pulled(xs, given)[0], *rules, phrase=name, replace=True)
+    op = primitive(name, lambda *xs, **given: pulled(xs, given)[0], *rules, replace=True)
     del OPS[name]
     op.line = f"as_primitive({f.__name__}{f', {sorted(static)}' if static else ''})"  # type: ignore[attr-defined]
     return op

@@ -26,6 +26,8 @@ from .subject import random_like
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
+ROUNDING = 1e-11
+"""By how much numbers may differ, relative to the largest, that are the same but for rounding."""
 TRIES = 8
 """At how many points nearby a gradient is looked at, where a kink is in the way."""
 
@@ -142,7 +144,7 @@ def require_close(actual: Array, expected: Array, tolerance: float, what: str) -
     """Equal up to a tolerance relative to the largest number, shapes included."""
     a, e = np.asarray(actual), np.asarray(expected)
     require(a.shape == e.shape, f"{what}: shape {a.shape} for {e.shape}")
-    scale = max(1.0, float(np.abs(e).max(initial=0.0)))
+    scale = float(np.abs(e).max(initial=1.0))
     error = float(np.abs(a.astype(float) - e.astype(float)).max(initial=0.0))
     require(error <= tolerance * scale, f"{what}: they differ by {error:.3g}, more than {tolerance * scale:.1g}")
 
@@ -156,7 +158,7 @@ def gradients(output: Tensor, inputs: Sequence[Tensor], cotangent: Array | None 
 
 Checked = Any
 """What gradients are checked of: a function of Tensors that has `points`, its operands, and knows how exact it is, by
-`rtol`, `noise` and ``close(actual, expected, tolerance, what)``."""
+`rtol`, `noise` and ``close(actual, expected, what, tolerance=ROUNDING)``."""
 
 
 def right_gradients(of: Checked, rng: np.random.Generator, order: int, mode: Mode = "auto") -> int:
@@ -202,7 +204,7 @@ def contributions(of: Checked, rng: np.random.Generator) -> None:
     watched = pullback({loss: np.ones((), loss.dtype)}, xs, lambda node, operand, contribution: contribution)
     for i, (x, g) in enumerate(zip(xs, gradients(loss, xs), strict=True)):
         seen = np.asarray(watched.get(x, np.zeros(x.shape)))
-        of.close(seen, g, 1e-12, f"the contributions to operand {i} and its gradient")
+        of.close(seen, g, f"the contributions to operand {i} and its gradient")
 
 
 def float32(of: Checked, rng: np.random.Generator) -> None:
@@ -213,11 +215,11 @@ def float32(of: Checked, rng: np.random.Generator) -> None:
         return  # what float32 cannot hold, it does not get wrong
     for y, z in zip(ys, zs, strict=True):
         require(y.dtype == np.float32, f"numbers of float32 give {y.dtype}")
-        of.close(y.numpy(), z.numpy(), 1e-4, "results in float32 and in float64")
+        of.close(y.numpy(), z.numpy(), "results in float32 and in float64", 1e-4)
     weights = random_like(rng, *ys)
     wanted = gradients(weighted(zs, [w.astype(float) for w in weights]), wide)
     for i, (g, h) in enumerate(zip(gradients(weighted(ys, weights), short), wanted, strict=True)):
-        of.close(g, h, 1e-3, f"gradients {i} in float32 and in float64")
+        of.close(g, h, f"gradients {i} in float32 and in float64", 1e-3)
 
 
 def tensors(arrays: Sequence[Array]) -> list[Tensor]:

@@ -146,7 +146,7 @@ class _Subject:
         outputs, last = unroll(self.with_parameters(parameters), inputs, state_of(state, self.state))
         return [outputs, *parts_of(last)]
 
-    def close(self, actual: Array, expected: Array, tolerance: float, what: str) -> None:
+    def close(self, actual: Array, expected: Array, what: str, tolerance: float = battery.ROUNDING) -> None:
         """Equal up to the tolerance, or what the cell is known to be off by."""
         require_close(actual, expected, max(tolerance, self.rtol or 0.0, 10 * (self.noise or 0.0)), what)
 
@@ -203,9 +203,9 @@ class _Subject:
         first, *between = self(*state, inputs[:middle], *parameters)
         second, *after = self(*between, inputs[middle:], *parameters) if middle < self.steps else (first[:0], *between)
         joined = np.concatenate([first.numpy(), second.numpy()])
-        self.close(joined, outputs.numpy(), 1e-12, "outputs of a sequence in one and in two parts")
+        self.close(joined, outputs.numpy(), "outputs of a sequence in one and in two parts")
         for a, b in zip(after, last, strict=True):
-            self.close(a.numpy(), b.numpy(), 1e-12, "the last state after a sequence in one and in two parts")
+            self.close(a.numpy(), b.numpy(), "the last state after a sequence in one and in two parts")
 
     def batches(self) -> None:
         """Examples of a batch do not see each other."""
@@ -215,7 +215,7 @@ class _Subject:
             rows = slice(b, b + 1)
             alone = self(*(s[rows] for s in state), inputs[:, rows], *parameters)[0].numpy()
             what = f"outputs of example {b} alone and in a batch (if they are meant to, pass skip=('batch',))"
-            self.close(alone, outputs[:, rows], 1e-11, what)
+            self.close(alone, outputs[:, rows], what)
 
     def parts(self) -> tuple[Any, ...]:
         """As Tensors: the first states one by one, the inputs, and the list of parameters."""

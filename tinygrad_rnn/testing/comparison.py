@@ -94,9 +94,9 @@ class Measured(Subject):
         self.here = self.values(self.arrays)
         if not np.array_equal(self.here, self.values(self.arrays), equal_nan=True):
             self.fail("two calls of f with the same inputs differ: fix what is random or kept in it", cause="random")
-        self.short = self.in_float32()
+        self.short = self.computes_in()
         if self.short:
-            self.noise = max(self.noise, float(np.finfo(np.float32).eps))
+            self.noise = max(self.noise, float(np.finfo(self.short).eps))
         return outputs
 
     def sweep(self, seeds: Sequence[Array]) -> None:
@@ -157,14 +157,20 @@ class Measured(Subject):
                 # In an oscillation that is too fast for a step the outputs move faster, the smaller the step.
                 near = line.slope(1e-3 * estimate.step)
                 steady = near.motion <= 10 * estimate.motion + 4 * line.resolution(near.step) or not near.finite
-                if estimate.resolved and steady and again.finite and abs(analytic - again.value) > doubt:
+                refuted = estimate.resolved and steady and again.finite and abs(analytic - again.value) > doubt
+                if refuted and not self.stands_still(line, steps[0], analytic, again.value):
                     return Comparison(analytic, estimate, allowed, "wrong")
                 allowed = max(doubt, abs(analytic - estimate.value))
-        if abs(analytic) <= line.dust and COARSEST * abs(estimate.value) < allowed:
+        if abs(analytic) <= line.dust and estimate.motion <= 16 * line.resolution(estimate.step):
             # Nothing moves, and what the rules give is rounding.
-            if estimate.motion <= 16 * line.resolution(estimate.step):
-                return Comparison(analytic, estimate, allowed, "zero")
+            return Comparison(analytic, estimate, allowed, "zero")
         return Comparison(analytic, estimate, allowed, "right" if np.isfinite(allowed) else "open")
+
+    def stands_still(self, line: Line, step: float, analytic: float, numeric: float) -> bool:
+        """Whether larger steps side with the rules: what is rounded within f moves in stairs, and not in between."""
+        wide = [line.slope(share * max(30 * step, 0.3)) for share in AGAIN]
+        off = max(abs(analytic - e.value) for e in wide)
+        return off <= 0.3 * abs(analytic) < 0.5 * abs(analytic - numeric) and not all(e.sides for e in wide)
 
     def reconsidered(self, i: int, direction: Array, c: Comparison) -> Comparison:
         """What is wrong on this line may lie between the slopes beside it, if they jump: it is a kink.
@@ -177,8 +183,7 @@ class Measured(Subject):
         sizes = [np.where(np.abs(a) > 1e-290, np.abs(a), 1.0) for a in arrays]
         step = float(sizes[i][direction != 0].min())
         for place in range(PLACES):
-            moves = [s * random.choice([-1, 1], s.shape) * 10 ** random.uniform(-8, -6, s.shape) for s in sizes]
-            near = [a + move for a, move in zip(arrays, moves, strict=True)]
+            near = [a + 1e-7 * s * random.normal(size=s.shape) for a, s in zip(arrays, sizes, strict=True)]
             e = Line(self.defined, near, i, direction, self.seed, self.noise).slope(1e-9 * step)
             if e.finite and not e.sides and e.resolved:
                 low, high, lost = min(low, e.value), max(high, e.value), max(lost, e.rounding)
@@ -188,9 +193,10 @@ class Measured(Subject):
                 break  # a slope that is not zero, and the same everywhere
         return c
 
-    def in_float32(self) -> bool:
-        """Whether f, given numbers with all digits of float64, has results with no more digits than float32 has."""
-        moved = self.defined([a.astype(float) + 1e-3 / 3 for a in self.arrays])
-        moved = moved[moved != self.here]
-        rounded = bool((moved == moved.astype(np.float32)).all()) if moved.dtype.kind == "f" and moved.size else False
-        return rounded and not (moved * 2**12 == np.round(moved * 2**12)).all()  # 0.5 is short, not rounded
+    def computes_in(self) -> str:
+        """What f computes in, given numbers with all digits of float64, if its results have fewer."""
+        moved = np.concatenate([self.defined([a.astype(float) + h for a in self.arrays]) for h in (3e-4, 7e-3)])
+        moved = moved[(moved != np.tile(self.here, 2)) & np.isfinite(moved)]
+        bits = np.frexp(moved)[0] * 2**6
+        fits = (kind.__name__ for kind in (np.float16, np.float32) if (moved == moved.astype(kind)).all())
+        return "" if (bits == np.round(bits)).all() else next(fits, "")  # 0.5 is short, not rounded

@@ -35,6 +35,8 @@ def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float) -> Find
     """
     looked = [e for e in fresh if not same(e.analytic, e.numeric)]
     rest = few(evidence, rtol)
+    if evidence.together and not looked:
+        return "tie", "right where one element is moved, wrong where all are: how does the rule share a tie?"
     if fresh and not looked:
         special = "right at random inputs, wrong at these: a branch, a tie, an edge, a special value?"
         return rest or ("few elements", special)
@@ -47,11 +49,10 @@ def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float) -> Find
         for cause, said in seen[0]:
             if all((cause, said) in other for other in seen[1:]):
                 causes.setdefault(cause, said)
-        for sure in ("detached", *[*causes][:1]):  # of nothing, or of one factor, other things can be said as well
-            if sure in causes and sure in ("detached", "sign", "factor"):
-                return sure, causes[sure]
         if causes:
-            return next(iter(causes)), "; or: ".join([*causes.values()][:2])
+            first = next(iter(causes))  # of nothing, or of one factor, other things can be said as well
+            most = 1 if first in ("detached", "sign", "factor") else 2
+            return first, "; or: ".join([*causes.values()][:most])
         if rest and all(few(e, rtol) for e in looked):
             return rest
     return "unknown", "none of the usual slips (sign, factor, transposed, swapped, lost sum, ...); perhaps the formula"
@@ -77,9 +78,9 @@ def nothing_arrives(e: Evidence) -> Any:
 
 def constant_factor(e: Evidence) -> Any:
     """One number times the right gradient."""
-    scaled = e.numeric / (e.largest or 1.0)  # whose squares neither overflow nor vanish
+    scaled = e.numeric / e.largest  # whose squares neither overflow nor vanish
     factor = float(e.analytic @ scaled) / (float(e.numeric @ scaled) or np.inf)
-    off = float(np.abs(e.analytic - factor * e.numeric).max(initial=0.0)) / (e.largest or 1.0)
+    off = float(np.abs(e.analytic - factor * e.numeric).max(initial=0.0)) / e.largest
     if not factor or off > max(1e-9, min(e.share, 0.01 * abs(factor - 1))):
         return
     if off > 0.01 * abs(factor - 1):  # too small for single elements to show: only their sum was precise enough
@@ -100,9 +101,8 @@ def sign_of_some(e: Evidence) -> Any:
     for where, chosen in (("negative", x < 0), ("positive", x > 0)):
         said = f"the sign is wrong where the input is {where}: is an abs or a sign missing?"
         yield "sign", said, np.where(chosen, -e.numeric, e.numeric)
-    flipped = (np.abs(e.analytic + e.numeric) <= SAME * np.abs(e.numeric)) & (e.numeric != 0)
-    if flipped.any() and same(np.where(flipped, -e.analytic, e.analytic), e.numeric):
-        yield "sign", "the sign is wrong in some elements", None
+    flipped = np.abs(e.analytic + e.numeric) <= SAME * np.abs(e.numeric)
+    yield "sign", "the sign is wrong in some elements", np.where(flipped, -e.numeric, e.numeric)
 
 
 def _counts(factor: float, evidence: Evidence) -> str:
@@ -126,14 +126,13 @@ def _counts(factor: float, evidence: Evidence) -> str:
 def transposed(e: Evidence) -> Any:
     """The right numbers with exchanged axes, which keep the shape if they are of the same size."""
     shape = e.inputs[e.which].shape
-    square = e.complete and e.slopes.shape[0] == e.slopes.shape[1] and len(e.numeric) > 1
     if 2 <= len(shape) <= 4 and e.complete:
         for axes in permutations(range(len(shape))):
             moved = np.transpose(e.full(e.numeric), axes)
             said = f"its axes are exchanged: transposed by {axes}"
             said += "" if moved.shape == shape else " and then read in the shape of the input"
             yield "transposed", said, e.at(moved.reshape(shape))
-    if square:
+    if e.complete and e.slopes.shape[0] == e.slopes.shape[1] > 1:
         yield "transposed", "the Jacobian is not transposed: J g for Jᵀ g", e.slopes.T @ e.cotangent
 
 
@@ -155,7 +154,7 @@ def lost_sum(e: Evidence) -> Any:
         outside = e.numeric - columns @ cotangent.reshape(-1)
         for axis in range(output.ndim):
             for place, pick in (("first", 0), ("last", -1)):
-                if output.shape[axis] > 1 and output.size:
+                if output.shape[axis] > 1:
                     only = np.zeros(output.shape)
                     chosen = (slice(None),) * axis + (pick,)
                     only[chosen] = cotangent[chosen]
@@ -227,9 +226,8 @@ def products(e: Evidence) -> Any:
         return
     named = {f"x{e.subject.where[k]}": a for k, a in enumerate(e.inputs)} | {"y": e.outputs[0]}
     for name, a in [*named.items()]:
-        if a.ndim >= 2 and a.shape[-1] == a.shape[-2]:
-            with suppress(np.linalg.LinAlgError):
-                named[f"inv({name})"] = np.linalg.inv(a)
+        with suppress(np.linalg.LinAlgError):  # no square matrix, or a singular one
+            named[f"inv({name})"] = np.linalg.inv(a)
     g = e.single[..., None, None] * np.eye(shape[-1]) if e.single.shape == shape[:-2] else e.single
     atoms, seeds = ({k: a for n, b in d.items() if b.ndim >= 2 for k, a in turned(n, b)} for d in (named, {"g": g}))
     found: dict[bool, list[str]] = {True: [], False: []}
@@ -276,7 +274,7 @@ def added_constant(e: Evidence) -> Any:
 
 def along_an_axis(e: Evidence) -> Any:
     """What is missing lies along 1, x or y: a mean, a norm or the sum of a softmax that was held constant."""
-    if not e.complete or not e.outputs or e.mixed or same(e.analytic, e.numeric):
+    if not e.outputs or e.mixed or same(e.analytic, e.numeric):
         return
     x = e.inputs[e.which]
     usual = [np.ones(x.shape), x, *[y for y in e.outputs[:1] if y.shape == x.shape]]
@@ -290,7 +288,7 @@ def along_an_axis(e: Evidence) -> Any:
         if 1 < len(gap) < e.numeric.size and same(factor * right, rule):
             yield "factor", f"off by a factor that is the same {over}, of another sum or norm, say", None
         for names, which in (("mean", [0]), ("norm", [1]), ("norm, or a sum", [2]), ("mean and a norm", [0, 1])):
-            if len(gap) * (count - len(which)) > 1 and max(which) < len(basis):
+            if max(which) < len(basis):
                 columns = np.stack([basis[k] for k in which], axis=-1)
                 left, all_of_it = (
                     np.abs(a - (columns @ np.linalg.pinv(columns) @ a[..., None])[..., 0]).max() for a in (gap, right)
@@ -328,15 +326,13 @@ LESS_USUAL: tuple[Callable[[Evidence], Any], ...] = (in_the_matrix, few_digits)
 def few(evidence: Evidence, rtol: float) -> Finding | None:
     """Right but for some elements: used several times, equal to another, or just those."""
     analytic, numeric = evidence.analytic, evidence.numeric
-    tolerance = rtol * (np.abs(numeric) + 1e-3 * evidence.largest)
-    wrong = np.abs(analytic - numeric) > tolerance
-    if evidence.worst in evidence.elements:
-        wrong[evidence.elements.index(evidence.worst)] = True
+    wrong = np.abs(analytic - numeric) > rtol * evidence.largest
+    wrong |= [element == evidence.worst for element in evidence.elements]
     if not wrong.any():
         return None
     uses = np.count_nonzero(evidence.slopes, axis=1)
     terms = evidence.slopes * evidence.cotangent
-    one_use = np.abs(terms - analytic[:, None]).min(axis=1, initial=np.inf) <= SAME * np.abs(numeric).max()
+    one_use = np.abs(terms - analytic[:, None]).min(axis=1) <= SAME * np.abs(numeric).max()
     if (uses[wrong] > 1).all() and one_use[wrong].all():
         return "repeated index", "only one use counts of an element used several times: overwritten, not accumulated"
     everything = np.concatenate([a.reshape(-1) for a in evidence.inputs])
@@ -346,6 +342,6 @@ def few(evidence: Evidence, rtol: float) -> Finding | None:
         return "tie", "wrong only where two elements are equal: how does the rule share a tie?"
     if (~wrong & (numeric != 0)).any() and 3 * wrong.sum() <= 2 * len(wrong):
         places = ", ".join(str(e) for e, bad in zip(evidence.elements, wrong, strict=True) if bad)
-        rest = "" if len(places) < 60 else " ..."
-        return "few elements", f"right but for few elements: {places[:60]}{rest} (an edge, a special case, an index?)"
+        places = places[:60] + " ..." * (len(places) > 60)
+        return "few elements", f"right but for few elements: {places} (an edge, a special case, an index?)"
     return None

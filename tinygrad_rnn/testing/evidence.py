@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ..tensor import Tensor
-from .oracles import Array, Element, numeric_jacobian
+from .oracles import TINY, Array, Element, numeric_jacobian
 from .subject import Subject
 
 SAME = 1e-7
@@ -104,14 +104,19 @@ class Evidence:
 
     @property
     def largest(self) -> float:
-        """The largest derivative."""
-        return float(np.abs(self.numeric).max(initial=0.0))
+        """The largest derivative, or the smallest number."""
+        return float(np.abs(self.numeric).max(initial=TINY))
 
     @property
     def mixed(self) -> bool:
         """Whether some elements are right, and not because they are zero."""
         right = np.abs(self.analytic - self.numeric) <= SAME * np.abs(self.numeric)
         return bool((right & (self.numeric != 0)).any())
+
+    @property
+    def together(self) -> bool:
+        """Whether every element is right alone, and the sum of all is wrong."""
+        return self.complete and abs(self.ratio - 1) > 1e-3 and same(self.analytic, self.numeric)
 
     @property
     def single(self) -> Array:

@@ -54,8 +54,6 @@ class Formulas:
 
     def found(self, wanted: Array, pairs: bool = False) -> str | None:
         """The simplest product of a simple number and one factor, or two, that is these numbers."""
-        if not (np.isfinite(wanted).all() and wanted.all()):
-            return None
         second = self.few if pairs else [0]
         off = np.log(np.abs(wanted))[:MOST] - self.logs[:, None] - self.logs[second]
         constants = np.array([*SIMPLE])

@@ -20,7 +20,7 @@ import numpy as np
 from ..functions import mean
 from ..primitive import Primitive
 from .again import name_of
-from .battery import require_close
+from .battery import ROUNDING, require_close
 from .oracles import Array
 
 Shape = tuple[int, ...]
@@ -88,7 +88,7 @@ def triangular(n: int, lower: bool = True) -> Operand:
     mask = np.tril(np.ones((n, n))) if lower else np.triu(np.ones((n, n)))
 
     def draw(rng: np.random.Generator) -> Array:
-        return np.asarray(np.where(np.eye(n) > 0, rng.uniform(1, 2, (n, n)), rng.normal(size=(n, n)) / 2) * mask)
+        return np.asarray(np.where(np.eye(n) > 0, rng.uniform(1, 2, n), rng.normal(size=(n, n)) / 2) * mask)
 
     return Operand(f"triangular({n}, {lower})", draw, lambda x: x * mask.astype(x.dtype))
 
@@ -193,8 +193,8 @@ class Example:
             return error
         if y.dtype.kind not in "fbiu":
             return TypeError(f"a result of {y.dtype}")
-        empty = any(a.size == 0 for a in self.arrays)  # the mean of nothing is NaN, which tells of no domain
-        return y if not empty or np.isfinite(y).all() else ValueError("the result of nothing is not finite")
+        # The mean of nothing is NaN, which tells of no domain.
+        return y if not self.empty or np.isfinite(y).all() else ValueError("the result of nothing is not finite")
 
     @property
     def accepted(self) -> bool:
@@ -236,7 +236,7 @@ class Example:
         short = 1e-4 if isinstance(self.value, np.ndarray) and self.value.dtype == np.float32 else 0.0
         return max(short, self.rtol or 0.0, 10 * (self.noise or 0.0))
 
-    def close(self, actual: Array, expected: Array, tolerance: float, what: str) -> None:
+    def close(self, actual: Array, expected: Array, what: str, tolerance: float = ROUNDING) -> None:
         """Equal up to the tolerance, or what the operation is known to be off by."""
         require_close(actual, expected, max(tolerance, self.slack if tolerance else 0.0), what)
 
@@ -396,7 +396,7 @@ def _operand_shapes(shapes: Any) -> tuple[Shape, ...]:
 def _domains(domain: Any, arity: int) -> Iterator[tuple[Domain, ...]]:
     if domain is None:
         yield from ((d,) * arity for d in DOMAINS)
-        if 1 < arity < 4:
+        if arity < 4:
             yield from product(DOMAINS, repeat=arity)
     elif isinstance(domain[0], (int, float)):
         yield (tuple(domain),) * arity

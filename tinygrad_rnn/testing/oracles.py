@@ -93,9 +93,8 @@ class Line:
         self._seed, self._weight, self._noise = seed, np.abs(seed), noise
         self._here = self(0.0) if here is None else here
         # How large, in steps, are the numbers that x + h is rounded to?
-        with np.errstate(all="ignore"):
-            far = np.abs(arrays[which]) / np.abs(direction)
-        self.reach = float(np.max(far, initial=0.0, where=direction != 0))
+        far = np.divide(arrays[which], direction, out=np.zeros(direction.shape), where=direction != 0)
+        self.reach = float(np.abs(far).max(initial=0.0))
 
     def __call__(self, t: float) -> Array:
         """All outputs at a distance."""
@@ -114,39 +113,38 @@ class Line:
         seed, here = self._seed, self._here
         central, right, left = [], [], []
         size = np.zeros(len(here))
-        with np.errstate(all="ignore"):  # a step may leave the domain
-            for h in (step, step / 2, step / 4):
-                above, below = self(h), self(-h)
-                # Differencing before weighting: elements that do not move cancel exactly, and are not rounded.
-                up, down = above - here, here - below
-                size = np.maximum(size, (np.maximum(np.abs(above), np.abs(below)) + TINY) * ((up != 0) | (down != 0)))
-                motion = float(self._weight @ np.maximum(np.abs(up), np.abs(down))) / h
-                central.append(float(seed @ (up + down)) / (2 * h))
-                right.append(float(seed @ up) / h)
-                left.append(float(seed @ down) / h)
-                lost = float(self._weight @ size)
-                rounding = 4 * (max(self._noise * lost, TINY * (lost > 0)) + EPS * self.reach * abs(central[-1])) / step
-                gap = [abs(r - d) for r, d in zip(right, left, strict=True)]
-                change = abs(central[-1] - central[0])
-                if len(gap) == 2 and max(*gap, change) <= rounding:  # straight: a third step adds nothing
-                    return Estimate(central[1], max(change, rounding), None, step, rounding, motion)
-            first, second = (4 * central[1] - central[0]) / 3, (4 * central[2] - central[1]) / 3
-            value = (16 * second - first) / 15
-            error = max(abs(value - second), rounding)
-            if abs(central[2] - central[1]) > max(0.5 * abs(central[1] - central[0]), rounding):
-                error = max(error, float(np.ptp(central)))  # they do not converge: noise, or a scale below the step
-            sides = None
-            # Of a smooth function the gap between the sides falls with h. That it does not is a kink, which central
-            # differences alone do not see at exactly 0 of abs, if it stays the same, a jump if it grows as 1 / h, and
-            # noise that no rounding of the result explains if it does neither.
-            if gap[2] > 0.5 * gap[0] and gap[2] > min(sharp, 0.01 * motion) + 16 * rounding:
-                ratios = gap[1] / gap[0] if gap[0] else 0.0, gap[2] / gap[1] if gap[1] else 0.0
-                if gap[2] > 1e-3 * motion and all(0.7 < ratio < 1.4 for ratio in ratios):
-                    sides = min(left[2], right[2]), max(left[2], right[2])
-                elif gap[2] > 1e-3 * motion and all(1.7 < ratio < 2.3 for ratio in ratios):
-                    sides = -np.inf, np.inf
-                else:  # a cusp, noise, or too little to tell, and to matter
-                    error = max(error, *gap)
+        for h in (step, step / 2, step / 4):
+            above, below = self(h), self(-h)
+            # Differencing before weighting: elements that do not move cancel exactly, and are not rounded.
+            up, down = above - here, here - below
+            size = np.maximum(size, (np.maximum(np.abs(above), np.abs(below)) + TINY) * ((up != 0) | (down != 0)))
+            motion = float(self._weight @ np.maximum(np.abs(up), np.abs(down))) / h
+            central.append(float(seed @ (up + down)) / (2 * h))
+            right.append(float(seed @ up) / h)
+            left.append(float(seed @ down) / h)
+            lost = float(self._weight @ size)
+            rounding = 4 * (max(self._noise * lost, TINY * (lost > 0)) + EPS * self.reach * abs(central[-1])) / step
+            gap = [abs(r - d) for r, d in zip(right, left, strict=True)]
+            change = abs(central[-1] - central[0])
+            if len(gap) == 2 and max(*gap, change) <= rounding:  # straight: a third step adds nothing
+                return Estimate(central[1], max(change, rounding), None, step, rounding, motion)
+        first, second = (4 * central[1] - central[0]) / 3, (4 * central[2] - central[1]) / 3
+        value = (16 * second - first) / 15
+        error = max(abs(value - second), rounding)
+        if abs(central[2] - central[1]) > max(0.5 * abs(central[1] - central[0]), rounding):
+            error = max(error, float(np.ptp(central)))  # they do not converge: noise, or a scale below the step
+        sides = None
+        # Of a smooth function the gap between the sides falls with h. That it does not is a kink, which central
+        # differences alone do not see at exactly 0 of abs, if it stays the same, a jump if it grows as 1 / h, and
+        # noise that no rounding of the result explains if it does neither.
+        if gap[2] > 0.5 * gap[0] and gap[2] > min(sharp, 0.01 * motion) + 16 * rounding:
+            ratios = gap[1] / (gap[0] or np.inf), gap[2] / (gap[1] or np.inf)
+            if gap[2] > 1e-3 * motion and all(0.7 < ratio < 1.4 for ratio in ratios):
+                sides = min(left[2], right[2]), max(left[2], right[2])
+            elif gap[2] > 1e-3 * motion and all(1.7 < ratio < 2.3 for ratio in ratios):
+                sides = -np.inf, np.inf
+            else:  # a cusp, noise, or too little to tell, and to matter
+                error = max(error, *gap)
         return Estimate(value, error, sides, step, rounding, motion)
 
     def derivative(self, steps: Sequence[float], goal: float) -> Estimate:
@@ -186,7 +184,7 @@ class Line:
 
     def resolution(self, step: float) -> float:
         """What may be lost in outputs that do not seem to move, because they are rounded."""
-        return 4 * self._noise * self.size / (step or 1.0)
+        return 4 * self._noise * self.size / step
 
     @property
     def dust(self) -> float:
@@ -221,7 +219,6 @@ def numeric_jacobian(values: Values, arrays: Sequence[Array], which: int, elemen
         direction = unit(arrays[which], element)
         h = 3e-4 * max(1.0, abs(float(arrays[which][element])))  # small, since an edge of the domain may be near
         line = Line(values, arrays, which, direction, np.zeros(0), here=np.zeros(0))
-        with np.errstate(all="ignore"):
-            wide, narrow = line(h) - line(-h), line(h / 2) - line(-h / 2)
+        wide, narrow = line(h) - line(-h), line(h / 2) - line(-h / 2)
         rows.append((8 * narrow - wide) / (6 * h))
     return np.array(rows)

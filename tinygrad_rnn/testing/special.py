@@ -7,13 +7,14 @@ After this file the reader knows why random operands are not enough: a rule that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from .again import again
+from .again import again, written
 from .checker import Check, gradcheck
 from .operands import Example
 from .oracles import Array, Element, steps_at, unit
@@ -43,8 +44,8 @@ def special_points(example: Example, rng: np.random.Generator) -> int:
     GradcheckError
         If a derivative is wrong, or NaN or infinite where differences settle.
     """
-    survey = _Survey(example, rng)
     with np.errstate(all="ignore"):
+        survey = _Survey(example, rng)
         for points in () if example.given else survey.elementwise() if example.local else survey.one_at_a_time():
             if survey.meant(points):
                 survey.look(example, points, "at a special point")
@@ -104,22 +105,30 @@ class _Survey:
         """Functions of what equal elements have in common: at a tie each may have any share, but not their sum."""
         points = self.example.points
         if len(points) > 1 and len({x.shape for x in points}) == 1 and self.meant([points[0]] * len(points)):
-            yield (lambda x: self.example(*[x] * len(points))), [points[0]]
+            repeated = partial(lambda x: self.example(*[x] * len(points)))
+            yield self.named(repeated, "x", ["x"] * len(points)), [points[0]]
         for i, array in enumerate(points if not (self.example.local or self.example.given) else ()):
             for axis, extremum in product(range(array.ndim), (np.argmax, np.argmin)):
                 place = list(np.unravel_index(int(extremum(array)), array.shape))
-                mask, tied = np.zeros(array.shape), array.copy()
+                mask, tied = np.zeros(array.shape), np.round(array, 3)
                 mask[tuple(place)] = 1
                 place[axis] = (place[axis] + 1) % array.shape[axis]
-                mask[tuple(place)], tied[tuple(place)] = 1, array.flat[int(extremum(array))]
+                mask[tuple(place)], tied[tuple(place)] = 1, tied.flat[int(extremum(array))]
                 at = [*points[:i], tied, *points[i + 1 :]]
                 if self.meant(at):
                     shares = [mask if k == i else 0.0 for k in range(len(at))]
-                    yield partial(self.moved, at, shares), [np.array(0.0)]
+                    said = [written(x) if k != i else f"{written(x)} + t * {written(mask)}" for k, x in enumerate(at)]
+                    yield self.named(partial(self.moved, at, shares), "t", said), [np.array(0.0)]
 
     def moved(self, at: Sequence[Array], shares: Sequence[Any], t: Any) -> Any:
         """The operation where some elements of its operands are larger by the same number."""
         return self.example(*(x + t * share for x, share in zip(at, shares, strict=True)))
+
+    def named(self, function: Any, variable: str, operands: Sequence[str]) -> Any:
+        """With a line that can be pasted, of these operands."""
+        given = ", ".join(x if isinstance(x, str) else written(x) for x in self.example.with_points(operands))
+        function.line = f"lambda {variable}: {self.example.line}({given})" if self.example.line else ""
+        return function
 
     def look(self, function: Any, points: list[Array], where: str) -> None:
         """Compare the derivatives at these operands, in the first element of each and in the last."""
@@ -138,11 +147,12 @@ class _Survey:
                 try:
                     self.compare(check, i, element, lost, where)
                 except GradcheckError as error:
-                    if function is self.example:
-                        error.again = partial(again, gradcheck, function, self.example.with_points(points), {}, error)
-                    elif error.cause == "factor":
+                    of_example = function is self.example
+                    inputs = self.example.with_points(points) if of_example else points
+                    error.again = partial(again, gradcheck, function, inputs, {}, replace(error))
+                    if not of_example and error.cause == "factor":
                         error.cause = "tie"
-                        error.message += ": how does the rule share a tie?"
+                        error.message += "; how does the rule share a tie?"
                     raise
 
     def overflows(self, i: int, points: Sequence[Array]) -> bool:

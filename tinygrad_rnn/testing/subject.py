@@ -102,7 +102,7 @@ class Subject:
             if not y.requires_grad:
                 continue
             # The rules of f see the very cotangent that `beside` receives: were it changed in place, that would show.
-            beside = Tensor(np.zeros(y.shape, y.dtype), requires_grad=True)
+            beside = Tensor(np.zeros_like(seed), requires_grad=True)
             *found, passed = self.swept(y + beside, [*xs, beside], seed)
             if not np.array_equal(passed.numpy(), seed):
                 self.fail("a rule changes its cotangent in place", cause="mutation")
@@ -119,7 +119,7 @@ class Subject:
         except ValueError as error:
             notes = getattr(error, "__notes__", [])
             written = "read-only" in str(error)
-            shapes = any(word in str(error) for word in ("shape", "broadcast", "dimension", "axes", "axis", "reshape"))
+            shapes = any(word in str(error) for word in ("shape", "dimension", "axes", "axis"))
             if not (written or shapes) or not any(note.startswith("in the derivative") for note in notes):
                 raise
             said = "a rule changes in place what it is given" if written else "a rule's shapes do not fit"

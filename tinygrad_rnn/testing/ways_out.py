@@ -43,8 +43,8 @@ class WaysOut:
             if get_ident() != thread:  # what other threads do meanwhile is none of our business
                 return value()
             line, given = next(known, ("", None))
-            given = value() if given is None or (line and line == self.free) else given
-            seen.append((_line() + how if counts and not self.first else line, given))
+            given = value() if given is None or line == self.free else given
+            seen.append((_line() + how if counts else line, given))
             return given
 
         def leave(way: Callable[..., Any]) -> Callable[[Any], Any]:

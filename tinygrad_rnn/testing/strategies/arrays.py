@@ -97,10 +97,10 @@ def shapes(min_dims: int = 0, max_dims: int = 3, empty: bool = True) -> st.Searc
     empty : bool
         Whether an axis may have the size 0.
     """
-    squares = [s for s in SQUARES if min_dims <= len(s) <= max_dims]
+    squares = [s for s in SQUARES if min_dims <= len(s) <= max_dims] or [(3,) * min_dims]
     general = hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=1, max_side=3)
-    rare = st.sampled_from([s for s in EMPTY if min_dims <= len(s) <= max_dims] if empty else squares or [(3,)])
-    return st.one_of(general, general, st.sampled_from(squares) if squares else general, rare)
+    rare = st.sampled_from([s for s in EMPTY if min_dims <= len(s) <= max_dims] if empty else squares)
+    return st.one_of(general, general, st.sampled_from(squares), rare)
 
 
 @st.composite
