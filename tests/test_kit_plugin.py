@@ -255,3 +255,21 @@ def test_a_test_that_hypothesis_runs_keeps_its_own_settings_and_loses_the_deadli
         "class TestMine:\n    @given(x=st.floats(0, 1))\n    def test_method(self, primitives, x):\n        pass\n"
     )
     assert code == 0 and len(ended) == 4, ended
+
+
+def test_what_the_loaded_profile_says_besides_stays():
+    from hypothesis import HealthCheck, settings
+
+    before = settings.get_current_profile_name()
+    settings.register_profile("theirs", max_examples=7, suppress_health_check=[HealthCheck.filter_too_much])
+    settings.load_profile("theirs")
+    try:
+        undo = plugin.unhurried(lambda: None)
+        now = settings.default
+        assert (now.max_examples, now.deadline, now.derandomize, now.database) == (7, None, True, None)
+        kept = {HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.function_scoped_fixture}
+        assert {*now.suppress_health_check} == kept
+        undo()
+        assert settings.get_current_profile_name() == "theirs" and settings.default.max_examples == 7
+    finally:
+        settings.load_profile(before)
