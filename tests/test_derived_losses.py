@@ -74,6 +74,8 @@ def test_how_much_is_answered():
     """What is the same function at all lengths is answered at all, what needs 20 steps at 20 and more."""
     for name in ("variance", "centred", "max", "T × T", "state", "/ T", "T - 3"):
         assert answers(FREE[name], 4, (3, 21)) == {3, 21}, name
+    for part in (0.3, 1 / 3, 7.0):  # of which there are 1 / T
+        assert answers(lambda outputs, part=part: tg.sum(outputs**2) * (part / len(outputs)), 4, (3, 21)) == {3, 21}
     for name, needed in {"mean o[-20:]": 20, "o[-20:] twice": 1, "differences": 2}.items():
         assert answers(FREE[name], 30, (7, 20, 45)) == {T for T in (7, 20, 45) if needed <= T}, name
 
@@ -175,7 +177,7 @@ def test_a_rewrite_that_reads_a_length_off_the_example_leaves_that_length_only(e
 
     monkeypatch.setitem(STEP_REWRITES, "regroup", fixed)
     loss = (lambda outputs, a: tg.mean(outputs * a)) if extras else (lambda outputs: tg.mean(outputs**2))
-    assert answers(loss, 8, (1, 8, 20), shape=(lambda T: (T, 2, 4)) if extras else None) == {8}
+    assert answers(loss, 8, (1, 8, 9, 17, 20), shape=(lambda T: (T, 2, 4)) if extras else None) == {8}
 
 
 def test_no_steps_are_no_example():
