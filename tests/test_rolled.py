@@ -34,9 +34,19 @@ class Leaky:
         return h
 
 
+class Twice(Leaky):
+    """Reads one of its weights twice a step."""
+
+    def __call__(self, x, h):
+        h = tg.tanh(x @ self.W.T + h @ self.U.T) @ self.U.T
+        h.name = "h"
+        return h
+
+
 def graph_of(kind, steps=7):
     makes = {"lstm": tg.LSTMCell, "gru": tg.GRUCell, "rnn": tg.RNNCell}
-    cell = makes[kind](1, 3, rng=0) if kind in makes else Leaky(np.random.default_rng(0))
+    own = {"own": Leaky, "twice": Twice}
+    cell = makes[kind](1, 3, rng=0) if kind in makes else own[kind](np.random.default_rng(0))
     _, last = tg.unroll(cell, np.sin(np.arange(steps) + 1.0).reshape(steps, 1, 1))
     return tg.gradient_graph(tg.sum(last[0] if isinstance(last, tuple) else last))
 
@@ -113,9 +123,9 @@ def test_gates_have_the_numbers_of_their_own_pictures(kind):
         assert sorted(heights) == pytest.approx(sorted(max(0.04, picture.scale.fraction(e.size())) for e in edges))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "twice"])
 def test_every_parameter_has_its_uses_and_its_whole_gradient(kind):
-    """A line below the cell: a curve of each use, and in bold the norm of the sum."""
+    """A line below the cell: a curve of each use, and in bold, after the last, the norm of the sum."""
     graph = graph_of(kind)
     picture = draw(graph, view="rolled", level="op")
     named = {node.name: node for node in graph.nodes if node.kind == "parameter"}
