@@ -302,6 +302,11 @@ DIAGNOSE = [
     (diagnose.GradientFlow.what_if, RNN_FLOW.what_if, PHI | SCALED),
     (diagnose.GradientFlow.what_if, FLOW.what_if, GATE_BIASES),
     (diagnose.GradientFlow.what_if, GRU_FLOW.what_if, {"update_bias": FINITE}),
+    (
+        diagnose.change,
+        lambda **option: diagnose.change(tg.RNNCell(2, 3), X, bias=0.5, **option),
+        {"lengths": Values(((2.0, 1), "12", (0, 1), (9, 1), (1,), ((1,), (1, 1))), (None, (2, 6), np.uint8([2, 1])))},
+    ),
     (diagnose.cure, constructor(diagnose.cure, flow=RNN_FLOW, train=lambda model: [1.0]), CURE),
     (diagnose.compare, diagnose.compare, {"models": Values(([FLOW], 5, "x", None), ({"a": FLOW},))}),
     (

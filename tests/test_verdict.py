@@ -256,13 +256,22 @@ def test_a_lag_of_more_steps_than_there_are_is_refused(options, most):
     gradient_flow(nn.RNN(3, 5, rng=0), noise(12, 2, 3), **options | {"lag": most})
 
 
-@given(KIND, LAYERS, st.booleans(), SEED)
-def test_a_padded_sequence_is_the_sequence_alone(kind, layers, both, seed):
+@given(KIND, LAYERS, st.booleans(), SEED, st.sampled_from(["last", "all"]), st.booleans())
+def test_a_padded_sequence_is_the_sequence_alone(kind, layers, both, seed, loss, unrolled):
+    """Also of a loss at every step, and of a graph that is there already: each is read at its own end."""
     net, x = stack(kind, layers, both, seed), noise(12, 3, 3, seed)
     lengths = np.array([12, 7, 4])
-    padded = gradient_flow(net, x, lengths=lengths)
+    padded = gradient_flow(net, x, loss, lengths=lengths)
+    if unrolled and loss == "all":
+        value, same = padded.experiment.value(), padded.ends
+        padded = gradient_flow(value)
+        for one, other in zip(padded.ends, same, strict=True):
+            known = ~np.isnan(one.x)  # of the longest, and of those whose end the graph tells
+            assert known[:, 0].all() and (one.x[known] > -INF).all()
+            np.testing.assert_allclose(one.x[:, 0], other.x[:, 0], rtol=1e-9)
+        return
     for b, n in enumerate(lengths):
-        alone = gradient_flow(net, x[:n, b : b + 1])
+        alone = gradient_flow(net, x[:n, b : b + 1], loss)
         for end_of, end_alone in zip(padded.ends, alone.ends, strict=True):
             for key, states in end_alone.states.items():
                 np.testing.assert_allclose(end_of.states[key][:n, b], states[:, 0], rtol=1e-9, atol=1e-12)

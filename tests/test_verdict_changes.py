@@ -13,7 +13,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.diagnose import GradientFlow, Verdict, cure, gradient_flow
 from tinygrad_rnn.diagnose.changes import KINDS as CHANGES
-from tinygrad_rnn.diagnose.changes import label_of, lines_of
+from tinygrad_rnn.diagnose.changes import checked, label_of
 from tinygrad_rnn.diagnose.remedy import Trial, families, objection
 from tinygrad_rnn.diagnose.verdict import WORDS, Judgement
 from tinygrad_rnn.train import Adam, Adding, SequenceModel, fit
@@ -208,19 +208,32 @@ def test_parameters_of_a_cell_of_ones_own_are_scaled_one_by_one():
     assert "own cells only" in flow.verdict.cause and f"w × {best.changes['scale']['w']:.3g}" in str(best)
 
 
-@pytest.mark.parametrize("torch", [False, True])
-def test_a_parameters_name_is_text_in_the_lines_to_paste(torch):
-    cell, name = Own(0.5), "w\", n)}: raise SystemError  # '\n"
-    cell.parameters = lambda: {"a": cell.a, name: cell.w}
-    code = lines_of(cell, {"scale": {name: 2.0}}, torch)
-    compile(code, "lines", "exec")
-    assert (
-        not any(line.lstrip().startswith("raise") for line in code.splitlines())
-        and repr(f"^{re.escape(name)}$") in code
-    )
-    if not torch:
-        exec(code, {"model": cell, "inputs": None})
-        assert (cell.w.data == 1.0).all() and (cell.a.data == 1.0).all()
+class Named(Own):
+    """One with a parameter whose name looks like code."""
+
+    name = "w\", n)}: raise SystemError  # '\n"
+
+    def __init__(self):
+        super().__init__(0.5)
+
+    def parameters(self):
+        return {"a": self.a, self.name: self.w}
+
+
+def pasted(flow, changes, torch=False, **given):
+    """What `model` and `inputs` are when the lines of a report have run."""
+    found = {"model": flow.experiment.model, "inputs": flow.experiment.inputs, **given}
+    trial = Trial(checked(changes), flow.judgement, flow.judgement, "")
+    exec(flow.lines(trial, torch), found)
+    return found["model"], found["inputs"]
+
+
+def test_a_parameters_name_is_text_in_the_lines_to_paste():
+    flow = gradient_flow(Named(), noise(9, 2, 2))
+    model, _ = pasted(flow, {"scale": {Named.name: 2.0}})
+    assert (model.w.data == 1.0).all() and (model.a.data == 1.0).all()
+    with pytest.raises(ValueError, match="PyTorch has no"):
+        pasted(flow, {"scale": {Named.name: 2.0}}, torch=True)
 
 
 def tried(model, steps=30, **asked):
@@ -277,12 +290,6 @@ PASTED = [
 ]
 
 
-def pasted(model, inputs, code):
-    found = {"model": model, "inputs": inputs}
-    exec(code, found)
-    return found["model"], found["inputs"]
-
-
 @pytest.mark.parametrize("kind, changes", PASTED)
 @pytest.mark.parametrize("torch", [False, True])
 def test_the_lines_to_paste_do_what_was_measured(kind, changes, torch):
@@ -290,17 +297,14 @@ def test_the_lines_to_paste_do_what_was_measured(kind, changes, torch):
     net = nn.RNN(3, 5, 2, rng=1) if kind == "rnn" else stack(kind, 2, False, 1)
     flow = gradient_flow(net, x)
     expected = list(flow.what_if(**changes).flows.values())[1]
-    code = lines_of(net, changes, torch)
     if torch:
         from_torch = pytest.importorskip("torch")
         theirs = getattr(from_torch.nn, type(net).__name__)(3, 5, 2, dtype=from_torch.float64)
         theirs.load_state_dict({name: from_torch.tensor(array) for name, array in net.state_dict().items()})
-        if "nonlinearity" in changes:
-            code = code.replace("num_layers=2", "num_layers=2, dtype=torch.float64")
-        model, inputs = pasted(theirs, from_torch.tensor(x), code)
+        model, inputs = pasted(flow, changes, True, model=theirs, inputs=from_torch.tensor(x))
         model, inputs = nn.from_torch(model), inputs.numpy()
     else:
-        model, inputs = pasted(net, x, code)
+        model, inputs = pasted(flow, changes)
     assert gradient_flow(model, inputs).decades_lost == pytest.approx(expected.decades_lost, rel=1e-9)
 
 

@@ -1,5 +1,6 @@
 """Diagnosis: where the gradient of one network goes on its way back through time, in numbers and in words."""
 
+from .changes import change
 from .compare import Comparison
 from .cure import Cure, cure
 from .probe import FlowProbe, probe_chart
@@ -14,6 +15,7 @@ __all__ = [
     "GradientFlow",
     "Spectrum",
     "Verdict",
+    "change",
     "compare",
     "cure",
     "gradient_flow",

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..autodiff import Through, history, pullback
+from ..graph.steps import step_number
 from ..nn.stacks import Stack, one_step
 from ..nn.state import parts_of, state_of
 from ..scope import no_grad, recorded, scope
@@ -170,6 +171,14 @@ class LayeredCell:
         return tuple(after)
 
 
+@lru_cache(maxsize=1 << 14)
+def place(scope: str) -> tuple[int | None, str]:
+    """The time step of a scope, and its layer; None and "" where there is none."""
+    parts = scope.split("/")
+    step = next((part for part in parts if part.startswith("t=")), "t=")
+    return step_number(step), next((part for part in parts if part.startswith("layer ")), "")
+
+
 @dataclass(frozen=True)
 class Step:
     """One step, recorded: its graph from the state before (`leaves`) to the state after (`outs`)."""
@@ -206,12 +215,7 @@ class Step:
     def named(self) -> dict[tuple[str, str], Tensor]:
         """Gates and other intermediate values with a name, by (layer, name)."""
         outs = set(self.outs)
-        return {(layer_of(node), node.name): node for node in self.values if node.name and node not in outs}
-
-
-def layer_of(tensor: Tensor) -> str:
-    """The layer in whose scope a tensor was made; "" where there is one only."""
-    return next((part for part in tensor.scope.split("/") if part.startswith("layer ")), "")
+        return {(place(node.scope)[1], node.name): node for node in self.values if node.name and node not in outs}
 
 
 class Chain:
@@ -291,7 +295,9 @@ class Chain:
     def labels(self, step: Step | None = None) -> list[tuple[str, str]]:
         """(layer, name) of each part of the state: by the names that the cell gave them, or by their place."""
         step = step or self.record(1)
-        found = [(layer_of(out), out.name or ("h" if k == 0 else f"state {k}")) for k, out in enumerate(step.outs)]
+        found = [
+            (place(out.scope)[1], out.name or ("h" if k == 0 else f"state {k}")) for k, out in enumerate(step.outs)
+        ]
         if len(set(found)) < len(found):
             found = [(layer, f"{name} {k}") for k, (layer, name) in enumerate(found)]
         return found

@@ -1,7 +1,7 @@
-"""What can be changed: how it is called, what is asked of its value, what it does, and the lines of Python that do it.
+"""What can be changed: how it is called, what is asked of its value, and what it does to a network or its inputs.
 
 After this file the reader knows that a change is a name and a value, as `what_if` takes them, and why what a report
-prints can be pasted: what is done to an array stands beside the line that says so.
+prints can be pasted: the lines call `change`, which does what the report did before it measured.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import flag, number, one_of, refusal, whole
+from ..arguments import flag, lengths_of, mapping, number, one_of, refusal, whole
 from ..nn import init
-from ..nn.cells import NONLINEARITIES, GRUCell, LSTMCell, RNNCell
+from ..nn.cells import CELLS, NONLINEARITIES, GRUCell, LSTMCell, RNNCell
+from ..nn.module import once
 from ..tensor import Tensor
 from .chain import Array
-from .experiment import Experiment, cells_of, networks_of
+from .experiment import Experiment, cells_of, is_ours
 
 Changes = Mapping[str, Any]
+Edit = Callable[[str, Array], Array]  # of a parameter's name and its array
 PARTS = {"recurrent weights": "weight_hh", "input weights": "weight_ih", "biases": "bias_[ih]h"}
 
 
@@ -102,17 +104,17 @@ def checked(changes: Changes) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any) -> Any:
-    if name == "standardise" and not flag(name, value):
-        raise refusal(name, value, "True")
+    if name == "standardise":
+        if not flag(name, value):
+            raise refusal(name, value, "True")
+        return True
     if name == "scale":
-        if not isinstance(value, Mapping):
-            raise refusal(name, value, "a mapping of names of parameters to factors")
-        return {key: number(f"{name}[{key!r}]", factor) for key, factor in value.items()}
+        factors = mapping(name, value, "a mapping of names of parameters to factors")
+        return {key: number(f"{name}[{key!r}]", factor) for key, factor in factors.items()}
     if name == "chrono":
         return whole(name, value, 2)
-    if name in ("redraw", "nonlinearity"):
-        return one_of(name, value, PARTS if name == "redraw" else NONLINEARITIES)
-    return True if name == "standardise" else number(name, value)
+    choices: dict[str, Iterable[str]] = {"redraw": PARTS, "nonlinearity": NONLINEARITIES}
+    return one_of(name, value, choices[name]) if name in choices else number(name, value)
 
 
 def label_of(changes: Changes) -> str:
@@ -122,6 +124,46 @@ def label_of(changes: Changes) -> str:
         factors = [f"{key} × {factor:.3g}" for key, factor in value.items()] if name == "scale" else []
         said.append(", ".join(factors) or KINDS[name].words.format(value))
     return "; ".join(said)
+
+
+def change(model: Any, inputs: Any = None, *, lengths: Any = None, **changes: Any) -> tuple[Any, Any]:
+    """Make changes that a report prints: its lines to paste call this.
+
+    Parameters
+    ----------
+    model : cell, stack or Module
+    inputs : array_like, optional
+        Of ``standardise=True`` only.
+    lengths : integers, shape (B,), optional
+        How long each of padded sequences is.
+    **changes
+        As `GradientFlow.what_if` takes them.
+
+    Returns
+    -------
+    model, inputs
+        A changed copy of the model; the inputs, as they were or standardised.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is nothing to change, no change is given, or one with a wrong value.
+
+    Examples
+    --------
+    >>> import tinygrad_rnn as tg
+    >>> from tinygrad_rnn.diagnose import change
+    >>> model, _ = change(tg.LSTMCell(2, 1, rng=0), forget_bias=3.0, input_bias=-3.0)
+    >>> (model.bias_ih.data + model.bias_hh.data)[:2].tolist()
+    [-3.0, 3.0]
+    """
+    if lengths is None:
+        found = changed(Experiment(model, inputs), checked(changes))
+        return found.model, found.inputs
+    turned = np.swapaxes(inputs, 0, 1) if getattr(model, "batch_first", False) else inputs
+    lengths = lengths_of(lengths, *np.shape(turned)[1::-1])
+    found = changed(Experiment(model, turned, lengths=lengths), checked(changes))
+    return found.model, found.inputs if turned is inputs else np.swapaxes(found.inputs, 0, 1)
 
 
 def changed(experiment: Experiment, changes: Changes) -> Experiment:
@@ -135,98 +177,74 @@ def changed(experiment: Experiment, changes: Changes) -> Experiment:
     if isinstance(experiment.model, Tensor):
         raise ValueError("a graph that is there already cannot be changed: give the model and its inputs")
     model, inputs = copy.deepcopy(experiment.model), experiment.inputs
+    own = once(model.parameters().items())
     for name, value in changes.items():
         if name == "standardise":
             inputs = _standardised(experiment)
+        elif name == "redraw":
+            _redraw(model, [value], SEED)
         elif name == "nonlinearity":
-            _activate(model, value)
+            for cell in _cells_with(model, name)[1]:
+                cell.nonlinearity = value
+        elif name == "scale":
+            for key, factor in value.items():
+                _edit(own, name, f"^{re.escape(key)}$", _times(factor))
+        elif KINDS[name].names:
+            _edit(own, name, KINDS[name].names, _times(value))
+        elif name == "orthogonal":
+            _edit(own, name, RECURRENT, _orthogonal(value))
         else:
-            for edit in _edits(model, name, value):
-                edit.do(model)
+            _edit(own, name, PARTS["biases"], _biases(_cells_with(model, name)[0], name, value))
     return replace(experiment, model=model, inputs=inputs)
 
 
-def _activate(model: Any, value: str) -> Any:
-    """Give all cells of a model another activation."""
-    for cell in _cells_with(model, "nonlinearity")[1]:
-        cell.nonlinearity = value
-    return model
+def _times(factor: float) -> Edit:
+    return lambda name, a: a * factor
+
+
+def _orthogonal(gain: float) -> Edit:
+    return lambda name, a: init.orthogonal(gain)(np.random.default_rng(0), a.shape)
+
+
+def _edit(own: Mapping[str, Tensor], change: str, pattern: str, to: Edit) -> None:
+    """Change each parameter of such names."""
+    if not (found := [name for name in own if re.search(pattern, name)]):
+        raise ValueError(f"{change}: no such parameters to change were found; there are {', '.join(own)}")
+    for name in found:
+        own[name].data = to(name, np.array(own[name].data))
 
 
 def put_back(experiment: Experiment, seed: int) -> Experiment:
     """The same experiment with default weights: all parts of a copy of its model drawn anew."""
     model = copy.deepcopy(experiment.model)
-    for edit in _redrawn(model, PARTS, np.random.default_rng(seed)):
-        edit.do(model)
+    _redraw(model, PARTS, seed)
     return replace(experiment, model=model)
+
+
+def _redraw(model: Any, parts: Iterable[str], seed: int) -> None:
+    """Draw parts of the cells as PyTorch does by default, from U(-1/√H, 1/√H)."""
+    rng, cells = np.random.default_rng(seed), [cell for cell in cells_of(model) if isinstance(cell, CELLS)]
+    own = once((f"{k} {name}", p) for k, cell in enumerate(cells) for name, p in cell.parameters().items())
+
+    def draw(name: str, a: Array) -> Array:
+        return np.asarray(rng.uniform(-1, 1, a.shape) / cells[int(name.split()[0])].hidden_size ** 0.5)
+
+    _edit(own, "redraw", "|".join(PARTS[part] for part in parts), draw)
 
 
 def _standardised(experiment: Experiment) -> Array:
     """The inputs with mean 0 and variance 1 in each feature."""
-    if experiment.is_module and np.asarray(experiment.inputs).dtype.kind != "f":
+    given, lengths = np.asarray(experiment.inputs), experiment.lengths
+    if given.dtype.kind not in ("f" if experiment.is_module else "fiub"):
         raise ValueError("only inputs that are numbers can be standardised")
-    inputs, lengths = np.asarray(experiment.inputs, np.float64), experiment.lengths
+    inputs = given.astype(np.float64)
     kept = (
         inputs.reshape(-1, inputs.shape[-1]) if lengths is None else inputs[np.arange(len(inputs))[:, None] < lengths]
     )
     top = np.abs(kept).max() or 1.0  # so that no square overflows
     sd = (kept / top).std(axis=0)
-    return np.asarray((inputs / top - (kept / top).mean(axis=0)) / (sd + (sd == 0)))
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What is done to each parameter of such names, a tied one once: to the array, and as a line for an array ``a``."""
-
-    pattern: str
-    to: Callable[[str, Array], Array]
-    line: str
-
-    def do(self, model: Any) -> None:
-        """Edit a model itself."""
-        for p, name in {p: name for name, p in model.parameters().items() if re.search(self.pattern, name)}.items():
-            p.data = self.to(name, np.array(p.data))
-
-
-def _edits(model: Any, name: str, value: Any) -> list[Edit]:
-    if name == "scale":
-        found = [_scaled(f"^{re.escape(key)}$", v) for key, v in value.items()]
-    elif KINDS[name].names:
-        found = [_scaled(KINDS[name].names, value)]
-    elif name == "orthogonal":
-        line = f"a[...] = tg.nn.init.orthogonal({value!r})(np.random.default_rng(0), a.shape)"
-        draw = init.orthogonal(value)
-        found = [Edit(RECURRENT, lambda name, a: draw(np.random.default_rng(0), a.shape), line)]
-    elif name == "redraw":
-        found = _redrawn(model, [value], np.random.default_rng(SEED))
-    else:
-        found = [_biases(_cells_with(model, name)[0], name, value)]
-    own = model.parameters()
-    if not found or not all(any(re.search(edit.pattern, key) for key in own) for edit in found):
-        raise ValueError(f"{name}: no such parameters to change were found; there are {', '.join(own)}")
-    return found
-
-
-def _scaled(pattern: str, factor: float) -> Edit:
-    return Edit(pattern, lambda name, a: a * factor, f"a[...] = a * {factor!r}")
-
-
-def _redrawn(model: Any, parts: Iterable[str], rng: np.random.Generator) -> list[Edit]:
-    """Parts of the cells as PyTorch draws them by default, U(-1/√H, 1/√H)."""
-    pattern, cells = "|".join(PARTS[part] for part in parts), cells_of(model)
-    names = {id(p): name for name, p in model.parameters().items()}
-    edits = []
-    for size in dict.fromkeys(getattr(cell, "hidden_size", 0) for cell in cells):
-        alike = [cell for cell in cells if getattr(cell, "hidden_size", 0) == size]
-        own = [names[id(p)] for cell in alike for name, p in cell.parameters().items() if re.match(pattern, name)]
-        only = pattern if len(alike) == len(cells) else "|".join(f"^{re.escape(name)}$" for name in own)
-        line = f"a[...] = rng.uniform(-1, 1, a.shape) / {size}**0.5"
-
-        def draw(name: str, a: Array, size: int = size) -> Array:
-            return np.asarray(rng.uniform(-1, 1, a.shape) / size**0.5)
-
-        edits += [Edit(only, draw, line)] if own else []
-    return edits
+    found: Array = (inputs / top - (kept / top).mean(axis=0)) / (sd + (sd == 0))
+    return found.astype(given.dtype if given.dtype.kind == "f" else np.float64)
 
 
 def _cells_with(model: Any, name: str) -> tuple[tuple[str, ...], list[Any]]:
@@ -243,21 +261,15 @@ def _cells_with(model: Any, name: str) -> tuple[tuple[str, ...], list[Any]]:
 
 def _biases(letters: tuple[str, ...], name: str, value: Any) -> Edit:
     """Biases of gates: of the two of each gate, b_ih is the whole, and b_hh zero."""
-    rows, chrono = f"a.reshape({len(letters)}, -1)", name == "chrono"
-    values = {letter: sign * value for letter, sign in KINDS[name].gates.items()}
 
     def to(key: str, a: Array) -> Array:
         blocks = a.reshape(len(letters), -1)
-        drawn = dict(zip("fi", init.chrono(0, blocks.shape[1], value), strict=True)) if chrono else values
-        for letter in values:
-            blocks[letters.index(letter)] = drawn[letter] * ("bias_ih" in key)
+        drawn = dict(zip("fi", init.chrono(0, blocks.shape[1], value), strict=True)) if name == "chrono" else {}
+        for letter, sign in KINDS[name].gates.items():
+            blocks[letters.index(letter)] = drawn.get(letter, sign * value) * ("bias_ih" in key)
         return a
 
-    lines = [f"f, i = tg.nn.init.chrono(0, {rows}.shape[1], {value})"] * chrono
-    for letter, bias in values.items():
-        said = letter if chrono else repr(bias)
-        lines.append(f'{rows}[{letters.index(letter)}] = {said} * ("bias_ih" in name)')
-    return Edit(PARTS["biases"], to, "\n".join(lines))
+    return to
 
 
 def gates(cell: Any) -> tuple[str, ...]:
@@ -267,42 +279,35 @@ def gates(cell: Any) -> tuple[str, ...]:
     return ("r", "z", "n") if isinstance(cell, GRUCell) else ("",) if isinstance(cell, RNNCell) else ()
 
 
-# --- the lines to paste ---
-
-
-def lines_of(model: Any, changes: Changes, torch: bool = False, running: str = "") -> str:
-    """Python that makes the changes to ``model`` and ``inputs``: a network of ours, or with ``torch`` of PyTorch's.
-
-    Names of parameters stand in it as texts, whatever they are. `running` tells which steps of padded inputs there are.
+def lines_of(experiment: Experiment, changes: Changes, torch: bool = False) -> str:
+    """Python that makes the changes to ``model`` and ``inputs``, or with ``torch`` to those of PyTorch's.
 
     Raises
     ------
     ValueError
-        If this network has no such thing.
+        If PyTorch has no such network.
     """
-    lines = [*(["import torch"] * torch), "import re", "import numpy as np", "import tinygrad_rnn as tg", ""]
-    every = "model.named_parameters()" if torch else "model.parameters().items()"
-    for name, value in changes.items():
-        if name == "standardise":
-            lines += [
-                f"kept = inputs[{running}]" if running else "kept = inputs.reshape(-1, inputs.shape[-1])",
-                "top = abs(kept).max() or 1.0  # so that no square overflows",
-                "inputs, kept = inputs / top, kept / top",
-                "sd = ((kept - kept.mean(0)) ** 2).mean(0) ** 0.5",
-                "inputs = (inputs - kept.mean(0)) / (sd + (sd == 0))",
-            ]
-        elif name == "nonlinearity":
-            for path, part in networks_of(_activate(copy.deepcopy(model), value)):
-                made, dtype = repr(part), f", dtype={str(part.dtype)!r})"
-                made = f"torch.nn.{made}.to(next({path}.parameters()))" if torch else f"tg.nn.{made[:-1]}{dtype}"
-                lines += [f"new = {made}", f"new.load_state_dict({path}.state_dict())", f"{path} = new"]
-        else:
-            lines += [f"rng = np.random.default_rng({SEED})"] * (name == "redraw")
-            for edit in _edits(model, name, value):
-                lines += [
-                    f"for p, name in {{p: n for n, p in {every} if re.search({edit.pattern!r}, n)}}.items():",
-                    f"    a = {'p.detach().cpu().numpy().copy()' if torch else 'np.array(p.data)'}",
-                    *(f"    {line}" for line in edit.line.splitlines()),
-                    f"    p.data = {'torch.as_tensor(a).to(p)' if torch else 'a'}",
-                ]
+    made = "model, inputs" if "standardise" in changes else "model, _"
+    given = ["nn.from_torch(model)" if torch else "model", *["inputs"] * ("standardise" in changes)]
+    given += ["lengths=lengths"] * ("standardise" in changes and experiment.lengths is not None)
+    asked = ", ".join([*given, *(f"{name}={value!r}" for name, value in changes.items())])
+    lines = ["from tinygrad_rnn.diagnose import change", "", f"{made} = change({asked})"]
+    if torch:
+        if not in_torch(experiment):
+            raise ValueError(f"PyTorch has no {experiment.model!r}")
+        lines[0:1] = ["import torch", "from tinygrad_rnn import nn", lines[0]]
+        lines[-1] = lines[-1].replace("model", "ours", 1)
+        new = f"torch.nn.{changed(experiment, changes).model!r}.to(next(model.parameters()))"
+        lines += [f"model = {new}"] * ("nonlinearity" in changes)
+        lines += ["model.load_state_dict({name: torch.as_tensor(a) for name, a in ours.state_dict().items()})"]
+        lines += ["inputs = torch.as_tensor(inputs)"] * ("standardise" in changes)
     return "\n".join(lines)
+
+
+def in_torch(experiment: Experiment) -> bool:
+    """Whether PyTorch has the same network."""
+    same = [
+        getattr(cell, "forget_gate", True) and getattr(cell, "nonlinearity", "tanh") in ("tanh", "relu")
+        for cell in cells_of(experiment.model)
+    ]
+    return is_ours(experiment.model) and all(same) and not experiment.is_module

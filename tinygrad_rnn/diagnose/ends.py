@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,24 +19,14 @@ import numpy as np
 from ..autodiff import history, pullback
 from ..files import Brief
 from ..graph.line import median
-from ..graph.steps import step_number
 from ..tensor import GradientError, Tensor
-from .chain import Array, log_norms
+from .chain import Array, log_norms, place
 from .experiment import Experiment
 
 Key = tuple[str, str]  # layer ("" for the only one), name
 SATURATED = 0.99
 """|h| above which a unit counts as saturated."""
 PRODUCTS = {"affine", "linear", "matmul"}
-NO_STEPS = "no time steps that hand on a state: unroll a cell over two steps or more, in scopes t=1, t=2, ..."
-
-
-@lru_cache(maxsize=1 << 14)
-def place(scope: str) -> tuple[int | None, str]:
-    """The time step of a scope, and its layer; None and "" where there is none."""
-    parts = scope.split("/")
-    step = next((part for part in parts if part.startswith("t=")), "t=")
-    return step_number(step), next((part for part in parts if part.startswith("layer ")), "")
 
 
 class Unrolled:
@@ -56,6 +45,11 @@ class Unrolled:
         x of each step; of a network on top of another one, that of the lower one.
     running : dict of int to array of bool, shape (B,)
         Of padded steps: which sequences have them.
+
+    Raises
+    ------
+    ValueError
+        If nothing is handed from step to step.
     """
 
     def __init__(self, value: Tensor) -> None:
@@ -67,6 +61,10 @@ class Unrolled:
         self.inputs: dict[int, Tensor] = {}
         self.running: dict[int, Array] = {}
         self._sort()
+        if self.nodes and not self.states and not self.inputs:
+            raise ValueError(
+                "no time steps that hand on a state: unroll a cell over two steps or more, in scopes t=1, t=2, ..."
+            )
 
     def inside(self, node: Tensor) -> bool:
         """Whether a tensor is made within a step of a recurrent layer, and not by what reads it."""
@@ -238,8 +236,6 @@ def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
         If the loss is not finite, though every state is.
     """
     graph = Unrolled(experiment.value())
-    if graph.nodes and not graph.states and not graph.inputs:
-        raise ValueError(NO_STEPS)
     if (t := graph.first_overflow()) is not None:
         overflow = f"overflow: the state leaves float64 at step {t}"
         if not experiment.is_module and not isinstance(experiment.model, Tensor) and t > 2:
@@ -268,9 +264,18 @@ def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tens
         nothing = np.full((max(len(steps), 1), batch), -np.inf)
         return End(name, 0, nothing, {}, nothing, nothing[0], overflow=overflow)
     step = read[0] if name == "reverse" else read[-1]
+    runs = {t: np.broadcast_to(graph.running.get(t, True), batch) for t in steps}
+    if experiment.lengths is not None:
+        runs = {t: t <= experiment.lengths for t in steps}
+    ends = np.full(batch, step)
     if experiment.read is not None and experiment.read in read:
-        step = experiment.read
-    at = {tensor: g.reshape(batch, -1) for tensor, g in reads.items() if place(tensor.scope)[0] == step}
+        ends[:] = step = experiment.read
+    elif name != "reverse":  # each at its own end, where the loss reads it there
+        ends = np.array([max((t for t in read if runs[t][b]), default=step) for b in range(batch)])
+    at = {}
+    for tensor, g in reads.items():
+        if (here := ends == place(tensor.scope)[0]).any():
+            at[tensor] = here[:, None] * g.reshape(batch, -1)
     size = log_rows([np.concatenate(list(at.values()), axis=1)], batch)[0][0]
     scale = np.where(np.isfinite(size), 10.0**size, 1.0)[:, None]
     seeds = {tensor: (g / scale).reshape(tensor.shape) for tensor, g in at.items()}
@@ -278,7 +283,7 @@ def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tens
     xs = [graph.inputs[t] for t in order if t in graph.inputs]
     lanes = {key: graph.values[key] for key in graph.values if key in graph.states}
     found = pullback(seeds, [*xs, *(node for lane in lanes.values() for node in lane.values())])
-    running = np.array([np.broadcast_to(graph.running.get(t, True), batch) for t in order])
+    running = np.array([runs[t] for t in order])
 
     def logs(tensors: Iterable[Tensor | None], like: Tensor) -> tuple[Array, Array]:
         nothing = np.zeros(like.shape)
@@ -294,9 +299,10 @@ def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tens
         x = x + dev
     notes = [told] * bool(told)
     if len(read) > 1:
-        notes.append(f"the loss reads {len(read)} steps; judged is what it sees from step {step}")
+        before = ", or the last of a sequence" * bool((ends != step).any())
+        notes.append(f"the loss reads {len(read)} steps; judged is what it sees from step {step}{before}")
     curves = [peak, *states.values(), *([] if x is None else [x])]
-    unread = (np.isneginf(size) | ~running[0]) & np.all([~(a > -np.inf) for a in curves], axis=(0, 1))
+    unread = np.all([~(a > -np.inf) for a in curves], axis=(0, 1))  # not even the output itself, a state, is reached
     if unread.any() and not unread.all():
         notes.append(f"of {batch} sequences the loss reads {np.sum(~unread)} there")
         for a in curves:

@@ -7,14 +7,14 @@ unless told otherwise, and each sequence is measured on its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arguments import generator, lengths_of, refusal, whole
+from ..arguments import generator, lengths_of, numbers, refusal, whole
 from ..autodiff import pullback
 from ..files import Brief
 from ..functions import sum
@@ -185,7 +185,9 @@ def experiment_of(
     elif isinstance(a := raw(inputs), np.ndarray) and a.dtype.kind == "f" and not np.isfinite(a).all():
         raise ValueError("the inputs are not finite")
     check_finite(model)
-    return replace(found, v=seed if direction is None else checked_direction(direction))
+    if direction is not None:
+        direction = numbers("direction", as_array(direction), np.shape(direction)).astype(np.float64)
+    return replace(found, v=seed if direction is None else direction)
 
 
 def check_read(read: int, steps: int) -> int:
@@ -239,14 +241,6 @@ def check_finite(model: Any) -> None:
             )
 
 
-def checked_direction(direction: ArrayLike) -> Array:
-    """v as an array of finite numbers."""
-    v = as_array(direction).astype(np.float64)
-    if not np.isfinite(v).all():
-        raise refusal("direction", direction, "finite numbers")
-    return v
-
-
 def unit(v: Any, shape: tuple[int, ...]) -> Array:
     """v as given, or a random unit vector, so that the loss favours no unit and ∂L/∂h_T has norm 1."""
     if isinstance(v, np.ndarray):
@@ -265,29 +259,20 @@ def one_number(value: Any) -> Tensor:
     return found
 
 
-def networks_of(model: Any, path: str = "model", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-    """The cells and stacks of a model, wherever they are, each with the expression that leads to it."""
+def cells_of(model: Any, seen: set[int] | None = None) -> list[Any]:
+    """The cells of a model, the lowest layer first, wherever they are."""
     seen = set() if seen is None else seen
     if id(model) in seen:
-        return
+        return []
     seen.add(id(model))
-    if isinstance(model, Stack) or callable(getattr(model, "initial_state", None)):
-        yield path, model
-        return
-    items = (
-        model.items() if isinstance(model, Mapping) else enumerate(model) if isinstance(model, (list, tuple)) else ()
-    )
-    attributes = getattr(model, "__dict__", {}).items()
-    parts = [(f"{path}[{key!r}]", part) for key, part in items]
-    for place, part in parts + [(f"{path}.{name}", part) for name, part in attributes if not name.startswith("_")]:
-        if hasattr(part, "parameters") or isinstance(part, (list, tuple, Mapping)):
-            yield from networks_of(part, place, seen)
-
-
-def cells_of(model: Any) -> list[Any]:
-    """The cells of a model, the lowest layer first, wherever they are."""
-    parts = [part for _, part in networks_of(model)]
-    return [cell for part in parts for cell in (part._cells.values() if isinstance(part, Stack) else (part,))]
+    if isinstance(model, Stack):
+        return [*model._cells.values()]
+    if callable(getattr(model, "initial_state", None)):
+        return [model]
+    own = [part for name, part in getattr(model, "__dict__", {}).items() if not name.startswith("_")]
+    inside = model.values() if isinstance(model, Mapping) else model if isinstance(model, (list, tuple)) else ()
+    parts = [p for p in (*inside, *own) if hasattr(p, "parameters") or isinstance(p, (list, tuple, Mapping))]
+    return [cell for part in parts for cell in cells_of(part, seen)]
 
 
 def name_of(model: Any) -> str:

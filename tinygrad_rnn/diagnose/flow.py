@@ -7,7 +7,7 @@ and states is measured; the verdict is read off the curves; causes and changes a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,13 +15,14 @@ import numpy as np
 
 from ..arguments import POSITIVE, number, wholes
 from ..graph.line import median
+from ..tensor import Tensor
 from .chain import Array, Chain
 from .ends import End, Key
 from .experiment import Experiment, unit
 from .measure import Activation, ByLag, Lane, Measured, Share, measure_without_carry
 from .remedy import Verdict, find
 from .theory import Theory, theory_of
-from .verdict import HEALTHY, Judgement, reach, verdict
+from .verdict import HEALTHY, Judgement, reach, rounded, verdict
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class Flow:
     ) -> None:
         self.setting, self.experiment, self.chain, self.trained = setting, experiment, chain, trained
         self._walk, self.about = walk, dict[str, str]()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or a file, holds: all that was measured, and no graph to measure it again."""
+        model, kept = self.experiment.model, {"_judged": self._judged, "by_lag": self.by_lag, "_walk": None}
+        bare = replace(self.experiment, model=model.detach()) if isinstance(model, Tensor) else self.experiment
+        return {**vars(self), **kept, "measured": replace(self.measured, weights=None), "experiment": bare}
 
     @cached_property
     def measured(self) -> Measured:
@@ -175,6 +182,11 @@ class Flow:
     def verdict(self) -> Verdict:
         """The word, what default networks do, causes, and what was found to change it; measured when asked for."""
         return find(self.experiment, self.judgement, self.ends, self.trained)
+
+    @cached_property
+    def rounded(self) -> Judgement | None:
+        """The verdict if each weight were another in its last digit; None where this cannot matter."""
+        return rounded(self.experiment, self.ends)
 
     def without(self, path: str, state: Key | str | None = None) -> Lane:
         """What would be left of a carried state's gradient if one of its two paths were cut.

@@ -31,15 +31,15 @@ from .chain import (
     alone,
     backwards,
     carry_nodes,
-    layer_of,
     log_norms,
     only,
+    place,
     pull,
     pulled,
     scale_rows,
     without,
 )
-from .ends import NO_STEPS, Key, Unrolled
+from .ends import Key, Unrolled
 
 ALL = ("paths", "weights", "gates")
 SATURATED = 0.1
@@ -326,7 +326,7 @@ def activations_of(step: Step, steps: int = 1) -> dict[tuple[str, str, str], lis
         y, flat = node.data, np.abs(slopes) < SATURATED * ACTIVATIONS[op.name]
         rows = y.reshape(steps, -1).mean(axis=1)[::-1], y.mean(axis=0), (slopes != 0).any(axis=0)
         numbers = y.min(), y.max(), slopes.mean(), slopes.min(), slopes.max(), flat.mean()
-        found[layer_of(node), name, op.name].append((*rows, *numbers))
+        found[place(node.scope)[1], name, op.name].append((*rows, *numbers))
     return found
 
 
@@ -357,8 +357,8 @@ def measure(chain: Chain, seeds: Mapping[int, Array], what: Any = ALL, edges: An
             walk.logs[key].append(log_norms(reached.of(out), exponents))
         for key, node in step.named().items() if gates else ():
             walk.logs[key].append(log_norms(reached.of(node), exponents))
-        for place, rows in activations_of(step).items() if gates else ():
-            walk.activations[place] += rows
+        for where, rows in activations_of(step).items() if gates else ():
+            walk.activations[where] += rows
         if "paths" in what:
             walk.paths(reached)
         if parameters:
@@ -382,13 +382,9 @@ def measure_graph(graph: Unrolled) -> Measured:
 
     Raises
     ------
-    ValueError
-        If nothing is handed from step to step.
     GradientError
         If a gradient is not finite, naming the step.
     """
-    if not graph.states and not graph.inputs:
-        raise ValueError(NO_STEPS)
     nodes = [node for lane in graph.values.values() for node in lane.values()]
     found = pullback({graph.value: np.ones(graph.value.shape)}, nodes)
     steps = sorted({t for lane in graph.values.values() for t in lane})

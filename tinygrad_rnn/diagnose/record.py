@@ -42,7 +42,7 @@ def record(flow: Flow) -> dict[str, Any]:
             "shares": [*flow.shares.values()],
             "activations": [*flow.activations.values()],
             "weights_by_lag": weights,
-            "theory": [line.to_dict() for line in flow.theory],
+            "theory": [{name: getattr(line, name) for name in ("name", "kind", "slope")} for line in flow.theory],
             "measured": measured(flow.experiment) | {"trained": flow.trained, **flow.about},
         }
     )

@@ -19,7 +19,7 @@ from .chain import Array
 from .changes import KINDS, PARTS, Changes, changed, checked, gates, label_of, put_back
 from .ends import End, median_by_lag
 from .experiment import Experiment, cells_of, is_ours
-from .verdict import BLOCKED, HEALTHY, Judgement, power, verdict
+from .verdict import BLOCKED, HEALTHY, Judgement, in_decades, power, verdict
 
 SIZE = "size of the inputs"
 SEEDS = 5
@@ -69,7 +69,7 @@ class Trial:
         through = ""
         if self.before.level < BLOCKED:
             through = f"the most that gets through from {power(self.before.level)} to {power(self.after.level)}, "
-        return f"{self.label}: {through}D from {self.before.decades:.1f} to {self.after.decades:.1f}, {said}"
+        return f"{self.label}: {through}D from {in_decades(self.before.decades)} to {in_decades(self.decades)}, {said}"
 
 
 Family = tuple[str, str, tuple[Any, ...]]
@@ -219,7 +219,8 @@ class Verdict(Judgement, Brief):
         if self.undone:
             but = {name: f", but {t.refused}" * bool(t.refused) for name, t in self.undone.items()}
             return " or ".join(
-                f"{name} (put back: {t.after.word}, D = {t.decades:.1f}{but[name]})" for name, t in self.undone.items()
+                f"{name} (put back: {t.after.word}, D = {in_decades(t.decades)}{but[name]})"
+                for name, t in self.undone.items()
             )
         if not self.default:
             return "is looked for in the package's own cells only, whose default weights are known"

@@ -14,11 +14,11 @@ from ..graph.model import GradientGraph
 from ..tensor import Tensor
 from .at_once import measure_at_once
 from .chain import Chain, Overflow, chain_of, in_float64
-from .changes import changed, checked, label_of, lines_of
+from .changes import changed, checked, in_torch, label_of, lines_of
 from .charts import flow_figure
 from .compare import Comparison
 from .ends import Unrolled
-from .experiment import Experiment, Loss, experiment_of, is_ours, name_of
+from .experiment import Experiment, Loss, experiment_of, name_of
 from .flow import Flow, Setting
 from .measure import Measured, measure, measure_graph
 from .record import record
@@ -84,16 +84,13 @@ class GradientFlow(Flow, Shown):
         torch : bool
             For the same network of PyTorch's.
         """
-        batch_first = getattr(self.experiment.model, "batch_first", False)
-        steps, ends = ("inputs.shape[1]", "[:, None]") if batch_first else ("len(inputs)", "")
-        running = f"np.arange({steps}){'' if ends else '[:, None]'} < np.array(lengths){ends}"
-        running *= self.experiment.lengths is not None
-        return lines_of(self.experiment.model, trial.changes, flag("torch", torch), running)
+        return lines_of(self.experiment, trial.changes, flag("torch", torch))
 
     def _pasted(self) -> dict[str, str]:
-        ways = {"": False, ", in PyTorch": True} if is_ours(self.experiment.model) else {"": False}
         healing = [trial for trial in self.verdict.trials if trial.heals]
-        return {f"{trial}{told}": self.lines(trial, torch) for told, torch in ways.items() for trial in healing}
+        ours = {f"{trial}": self.lines(trial) for trial in healing}
+        theirs = healing if in_torch(self.experiment) else []
+        return ours | {f"{trial}, in PyTorch": self.lines(trial, torch=True) for trial in theirs}
 
     def _figure(self) -> Figure:
         return flow_figure(self)
@@ -184,14 +181,10 @@ def gradient_flow(
 def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bool, when: str) -> GradientFlow:
     """The report of an experiment: of a chain of steps by the walk, of anything else from its whole graph."""
     name = "an unrolled graph" if isinstance(experiment.model, Tensor) else name_of(experiment.model)
-    chain: Chain | None = None
-    walked = experiment
-    walk: Callable[[], Measured] = partial(Measured, {}, {}, {})
+    chain, walked = None, experiment
     if experiment.is_chain:
-        chain, walked, found = _chain(experiment, edges)
-        steps, batch = (len(chain), walked.inputs.shape[1]) if chain is not None else (0, 0)
-        if chain is not None:
-            walk = partial(measure, chain, walked.seeds(chain), edges=edges) if found is None else lambda: found
+        chain, walked, walk = _chain(experiment, edges)
+        steps, batch = walked.inputs.shape[:2] if chain is not None else (0, 0)
     else:
         with np.errstate(over="ignore", invalid="ignore"):  # the verdict says it
             graph = Unrolled(experiment.value())
@@ -200,17 +193,19 @@ def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bo
     return GradientFlow(setting, experiment, walk, chain, trained)
 
 
-def _chain(experiment: Experiment, edges: tuple[int, ...] | None) -> tuple[Chain | None, Experiment, Measured | None]:
-    """The chain of steps, what it is of (where the state overflows, the steps before that), and what is measured."""
+def _chain(experiment: Experiment, edges: Any) -> tuple[Chain | None, Experiment, Callable[[], Measured]]:
+    """The chain of steps, what it is of (where the state overflows, the steps before that), and what measures it."""
     model = in_float64(experiment.model)
     model.batch_first = False
     try:
         chain = chain_of(model, experiment.inputs, experiment.state)
-        found = measure_at_once(chain, experiment.seeds(chain), edges=edges)
+        seeds = experiment.seeds(chain)
+        found = measure_at_once(chain, seeds, edges=edges)
         _ = chain.states  # computed here at the latest, so that an overflow is found
-        return chain, experiment, found
+        return chain, experiment, partial(measure, chain, seeds, edges=edges) if found is None else lambda: found
     except Overflow as error:
-        return (None, experiment, None) if error.step == 1 else _chain(experiment.cut(error.step - 1), edges)
+        nothing = None, experiment, partial(Measured, {}, {}, {})
+        return nothing if error.step == 1 else _chain(experiment.cut(error.step - 1), edges)
 
 
 def _increasing(edges: Any) -> tuple[int, ...]:

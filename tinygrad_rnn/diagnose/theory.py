@@ -47,10 +47,6 @@ class Theory(Brief):
         """Decades per step, over the whole line."""
         return float(self.logs[-1] - self.logs[0]) / max(len(self.logs) - 1, 1)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return {"name": self.name, "kind": self.kind, "slope": self.slope}
-
 
 def _straight(name: str, kind: Any, slope: float, steps: int) -> Theory:
     return Theory(name, kind, slope * np.arange(steps + 1))

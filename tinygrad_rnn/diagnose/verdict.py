@@ -7,14 +7,15 @@ output by and what the input does that is as far back as the task needs. Nothing
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..files import counted
 from ..graph.line import FLOAT32_ZERO
-from .chain import Array
+from ..tensor import Tensor
+from .chain import Array, in_float64
 from .ends import End, measure_ends, median_by_lag
 from .experiment import Experiment
 
@@ -22,6 +23,8 @@ HEALTHY, SEVERE = 2.0, 6.0
 """Decades lost or gained: up to the first a loss sees far enough, beyond the second it does not see so far at all."""
 BLOCKED = -4.0
 """Log10 of what an input of its own size moves the output by; below it nothing gets through."""
+EPS, DIGITS = np.finfo(np.float64).eps, 12
+"""The last digit of float64, and after how many decades of growth rounding may show in a number."""
 BY_DECADES = ("exploding", "growing", "healthy", "fading", "vanishing")
 WORDS = (*BY_DECADES, "grows then dies", "nothing enters", "nothing leaves", "dies in depth", "cannot tell")
 
@@ -75,6 +78,12 @@ def word_of(decades: float) -> str:
     return BY_DECADES[2 + sum(decades > b for b in (HEALTHY, SEVERE)) - sum(decades < -b for b in (HEALTHY, SEVERE))]
 
 
+def in_decades(decades: float) -> str:
+    """Decades with as many digits as it takes to get the same word: where 2.0 is healthy, 2.003 is not called 2.0."""
+    texts = (f"{decades:.{digits}f}" for digits in range(1, 18))
+    return next(text for text in texts if word_of(float(text)) == word_of(decades))
+
+
 @np.errstate(all="ignore")
 def judge(end: End, lag: int | None = None) -> Judgement:
     """The word for one end, where the task needs to look back so many steps; None: as far as there are any."""
@@ -109,15 +118,15 @@ def judge(end: End, lag: int | None = None) -> Judgement:
     low, high = (float(v) for v in np.quantile(lost, [0.1, 0.9], method="nearest"))
     partly = (abs(low) <= HEALTHY) != (abs(high) <= HEALTHY) and high - low > 2 * HEALTHY
     hump, fall = float(np.median(top - np.fmax(newest, oldest))), float(np.median(top - oldest))
-    many = f"{abs(D):.1f} decades are" if math.isfinite(D) else "all is" if D > 0 else "beyond float64 is"
+    many = f"{in_decades(abs(D))} decades are" if math.isfinite(D) else "all is" if D > 0 else "beyond float64 is"
     between = f"between the newest {f'{end.name} ' * bool(end.name)}input and that {counted(asked, 'step')} before"
     word, reason = word_of(D), f"{many} {'lost' if D >= 0 else 'gained'} {between}"
     if partly or low < -HEALTHY < HEALTHY < high:
         good = int(np.sum(np.abs(lost) <= HEALTHY))
-        told_of = f"sequences disagree: {good} of {len(lost)} are healthy, D = {low:.1f} ... {high:.1f}"
+        told_of = f"sequences disagree: {good} of {len(lost)} are healthy, D = {in_decades(low)} ... {in_decades(high)}"
         word, reason = "cannot tell", told_of
     elif D > -HEALTHY and min(hump, fall) > HEALTHY:
-        word, reason = "grows then dies", f"{hump:.1f} decades up, then {fall:.1f} down"
+        word, reason = "grows then dies", f"{in_decades(hump)} decades up, then {in_decades(fall)} down"
     elif word == "healthy" and end.x is None:
         word, reason = "cannot tell", f"{reason}, but no inputs are found in this graph: give the model and its inputs"
     return told(word, reason, D, level, far)
@@ -162,6 +171,21 @@ def _blocked(end: End, most: float, level: float) -> tuple[str, str]:
 def power(log: float) -> str:
     """A power of ten."""
     return f"10^{log:z.1f}" if math.isfinite(log) else "beyond float64" if log > 0 else "0"
+
+
+def rounded(experiment: Experiment, ends: list[End]) -> Judgement | None:
+    """The verdict with every weight changed in its last digit; None where nothing grows enough to show it.
+
+    In chaos what is lost in rounding is, after enough steps, as large as the state itself.
+    """
+    curves = [a for end in ends for a in end.states.values()]
+    rises = [np.max(a - np.fmin.accumulate(a), initial=0.0, where=np.isfinite(a)) for a in curves]
+    if isinstance(experiment.model, Tensor) or max(rises, default=0.0) < DIGITS:
+        return None
+    model = in_float64(experiment.model)
+    for p in model.parameters().values():
+        p.data = p.data * (1 + EPS)
+    return verdict(replace(experiment, model=model))[0]
 
 
 def verdict(experiment: Experiment) -> tuple[Judgement, list[End]]:

@@ -12,10 +12,9 @@ import numpy as np
 from ..files import columns, counted
 from ..graph.line import median
 from .flow import Flow
+from .measure import edges_up_to
 from .remedy import Trial
-from .verdict import BLOCKED, power
-
-SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+from .verdict import BLOCKED, in_decades, power
 
 
 def report(flow: Flow) -> str:
@@ -27,11 +26,11 @@ def _lines(flow: Flow) -> Iterator[str]:
     judged, end, setting = flow.judgement, flow.end, flow.setting
     batch = end.curve.shape[1]
     long = int(np.sum(np.sum(~np.isnan(end.curve), axis=0) > judged.lag))
-    asked = f"lag {judged.lag} is asked for"
-    asked += ", all there is (lag= if the task needs less)" if flow.experiment.lag is None else ""
+    asked = f"; lag {judged.lag} is asked for" * (judged.about != "loss")
+    asked += ", all there is (lag= if the task needs less)" * (bool(asked) and flow.experiment.lag is None)
     asked += f"; {long} {'is' if long == 1 else 'are'} that long" if 0 < long < batch else ""
-    size = f"T = {counted(setting.steps, 'step')}, {counted(batch, 'sequence')}, float64"
-    yield f"{setting.model}, {setting.when}: {size}; {asked}"
+    steps = f"T = {counted(setting.steps, 'step')}, " * bool(setting.steps)
+    yield f"{setting.model}, {setting.when}: {steps}{counted(batch, 'sequence')}, float64{asked}"
     yield setting.loss
     yield ""
     yield from verdict(flow)
@@ -64,10 +63,15 @@ def verdict(flow: Flow) -> Iterator[str]:
     said = [f"within two decades up to lag {judged.reach}"] * measured
     said += [f"in float32 ∂L/∂x is zero from lag {judged.zero_lag} on"] * (judged.zero_lag is not None)
     yield from [f"          {'; '.join(said)}"] * bool(said)
+    if (other := flow.rounded) is not None:
+        pair = [f"{in_decades(j.decades)}, {j.word.upper()}" for j in (judged, other)]
+        chaos = f"          chaos, in which rounding grows: with each weight × (1 + 2⁻⁵²) D is {pair[1]}"
+        yield from [chaos] * (pair[0] != pair[1])
     yield from _curves(flow)
     if found.default:
-        known = [j.decades for j in found.default if not math.isnan(j.decades)]
-        lost = f", D (decades lost) = {min(known):.1f} ... {max(known):.1f}" if known else ""
+        known = sorted(j.decades for j in found.default if not (j.about or math.isnan(j.decades)))
+        lost = f", D (decades lost) = {in_decades(known[0])} ... {in_decades(known[-1])}" if known else ""
+        lost = ", all is lost" if known and known[0] == math.inf else lost
         words = Counter(j.word for j in found.default).most_common()
         told_of = ", ".join(f"{word} {n} of {len(found.default)}" if len(words) > 1 else word for word, n in words)
         yield f"default   weights, same data, {len(found.default)} seeds: {told_of}{lost}"
@@ -125,7 +129,7 @@ def _norm(log: float) -> str:
 
 
 def _paths(flow: Flow) -> Iterator[str]:
-    lags = sorted({lag for lag in SHOWN if lag < flow.setting.steps} | {flow.setting.steps})
+    lags = (*edges_up_to(flow.setting.steps), flow.setting.steps)
     rows, notes = [], dict[str, str]()
     for (layer, name), share in flow.shares.items():
         numbers = ("-" if np.isnan(share.mean[k]) else f"{share.mean[k]:z.2f}" for k in lags)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -293,19 +293,18 @@ def draw(
     given = (theme, scale, norm, labels, heads)
     first = sight(whole, seen, (*given, _page(page)))
 
-    def html() -> str:
-        from .html import page as written  # like the DOT writer
-
-        return written(whole, seen, first, labels, words[0], words[1] or "")
-
-    def narrow() -> Sight:
-        """The same as wide as a notebook's cell."""
-        return sight(whole, seen, (*given, PAGES["notebook"]))
-
+    html = partial(_written, whole, seen, first, labels, words[0], words[1] or "")
+    narrow = partial(sight, whole, seen, (*given, PAGES["notebook"]))  # the same as wide as a notebook's cell
     picture = Picture(first, words, None if view == "rolled" else html, None if page else narrow)
     if path is not None:
         picture.save(path, format)
     return picture
+
+
+def _written(*given: Any) -> str:
+    from .html import page  # like the DOT writer
+
+    return page(*given)
 
 
 def draw_side_by_side(
