@@ -202,6 +202,28 @@ def test_a_loss_of_pairs_is_no_broadcast():
     assert [finding.check for finding in doctor(*case(lstm(), ranking))] == []
 
 
+def masked(out, y, mask):
+    return ((out - y).square().squeeze(-1) * mask).sum() / mask.sum()
+
+
+def weighted(out, y, weights):
+    return (F.cross_entropy(out[:, -1], y, reduction="none") * weights).mean()
+
+
+def masked_classes(out, y, mask):
+    return (F.cross_entropy(out.transpose(1, 2), y, reduction="none") * mask).sum() / mask.sum()
+
+
+@pytest.mark.parametrize("loss", [masked, weighted, masked_classes])
+def test_a_mask_or_weights_of_the_loss_s_own_are_no_targets_of_other_samples(loss):
+    torch.manual_seed(0)
+    mask = (torch.arange(T)[None] < torch.tensor([6, 10, 14, 18, 22, 26] * 2)[:, None]).float()
+    model = lstm(1 if loss is masked else 3, read=lambda out, state: out)
+    y = {"masked": torch.randn(B, T, 1), "weighted": torch.arange(B) % 3}.get(loss.__name__, torch.randint(3, (B, T)))
+    own = torch.rand(B) if loss is weighted else mask
+    assert [str(finding) for finding in doctor(*case(model, lambda out, y: loss(out, y, own), y=y))] == []
+
+
 def test_samples_that_see_each_other_are_no_cut_graph():
     assert [finding.check for finding in seen("samples_mix_final_states", True)] == ["samples_mix"]
 
@@ -348,10 +370,11 @@ def test_the_command_reports_and_fails_for_a_finding(tmp_path, monkeypatch, caps
         ("mine:wrong", "must return"),
     ],
 )
-def test_the_command_refuses_what_it_cannot_run(tmp_path, monkeypatch, where, says):
+def test_the_command_refuses_what_it_cannot_run(tmp_path, monkeypatch, capsys, where, says):
     (tmp_path / "mine.py").write_text("def wrong(): return 1", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
-    with pytest.raises(SystemExit, match=says):
+    with pytest.raises(SystemExit, match="2"):  # 1 is for a finding
         main(["doctor", where])
+    assert says in capsys.readouterr().err

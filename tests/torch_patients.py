@@ -117,6 +117,11 @@ def twice_relu_on_logits(broken):
 
 
 @patient
+def twice_clamp_on_logits(broken):
+    return case(lstm(4, squash=lambda y: y.clamp_min(0.0 if broken else -20.0)), F.cross_entropy, classes=4)
+
+
+@patient
 def twice_sigmoid_on_logits(broken):
     return case(lstm(4, squash=lambda y: y.sigmoid() if broken else y), F.cross_entropy, classes=4)
 
@@ -202,6 +207,11 @@ def out_of_reach_tanh(broken):
 @patient
 def out_of_reach_relu(broken):
     return case(lstm(squash=lambda y: y.relu() if broken else y), F.l1_loss)
+
+
+@patient
+def out_of_reach_clamp(broken):
+    return case(lstm(squash=lambda y: y.clamp(min=0 if broken else -100)), F.l1_loss)
 
 
 @patient

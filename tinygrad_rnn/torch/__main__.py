@@ -5,24 +5,8 @@ from __future__ import annotations
 import argparse
 import pkgutil
 import sys
-from typing import Any
 
 from . import doctor
-
-
-def case_of(where: str) -> tuple[Any, ...]:
-    """What a function of the user's returns, given as ``module:function``."""
-    if ":" not in where:
-        raise SystemExit(f"{where!r} is not module:function, such as train:make")
-    sys.path.insert(0, "")
-    try:
-        make: Any = pkgutil.resolve_name(where)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise SystemExit(f"{where}: {error}") from error
-    case = make()
-    if not isinstance(case, tuple) or not 4 <= len(case) <= 5:
-        raise SystemExit(f"{where} must return (model, loss_fn, inputs, targets) or (..., optimizer)")
-    return case
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +16,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("case", metavar="MODULE:FUNCTION", help="returns model, loss_fn, inputs, targets[, optimizer]")
     parser.add_argument("--lag", type=int, metavar="STEPS", help="how far back the task needs to look")
     options = parser.parse_args(arguments)
-    report = doctor(*case_of(options.case))
+    if ":" not in options.case:
+        parser.error(f"{options.case!r} is not module:function, such as train:make")
+    sys.path.insert(0, "")
+    try:
+        make = pkgutil.resolve_name(options.case)
+    except (ModuleNotFoundError, AttributeError) as error:
+        parser.error(f"{options.case}: {error}")
+    case = make()
+    if not isinstance(case, tuple) or not 4 <= len(case) <= 5:
+        parser.error(f"{options.case} must return (model, loss_fn, inputs, targets) or (..., optimizer)")
+    report = doctor(*case)
     print(report)
     if not report:
         try:

@@ -34,8 +34,10 @@ LOGITS = {
 
 
 def name_of(node: Any) -> str:
-    """AddmmBackward0 as Addmm."""
-    return type(node).__name__.split("Backward")[0]
+    """AddmmBackward0 as Addmm; a clamp at zero is a relu."""
+    name = type(node).__name__.split("Backward")[0]
+    low, high = (getattr(node, f"_saved_{end}", None) for end in ("min", "max")) if "Clamp" in name else (None, None)
+    return "Relu" if high is None and isinstance(low, (int, float)) and low == 0 else name
 
 
 def bare(node: Any, also: str = "") -> Any:
@@ -164,13 +166,24 @@ def pairs(case: Case) -> Found:
     if not all(isinstance(t, torch.Tensor) and t.dim() for t in (out, y)) or x.dim() < 2 or x.shape[0] == x.shape[1]:
         return
     axes = [[k for k, n in enumerate(t.shape[:2]) if n == x.shape[case.batch_axis]] for t in (out, y)]
-    given = [(out, y), (out, y), (out.flip(axes[0]), y.flip(axes[1]))]
+    if [len(found) for found in axes] != [1, 1]:
+        return
+    (a,), (b,) = axes
     with torch.no_grad():
-        first, again, turned = (float(case.loss_fn(*pair)) for pair in given)
-    if [len(found) for found in axes] == [1, 1] and first == again and abs(first - turned) > 1e-5 * abs(first):
+        first, again, turned = (float(case.loss_fn(*p)) for p in ((out, y), (out, y), (out.flip(a), y.flip(b))))
+    if first == again and abs(first - turned) > 1e-5 * abs(first) and _reaches_others(case, a, b):
         what = f"outputs {tuple(out.shape)} meet the targets {tuple(y.shape)} of other samples"
         when = f"turned round, the batch has the loss {turned:.6g} and not {first:.6g}"
         yield f"{what}: {when}", "y = y.transpose(0, 1)  # before reshape"
+
+
+def _reaches_others(case: Case, a: int, b: int) -> bool:
+    """Whether other targets of the first sample turn the gradient at others: a mask or weights of their own do not."""
+    given, other = case.result.detach().requires_grad_(), case.targets.clone()
+    other.select(b, 0).copy_(case.targets.select(b, -1))
+    losses = [case.loss_fn(given, y) for y in (case.targets, other)]
+    g, h = (torch.autograd.grad(loss, given)[0].narrow(a, 1, given.shape[a] - 1).flatten() for loss in losses)
+    return bool((h - h.dot(g) / g.dot(g) * g).norm() > 1e-3 * h.norm())  # but for a factor, as of a mean over fewer
 
 
 def samples_mix(case: Case) -> Found:
@@ -332,7 +345,7 @@ def depth(case: Case) -> Found:
 def dead_relu(case: Case) -> Found:
     """Units that are zero for everything in the batch; in a layer half of them may be so by chance, at the start."""
     found = [(name, call.out, 0.5) for name, call in case.stacks.items() if call.module.mode == "RNN_RELU"]
-    results = [node._saved_result for node in case.nodes if name_of(node) == "Relu"]
+    results = [node._saved_result for node in case.nodes if type(node).__name__.startswith("Relu")]
     found += [("a layer", y, 0.9) for y in results if y.dim() < 4 and y.shape[-1] >= 8]
     for name, out, most in found:
         rows = out.detach().reshape(-1, out.shape[-1])

@@ -7,6 +7,7 @@ un-broadcasting and casting, before anything is added up.
 from __future__ import annotations
 
 from functools import partial
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -146,16 +147,13 @@ def _kept(array: Array) -> Contribution:
 
 def walk(last: Any) -> list[Any]:
     """All nodes behind one, and itself, each after those that it was made from."""
-    order: list[Any] = []
-    seen, stack = {None}, [(last, False)]
+    made_from: dict[Any, list[Any]] = {}
+    stack = [last]
     while stack:
-        node, done = stack.pop()
-        if done:
-            order.append(node)
-        elif node not in seen:
-            seen.add(node)
-            stack += [(node, True), *[(f, False) for f, _ in node.next_functions]]
-    return order
+        if (node := stack.pop()) is not None and node not in made_from:
+            made_from[node] = [f for f, _ in node.next_functions if f is not None]
+            stack += made_from[node]
+    return [*TopologicalSorter(made_from).static_order()]
 
 
 def _ordered(last: Any) -> list[Any]:

@@ -7,58 +7,34 @@ gradient of the loss with respect to every x_t, and so how far back the loss rea
 from __future__ import annotations
 
 import csv
-import html
-import json
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import ExitStack
+from html import escape
+from itertools import accumulate
+from operator import or_
 from os import PathLike, fspath
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..files import write_whole
-from ..norms import json_ready
+from ..draw.chart import Decay, GradientThroughTime
+from ..files import columns, write_whole
+from ..graph.line import line_through
 from .recording import under_way
 from .unrolled import CELLS, RECURRENT, checked, first_not_finite, named_modules, named_parameters, unroll, values_of
 
 _SATURATED = {**dict.fromkeys("iforz", (0.05, 0.95)), **dict.fromkeys("gnh", (-0.95, 0.95))}
 """By the letter of a gate or state: outside of these it hardly moves any more."""
 
-_FRAMES = 200  # of the gradient by time step, at most
-
 _HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Training, watched</title><h1>Training, watched</h1>
-<style>body{font:15px system-ui;margin:2em;max-width:52em}</style>"""
-_CURVES = """<style>svg{width:100%;height:12em}path{fill:none;stroke:#0072b2;stroke-width:2}input{width:100%}</style>
-<script>const records = RECORDS, log = v => typeof v === "number" && v > 0 ? Math.log10(v) : null;
-const ends = l => l.reduce(([a, b], v) => v === null ? [a, b] : [Math.min(a, v), Math.max(b, v)], [1 / 0, -1 / 0]);
-function curve(title, points, [low, high] = ends(points.map(p => p[1]))) {
-  const [a, b] = ends(points.map(p => p[0])), good = points.filter(p => p[1] !== null);
-  if (!good.length) return `<h3>${title}</h3><p>nothing finite and above zero</p>`;
-  const at = ([x, y]) => [50 + 540 * (x - a) / (b - a || 1), 130 - 120 * (y - low) / (high - low || 1)];
-  const marks = [[0, 15, high.toPrecision(3)], [0, 134, low.toPrecision(3)], [50, 150, a], [570, 150, b]];
-  const text = marks.map(([x, y, v]) => `<text x="${x}" y="${y}" font-size="11">${v}</text>`).join("");
-  return `<h3>${title}</h3><svg viewBox="0 0 600 155"><path d="M${good.map(at).join("L")}"/>${text}</svg>`;
-}
-for (const k of [...new Set(records.flatMap(Object.keys))].filter(k => k !== "step")) {
-  const frames = records.filter(r => k in r), logs = k === "gradient" || k.endsWith("/update");
-  const [box, slider] = ["div", "input"].map(n => document.body.appendChild(document.createElement(n)));
-  const value = v => logs ? log(v) : typeof v === "number" ? v : null, moves = k.endsWith("/by step");
-  const lines = moves ? frames.map(r => r[k].map((v, t) => [t + 1, log(v)])) : [frames.map(r => [r.step, value(r[k])])];
-  const range = ends(lines.flat().map(p => p[1])), name = moves ? k.replace("by step", "‖∂L/∂x_t‖ by t") : k;
-  Object.assign(slider, {type: "range", max: lines.length - 1, value: 0, ariaLabel: k, hidden: lines.length < 2});
-  slider.oninput = () => {
-    const at = moves ? `update ${frames[slider.value].step}` : "by update";
-    box.innerHTML = curve(`${moves || logs ? "log10 of " : ""}${name}, ${at}`, lines[slider.value], range);
-  };
-  slider.oninput();
-}
-</script>"""
+<style>body{font:15px system-ui;margin:2em;max-width:62em}pre{overflow-x:auto}</style>"""
 
 
 class watch:
@@ -129,10 +105,11 @@ class watch:
         self.model, self.optimizer, self.to, self.alarm = checked(model), optimizer, to, alarm
         self.every, self.weights, self.gates = every, weights, gates
         self.records, self.alarms = list[dict[str, Any]](), list[str]()
-        self._step, self._norms, self._largest, self._moved, self._told = 0, list[float](), 0.0, 0.0, set[str]()
+        self._step, self._norms, self._largest, self._moved = 0, list[float](), 0.0, 0.0
         self._calls: dict[str, list[tuple[Any, Any]]] = {}  # by module: what each call was given, and its numbers
         self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
         self._before: dict[str, Any] = {}  # by parameter: before this update
+        self._kept, self._told = None, list[Any]()  # the gradient of the last update, and hooks if it was kept for this
         self._modules = {name: m for name, m in named_modules(model) if isinstance(m, RECURRENT)}
 
     def __enter__(self) -> watch:
@@ -140,15 +117,13 @@ class watch:
             if isinstance(self.to, (str, PathLike)):
                 if not fspath(self.to).endswith(".csv"):
                     raise ValueError(f"to={self.to!r}: a file of records ends in .csv")
-                file = opened.enter_context(open(self.to, "w", 1, "utf-8", newline=""))  # to be read at any time
-                self._rows = csv.writer(file, lineterminator="\n")
+                self._file = opened.enter_context(open(self.to, "w", encoding="utf-8", newline=""))
+                self._rows = csv.writer(self._file, lineterminator="\n")
                 self._rows.writerow(("step", "key", "value"))
             hooks = [(m, torch.compiler.disable(self._entry(name))) for name, m in self._modules.items()]
             handles = [m.register_forward_pre_hook(hook, with_kwargs=True) for m, hook in hooks]
             handles.append(self.optimizer.register_step_pre_hook(self._pre))
             handles.append(self.optimizer.register_step_post_hook(self._post))
-            for parameter in [p for p in self._held() if p.requires_grad][-1:]:
-                handles += self._stale(parameter)
             for handle in handles:
                 opened.callback(handle.remove)
             self._opened = opened.pop_all()
@@ -161,7 +136,7 @@ class watch:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def page(self, path: str | PathLike[str], film: Any = None) -> None:
-        """Write one HTML file: curves, alarms, and the gradient by time step with a slider over the training.
+        """Write one HTML file: alarms, the gradient by time step at up to five updates, and the numbers at up to ten.
 
         Parameters
         ----------
@@ -169,13 +144,20 @@ class watch:
         film : Film, optional
             Of graphs that you have recorded on the way, to stand at the head of the page.
         """
-        apart = 1 + len(self.records) // _FRAMES
-        shown = [(k % apart == 0, record.items()) for k, record in enumerate(self.records)]
-        kept = [{html.escape(n): json_ready(v) for n, v in r if frame or not isinstance(v, list)} for frame, r in shown]
-        # The numbers are put in their place in the template, so that nothing in them can stand for another.
-        curves = json.dumps(kept).replace("<", "\\u003c").join(_CURVES.split("RECORDS"))
-        alarms = "".join(f"<li>{html.escape(alarm)}</li>" for alarm in self.alarms)
-        write_whole(path, f"{_HEAD}<ul>{alarms}</ul>{'' if film is None else film._repr_html_()}{curves}</html>\n")
+        chosen = _some(range(len(self.records)), 10)
+        told = [now for k, now in enumerate(accumulate(self.records, or_)) if k in chosen]  # each as last seen by then
+        last = told[-1] if told else {}
+        parts = [f"<ul>{''.join(f'<li>{escape(alarm)}</li>' for alarm in self.alarms)}</ul>"]
+        parts += [] if film is None else [film._repr_html_()]
+        for name in [name for name, value in last.items() if isinstance(value, list)]:
+            found = [(record["step"], record[name]) for record in self.records if name in record]
+            chart = GradientThroughTime(tuple(_decay(*found[k]) for k in _some(found, 5)), "l2")
+            parts += [f"<h2>{escape(name)}: ‖∂L/∂x_t‖, the mean over the sequences</h2>", chart._repr_html_()]
+        names = [name for name, value in last.items() if not isinstance(value, list)]
+        rows = [[name, *(f"{now[name]:.6g}" if name in now else "" for now in told)] for name in names]
+        numbers = escape("\n".join(columns(rows)))
+        parts.append(f"<h2>What was last seen by the update</h2><pre>{numbers}</pre></html>\n")
+        write_whole(path, "\n".join([_HEAD, *parts]))
 
     def _due(self, every: int) -> bool:
         return bool(every) and self._step % every == 0
@@ -221,21 +203,27 @@ class watch:
         return [parameter.register_hook(look), parameter.register_post_accumulate_grad_hook(tell)]
 
     def _alarm(self, text: str, once: bool = False) -> None:
-        if not once or text not in self._told:
-            self._told.add(text)
+        if not (once and any(told.endswith(text) for told in self.alarms)):
             self.alarms.append(f"step {self._step}: {text}")
             self.alarm(self.alarms[-1])
 
     def _pre(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._measure()
+        for parameter in [p for p in self._held() if p.requires_grad][-1:]:
+            if self._kept is not None and parameter.grad is self._kept and not self._told:
+                self._told = [self._opened.callback(handle.remove) for handle in self._stale(parameter)]
+            self._kept = parameter.grad
         if self._due(self.weights):
             named = named_parameters(self.model).items()
             self._before = {n: p.detach().clone() for n, p in named if p.dim() > 1 and p.requires_grad}
 
     def _measure(self) -> None:  # the norm of the gradient
-        held = [values_of(p.grad).flatten() for p in self._held() if p.grad is not None and self._due(self.every)]
+        found = [p.grad for p in self._held()] if self._due(self.every) else []
+        held = [values_of(g).flatten() for g in found if g is not None]
+        if len({g.device for g in held}) > 1:
+            held = [g.to(held[0].device) for g in held]
         # One norm of all: that of each, and then of these, takes three times as long where they are small.
-        self._norm = torch.linalg.vector_norm(torch.cat([g.to(held[0].device) for g in held])) if held else None
+        self._norm = torch.linalg.vector_norm(torch.cat(held)) if held else None
 
     def _post(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if any(map(callable, (*args[1:], *kwargs.values()))):  # a closure, which makes the gradient within the step
@@ -268,7 +256,8 @@ class watch:
         """To a file, a writer as TensorBoard and others have, or a callable."""
         step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
         if isinstance(self.to, (str, PathLike)):
-            self._rows.writerows((step, key, value) for key, value in numbers.items())
+            self._rows.writerows([(step, key, value) for key, value in numbers.items()])
+            self._file.flush()  # to be read at any time
         elif hasattr(self.to, "add_scalar"):
             for key, value in numbers.items():
                 self.to.add_scalar(key, value, step)
@@ -299,6 +288,17 @@ class watch:
             self._alarm("no update has changed any matrix by a millionth: lr, clipping, or what is frozen", True)
         if not self.model.training and any(getattr(m, "dropout", getattr(m, "p", 0)) for m in self.model.modules()):
             self._alarm("dropout is off while the model trains, as it is in evaluation mode: model.train()", True)
+
+
+def _some(many: Sized, most: int) -> list[int]:
+    """The places of so many at most, from the first to the last."""
+    return sorted({round(k * (len(many) - 1) / (most - 1)) for k in range(most) if len(many)})
+
+
+def _decay(step: int, norms: list[float]) -> Decay:
+    """The gradient by time step at one update, as the charts of the package have it."""
+    newest = [(len(norms) - lag, lag, norm) for lag, norm in enumerate(reversed(norms))]
+    return Decay(f"update {step}", "x", tuple(newest), line_through([np.array(norm) for *_, norm in newest]).slope)
 
 
 def _by_step(module: Any, x: Any, g: Any) -> Any:
