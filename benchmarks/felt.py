@@ -12,7 +12,10 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any
@@ -125,6 +128,40 @@ def steps_of_training() -> dict[str, float]:
     return least(programs, 100)
 
 
+def watched_steps(steps: int, rounds: int = 300) -> dict[str, float]:
+    """A training step that `tinygrad_rnn.torch.watch` writes to a file, over a plain one: medians of pairs in turns."""
+    import torch
+
+    from tinygrad_rnn.torch import watch
+
+    torch.set_num_threads(1)
+    x, y = torch.randn(32, steps, 2), torch.randn(32, 1)
+
+    def trained(**options: int) -> Program:
+        network, head = torch.nn.LSTM(2, 32, batch_first=True), torch.nn.Linear(32, 1)
+        model = torch.nn.ModuleList([network, head])
+        optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
+        if options:
+            opened.enter_context(watch(model, optimiser, Path(folder, f"{len(programs)}.csv"), alarm=str, **options))
+
+        def five() -> None:
+            for _ in range(5):
+                loss = torch.nn.functional.mse_loss(head(network(x)[0][:, -1]), y)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+
+        return five
+
+    programs: dict[str, Program] = {}
+    with TemporaryDirectory() as folder, ExitStack() as opened:
+        programs["plain"] = trained()
+        for every in (1, 10):
+            programs[f"every={every}"] = trained(every=every)
+        turns = [least(programs, 1) for _ in range(rounds)]
+    return {name: median(turn[name] / turn["plain"] for turn in turns) for name in programs if name != "plain"}
+
+
 def probe_of(cell: Any, batch: int) -> Program:
     """A probe of a network that is trained, T = 100."""
     task = Adding(100)
@@ -152,6 +189,9 @@ def main() -> None:
     print(f"peak of backward at T = 10,000: {kept:.1f} MB, {freed:.1f} MB with retain_graph=False  (goal: less)")
     for name, time in steps_of_training().items():
         print(f"step of training, adding, T = 50, by {name}: {time:.2f} ms")
+    for steps in (50, 100) if find_spec("torch") else ():
+        for name, ratio in watched_steps(steps).items():
+            print(f"step of PyTorch's, H = 32, T = {steps}, watched, {name}: {ratio:.2f} of a plain one  (goal 1.1)")
     probes = {f"LSTM, {batch} sequences": probe_of(tg.LSTMCell(2, 64, rng=0), batch) for batch in (1, 16)}
     for name, time in least(probes, 10).items():
         print(f"probe, T = 100, H = 64, {name}: {time:.1f} ms  (goal 5)")

@@ -20,7 +20,7 @@ from ..graph import Edge, GradientGraph, Node
 from ..graph.contributions import Contribution, Whole, summed
 from ..norms import state_of
 from .formulas import FORMULAS, SYMBOLS
-from .sweep import Sweep, is_leaf, is_python, sequence_number, to_array
+from .sweep import Sweep, is_leaf, is_python, to_array
 
 _LARGE = 200_000_000  # bytes of contributions from which on a smaller batch is recommended
 
@@ -119,22 +119,14 @@ def gradient_graph(loss: Any, gradient: Any = None) -> GradientGraph:
     >>> [edge.norm for edge in graph.edges_from(graph.node_of(x))]
     [3.0, 3.0]
     """
-    return graph_of(loss, gradient, Seen())[0]
+    return Builder(loss, gradient, Seen()).graph()[0]
 
 
-def graph_of(loss: Any, gradient: Any, seen: Seen) -> tuple[GradientGraph, float]:
-    """The graph, and by how much its sums differ from PyTorch's gradients at the worst tensor."""
-    builder = _Builder(loss, Sweep(loss, gradient), seen)
-    for node in builder.watched.nodes:
-        builder.add(node)
-    return builder.graph()
-
-
-class _Builder:
+class Builder:
     """Collects nodes and edges, oldest first. A node has an even number, so that a hook finds room behind it."""
 
-    def __init__(self, loss: Any, watched: Sweep, seen: Seen) -> None:
-        self.loss, self.watched, self.seen = loss, watched, seen
+    def __init__(self, loss: Any, gradient: Any, seen: Seen) -> None:
+        self.loss, self.watched, self.seen = loss, Sweep(loss, gradient), seen
         self.by_tensor: dict[Any, Node] = {}  # in the order in which they are made; some have two keys
         self.edges: list[Edge] = []
         self.numbers = sorted(seen.operations)
@@ -165,7 +157,7 @@ class _Builder:
 
     def _operation(self, node: Any) -> tuple[Operation, bool]:
         """What was recorded when a node was made, and whether it is that very operation and not one just before."""
-        number = sequence_number(node)
+        number = node._sequence_nr()
         near = bisect_right(self.numbers, number) - 1
         if near < 0:
             return Operation("", [], False), False
@@ -201,7 +193,12 @@ class _Builder:
         return self.by_tensor[key]
 
     def graph(self) -> tuple[GradientGraph, float]:
-        """Plain data: sums compared, hooks of the user's shown, everything numbered."""
+        """The graph, and by how much its sums differ from PyTorch's gradients at the worst tensor.
+
+        Hooks of the user's are shown, everything is numbered.
+        """
+        for node in self.watched.nodes:
+            self.add(node)
         sent: dict[int, list[Contribution]] = {}
         for edge in self.edges:
             if edge.carried is not None:
@@ -231,7 +228,7 @@ class _Builder:
             edges.append(replace(edge, source=ids[edge.source], target=ids[edge.target], state=state))
         if (size := sum(e.carried.kept.nbytes for e in edges if isinstance(e.carried, Whole))) > _LARGE:
             text = f"the contributions take {size // 1_000_000} MB: a few sequences show the same, such as x[:8]"
-            warnings.warn(text, stacklevel=4)
+            warnings.warn(text, stacklevel=3)
         edges.sort(key=lambda edge: (edge.target, edge.operand))
         by_tensor = {key: made[ids[node.id]] for key, node in self.by_tensor.items()}
         return TorchGraph(made, tuple(edges), by_tensor, None, (self.seen.kept, self.watched)), residual

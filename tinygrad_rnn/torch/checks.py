@@ -404,8 +404,6 @@ def optimiser(case: Case) -> Found:
         if decay * size > 10 * push:
             what = f"weight decay pulls {decay * size / push:.0f} times as strongly as the loss does"
             yield what, f"weight_decay={push / size / 100:.0e}"
-    if isinstance(case.optimizer, torch.optim.LBFGS):
-        raise TypeError("how far a step of LBFGS goes is found in that step, by its line search")
     type(case.optimizer)(groups).step()
     moving = {name: p for name, p in twins.items() if p.dim() > 1 and p.grad is not None and size_of([p]) > 0}
     moved = {name: size_of([copies[name] - p]) / size_of([p]) for name, p in moving.items()}

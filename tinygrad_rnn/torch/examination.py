@@ -19,7 +19,8 @@ from .case import Case
 from .checks import CHECKS
 from .unrolled import checked, named_parameters, values_of
 
-UNSEEN = "this does not look at labels, shuffling, zero_grad, or how long a lag the task has"
+UNSEEN = """this does not look at labels, shuffling, zero_grad, or how long a lag the task has;
+nor, with an output at every step, at which axis is time, or at targets turned round where both are as long"""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ def doctor(model: Any, loss_fn: Any, inputs: Any, targets: Any, optimizer: Any =
     >>> print(doctor(model, torch.nn.CrossEntropyLoss(), x, y))
     softmax is applied twice: by the model, and by cross_entropy
         try: return logits  # without softmax
-    20 checks, 1 found; this does not look at labels, shuffling, zero_grad, or how long a lag the task has
+    20 checks, 1 found; this does not look at labels, shuffling, zero_grad, or how long a lag the task has;
+    nor, with an output at every step, at which axis is time, or at targets turned round where both are as long
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in checked(model).modules()):
         raise TypeError("TorchScript lets nobody look inside: give the model that was scripted or traced")

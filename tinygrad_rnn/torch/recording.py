@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..graph import GradientGraph
 from ..scope import current, scope
-from .build import Operation, Seen, graph_of
+from .build import Builder, Operation, Seen
 from .unrolled import CELLS, RECURRENT, cell_step, checked, original, step_scope, steps_of, tensors_of, unroll
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -225,7 +225,7 @@ class record(TorchDispatchMode):  # type: ignore[misc]
         ValueError, TypeError, RuntimeError
             As `tinygrad_rnn.torch.gradient_graph`.
         """
-        graph, self.residual = graph_of(loss, gradient, self.seen)
+        graph, self.residual = Builder(loss, gradient, self.seen).graph()
         return graph
 
 

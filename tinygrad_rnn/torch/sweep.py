@@ -161,15 +161,10 @@ def _ordered(last: Any) -> list[Any]:
     order = [node for node in walk(last) if not is_leaf(node)]
     for why in (why for name, why in _OPAQUE.items() for node in order if name in type(node).__name__):
         raise TypeError(why)
-    rank = {node: sequence_number(node) for node in order}
+    rank = {node: node._sequence_nr() for node in order}  # when it was made, as PyTorch counts
     if all(rank[f] < rank[node] for node in order for f, _ in node.next_functions if f in rank):
         order.sort(key=rank.__getitem__)
     return order
-
-
-def sequence_number(node: Any) -> int:
-    """When a node was made, as PyTorch counts; -1 where it does not tell."""
-    return int(node._sequence_nr()) if hasattr(node, "_sequence_nr") else -1
 
 
 def to_array(tensor: Any) -> Array:

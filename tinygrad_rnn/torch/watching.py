@@ -51,8 +51,8 @@ class watch:
     model : torch.nn.Module
     optimizer : torch.optim.Optimizer
     to : path, callable or writer, optional
-        A .csv file with rows of step, key, value; ``to(record)``; or anything with ``add_scalar(tag, value, step)``, as
-        TensorBoard's writer, or with ``log(values, step=)``.
+        A .csv file with rows of step, key, value, at most ten updates behind; ``to(record)``; or anything with
+        ``add_scalar(tag, value, step)``, as TensorBoard's writer, or with ``log(values, step=)``.
     every, weights, gates : int
         How many steps apart; 0 for never.
     alarm : callable
@@ -109,7 +109,8 @@ class watch:
         self._calls: dict[str, list[tuple[Any, Any]]] = {}  # by module: what each call was given, and its numbers
         self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
         self._before: dict[str, Any] = {}  # by parameter: before this update
-        self._kept, self._told = None, list[Any]()  # the gradient of the last update, and hooks if it was kept for this
+        self._kept: Any = None  # the gradient of the update before
+        self._told = list[Any]()  # hooks, if it was still there at the next one
         self._modules = {name: m for name, m in named_modules(model) if isinstance(m, RECURRENT)}
 
     def __enter__(self) -> watch:
@@ -126,6 +127,7 @@ class watch:
             handles.append(self.optimizer.register_step_post_hook(self._post))
             for handle in handles:
                 opened.callback(handle.remove)
+            self._last = [p for p in self._held() if p.requires_grad][-1:]
             self._opened = opened.pop_all()
         return self
 
@@ -209,7 +211,7 @@ class watch:
 
     def _pre(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._measure()
-        for parameter in [p for p in self._held() if p.requires_grad][-1:]:
+        for parameter in self._last:
             if self._kept is not None and parameter.grad is self._kept and not self._told:
                 self._told = [self._opened.callback(handle.remove) for handle in self._stale(parameter)]
             self._kept = parameter.grad
@@ -233,7 +235,7 @@ class watch:
             record["gradient"] = float(self._norm)
         for name, calls in self._calls.items():
             module, arrived = self._modules[name], [(x, data.grad) for x, data in calls if data.grad is not None]
-            if parts := [_by_step(module, x, g.detach()) for x, g in arrived]:
+            if parts := [_by_step(module, x, g) for x, g in arrived]:
                 norms = (torch.cat(parts) if len(parts) > 1 else parts[0]).tolist()
                 record |= {f"{name}/{key}": value for key, value in _lost(norms).items()}
         known = self._modules or {"a recurrent module (TorchScript hides its own)": self.model}
@@ -257,7 +259,8 @@ class watch:
         step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
         if isinstance(self.to, (str, PathLike)):
             self._rows.writerows([(step, key, value) for key, value in numbers.items()])
-            self._file.flush()  # to be read at any time
+            if step % 10 == 0:  # to be read at any time, at a tenth of what it costs each time
+                self._file.flush()
         elif hasattr(self.to, "add_scalar"):
             for key, value in numbers.items():
                 self.to.add_scalar(key, value, step)
