@@ -100,6 +100,8 @@ def test_sums_over_the_axes_along_which_an_operand_was_repeated():
         for y in (x * whole, whole * x, tg.broadcast_to(x, (4, 2, 3))):
             (edge,) = [e for e in tg.gradient_graph(y, whole).edges if e.contribution is not None]
             assert edge.formula.endswith(f", Σ over {axes}") if axes else "Σ" not in edge.formula
+    x, flat = tg.Tensor(np.ones((2, 1, 1)), requires_grad=True), np.ones((4, 2, 1, 3))
+    assert tg.gradient_graph(x * flat, flat).edges[0].formula == "g × b, Σ over (0, 3)"  # one axis of one stays one
     for shape, axes in (((1, 3), "(1,)"), ((3, 1), "(0,)"), ((2, 1, 3), "(0, 2)")):
         x = tg.Tensor(np.ones((1, 1)), requires_grad=True)
         assert tg.gradient_graph(x * np.ones(shape), np.ones(shape)).edges[0].formula == f"g × b, Σ over {axes}"
