@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from test_derived_costs import COSTS, FEW, OURS, derived, program_of, squares
 from test_derived_strangers import Cell
@@ -118,6 +119,23 @@ def test_the_gradient_of_a_weight_is_one_product_of_matrices(name):
         source = program_of(name).source
     for line in code_of(source):
         assert not re.search(r"np\.sum\(.*@|reshape\([^@]*reshape\(|\[:, :, ", line), line
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_a_program_is_numpys_where_numpy_has_it_and_has_no_parentheses_twice(name):
+    source = program_of(name).source
+    imported = re.findall(r"^from tinygrad_rnn\S* import (.*)$", source, re.M)
+    assert not [word for words in imported for word in words.split(", ") if hasattr(np, word)]
+    assert not [line for line in code_of(source) if re.search(r"\(\([^()]*\)\)", line)]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_gradient_of_a_parameter_is_said_to_be_a_sum_over_the_steps(name):
+    equations = re.findall(r"(d_\w+_[ih]h) = (\S+)", "".join(re.findall("#(.*)", program_of(name).source)))
+    assert {name for name, _ in equations} == {
+        f"d_{p}" for p in OURS[name]().parameters() if p != "bias_hh" or "GRU" in name
+    }
+    assert {first for _, first in equations} == {"Σₜ"}
 
 
 def test_products_on_the_way_back_that_are_added_up_are_one_wherever_their_sum_goes():
