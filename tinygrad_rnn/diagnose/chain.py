@@ -126,7 +126,15 @@ def batched(state: Any, model: Any, batch: int) -> Any:
 
 
 def chain_of(model: Any, inputs: Any, state: Any = None) -> Chain:
-    """A model that computes in float64 (`in_float64`), on inputs and from a state in whatever form it takes them."""
+    """A model that computes in float64 (`in_float64`), on inputs and from a state in whatever form it takes them.
+
+    Raises
+    ------
+    TypeError
+        If it is not one step, repeated.
+    """
+    if not is_chain(model):
+        raise TypeError(f"{model!r}: the Jacobian of a step is that of a cell, or of a stack in one direction")
     sequences = sequences_of(inputs, model)
     before = batched(state, model, sequences.shape[1])
     if before is not None and isinstance(model, Stack):

@@ -287,21 +287,24 @@ def lines_of(experiment: Experiment, changes: Changes, torch: bool = False) -> s
     ValueError
         If PyTorch has no such network.
     """
-    made = "model, inputs" if "standardise" in changes else "model, _"
-    given = ["nn.from_torch(model)" if torch else "model", *["inputs"] * ("standardise" in changes)]
-    given += ["lengths=lengths"] * ("standardise" in changes and experiment.lengths is not None)
+    standardise = "standardise" in changes
+    given = ["inputs", *["lengths=lengths"] * (experiment.lengths is not None)] * standardise
     asked = ", ".join([*given, *(f"{name}={value!r}" for name, value in changes.items())])
-    lines = ["from tinygrad_rnn.diagnose import change", "", f"{made} = change({asked})"]
-    if torch:
-        if not in_torch(experiment):
-            raise ValueError(f"PyTorch has no {experiment.model!r}")
-        lines[0:1] = ["import torch", "from tinygrad_rnn import nn", lines[0]]
-        lines[-1] = lines[-1].replace("model", "ours", 1)
-        new = f"torch.nn.{changed(experiment, changes).model!r}.to(next(model.parameters()))"
-        lines += [f"model = {new}"] * ("nonlinearity" in changes)
-        lines += ["model.load_state_dict({name: torch.as_tensor(a) for name, a in ours.state_dict().items()})"]
-        lines += ["inputs = torch.as_tensor(inputs)"] * ("standardise" in changes)
-    return "\n".join(lines)
+    made, known = "inputs" if standardise else "_", "from tinygrad_rnn.diagnose import change\n"
+    if not torch:
+        return f"{known}\nmodel, {made} = change(model, {asked})"
+    if not in_torch(experiment):
+        raise ValueError(f"PyTorch has no {experiment.model!r}")
+    lines = [
+        "import torch",
+        "from tinygrad_rnn import nn",
+        known,
+        f"ours, {made} = change(nn.from_torch(model), {asked})",
+    ]
+    if "nonlinearity" in changes:
+        lines += [f"model = torch.nn.{changed(experiment, changes).model!r}.to(next(model.parameters()))"]
+    lines += ["model.load_state_dict({name: torch.as_tensor(a) for name, a in ours.state_dict().items()})"]
+    return "\n".join(lines + ["inputs = torch.as_tensor(inputs)"] * standardise)
 
 
 def in_torch(experiment: Experiment) -> bool:

@@ -21,8 +21,8 @@ def record(flow: Flow) -> dict[str, Any]:
     """A report as JSON has it; numbers that are not finite are strings."""
     found, weights = flow.verdict, {}
     verdict = {"decades_lost": found.decades, "healthy_up_to": found.reach, "cause": found.cause, "try": found.remedy}
-    verdict |= {name: getattr(found, name) for name in ("word", "level", "lag", "zero_lag", "default")}
-    verdict |= {name: getattr(found, name) for name in ("reason", "about", "end")}
+    names = ("word", "level", "lag", "zero_lag", "default", "reason", "about", "end")
+    verdict |= {name: getattr(found, name) for name in names} | {"rounded": flow.rounded}
     verdict["causes"] = {name: trial.after for name, trial in found.undone.items()}
     verdict["trials"] = [{"label": t.label, "heals": t.heals} | plain(t) for t in found.trials]
     if flow.by_lag is not None:

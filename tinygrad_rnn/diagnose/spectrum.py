@@ -18,7 +18,7 @@ import numpy as np
 
 from ..arguments import whole, wholes
 from ..tensor import GradientError
-from .chain import Array, Chain, Scaled, chain_of, in_float64, is_chain, pull
+from .chain import Array, Chain, Scaled, chain_of, in_float64, pull
 
 RANK = 1e-10
 """Singular values above this share of the largest one count for the numerical rank."""
@@ -93,13 +93,6 @@ def _values(d: Array, u: Array, sweeps: int = 200) -> Array:
         return np.asarray(np.sort((d + np.log(np.abs(np.diag(u)))) / math.log(10.0))[::-1])
 
 
-def _chain(model: Any, inputs: Any, state: Any) -> Chain:
-    twin = in_float64(model)
-    if not is_chain(twin):
-        raise TypeError(f"{model!r}: the Jacobian of a step is that of a cell, or of a stack in one direction")
-    return chain_of(twin, inputs, state)
-
-
 def _walk(chain: Chain, rows: Array, sequence: int, keep: Iterable[int]) -> tuple[_Product, dict[int, _Product]]:
     """Pull rows (cotangents of the whole state after the last step) back to the first, orthogonal at every step."""
     if whole("sequence", sequence) >= (count := chain.inputs.shape[1]):
@@ -159,7 +152,7 @@ def jacobian_spectrum(
     >>> spectrum.rank < 16
     True
     """
-    chain = _chain(model, inputs, state)
+    chain = chain_of(in_float64(model), inputs, state)
     wanted = [len(chain)] if lags is None else wholes("lags", lags, 1)
     if wrong := [lag for lag in wanted if not 1 <= lag <= len(chain)]:
         raise ValueError(f"lags {wrong} lie outside of 1 ... {len(chain)}")
@@ -215,7 +208,7 @@ def lyapunov(
     >>> exponents.shape
     (8,)
     """
-    chain = _chain(model, inputs, state)
+    chain = chain_of(in_float64(model), inputs, state)
     size = sum(math.prod(part.shape[1:]) for part in chain.states[0])
     skip = len(chain) // 10 if discard is None else whole("discard", discard)
     if skip >= len(chain):
