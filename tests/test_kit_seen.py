@@ -13,10 +13,16 @@ from tinygrad_rnn.testing import (
     CheckError,
     GradcheckError,
     InconclusiveError,
+    battery,
+    cells,
     check_cell,
     check_primitive,
     checker,
+    comparison,
     gradcheck,
+    primitives,
+    special,
+    subject,
 )
 from tinygrad_rnn.testing.command import check_file
 from tinygrad_rnn.testing.operands import examples_of, spd, statics_of
@@ -85,6 +91,9 @@ def test_a_failure_points_at_the_line_of_whoever_asked(plant):
             assert files == {Path(__file__).name}, files
             seen += 1
     assert seen == len(asked) - 2, "two pass"
+    assert all(
+        module.__tracebackhide__ for module in (battery, cells, checker, comparison, primitives, special, subject)
+    )
 
 
 # The battery
@@ -280,6 +289,16 @@ def test_a_factor_of_vague_values_has_the_digits_that_are_known(plant):
 def test_a_rule_whose_shapes_do_not_fit_is_told_whatever_numpy_says(plant, rule):
     error = failure(plant(np.sin, rule), X)
     assert error.cause == "shape" and "in the derivative with respect to operand 0" in error.message
+
+
+@pytest.mark.parametrize(("axes", "over"), [((1, 2), "0, 2"), ((0, 1), "1, 2"), ((0, 2), "1, 2")])
+def test_a_cotangent_that_is_repeated_along_two_other_axes(plant, axes, over):
+    others = tuple(map(int, over.split(", ")))
+    wrong = plant(
+        lambda x: np.sin(x).sum(axes), lambda g, y, x: np.broadcast_to(np.expand_dims(g, others), x.shape) * np.cos(x)
+    )
+    cause, said = cause_of(wrong, np.linspace(0.2, 1.4, 8).reshape(2, 2, 2))
+    assert cause == "broadcast" and said.startswith(f"the cotangent g is repeated along axis {over} instead: is keep")
 
 
 def slope_times(factor):
