@@ -1,5 +1,7 @@
 """What the kit draws from and looks at, and how it words things: the tables themselves, without a check of a rule."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.testing import CheckError, InconclusiveError
 from tinygrad_rnn.testing.again import name_of, written
 from tinygrad_rnn.testing.cells import _Subject
+from tinygrad_rnn.testing.expressions import SIMPLE
 from tinygrad_rnn.testing.operands import DOMAINS, LAYERS, MATRICES, ONE, STACKS, STRETCHED, _draw
 from tinygrad_rnn.testing.oracles import STEPS, Estimate, steps_at
 from tinygrad_rnn.testing.special import EXTREMES, POINTS, SCAN, SEVERAL
@@ -48,6 +51,11 @@ def test_drawn_operands_are_in_the_domain_and_away_from_zero(low, high):
         assert wide.shape == (40,) and small.shape == (2, 3) and len(set(wide)) == 40
         assert (wide >= low).all() and (wide <= high).all() and np.ptp(wide) > 0.7 * (high - low)
         assert np.abs(wide).min() >= 0.05 * (high - low) and (low > 0 or ((wide < 0).any() and (wide > 0).any()))
+
+
+def test_simple_numbers_are_written_as_fractions():
+    for value, said in SIMPLE.items():
+        assert said == ("" if value == 1 else str(Fraction(value).limit_denominator(4)))
 
 
 def test_between_two_points_there_is_no_room_for_a_branch():

@@ -12,6 +12,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.extras import how_to_install
 from tinygrad_rnn.testing import GradcheckError, gradcheck
 from tinygrad_rnn.testing.strategies import axes, broadcastable, cotangents, distinct, grid, indices, matrices, programs
+from tinygrad_rnn.testing.strategies.arrays import SQUARES
 
 GENERATE = settings(max_examples=40, database=None, derandomize=True, deadline=None, phases=[Phase.generate])
 SHRINK = settings(
@@ -172,3 +173,9 @@ def test_programs_stay_where_differences_can_be_trusted():
         assert all(np.abs(x).min(initial=1) > 0.01 for x in kinks)
 
     look()
+
+
+def test_some_square_shapes_are_stacks_of_another_length():
+    """Where all axes have the same length a gradient that is transposed along the wrong ones still fits."""
+    assert all(shape[-1] == shape[-2] for shape in SQUARES) and len({*SQUARES}) == len(SQUARES)
+    assert {shape[0] == shape[1] for shape in SQUARES if len(shape) == 3} == {True, False}

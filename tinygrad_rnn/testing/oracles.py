@@ -93,8 +93,8 @@ class Line:
         self._seed, self._weight, self._noise = seed, np.abs(seed), noise
         self._here = self(0.0) if here is None else here
         # How large, in steps, are the numbers that x + h is rounded to?
-        far = np.divide(arrays[which], direction, out=np.zeros(direction.shape), where=direction != 0)
-        self.reach = float(np.abs(far).max(initial=0.0))
+        moved = direction != 0
+        self.reach = float(np.abs(arrays[which][moved] / direction[moved]).max(initial=0.0))
 
     def __call__(self, t: float) -> Array:
         """All outputs at a distance."""
