@@ -380,7 +380,7 @@ def _usual_shapes(op: Primitive, statics: Sequence[Mapping[str, Any]]) -> list[t
         return wide if result(((2, 3),)) else [*wide, ((2, 2),), ((2, 3, 3),)]
     # Each operand stretched once, against all the others; of two operands that is every pair.
     stretched = [tuple(a if i == k else b for i in range(arity)) for k in range(arity - 1) for a, b in STRETCHED]
-    typical = [((3,),) * arity, ((2, 3),) * arity, ((2, 2, 2),) * arity, ((2, 3), *((3,),) * (arity - 1))]
+    typical = [((3,),) * arity, ((2, 3),) * arity, ((2, 3), *((3,),) * (arity - 1))]
     if all(np.broadcast_shapes(*shapes) in result(shapes) for shapes in typical):  # element by element
         return [*equal, *stretched]
     products = [*MATRICES, *STACKS] if arity == 2 else LAYERS if arity == 3 else []
