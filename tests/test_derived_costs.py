@@ -16,7 +16,7 @@ from tinygrad_rnn.autodiff import history
 from tinygrad_rnn.bptt import REWRITES
 from tinygrad_rnn.bptt.emit import Source
 from tinygrad_rnn.bptt.gates import cut_of, row_of, take
-from tinygrad_rnn.bptt.passes import SAVE_CALLS
+from tinygrad_rnn.bptt.passes import LARGE, SAVE_CALLS
 from tinygrad_rnn.bptt.program import COMPILED
 from tinygrad_rnn.symbolic.trace import Node
 
@@ -359,6 +359,38 @@ def test_where_the_state_is_large_what_only_saves_calls_is_left_out(batch, large
     example = x, cell.initial_state(batch)
     assert set(REWRITES) - {*tg.derive_bptt(cell, squares, example).rewrites} == (SAVE_CALLS if large else set())
     assert set(tg.derive_bptt(cell, squares, example, REWRITES).rewrites) == set(REWRITES)
+
+
+@pytest.mark.parametrize("rewrites", [(), REWRITES, ("buffers",)])
+@pytest.mark.parametrize(
+    ("step", "numbers"),
+    [(lambda x, h, a, b: x + (a + b) + 0 * h, (1e9, 0.7 - 1e9)), (lambda x, h, a, b: x * (a * b) + 0 * h, (0.1, 0.3))],
+    ids=["sum", "product"],
+)
+def test_brackets_of_a_sum_or_product_are_kept(step, numbers, rewrites):
+    class Apart:
+        def __init__(self):
+            self.a, self.b = (tg.Tensor(np.full((2, 4), n), requires_grad=True) for n in numbers)
+
+        def parameters(self):
+            return {"a": self.a, "b": self.b}
+
+        def __call__(self, x, h):
+            return step(x, h, self.a, self.b)
+
+    cell, x, h = Apart(), np.random.default_rng(0).normal(size=(3, 2, 4)), np.zeros((2, 4))
+    program = tg.derive_bptt(cell, lambda state: tg.sum(state), (x, h), rewrites)
+    assert program(x, h, cell.parameters())[0] == tg.sum(tg.unroll(cell, x, h)[1]).item()
+
+
+@pytest.mark.parametrize("kind", [tg.RNNCell, tg.LSTMCell, tg.GRUCell])
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_large_weight_is_not_copied(kind, more):
+    rows = {tg.RNNCell: 45, tg.LSTMCell: 22, tg.GRUCell: 26}[kind]  # the largest whose copy takes at most 16 kB
+    cell, x = kind(3, rows + more, rng=0), RNG(0).normal(size=(2, 2, 3))
+    assert (cell.weight_hh.data.nbytes > LARGE) == bool(more)
+    program = tg.derive_bptt(cell, squares, (x, cell.initial_state(2)))
+    assert ("np.ascontiguousarray(" in program.source) == (not more)
 
 
 def test_an_array_that_is_held_is_named_once_and_another_has_a_name_of_its_own():

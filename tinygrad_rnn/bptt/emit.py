@@ -18,6 +18,7 @@ from ..symbolic.trace import Node, Part
 from ..tensor import OPS
 from .draft import WIDTH, Draft
 from .loops import Loop
+from .passes import LARGE
 from .plan import LOOPS, Place
 from .step import Step, cotangent_name, topological
 from .text import RESHAPES, VIEWS, array_text, is_view
@@ -149,8 +150,9 @@ class Source(Draft):
                 self.put(f"{self.rows(node)} = {text}")
                 continue
             multiplied = any(u.op == "matmul" and self.plan.part[u] in LOOPS for u in self.users[node])
-            if multiplied and "contiguous" in self.rewrites and node.ndim == 2 and node.op != "concatenate":
-                text = f"np.ascontiguousarray({text})"  # T products: BLAS likes rows in order
+            small = node.ndim == 2 and node.value.nbytes <= LARGE
+            if multiplied and small and "contiguous" in self.rewrites and node.op != "concatenate":
+                text = f"np.ascontiguousarray({text})"  # T products: BLAS likes rows in order, if they are few
             self.taken.discard(own.get(node, ""))
             name = self.variable(node, own.get(node, ""))
             self.put(f"{name} = {text}", self.note(node) if node.op == "total" else "")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .gates import merge, one_tanh, tiles
 from .products import factor, join, split
 from .rewrites import dead_code, only_last, regroup, share
-from .step import Step
 
-_ALL: tuple[Callable[[Step], None], ...] = (
-    *(dead_code, share, only_last, tiles, split, join, merge, one_tanh, factor, regroup),
-)
+_ALL = (dead_code, share, only_last, tiles, split, join, merge, one_tanh, factor, regroup)
 STEP_REWRITES = {rewrite.__name__: rewrite for rewrite in _ALL}
 """Those that change equations."""
 
@@ -19,4 +14,4 @@ REWRITES: tuple[str, ...] = (*STEP_REWRITES, "hoist_inputs", "hoist_slopes", "ba
 """Every rewrite; the last five decide when and where something is computed."""
 
 SAVE_CALLS, LARGE = {"merge", "one_tanh", "hoist_inputs"}, 1 << 14
-"""From so many bytes of a part of the state on, a call costs little beside its numbers, and these do not pay."""
+"""Beside so many bytes of a part of the state a call costs little: these do not pay. Nor do copies of such weights."""

@@ -106,7 +106,9 @@ def in_brackets(text: str, level: int, needed: int) -> str:
 def infix(node: Node, write: Write, mathematics: bool) -> tuple[str, int]:
     """An operator between its two operands."""
     *signs, level = INFIX[node.op]
-    levels = [level + (node.op == "power" or level == COMPARE), level + (node.op not in ("add", "multiply"))]
+    # NumPy computes from left to right: a + (b + c), where b + c is known before, keeps its brackets there.
+    free = mathematics and node.op in ("add", "multiply")
+    levels = [level + (node.op == "power" or level == COMPARE), level + (not free)]
     if mathematics and level == PRODUCT:  # a × b @ c would be read in two ways
         mixed = [("matmul" in (node.op, a.op)) and node.op != a.op for a in node.args]
         levels = [max(own, level + other) for own, other in zip(levels, mixed, strict=True)]
