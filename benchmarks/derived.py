@@ -58,11 +58,12 @@ def at_size(kind: str, size: tuple[int, int, int, int], dtype: str, seconds: flo
     make, expert = cells[kind]
     cell = make(*size[2:], dtype=np.dtype(dtype))
     cell.load_state_dict(dict(zip(cell.parameters(), weights, strict=True)))
-    state = cell.initial_state(len(v))
+    state, parameters = cell.initial_state(len(v)), cell.parameters()
+    chosen = itemgetter(*parameters)
 
     def program(rewrites: Sequence[str] | None = None) -> Run:
         derived = tg.derive_bptt(cell, lambda outputs: tg.sum(outputs[-1] * v), (x, state), rewrites)
-        return lambda: itemgetter(*cell.parameters())(derived(x, state, cell.parameters())[1])
+        return lambda: chosen(derived(x, state, parameters)[1])
 
     runs: dict[str, Run] = {BASELINE: lambda: expert(x, *weights, v)[1], "as it is": program()}
     runs |= {"with": program(REWRITES), "without": program([n for n in REWRITES if n not in SAVE_CALLS])}
