@@ -44,7 +44,8 @@ def test_every_cell_of_a_map_has_the_number_of_its_own_row_and_column(monkeypatc
     # The boundary of each row stands where theory has it, between the columns that it lies between.
     at = [call.args[0][0] for call in axes.plot.call_args_list if len(call.args) == 2]
     assert at == pytest.approx([1 + (boundaries({"nonlinearity": kind})[0].scale - 1.0) for kind in kinds], abs=1e-6)
-    notes = axes.secondary_yaxis.return_value.set_yticks.call_args.args[1]
+    where, notes = axes.secondary_yaxis.return_value.set_yticks.call_args.args
+    assert [*where] == [0, 1]
     assert notes == [f"{boundaries({'nonlinearity': kind})[0].scale:.3g} (estimate)" for kind in kinds]
 
 
