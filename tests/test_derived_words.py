@@ -134,6 +134,7 @@ def test_the_gradient_of_a_parameter_is_said_to_be_a_sum_over_the_steps(name):
     equations = re.findall(r"(d_\w+_[ih]h) = (\S+)", "".join(re.findall("#(.*)", program_of(name).source)))
     assert {"d_weight_ih", "d_weight_hh", "d_bias_ih"} <= {name for name, _ in equations}
     assert {first for _, first in equations} == {"Σₜ"}
+    assert "  # dh = dh + dL/dh\n" in program_of(name).source  # what the loss sends at each step
 
 
 def test_products_on_the_way_back_that_are_added_up_are_one_wherever_their_sum_goes():
