@@ -15,7 +15,7 @@ from tinygrad_rnn.diagnose import GradientFlow, Verdict, cure, gradient_flow
 from tinygrad_rnn.diagnose.changes import KINDS as CHANGES
 from tinygrad_rnn.diagnose.changes import checked, label_of
 from tinygrad_rnn.diagnose.remedy import Trial, families, objection
-from tinygrad_rnn.diagnose.verdict import WORDS, Judgement
+from tinygrad_rnn.diagnose.verdict import WORDS, Judgement, in_decades
 from tinygrad_rnn.train import Adam, Adding, SequenceModel, fit
 
 
@@ -363,7 +363,7 @@ def check_what_is_printed(seed):
         exec(flow.lines(trial), found)
         again = gradient_flow(found["model"], found["inputs"], **asked)
         printed = re.search(r"D from \S+ to (\S+), ", str(trial))
-        assert printed and printed[1] == f"{again.decades_lost:.1f}", (str(trial), again.judgement)
+        assert printed and printed[1] == in_decades(again.decades_lost), (str(trial), again.judgement)
         assert again.word == trial.after.word
     return len(flow.verdict.trials)
 
