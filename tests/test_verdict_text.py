@@ -75,3 +75,9 @@ def test_chaos_is_said_and_growth_is_none():
     flow = gradient_flow(linear, noise(120, 3, 3), trained=True)
     assert flow.rounded is not None and flow.word == "exploding" and "chaos" not in flow.text()
     assert gradient_flow(nn.LSTM(3, 4, rng=0), noise(20, 2, 3)).rounded is None
+
+
+def test_what_is_lost_whole_in_depth_is_no_number_of_decades():
+    states = {("layer 1", "h"): np.zeros((20, 1)), ("layer 0", "h"): np.full((20, 1), -np.inf)}
+    found = judge(end(np.full(20, -np.inf), states=states))
+    assert (found.word, found.reason) == ("dies in depth", "all is lost from the top layer down to the lowest")

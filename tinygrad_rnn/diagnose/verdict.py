@@ -164,7 +164,8 @@ def _blocked(end: End, most: float, level: float) -> tuple[str, str]:
     lowest = [v for (layer, _), v in kept.items() if layer.removesuffix(" reverse") in ("", "layer 0")]
     depth = -max(lowest, default=-math.inf)
     if depth > HEALTHY and depth >= -level / 2:
-        return "dies in depth", f"{depth:.1f} decades are lost from the top layer down to the lowest"
+        many = f"{depth:.1f} decades are" if math.isfinite(depth) else "all is"
+        return "dies in depth", f"{many} lost from the top layer down to the lowest"
     return "nothing enters", end.inputs or f"no input of its own size moves the {name}output by more than {power(most)}"
 
 
