@@ -84,12 +84,16 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Routed:
-    """The answer: centres of boxes, runs, bars, feet of wires from below, where columns end, heights."""
+    """The answer: centres of boxes, runs, bars, feet of wires from below, where columns end, heights.
+
+    What tells of a foot, its number or a box, begins at `beside`: right of all that runs upright there.
+    """
 
     centres: list[Point]
     runs: list[Run]
     bars: list[Rect]
     feet: dict[int, Point]
+    beside: dict[int, float]
     lefts: list[float]
     boxes: dict[int, float]
     bottoms: dict[int, float]

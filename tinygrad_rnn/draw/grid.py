@@ -178,11 +178,13 @@ def route(slots: Slots, feet: Mapping[int, float], once: bool, spare: float) -> 
         points = [_at(*corner) for corner in corners]
         curve = join(*(line(a, b) for a, b in pairwise(points)))
         runs.append(Run(curve, _at(*label), anchor, max(0.0, room - 2.0) * SCALE))
+    rights = {items[wires[w].target].slot: way.corners[0][0] for w, way in sorted(taps.items(), key=lambda tap: tap[1])}
     return Routed(
         [_at(*centre) for centre in whole.centres],
         runs,
         whole.spines(),
         {w: _at(*way.corners[0]) for w, way in taps.items()},
+        {w: rights[items[wires[w].target].slot] * SCALE + 6.0 for w in taps},
         [x * SCALE - 11.0 for x in (*whole.lefts.values(), whole.end)],
         {k: item.look.height for k, item in enumerate(items)},
         {0: (whole.bottom - HEAD) * SCALE},

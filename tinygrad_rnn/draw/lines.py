@@ -263,24 +263,17 @@ class _PutLine(Put):
                 step = steps[slot]
                 self.page.frames.append(Frame(f"t = {step[2:]}", self.rect(rect), tuple(i.node for i in inside), step))
 
-    def column(self, w: int) -> tuple[int, int, int]:
-        """Band, slot and column of what uses a parameter; a known cell is one column."""
-        target = self.line.items[self.line.wires[w].target]
-        return target.band, target.slot, target.column if self.line.cell is None else 0
-
     def parameters(self, last: bool) -> None:
         """Each parameter's row, with a number at every use, and at its end the whole gradient; or a box at each use."""
         reach: dict[tuple[int, int], list[float]] = {}
         right, feet = 0.0, self.routed.feet.items()
-        beyond, free = dict[tuple[int, int, int], float](), dict[tuple[tuple[int, int, int], float], float]()
-        for w, (x, _) in feet:  # numbers and boxes stand right of all that comes down from their column
-            beyond[self.column(w)] = max(beyond.get(self.column(w), 0.0), x + 6.0)
+        free: dict[Point, float] = {}  # where a row has room, if several uses begin at one place
         for w, (x, y) in feet if self.line.once else reversed(feet):
             edge, wire, run = self.line.edges[w], self.line.wires[w], self.routed.runs[w]
-            target, column = self.line.items[wire.target], self.column(w)
+            target, begin = self.line.items[wire.target], (self.routed.beside[w], y)
             node = self.table.graph.nodes[edge.source]
-            left = free.get((column, y), beyond[column])
-            free[column, y] = left + wire.room + 4.0
+            left = free.get(begin, begin[0])
+            free[begin] = left + wire.room + 4.0
             right = max(right, left + wire.room)
             reach.setdefault((target.band, node.id), []).append(x)
             if self.line.once:
