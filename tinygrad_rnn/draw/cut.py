@@ -174,15 +174,13 @@ def _initial(
                 slots.setdefault(a, set()).add((rank[edge.target], edge.operand))
                 if edge.tensor is not None and edge.tensor.name:
                     names.setdefault(a, set()).add(undated(edge.tensor.name))
-    used: dict[int, set[int]] = {}
+    found, uses = set[Edge](), grouped(drawn, "source")
     for edge in drawn:
-        used.setdefault(edge.source, set()).add(places[edge.target][1])
-    found = set()
-    for edge in drawn:
-        if edge.source in places or (graph.nodes[edge.source].op is None and len(used[edge.source]) > 1):
-            continue  # what several steps use is a parameter or an input of all
-        band, slot = places[edge.target]
         left_out = graph.nodes[edge.source].op is not None  # what comes from there is given, like an initial state
+        several = {places[use.target][1] for use in uses[edge.source]}  # steps use it: it is none
+        if edge.source in places or (not left_out and len(several) > 1):
+            continue
+        band, slot = places[edge.target]
         if band not in ends or (not left_out and slot != (max if backwards[band] else min)(ends[band])):
             continue
         if left_out:

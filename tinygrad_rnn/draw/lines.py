@@ -130,25 +130,22 @@ class _Line:
                     self.items.append(self._copy(table.boxes[edge.source, home]))
                 s, t = index[edge.source, home], index[edge.target, place]
                 up = (edge.source, edge.target, place) in table.joined and home == place
-                self._add(edge, s, t, table.state_of(edge, self.items[t]), up)
+                self._add(edge, Wire(s, t, 0.0, table.state_of(edge, self.items[t]), up))
         there = [(edge, place) for edge, place in parts.parameters if place[1] in slots]
         used = {(place[0], edge.source) for edge, place in there}
         everything = once and slots[-1] == max(place[1] for place in parts.blocks)
         kept = {band: [id for id in ids if everything or (band, id) in used] for band, ids in table.rows.items()}
         self.rows = {band: ids for band, ids in kept.items() if ids}
-        high = {band: len(ids) for band, ids in self.rows.items()}
-        levels = {id(edge): self.rows[band].index(edge.source) for edge, (band, _) in there}
+        high, left = {band: len(ids) for band, ids in self.rows.items()}, Counter(place for _, place in there)
         if not once:  # boxes have a row each, and the first is the leftmost and the lowest: no line crosses another
-            there.sort(key=lambda use: levels[id(use[0])], reverse=True)
-            left = Counter(place for _, place in there)
+            there.sort(key=lambda use: self.rows[use[1][0]].index(use[0].source), reverse=True)
             high = {band: max(left[place] for place in left if place[0] == band) for band in self.rows}
-            for edge, place in there:
-                left[place] -= 1
-                levels[id(edge)] = left[place]
         for edge, place in there:
-            self.feet[len(self.wires)] = place[0], DROP + LEVEL * levels[id(edge)]
+            left[place] -= 1
+            level = self.rows[place[0]].index(edge.source) if once else left[place]
+            self.feet[len(self.wires)] = place[0], DROP + LEVEL * level
             box = 0.0 if once else table.look(table.graph.nodes[edge.source], state=False).width + 12.0
-            self._add(edge, None, index[edge.target, place], box=box)
+            self._add(edge, Wire(None, index[edge.target, place], box))
         self.bands = sorted({item.band for item in self.items})
         self.below = {
             band: HEADROOM + 14.0 + (LEVEL * high[band] + DROP if band in self.rows else 0.0) for band in self.bands
@@ -160,12 +157,10 @@ class _Line:
             columns = max(item.column for item in self.items if item.slot == slot) + 1
             self.wide[slot] = columns if cell is None else 1
 
-    def _add(
-        self, edge: Edge, source: int | None, target: int, state: str = "", upright: bool = False, box: float = 0.0
-    ) -> None:
-        room = number_room(edge, self.table.graph.nodes[edge.source], self.table.norm) + box
+    def _add(self, edge: Edge, wire: Wire) -> None:
+        room = wire.room + number_room(edge, self.table.graph.nodes[edge.source], self.table.norm)
         self.edges.append(edge)
-        self.wires.append(Wire(source, target, room, state, upright))
+        self.wires.append(wire._replace(room=room))
 
     def _copy(self, item: Seat) -> Seat:
         """What stands on another line, once more at the beginning or at the end of this one."""
@@ -260,14 +255,14 @@ class _PutLine(Put):
                 if not self.line.once and band in self.line.rows:
                     low += self.line.below[band] - HEADROOM - 26.0
                 rect = Rect(lefts[a] + 15.0, self.top(band) - HEADROOM, lefts[b] + 7.0, low)
-                step = steps[slot]
-                self.page.frames.append(Frame(f"t = {step[2:]}", self.rect(rect), tuple(i.node for i in inside), step))
+                nodes = tuple(item.node for item in inside)
+                self.page.frames.append(Frame(f"t = {steps[slot][2:]}", self.rect(rect), nodes, steps[slot]))
 
     def parameters(self, last: bool) -> None:
         """Each parameter's row, with a number at every use, and at its end the whole gradient; or a box at each use."""
         reach: dict[tuple[int, int], list[float]] = {}
-        right, feet = 0.0, self.routed.feet.items()
-        free: dict[Point, float] = {}  # where a row has room, if several uses begin at one place
+        # `free` is where a row still has room, if several uses begin at one place.
+        right, free, feet = 0.0, dict[Point, float](), self.routed.feet.items()
         for w, (x, y) in feet if self.line.once else reversed(feet):
             edge, wire, run = self.line.edges[w], self.line.wires[w], self.routed.runs[w]
             target, begin = self.line.items[wire.target], (self.routed.beside[w], y)

@@ -104,8 +104,7 @@ def small_scene(drawing: Drawing, scene: Scene) -> None:
         drawing.add(Group("detail", f"e{k}", (way,), tip, None, placed.edge, *ends, step=step))
     for node in scene.nodes:
         role, oval = node.look.role, node.look.shape == "ellipse"
-        radius = 0.0 if oval else 1.5
-        drawing.add(Box(node.rect, f"fill {role}", f"line {role}", pen=0.7, radius=radius, ellipse=oval))
+        drawing.add(Box(node.rect, f"fill {role}", f"line {role}", 0.7, 0.0 if oval else 1.5, oval))
 
 
 def add_scene(drawing: Drawing, scene: Scene, graph: int = 0) -> None:
@@ -119,8 +118,7 @@ def add_scene(drawing: Drawing, scene: Scene, graph: int = 0) -> None:
     for start, end in scene.lanes:
         drawing.add(Box(Rect(start[0], start[1] - 0.4, end[0], start[1] + 0.4), "line parameter"))
     for at, use in scene.dots:
-        colour = _style(drawing.options, use, None).color
-        drawing.add(Box(Rect.around(at, 5.0, 5.0), colour, ellipse=True))
+        drawing.add(Box(Rect.around(at, 5.0, 5.0), _style(drawing.options, use, None).color, ellipse=True))
     for spine in scene.spines:
         drawing.add(Box(spine, "fill op", "line op", radius=4.0))
     uses = Counter(edge.tail for edge in scene.edges if edge.edge.carried is not None)
