@@ -318,7 +318,6 @@ class Command:
             if (default := self.defaults.get(name)) is not None:
                 told = ", ".join(map(str, default)) if isinstance(default, list) else default
                 how["help"] += f"; default: {told}"
-            how["help"] = how["help"].replace("%", "%%")
             parser.add_argument(f"--{name.replace('_', '-')}", **how)
 
 

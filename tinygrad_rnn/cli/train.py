@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     steps = len(task.batch(np.random.default_rng(0), 1)[0])
     if arguments.window is not None and arguments.window >= steps:
         raise Problem(f"--window {arguments.window} cuts nothing: a sequence has {steps} steps")
-    if not (arguments.weights or arguments.cell or arguments.operands):
+    if not (arguments.weights or arguments.cell):  # CELL as a word comes before it
         arguments.cell = "lstm"
     network = build_network(arguments, task.inputs, t_max=task.length)
     with in_options():
