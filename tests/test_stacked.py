@@ -276,3 +276,25 @@ def test_titles_of_rows_and_of_graphs_stand_apart():
     drawing = draw({"A": stack("rnn", 3, 3), "B": stack("gru", 3, 3)}).drawing
     places = {mark.text: mark.at[0] for mark in marks_of(drawing.items) if isinstance(mark, Text)}
     assert max(places["A"], places["B"]) + 15.0 < min(places[f"layer {k}"] for k in range(3))
+
+
+@pytest.mark.parametrize("parameters", ["once", "step"])
+@pytest.mark.parametrize(("kind", "layers", "level"), [("rnn", 1, "op"), ("gru", 1, "gate"), ("gru", 2, "op")])
+def test_what_belongs_to_a_step_stands_below_its_own_frame(kind, layers, level, parameters):
+    picture = draw(stack(kind, 3, layers, both=True, loss="all"), level=level, fold=None, parameters=parameters)
+    ((_, scene),) = picture.sight.rows
+    frames = {(frame.step, node.id): frame.rect for frame in scene.frames for node in frame.nodes}
+    at = {placed.id: placed for placed in scene.nodes}
+    for placed in scene.edges:
+        head = at[placed.head].node
+        if placed.edge.tensor is None or placed.edge.tensor.kind != "parameter" or (head.step, head.id) not in frames:
+            continue
+        rect, (x, _) = frames[head.step, head.id], placed.label
+        assert rect.left - 1.0 < x < rect.right + 1.0, (placed.tail, head.step)
+
+
+def test_steps_of_both_directions_of_which_a_line_has_only_one_have_their_totals():
+    outputs, _ = RNN(2, 3, bidirectional=True, rng=0)(np.ones((8, 1, 2)))
+    picture = draw(tg.sum(outputs[-1]), level="op", steps=[1, 3, 7], parameters="once")
+    ((_, scene),) = picture.sight.rows
+    assert len({placed.node.id for placed in scene.nodes if placed.look.shape == "total"}) == 8

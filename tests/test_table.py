@@ -10,7 +10,7 @@ from touching import faults
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import channels, draw, routes
-from tinygrad_rnn.draw.cut import part_of_symbol
+from tinygrad_rnn.draw.cut import cut, part_of_symbol
 from tinygrad_rnn.draw.layout import arrange
 from tinygrad_rnn.draw.marks import Box, Group, Text, marks_of
 from tinygrad_rnn.draw.style import narrow, number
@@ -350,3 +350,82 @@ def test_nothing_touches(net, options):
 @given(NETS, OPTIONS)
 def test_nothing_touches_in_a_hundred_pictures(net, options):
     assert faults(draw(network(**net), title="A title", **options).drawing) == []
+
+
+def shared(steps=2):
+    """Two states whose steps use one weight each, at places of which the second is drawn first."""
+    w, x = Weights(np.random.default_rng(0)), np.random.default_rng(1).normal(size=(steps, 1, 2))
+    h = s = tg.Tensor(np.zeros((1, SIZE)), name="h0")
+    w("A", 2, SIZE), w("V", SIZE, SIZE)
+    for t in range(1, steps + 1):
+        with tg.scope(f"t={t}"):
+            h, s = (named(tg.tanh(x[t - 1] @ w("A") + part @ w("V")), name) for part, name in ((h, "h"), (s, "s")))
+    return tg.gradient_graph(tg.sum(h) + 10 * tg.sum(s))
+
+
+def test_numbers_of_one_row_stand_in_the_order_of_their_dots():
+    picture = draw(shared(), level="op")
+    assert faults(picture.drawing) == []
+    ((_, scene),) = picture.sight.rows
+    label = {id(placed.edge): placed.label[0] for placed in scene.edges}
+    rows = {}
+    for (x, y), edge in scene.dots:
+        rows.setdefault(y, []).append((x, label[id(edge)]))
+    assert max(map(len, rows.values())) > 2
+    for row in rows.values():
+        dots, numbers = zip(*sorted(row), strict=True)
+        assert list(numbers) == sorted(numbers) and all(n - x < 60.0 for x, n in row), dots
+
+
+def gated(given="x", state="h", first="h0", learnt=False):
+    """A cell with gates, whose input, state and first state have these names."""
+    w = Weights(np.random.default_rng(0))
+    h = tg.Tensor(np.ones((1, SIZE)), name=first, requires_grad=learnt)
+    w.linear("f", np.zeros((1, 2)), h), w.linear("n", np.zeros((1, 2)), h)
+    for t in (1, 2, 3):
+        with tg.scope(f"t={t}"):
+            x = tg.Tensor(np.full((1, 2), t / 3), name=given)
+            f = gate("forget", "f", tg.sigmoid, lambda x=x, h=h: w.linear("f", x, h))
+            n = gate("new", "n", tg.tanh, lambda x=x, h=h, f=f: w.linear("n", x, f * h))
+            h = named((1 - f) * h + f * n, state)
+    return tg.gradient_graph(tg.sum(h))
+
+
+@pytest.mark.parametrize("level", ["op", "gate"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        {},
+        {"given": "h"},
+        {"state": "s"},
+        {"first": "W", "learnt": True},
+        {"first": "init"},
+        {"given": "h", "state": "h", "first": "x"},
+    ],
+)
+def test_all_of_the_first_state_and_nothing_else_stands_before_the_first_step(names, level):
+    graph = gated(**names)
+    parts = cut(View(level, None).of([graph])[0])
+    seen = View(level, None).of([graph])[0]
+    before = {e.source for e, home, place in parts.uses if home[1] < place[1] and seen.nodes[e.source].op is None}
+    (start,) = (n for n in seen.nodes if n.name == names.get("first", "h0"))
+    assert before == {start.id}
+    inside = [e for e, home, place in parts.uses if home == place and e.source == start.id and parts.steps[place[1]]]
+    assert not inside and start.id not in {e.source for e, _ in parts.parameters}
+
+
+def test_ends_that_are_cut_off_begin_with_their_first_states():
+    outputs, _ = tg.unroll(tg.LSTMCell(2, 3, rng=0), np.ones((30, 1, 2)))
+    seen = View("op", 1).of([tg.gradient_graph(tg.sum(outputs[-1]))])[0]
+    before = {seen.nodes[e.source].name for e, home, place in cut(seen).uses if home[1] < place[1] == 1}
+    assert before == {"h0", "c0"}
+
+
+def test_long_names_of_parameters_have_room_at_the_end_of_their_rows():
+    with tg.scope("encoder"):
+        outputs, h = tg.unroll(tg.RNNCell(2, 3, rng=0), np.ones((2, 1, 2)))
+    with tg.scope("decoder"):
+        outputs, _ = tg.unroll(tg.RNNCell(3, 3, rng=1), np.ones((2, 1, 3)), h)
+    picture = draw(tg.sum(outputs * outputs))
+    assert faults(picture.drawing) == []
+    assert any(text.text == "decoder.W_hh" for text in marks_of(picture.drawing.items) if isinstance(text, Text))

@@ -84,17 +84,15 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Routed:
-    """The answer: centres of boxes, runs, bars, feet of wires from below, where columns end, heights.
-
-    What tells of a foot, its number or a box, begins at `beside`: right of all that runs upright there.
-    """
+    """The answer: centres, runs, bars, feet of wires from below, what runs upright, borders of channels, heights."""
 
     centres: list[Point]
     runs: list[Run]
     bars: list[Rect]
     feet: dict[int, Point]
-    beside: dict[int, float]
+    posts: list[tuple[float, float, float]]
     lefts: list[float]
+    rights: list[float]
     boxes: dict[int, float]
     bottoms: dict[int, float]
     width: float

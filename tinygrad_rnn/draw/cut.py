@@ -68,7 +68,7 @@ def cut(graph: GradientGraph) -> Cut | None:
     blocks: dict[Place, Block] = {}
     for node in nodes:
         blocks.setdefault(places[node.id], Block()).nodes.append(node)
-    initial = _initial(graph, drawn, places, blocks, backwards)
+    initial = _initial(graph, drawn, places, blocks, backwards, steps)
     uses: list[tuple[Edge, Place, Place]] = []
     parameters: list[tuple[Edge, Place]] = []
     for edge in drawn:
@@ -155,6 +155,7 @@ def _initial(
     places: Mapping[int, Place],
     blocks: Mapping[Place, Block],
     backwards: Sequence[bool],
+    steps: Sequence[str],
 ) -> set[Edge]:
     """The uses of initial states: leaves named like what a step hands on, or where later steps have it.
 
@@ -167,30 +168,36 @@ def _initial(
     for (band, slot), block in blocks.items():
         if any(node.step for node in block.nodes):
             ends.setdefault(band, []).append(slot)
+    leaves: dict[tuple[int, str], set[int]] = {}  # by band and name, in which steps there are such
     for edge in drawn:
-        if edge.source in places:
-            (a, b), (c, d) = places[edge.source], places[edge.target]
-            if a == c and abs(b - d) == 2:
-                slots.setdefault(a, set()).add((rank[edge.target], edge.operand))
-                if edge.tensor is not None and edge.tensor.name:
-                    names.setdefault(a, set()).add(undated(edge.tensor.name))
-    found, uses = set[Edge](), grouped(drawn, "source")
+        (band, slot), source = places[edge.target], graph.nodes[edge.source]
+        near = abs(places[edge.source][1] - slot) == 2 if edge.source in places else source.op is not None
+        if near and places.get(edge.source, (band, 0))[0] == band:
+            slots.setdefault(band, set()).add((rank[edge.target], edge.operand))
+            names.setdefault(band, set()).add(undated((edge.tensor.name if edge.tensor else source.name) or ""))
+        if source.op is None and steps[slot]:
+            leaves.setdefault((band, undated(source.name or "")), set()).add(slot)
+    uses, known, found = grouped(drawn, "source"), set[Place](), set[Edge]()
     for edge in drawn:
-        left_out = graph.nodes[edge.source].op is not None  # what comes from there is given, like an initial state
-        several = {places[use.target][1] for use in uses[edge.source]}  # steps use it: it is none
-        if edge.source in places or (not left_out and len(several) > 1):
+        (band, slot), source = places[edge.target], graph.nodes[edge.source]
+        if edge.source in places or band not in ends:
             continue
-        band, slot = places[edge.target]
-        if band not in ends or (not left_out and slot != (max if backwards[band] else min)(ends[band])):
-            continue
-        if left_out:
+        if source.op is not None:  # what comes from a step that is left out is given, like an initial state
             found.add(edge)
             continue
-        if len(ends[band]) == 1:
-            found |= {edge} if (graph.nodes[edge.source].name or "")[:1] in ("h", "c") else set()
-        elif undated(graph.nodes[edge.source].name or "") in names.get(band, ()):
-            found.add(edge)
+        places_of = [places[use.target] for use in uses[edge.source]]
+        several = len({there for row, there in places_of if row == band and steps[there]}) > 1
+        if slot != (max if backwards[band] else min)(ends[band]) or (several and source.kind == "parameter"):
+            continue
+        name = undated(source.name or "")
+        if len(ends[band]) == 1 and band not in names:
+            known |= {(edge.source, band)} if name[:1] in ("h", "c") else set()
         elif (rank[edge.target], edge.operand) in slots.get(band, ()):
-            if not (graph.nodes[edge.target].members and band in names):
-                found.add(edge)
+            known.add((edge.source, band))
+        elif name and name in names.get(band, ()) and not source.step and len(leaves[band, name]) == 1:
+            known.add((edge.source, band))
+    for edge in drawn:  # all uses in one step together
+        band, slot = places[edge.target]
+        if (edge.source, band) in known and slot == (max if backwards[band] else min)(ends[band]):
+            found.add(edge)
     return found

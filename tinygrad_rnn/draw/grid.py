@@ -7,6 +7,7 @@ edge, is laid out by the grammar instead.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -172,20 +173,24 @@ def route(slots: Slots, feet: Mapping[int, float], once: bool, spare: float) -> 
     the numbers stand right of all; else in boxes, and none crosses another if the leftmost is the longest.
     """
     whole, items, wires = _Line(slots, spare), slots.items, slots.wires
-    taps, runs = whole.taps(feet, once), list[Run]()
+    taps, runs, posts = whole.taps(feet, once), list[Run](), list[tuple[float, float, float]]()
     for w in range(len(wires)):
         corners, label, anchor, room = taps[w] if w in taps else whole.way(w)
         points = [_at(*corner) for corner in corners]
         curve = join(*(line(a, b) for a, b in pairwise(points)))
         runs.append(Run(curve, _at(*label), anchor, max(0.0, room - 2.0) * SCALE))
+        posts += [(x0, min(y0, y1), max(y0, y1)) for (x0, y0), (x1, y1) in pairwise(points) if x0 == x1]
+    # A post right of all, so that numbers and boxes stand below each other.
     rights = {items[wires[w].target].slot: way.corners[0][0] for w, way in sorted(taps.items(), key=lambda tap: tap[1])}
+    posts += [(x * SCALE, 0.0, math.inf) for x in rights.values()]
     return Routed(
         [_at(*centre) for centre in whole.centres],
         runs,
         whole.spines(),
         {w: _at(*way.corners[0]) for w, way in taps.items()},
-        {w: rights[items[wires[w].target].slot] * SCALE + 6.0 for w in taps},
+        posts,
         [x * SCALE - 11.0 for x in (*whole.lefts.values(), whole.end)],
+        [],
         {k: item.look.height for k, item in enumerate(items)},
         {0: (whole.bottom - HEAD) * SCALE},
         whole.end * SCALE,

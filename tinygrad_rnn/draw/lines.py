@@ -22,12 +22,12 @@ from .geometry import Point, Rect, line
 from .marks import SCALE
 from .routes import Columns, columns, route
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
-from .style import Look, clean, number, number_room, short, text_width
-from .table import LAYER, Table, check_size, grown
+from .style import Look, number, number_room, text_width
+from .table import Table, check_size, grown
 
 LEVEL, TOTAL_HEIGHT = 21.0, 18.0
 """From one parameter's row to the next."""
-TOTAL, DROP, HEADROOM = 88.0, 24.0, 22.0
+DROP, HEADROOM = 24.0, 22.0
 MOST_ONCE = 5
 """Up to so many steps parameters are rows of a table by default."""
 
@@ -71,7 +71,7 @@ def _scene(table: Table, cell: grid.Cell | None, once: bool, width: float) -> Sc
         put = _PutLine(scene, line_of, routed, y + HEADROOM)
         put.frames()
         put.boxes(line_of.items, line_of.edges, line_of.wires)
-        put.parameters(last=line_of is lines[-1])
+        put.parameters()
         put.titles()
         y = put.down + put.bottom(line_of.bands[-1], with_rows=True) + 6.0
     drawn = Counter(placed.node.id for placed in scene.nodes if not placed.look.shape == "again")
@@ -84,7 +84,7 @@ def _broken(whole: _Line, room: float) -> list[Sequence[int]]:
     """The slots of each line: as many steps on each as fit, equally many if that can be."""
     routed = whole.route({}, 0.0)
     feet = [x for x, _ in routed.feet.values()]
-    if max(routed.width, max(feet) + 52.0 + TOTAL if feet and whole.once else 0.0) <= room:
+    if max(routed.width, max(feet) + 52.0 + whole.table.total if feet and whole.once else 0.0) <= room:
         return [whole.slots]
     lefts = [routed.lefts[whole.offsets[slot]] for slot in whole.slots] + [routed.width]
     wide = {slot: after - left for slot, (left, after) in zip(whole.slots, pairwise(lefts), strict=True)}
@@ -133,8 +133,10 @@ class _Line:
                 self._add(edge, Wire(s, t, 0.0, table.state_of(edge, self.items[t]), up))
         there = [(edge, place) for edge, place in parts.parameters if place[1] in slots]
         used = {(place[0], edge.source) for edge, place in there}
-        everything = once and slots[-1] == max(place[1] for place in parts.blocks)
-        kept = {band: [id for id in ids if everything or (band, id) in used] for band, ids in table.rows.items()}
+        self.final = {band for band in table.rows if once and max(s for b, s in parts.blocks if b == band) in slots}
+        kept = {
+            band: [id for id in ids if band in self.final or (band, id) in used] for band, ids in table.rows.items()
+        }
         self.rows = {band: ids for band, ids in kept.items() if ids}
         high, left = {band: len(ids) for band, ids in self.rows.items()}, Counter(place for _, place in there)
         if not once:  # boxes have a row each, and the first is the leftmost and the lowest: no line crosses another
@@ -254,22 +256,28 @@ class _PutLine(Put):
                 low = self.bottom(band) + 5.0
                 if not self.line.once and band in self.line.rows:
                     low += self.line.below[band] - HEADROOM - 26.0
-                rect = Rect(lefts[a] + 15.0, self.top(band) - HEADROOM, lefts[b] + 7.0, low)
+                left, right = lefts[a] + 15.0, lefts[b] + 7.0
+                if inside[0].way < 0:  # what a step is given comes from the right
+                    left, right = self.routed.rights[a] - 7.0, self.routed.rights[b] - 15.0
+                rect = Rect(left, self.top(band) - HEADROOM, right, low)
                 nodes = tuple(item.node for item in inside)
                 self.page.frames.append(Frame(f"t = {steps[slot][2:]}", self.rect(rect), nodes, steps[slot]))
 
-    def parameters(self, last: bool) -> None:
+    def parameters(self) -> None:
         """Each parameter's row, with a number at every use, and at its end the whole gradient; or a box at each use."""
         reach: dict[tuple[int, int], list[float]] = {}
-        # `free` is where a row still has room, if several uses begin at one place.
-        right, free, feet = 0.0, dict[Point, float](), self.routed.feet.items()
+        right, feet, lefts = 0.0, self.routed.feet.items(), dict[int, float]()
+        posts, taken = self.routed.posts, list[tuple[float, float, float]]()
+        for w, (x, y) in sorted(feet, key=lambda foot: foot[1]):  # two numbers of a row stand as their dots do
+            left, wide = x + 6.0, self.line.wires[w].room
+            for other, top, deep in sorted([*posts, *taken]):
+                if top < y + 9.0 and deep > y - 14.0 and left - 4.0 < other < left + wide + 3.0:
+                    left = other + 6.0
+            taken += [(left + part * wide, y - 1.0, y + 1.0) for part in (0.0, 0.5, 1.0)]
+            lefts[w], right = left, max(right, left + wide)
         for w, (x, y) in feet if self.line.once else reversed(feet):
-            edge, wire, run = self.line.edges[w], self.line.wires[w], self.routed.runs[w]
-            target, begin = self.line.items[wire.target], (self.routed.beside[w], y)
-            node = self.table.graph.nodes[edge.source]
-            left = free.get(begin, begin[0])
-            free[begin] = left + wire.room + 4.0
-            right = max(right, left + wire.room)
+            edge, wire, run, left = self.line.edges[w], self.line.wires[w], self.routed.runs[w], lefts[w]
+            target, node = self.line.items[wire.target], self.table.graph.nodes[edge.source]
             reach.setdefault((target.band, node.id), []).append(x)
             if self.line.once:
                 curve, label = run.curve, (left, y - 8.0)
@@ -285,12 +293,14 @@ class _PutLine(Put):
             curve = tuple(self.at(point) for point in curve)
             self.page.edges.append(PlacedEdge(edge, tail, target.id, curve, self.at(label), "start"))
         if self.line.once:
-            self.rows(reach, right, last)
+            self.rows(reach, right)
 
-    def rows(self, reach: Mapping[tuple[int, int], list[float]], right: float, last: bool) -> None:
+    def rows(self, reach: Mapping[tuple[int, int], list[float]], right: float) -> None:
         """The lines of the rows, and their sums."""
-        right, norm = max(right + 8.0, self.routed.width - TOTAL), self.table.norm
+        wide, norm = self.table.total, self.table.norm
+        right = max(right + 8.0, self.routed.width - wide)
         for band, ids in self.line.rows.items():
+            last = band in self.line.final
             for k, id in enumerate(ids):
                 y = self.bottom(band) + DROP + LEVEL * k
                 node = self.table.graph.nodes[id]
@@ -298,9 +308,9 @@ class _PutLine(Put):
                     start = min(reach.get((band, id), [right - 20.0]))
                     self.page.lanes.append((self.at((start, y)), self.at((right, y))))
                 if last and node.gradient is not None:
-                    name, total = str(short(LAYER.sub("", clean(node.name or "", 24)))), norm_of(node.gradient, norm)
-                    shape = Look("parameter", "total", TOTAL, TOTAL_HEIGHT, name, number(total), 11.0)
-                    at = self.at((right + TOTAL / 2, y))
+                    name, total = self.table.title(id), norm_of(node.gradient, norm)
+                    shape = Look("parameter", "total", wide, TOTAL_HEIGHT, name, number(total), 11.0)
+                    at = self.at((right + wide / 2, y))
                     self.page.nodes.append(PlacedNode(self.name(id, band), node, shape, at))
 
     def name(self, id: int, band: int) -> str:

@@ -6,6 +6,7 @@ After this file the reader knows how wide a channel is: as its heads, bars, trac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from .channels import BAR, HEAD, STRIP, TRACK, Channels, Routed, Run, Seat, Wire, coloured
 from .geometry import Curve, Point, Rect, line, rounded
@@ -58,7 +59,6 @@ class Columns:
             self.bars[key] = max(self.bars.get(key, 0), self.rank[s] + 1)
         level = {w.source for w in all_of.wires if not w.upright and w.source is not None}
         self.headed = {self.key(self.out_of(s)) for s in level - all_of.bars} | set(self.tracks)
-        self.right: dict[int, float] = {}  # of a column, from its middle to the last wire that comes straight up
         self.least = self._beside_feet(spans)
         self.keys = [self.key(channel) for channel in range(2 + max((item.column for item in items), default=0))]
         self.widths = {key: self._width(key) for key in self.keys}
@@ -92,14 +92,14 @@ class Columns:
     def _beside_feet(self, spans: Sequence[tuple[tuple[int, int], tuple[int, float, float]]]) -> dict[object, float]:
         """The least width of channels, for what stands below their left column; what runs upright is right of that."""
         items, wires = self.all_of.items, self.all_of.wires
-        rooms: dict[tuple[int, int, float], float] = {}
+        risers, rooms = dict[int, float](), dict[tuple[int, int, float], float]()
         for w, y in self.feet.items():
             column, band = items[wires[w].target].column, items[wires[w].target].band
-            if self.behind(w):
+            if w not in self.all_of.risers and items[wires[w].target].way < 0:  # it runs in the channel right of it
                 side = self.key(column + 1), 1
                 self.zones[side] = max(self.zones.get(side, STRIP), wires[w].room + 8.0)
             else:
-                self.right[column] = max(self.right.get(column, 0.0), self.all_of.risers.get(w, 0.0))
+                risers[column] = max(risers.get(column, 0.0), self.all_of.risers.get(w, 0.0))
                 rooms[column, band, y] = rooms.get((column, band, y), 4.0) + wires[w].room + 4.0
         upright = [span for _, span in spans]
         for s in self.all_of.bars:
@@ -108,15 +108,11 @@ class Columns:
         least: dict[object, float] = {}
         for (column, band, _), room in rooms.items():
             key, low = self.key(column + 1), self.all_of.bottoms[band]
-            need = self.right[column] + room - self.half[self.key(column)]
+            need = risers[column] + room - self.half[self.key(column)]
             least[key] = max(least.get(key, 0.0), need)
             if any(channel == column + 1 and y0 < low + 30.0 and y1 > low for channel, y0, y1 in upright):
                 self.zones[key, -1] = max(self.zones.get((key, -1), 0.0), need)
         return least
-
-    def behind(self, w: int) -> bool:
-        """Whether a wire from below runs in the channel right of its target, as where time runs to the left."""
-        return w not in self.all_of.risers and self.all_of.items[self.all_of.wires[w].target].way < 0
 
     def ending(self, key: object) -> float:
         """How far into a channel reaches what belongs to the column left of it."""
@@ -166,14 +162,6 @@ class _Places:
             return None
         bars = (BAR + HEAD) * self.wide.bars.get((self.wide.key(channel), 1), 0)
         return self.inner(channel) + HEAD + bars + self.spare * 0.3 + TRACK * self.wide.upright[w, part]
-
-    def beside(self, w: int) -> float:
-        """Where what tells of a wire from below begins: right of all that runs upright."""
-        target = self.all_of.wires[w].target
-        column = self.items[target].column
-        if self.wide.behind(w):
-            return self.rights[column + 1] - self.wide.zones[self.wide.key(column + 1), 1] + 4.0
-        return self.centres[target][0] + self.wide.right[column] + 6.0
 
     def bar(self, s: int) -> float:
         """The left of the bar of a box."""
@@ -268,8 +256,9 @@ def route(wide: Columns, least: Mapping[object, float], spare: float) -> Routed:
         [places.run(w, corners[w]) for w in range(len(wires))],
         places.bars(corners),
         {w: corners[w][0] for w in wide.feet},
-        {w: places.beside(w) for w in wide.feet},
+        [(a, min(b, d), max(b, d)) for way in corners for (a, b), (c, d) in pairwise(way) if a == c],
         [left + wide.ending(key) for left, key in zip(places.lefts, wide.keys, strict=False)],
+        places.rights,
         all_of.boxes,
         all_of.bottoms,
         places.rights[-1],

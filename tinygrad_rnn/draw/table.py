@@ -18,8 +18,9 @@ from ..norms import Norm, norm_of
 from .channels import LANE_PITCH, Seat
 from .cut import Cut, Place, part_of_symbol
 from .grammar import Pair, Sentence, Spots, parse
-from .style import MAX_PLAIN, Look, look, narrow, number, number_text, undated
+from .style import MAX_PLAIN, Look, clean, look, narrow, number, number_text, short, text_width, undated
 
+TOTAL = 88.0
 LAYER = re.compile(r"_l\d+(_reverse)?$")
 
 
@@ -67,6 +68,12 @@ class Table:
             row = self.rows.setdefault(band, [])
             if edge.source not in row:
                 row.append(edge.source)
+        names = {self.title(id) for ids in self.rows.values() for id in ids}
+        self.total = max([TOTAL, *(text_width(name, 11.0) + 50.0 for name in names)])  # a row's end, in points
+
+    def title(self, id: int) -> str:
+        """The name of a parameter's row."""
+        return str(short(LAYER.sub("", clean(self.graph.nodes[id].name or "", 24))))
 
     def _symbols(self) -> dict[int, str]:
         """Symbols of operations with their constants: ``1−``, ``×0.5``."""
