@@ -10,7 +10,7 @@ from . import doctor
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report, and of a model in which nothing is wrong the verdict on its gradient; 1 if something is."""
+    """Print the report, and if nothing is wrong the verdict on the gradient; 1 if something is, 2 if it cannot look."""
     parser = argparse.ArgumentParser(prog="python -m tinygrad_rnn.torch")
     parser.add_argument("command", choices=["doctor"], help="look for what is wrong with a model, a batch and a loss")
     parser.add_argument("case", metavar="MODULE:FUNCTION", help="returns model, loss_fn, inputs, targets[, optimizer]")
@@ -20,13 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{options.case!r} is not module:function, such as train:make")
     sys.path.insert(0, "")
     try:
-        make = pkgutil.resolve_name(options.case)
-    except (ModuleNotFoundError, AttributeError) as error:
-        parser.error(f"{options.case}: {error}")
-    case = make()
-    if not isinstance(case, tuple) or not 4 <= len(case) <= 5:
-        parser.error(f"{options.case} must return (model, loss_fn, inputs, targets) or (..., optimizer)")
-    report = doctor(*case)
+        case = pkgutil.resolve_name(options.case)()
+        if not isinstance(case, tuple) or not 4 <= len(case) <= 5:
+            raise TypeError("must return (model, loss_fn, inputs, targets) or (..., optimizer)")
+        report = doctor(*case)
+    except (Exception, SystemExit) as error:  # of somebody's module: 1 is for a finding
+        parser.error(f"{options.case}: {type(error).__name__}: {' '.join(str(error).split())}")
     print(report)
     if not report:
         try:

@@ -36,7 +36,7 @@ class Call(NamedTuple):
 class Pass:
     """One forward pass.
 
-    `entry` is the tensor in which the batch enters: the input, or of tokens their embedding.
+    `entry` is the tensor in which the batch enters: the input, or of tokens the first embedding that takes them.
     """
 
     output: Any = None
@@ -88,6 +88,9 @@ class Case:
         self.result, seen = self.run(self.model)
         self.output, self.entry, self.calls = seen.output, seen.entry, seen.calls
         self.fronts, self.dropouts, self.loss = seen.fronts, seen.dropouts, loss_fn(self.result, targets)
+        if not isinstance(self.loss, torch.Tensor) or self.loss.numel() != 1:
+            what = tuple(self.loss.shape) if isinstance(self.loss, torch.Tensor) else type(self.loss).__name__
+            raise TypeError(f"the loss is a tensor of one number, such as a mean, not {what}")
         inner = [tensor for calls in self.calls.values() for call in calls for tensor in (call.x, call.out)]
         known = [*self.model.parameters(), self.entry, self.output, *inner]
         wanted = {id(t): t for t in known if t is not None and t.requires_grad}
@@ -110,29 +113,31 @@ class Case:
         """Run a copy: what it returns, and the pass; `change` makes another entry of the one that there is."""
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
         inputs, seen = list(_like(self.inputs, dtype)), Pass()
-        tokens = not inputs[0].is_floating_point()
+        inputs[0] = given = inputs[0].detach().clone()  # whose memory is its own: views of it are made from it
+        tokens = not given.is_floating_point()
 
         def enter(tensor: Any) -> Any:
             if not tensor.requires_grad:  # of an embedding that is frozen
                 tensor = tensor.detach().requires_grad_()
-            tensor = change(tensor)
-            seen.entry = tensor if seen.entry is None else seen.entry
-            return tensor
+            seen.entry = change(tensor)
+            return seen.entry
 
         def note(name: str, m: Any, args: Any, kwargs: Any, out: Any) -> Any:
             if isinstance(m, nn.Linear) and args and args[0] is seen.entry:
                 seen.fronts.append((name, m))
             elif isinstance(m, RECURRENT):
-                given: list[Any] = [*args, *kwargs.values(), None]
-                fresh = not any(bool(part.any()) for part in tensors_of(given[1]))
-                call = Call(m, given[0], tensors_of(given[0])[0], tensors_of(out)[0], fresh)
+                taken: list[Any] = [*args, *kwargs.values(), None]
+                fresh = not any(bool(part.any()) for part in tensors_of(taken[1]))
+                call = Call(m, taken[0], tensors_of(taken[0])[0], tensors_of(out)[0], fresh)
                 seen.calls.setdefault(name, []).append(call)
-            embeds = isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and tokens and not self.packed
-            return enter(out) if embeds else None
+            elif isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and tokens and seen.entry is None and not self.packed:
+                memory = [t.untyped_storage().data_ptr() for t in ([*args, *kwargs.values()][0], given)]
+                return enter(out) if memory[0] == memory[1] else None  # and not of positions, or of other inputs
+            return None
 
         with ExitStack() as opened:
             if not tokens:
-                inputs[0] = enter(inputs[0].detach().clone())
+                inputs[0] = enter(given)
             for name, module in named_modules(model):
                 opened.callback(module.register_forward_hook(partial(note, name), with_kwargs=True).remove)
             opened.callback(torch.set_default_dtype, torch.get_default_dtype())

@@ -64,6 +64,8 @@ def not_finite(case: Case) -> Found:
     """NaN or infinity in what the model is given, in the loss, or in a gradient."""
     drop, safe = "x = torch.nan_to_num(x)  # or drop these rows", "(x + 1e-8).sqrt()  # so of norm, std, log and /"
     for what, t, line in (("inputs", case.inputs[0], drop), ("targets", case.targets, drop), ("loss", case.loss, safe)):
+        if what == "targets" and bool(case.loss.isfinite()):  # it leaves them out
+            continue
         if isinstance(t, torch.Tensor) and t.is_floating_point() and (count := int((~t.isfinite()).sum())):
             yield f"{count} of {t.numel()} numbers in the {what} are NaN or infinite", line
     if name := first_not_finite(case.model):
@@ -119,15 +121,38 @@ def twice(case: Case) -> Found:
                 yield f"nll_loss gets numbers that are no log-probabilities of its classes: {sums}", line
 
 
-def _regression(case: Case) -> bool:
-    y, differences = case.targets, any(name_of(node) in LOSSES for node in case.nodes) or _differences(case)
-    return bool(differences) and isinstance(y, torch.Tensor) and y.is_floating_point() and y.numel() > 1
+def _cross_entropies(case: Case) -> list[Any]:
+    return [node for node in case.nodes if name_of(node).startswith("BinaryCrossEntropy")]
+
+
+def _compared(case: Case) -> tuple[Any, Any]:
+    """The targets that the loss sets against the outputs as they are, and these: of regression, and what is not masked.
+
+    If the outputs were a little off the targets, then each would have a gradient of the sign of what it is off, and
+    the other way round. So it is not if the loss compares with other numbers, such as a logarithm of the targets.
+    """
+    y, out = case.targets, case.output
+    alike = isinstance(y, torch.Tensor) and y.is_floating_point() and y.numel() == out.numel()
+    if not (alike and out.requires_grad and case.loss.requires_grad) or _cross_entropies(case):
+        return out[:0], out[:0]
+    y, own = y.detach().reshape(out.shape).to(out.dtype), out.detach().clone()
+    off = 0.01 * (y.abs() + y[y != 0].abs().nanmedian()) * torch.randn_like(own)
+    used = torch.ones_like(own, dtype=torch.bool)
+    try:
+        for way in (off, -off):
+            out.data.copy_(torch.where(y.isfinite(), y + way, own))  # of whatever the model returns it in
+            loss = case.loss_fn(case.result, case.targets)
+            g = torch.autograd.grad(loss, out, retain_graph=True, materialize_grads=True)[0]
+            used &= (g != 0) & bool((g * way >= 0)[y.isfinite()].all())
+    finally:
+        out.data.copy_(own)
+    return y[used], own[used]
 
 
 def target_scale(case: Case) -> Found:
     """Targets so far from what the model puts out that its head has to grow or shrink first; for regression only."""
-    if _regression(case):
-        y, out = case.targets, case.output.detach()
+    y, out = _compared(case)
+    if y.numel() > 1:
         far, size = float(y.mean().abs() + y.std()), float(out.abs().mean() + out.std())
         if far > 100 * max(size, 0.1) or 0 < far < 1e-3 * size:
             line = f"y = (y - {float(y.mean()):.4g}) / {float(y.std()):.4g}  # and back for the prediction"
@@ -143,11 +168,12 @@ def out_of_reach(case: Case) -> Found:
             relu = getattr(call.module, "nonlinearity", "") == "relu"
             last, (low, high) = f"state of {name}", RANGES["Relu" if relu else "Tanh"]
     line = "return self.fc(h)  # as it is, for numbers of any size"
-    if any(name_of(node).startswith("BinaryCrossEntropy") for node in case.nodes):
+    y, _ = _compared(case)
+    for node in _cross_entropies(case):
         last, low, high, line = "loss", 0.0, 1.0, "y = (y > 0).float()"
-    elif not _regression(case):
-        return
-    if beyond := float(((case.targets < low) | (case.targets > high)).float().mean()):
+        edge = torch.autograd.graph.GradientEdge(*node.next_functions[0])
+        y = node._saved_target[torch.autograd.grad(case.loss, edge, retain_graph=True)[0] != 0]  # not what is masked
+    if y.numel() and (beyond := float(((y < low) | (y > high)).float().mean())):
         reach = f"{low:g} ... {high:g}, beyond what the {last.lower()} can take"
         yield f"{beyond:.0%} of the targets lie outside {reach}", line
 
@@ -188,7 +214,9 @@ def _reaches_others(case: Case, a: int, b: int) -> bool:
 
 def samples_mix(case: Case) -> Found:
     """The output of one sample depends on the input of another."""
-    if case.entry is None or case.entry.dim() < 2:
+    if case.entry is None:
+        raise LookupError("the inputs are whole numbers, and no nn.Embedding takes them as they are")
+    if case.entry.dim() < 2:
         return
     # In evaluation mode, where batch norm does not mix; a cuDNN kernel would have no backward then.
     with torch.backends.cudnn.flags(enabled=False):
@@ -213,7 +241,7 @@ def cut(case: Case) -> Found:
         line = "loss_fn(output, targets)  # no .item(), .argmax(), .detach(), .numpy() or torch.tensor() on the way"
         yield "no parameter gets a gradient: the loss was computed from bare numbers", line
     x, b = case.entry, case.batch_axis
-    if x is None or x.dim() != 3 or any(samples_mix(case)):  # then no slope is that of a sample alone
+    if any(samples_mix(case)) or x.dim() != 3:  # then no slope is that of a sample alone
         return
     model, rows, steps = case.double(), x.shape[b], x.shape[1 - b]
     seen = case.run(copied(model))[1]
@@ -255,7 +283,11 @@ def one_step(case: Case) -> Found:
 
 
 def padding(case: Case) -> Found:
-    """Sequences that end in rows that repeat, and the loss reads them."""
+    """Sequences that end in rows of padding, and the loss reads them.
+
+    It is padding if such rows are the same in all sequences, stand nowhere else in them, begin at different steps, and
+    most rows before them differ from the one before: so they do not in a step, after a cue, or where events are rare.
+    """
     x, entry = case.inputs[0], case.entry
     if x.dim() < 2 or entry is None or entry.grad is None or entry.dim() != 3:
         return
@@ -272,6 +304,11 @@ def padding(case: Case) -> Found:
             line = "h_n[-1]  # or out[torch.arange(B), lengths - 1]: beyond the end of a sequence, out is zero"
             yield f"of {int(deaf.sum())} of {len(g)} sequences the output does not depend on the input", line
     if share > 0.2 and reads > 0.2 and int(padded.sum()) > 1:  # one sequence may end so by chance
+        ends, rows_of = tail[padded], x[padded].reshape(int(padded.sum()), x.shape[1], -1)
+        elsewhere = bool(((rows_of == rows_of[0, -1]).all(-1) != ends).any())
+        steady = float(same[padded][~ends[:, 1:]].float().mean()) > 0.5
+        if elsewhere or steady or len(ends.sum(1).unique()) == 1:
+            return
         rows = f"on average {float(tail.sum(1)[padded].float().mean()):.0f} of {x.shape[1]}"
         line = "x = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)"
         yield f"the loss reads padding: {share:.0%} of the sequences end in rows that repeat, {rows}", line
