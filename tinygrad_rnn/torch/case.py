@@ -89,7 +89,7 @@ class Case:
         self.output, self.entry, self.calls = seen.output, seen.entry, seen.calls
         self.fronts, self.dropouts, self.loss = seen.fronts, seen.dropouts, loss_fn(self.result, targets)
         if not isinstance(self.loss, torch.Tensor) or self.loss.numel() != 1:
-            what = tuple(self.loss.shape) if isinstance(self.loss, torch.Tensor) else type(self.loss).__name__
+            what = str(tuple(self.loss.shape)) if isinstance(self.loss, torch.Tensor) else type(self.loss).__name__
             raise TypeError(f"the loss is a tensor of one number, such as a mean, not {what}")
         inner = [tensor for calls in self.calls.values() for call in calls for tensor in (call.x, call.out)]
         known = [*self.model.parameters(), self.entry, self.output, *inner]
