@@ -1,6 +1,7 @@
 """The command line at its edges: bounds of values, what a default is, and sentences to their last sign."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -115,6 +116,12 @@ def test_a_thousandth_is_a_share_and_less_is_a_number():
     for left, told in sizes.items():
         decay = Decay("", "h", ((2, 0, 1.0), (1, 1, left)), 0.0)
         assert left_of([decay]) == f"∂L/∂h at t=1 is {told} that at t=2, on average × {left:.3g} a step"
+
+
+@pytest.mark.parametrize(("fold", "drawn"), {"none": {1, 2, 3, 4, 5, 6, 7}, "2": {1, 2, 6, 7}, "1": {1, 7}}.items())
+def test_so_many_steps_at_each_end_are_drawn(fold, drawn, said):
+    said(f"draw rnn --steps 7 --hidden 2 --level step --fold {fold} --out a.dot")
+    assert {int(t) for t in re.findall(r"t=(\d+)", Path("a.dot").read_text("utf-8"))} - {0} == drawn
 
 
 def test_a_film_scales_the_recurrent_weights_and_tells_the_numbers_of_its_last_frame(said):
