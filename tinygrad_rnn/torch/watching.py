@@ -23,11 +23,13 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ..arguments import refusal, whole
 from ..draw.chart import Decay, GradientThroughTime
 from ..files import columns, write_whole
 from ..graph.line import line_through
+from . import unrolled
 from .recording import under_way
-from .unrolled import CELLS, RECURRENT, checked, first_not_finite, named_modules, named_parameters, unroll, values_of
+from .unrolled import CELLS, RECURRENT, checked, named_modules, named_parameters, tensors_of, unroll, values_of
 
 _SATURATED = {**dict.fromkeys("iforz", (0.05, 0.95)), **dict.fromkeys("gnh", (-0.95, 0.95))}
 """By the letter of a gate or state: outside of these it hardly moves any more."""
@@ -40,11 +42,14 @@ _HEAD = """<!doctype html>
 class watch:
     """Watch a training loop: ``with watch(model, optimizer, to="run.csv") as w:`` around it.
 
-    Each step of the optimiser makes a record: the norm of the gradient, and for each recurrent module ‖∂L/∂x_t‖ by time
-    step, the mean over the batch; of several passes for one update, the last one's. Every `weights` steps it has the
-    update of each matrix relative to the matrix, every `gates` steps the means and the saturated shares of the gates,
-    from eight of the sequences at most. The gradient is that of your loss, with your mask, detach and truncation; a
-    loss at every step gives a sum over lags.
+    Each step of the optimiser makes a record: the norm of the gradient as the optimiser gets it, so after any clipping,
+    and for each recurrent module ‖∂L/∂x_t‖ by time step, before it, the mean over the batch. Of several forward passes
+    for one update it is the last one's that brought a gradient; all that `backward` brings through one is added up,
+    what `torch.autograd.grad` computes is not, and ``backward(inputs=...)`` brings no curve. Calls are one sequence
+    where the state of one goes to the next; another sequence that gets a gradient in the same pass is "call 2". Every
+    `weights` steps there is the update of each matrix relative to the matrix, every `gates` steps the means and the
+    saturated shares of the gates, from eight of the sequences at most. The gradient is that of your loss, with your
+    mask, detach and truncation; a loss at every step gives a sum over lags.
 
     Parameters
     ----------
@@ -56,9 +61,10 @@ class watch:
     every, weights, gates : int
         How many steps apart; 0 for never.
     alarm : callable
-        Gets a line of text when the gradient is not finite, or 100 times its usual size and twice its largest so far,
-        when one update changes more than half of a matrix or none changes any, when no `zero_grad` was called, when
-        dropout is off, since the model is in evaluation mode, and when no recurrent module is seen at work.
+        Gets a line of text when the gradient is not finite, or 100 times its usual size and twice its largest so far
+        (clipping hides that, but `clip_grad_norm_` returns the norm from before it), when one update changes more than
+        half of a matrix or none changes any, when no `zero_grad` was called, when dropout is off, since the model is in
+        evaluation mode, and when no recurrent module is seen at work.
 
     Attributes
     ----------
@@ -71,7 +77,7 @@ class watch:
     TypeError
         If the model is no module of PyTorch's, or the optimiser none of its optimisers.
     ValueError
-        On entering, if `to` is a path that does not end in .csv.
+        If `to` is nothing that records can go to, or a number of steps is none.
 
     Examples
     --------
@@ -102,13 +108,16 @@ class watch:
     ) -> None:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(f"the optimizer must be one of PyTorch's, not {type(optimizer).__name__}")
+        writer = to is None or callable(to) or hasattr(to, "add_scalar") or hasattr(to, "log")
+        if not (fspath(to).endswith(".csv") if isinstance(to, (str, PathLike)) else writer):
+            raise refusal("to", to, "a path that ends in .csv, a callable, or what has add_scalar or log")
         self.model, self.optimizer, self.to, self.alarm = checked(model), optimizer, to, alarm
-        self.every, self.weights, self.gates = every, weights, gates
+        self.every, self.weights, self.gates = whole("every", every), whole("weights", weights), whole("gates", gates)
         self.records, self.alarms = list[dict[str, Any]](), list[str]()
         self._step, self._norms, self._largest, self._moved = 0, list[float](), 0.0, 0.0
-        self._calls: dict[str, list[tuple[Any, Any]]] = {}  # by module: what each call was given, and its numbers
+        self._calls: dict[str, list[list[Any]]] = {}  # by module: of the last passes the sequences, each of its calls
         self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
-        self._before: dict[str, Any] = {}  # by parameter: before this update
+        self._before: dict[str, Any] = {}  # by name: the parameter, and its numbers before this update
         self._kept: Any = None  # the gradient of the update before
         self._told = list[Any]()  # hooks, if it was still there at the next one
         self._modules = {name: m for name, m in named_modules(model) if isinstance(m, RECURRENT)}
@@ -116,16 +125,14 @@ class watch:
     def __enter__(self) -> watch:
         with ExitStack() as opened:
             if isinstance(self.to, (str, PathLike)):
-                if not fspath(self.to).endswith(".csv"):
-                    raise ValueError(f"to={self.to!r}: a file of records ends in .csv")
                 self._file = opened.enter_context(open(self.to, "w", encoding="utf-8", newline=""))
                 self._rows = csv.writer(self._file, lineterminator="\n")
                 self._rows.writerow(("step", "key", "value"))
-            hooks = [(m, torch.compiler.disable(self._entry(name))) for name, m in self._modules.items()]
-            handles = [m.register_forward_pre_hook(hook, with_kwargs=True) for m, hook in hooks]
-            handles.append(self.optimizer.register_step_pre_hook(self._pre))
-            handles.append(self.optimizer.register_step_post_hook(self._post))
-            for handle in handles:
+            handles = [self.optimizer.register_step_pre_hook(self._pre)]
+            for name, m in self._modules.items():
+                before, after = map(torch.compiler.disable, self._hooks(name))
+                handles += [m.register_forward_pre_hook(before, with_kwargs=True), m.register_forward_hook(after)]
+            for handle in (*handles, self.optimizer.register_step_post_hook(self._post)):
                 opened.callback(handle.remove)
             self._last = [p for p in self._held() if p.requires_grad][-1:]
             self._opened = opened.pop_all()
@@ -164,29 +171,41 @@ class watch:
     def _due(self, every: int) -> bool:
         return bool(every) and self._step % every == 0
 
-    def _entry(self, name: str) -> Any:
-        """A hook that makes the input of a module need a gradient, and keeps it."""
+    def _hooks(self, name: str) -> Any:
+        """Hooks before and after a module: its input's gradient is kept, and which calls are one sequence is seen."""
+        call: Any = None  # the lengths of a batch that is packed, the input's gradient, what was returned
 
-        def hook(module: Any, args: Any, kwargs: Any) -> Any:
-            x = args[0] if args else kwargs.get("input")
+        def before(module: Any, args: Any, kwargs: Any) -> Any:
+            nonlocal call
+            x, call = args[0] if args else kwargs.get("input"), None
             if x is None or under_way() or not (module.training and torch.is_grad_enabled() and self._due(self.every)):
                 return None
             packed = isinstance(x, PackedSequence)
             data = x.data if packed else x
-            # A view, so that other uses of the same tensor are not counted.
-            data = data.view_as(data) if data.requires_grad else data.detach().requires_grad_(True)
-            data.retain_grad()  # which costs less than a hook in Python
-            calls = self._calls.setdefault(name, [])
-            if any(before.grad is not None for _, before in calls[:1] + calls[-1:]):  # they belong to another pass
-                calls.clear()
-            calls.append((x, data))
+            # A leaf, which only `backward` fills, and not `torch.autograd.grad`, nor another use of x. For an x that
+            # needs a gradient itself it is a zero that takes no memory.
+            leaf = (data.new_zeros(()).expand(data.shape) if data.requires_grad else data.detach()).requires_grad_(True)
+            data = data + leaf if data.requires_grad else leaf
+            passes = self._calls.setdefault(name, [[]])
+            if any(end[1].grad is not None for calls in passes[-1] for end in (calls[0], calls[-1])):
+                passes[:] = [passes[-1], []]
+            calls = _handed_on(args[1] if len(args) > 1 else kwargs.get("hx"), passes[-1][-8:])
+            if calls is None:
+                passes[-1].append(calls := [])
+                for old in passes[-1][-9:-8]:  # whose graph would be kept
+                    old[-1][2] = ()
+            calls.append(call := [x.batch_sizes.tolist() if packed else None, leaf, ()])
             if self._due(self.gates) and not packed and not isinstance(module, CELLS):
                 few = data.detach()
                 self._inputs[name] = few if few.dim() == 2 else few[:8] if module.batch_first else few[:, :8]
             x = x._replace(data=data) if packed else data
             return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "input": x})
 
-        return hook
+        def after(module: Any, args: Any, result: Any) -> None:
+            if call is not None:
+                call[2] = tensors_of(result)
+
+        return before, after
 
     def _stale(self, parameter: Any) -> list[Any]:
         """Hooks on one parameter that see, in the first backward pass after an update, whether it begins at zero."""
@@ -217,15 +236,13 @@ class watch:
             self._kept = parameter.grad
         if self._due(self.weights):
             named = named_parameters(self.model).items()
-            self._before = {n: p.detach().clone() for n, p in named if p.dim() > 1 and p.requires_grad}
+            self._before = {n: (p, p.detach().clone()) for n, p in named if p.dim() > 1 and p.requires_grad}
 
     def _measure(self) -> None:  # the norm of the gradient
         found = [p.grad for p in self._held()] if self._due(self.every) else []
         held = [values_of(g).flatten() for g in found if g is not None]
-        if len({g.device for g in held}) > 1:
-            held = [g.to(held[0].device) for g in held]
         # One norm of all: that of each, and then of these, takes three times as long where they are small.
-        self._norm = torch.linalg.vector_norm(torch.cat(held)) if held else None
+        self._norm = torch.linalg.vector_norm(torch.cat([g.to(held[0].device) for g in held])) if held else None
 
     def _post(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if any(map(callable, (*args[1:], *kwargs.values()))):  # a closure, which makes the gradient within the step
@@ -233,25 +250,26 @@ class watch:
         record: dict[str, Any] = {"step": self._step}
         if self._norm is not None:
             record["gradient"] = float(self._norm)
-        for name, calls in self._calls.items():
-            module, arrived = self._modules[name], [(x, data.grad) for x, data in calls if data.grad is not None]
-            if parts := [_by_step(module, x, g) for x, g in arrived]:
-                norms = (torch.cat(parts) if len(parts) > 1 else parts[0]).tolist()
-                record |= {f"{name}/{key}": value for key, value in _lost(norms).items()}
+        for name, passes in self._calls.items():
+            module = self._modules[name]
+            arrived = (  # from the last pass on: one after it, as for a validation, has brought no gradient
+                [[_by_step(module, sizes, leaf.grad) for sizes, leaf, _ in c if leaf.grad is not None] for c in calls]
+                for calls in reversed(passes)
+            )
+            for k, parts in enumerate(filter(None, next(filter(any, arrived), [])), 1):
+                record |= _lost(name if k == 1 else f"{name}/call {k}", torch.cat(parts).tolist())
         known = self._modules or {"a recurrent module (TorchScript hides its own)": self.model}
         if self._norm is not None and not self._calls and any(m.training for m in known.values()):
             seen = f"no call of {', '.join(known)} was seen before this update"
             self._alarm(f"{seen}: what is compiled runs as it first did, so enter watch before that", True)
-        now = named_parameters(self.model) if self._before else {}
-        moved = {n: float((now[n].detach() - a).norm() / a.norm()) for n, a in self._before.items() if a.any()}
+        moved = {n: float((p.detach() - a).norm() / a.norm()) for n, (p, a) in self._before.items() if a.any()}
         record |= {f"{name}/update": share for name, share in moved.items()}
         for name, x in self._inputs.items():
             record |= {f"{name}/{key}": value for key, value in _gates(self._modules[name], x).items()}
         self._calls, self._inputs, self._before = {}, {}, {}
         self._warn(record, moved)
         self.records.append(record)
-        if self.to is not None:
-            self._write(record)
+        self._write(record)
         self._step += 1
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -266,7 +284,7 @@ class watch:
                 self.to.add_scalar(key, value, step)
         elif hasattr(self.to, "log"):
             self.to.log(numbers, step=step)
-        else:
+        elif self.to is not None:
             self.to(record)
 
     def _warn(self, record: dict[str, Any], moved: dict[str, float]) -> None:
@@ -275,7 +293,7 @@ class watch:
         new = not norm <= 2 * self._largest  # a bump after convergence is not
         usual = median(norms[-50:]) if new and len(norms) >= 10 else 0.0
         if not math.isfinite(norm) and all(map(math.isfinite, norms[-1:])):
-            bad, told = first_not_finite(self.model), f"; its usual norm was {usual:.2g}" if usual else ""
+            bad, told = unrolled.first_not_finite(self.model), f"; its usual norm was {usual:.2g}" if usual else ""
             what = f"not finite, first in {bad}" if bad else "so large that its norm overflows"
             self._alarm(f"the gradient is {what}{told}")
         elif usual and 100 * usual < norm < math.inf:
@@ -304,21 +322,32 @@ def _decay(step: int, norms: list[float]) -> Decay:
     return Decay(f"update {step}", "x", tuple(newest), line_through([np.array(norm) for *_, norm in newest]).slope)
 
 
-def _by_step(module: Any, x: Any, g: Any) -> Any:
+def _handed_on(hx: Any, sequences: list[Any]) -> Any:
+    """The sequence whose state this is, or was made of by a few operations; None if it begins anew."""
+    known = {key: calls for calls in sequences for t in calls[-1][2] for key in (t.grad_fn, t.data_ptr())}
+    near = [key for t in tensors_of(hx) for key in (t.data_ptr(), t.grad_fn)]  # a detached one has the same numbers
+    for key in near:
+        if key in known:
+            return known[key]
+        near += [node for node, _ in getattr(key, "next_functions", ()) if node and len(near) < 100]
+    return None
+
+
+def _by_step(module: Any, sizes: Any, g: Any) -> Any:
     """‖∂L/∂x_t‖ for each step, the mean over the sequences that have it."""
-    norms = torch.linalg.vector_norm(g, dim=-1)
-    if isinstance(x, PackedSequence):
-        return torch.stack([part.mean() for part in norms.split(x.batch_sizes.tolist())])
+    norms = torch.linalg.vector_norm(g.detach(), dim=-1)
+    if sizes:  # of a PackedSequence
+        return torch.stack([part.mean() for part in norms.split(sizes)])
     if isinstance(module, CELLS):
         return norms.mean().reshape(1)
     return norms.mean(0 if module.batch_first else 1) if norms.dim() == 2 else norms
 
 
-def _lost(norms: list[float]) -> dict[str, Any]:
+def _lost(name: str, norms: list[float]) -> dict[str, Any]:
     """The gradient by time step, and by how many decades the first step's is below the largest."""
     first, largest = norms[0], max(norms)
     lost = math.log10(largest / first) if first > 0 and math.isfinite(largest) else math.inf
-    return {"by step": norms, "decades lost": lost, "steps at zero": norms.count(0.0)}
+    return {f"{name}/by step": norms, f"{name}/decades lost": lost, f"{name}/steps at zero": norms.count(0.0)}
 
 
 def _gates(module: Any, x: Any) -> dict[str, float]:
