@@ -150,6 +150,15 @@ def test_what_is_not_compiled_runs_as_numpy_and_says_why():
     assert_equal(program(x, state, cell.parameters()), by_engine(cell, LOSSES["both"], x, state), "f8")
 
 
+def test_no_sequences_run_as_numpy():
+    cell = tg.RNNCell(2, 3, rng=0)
+    x, state = np.ones((4, 0, 2)), cell.initial_state(0).numpy()
+    with pytest.warns(UserWarning, match=r"runs as NumPy, not compiled: x has no elements") as seen:
+        program = tg.derive_bptt(cell, LOSSES["state"], (tg.Tensor(x, requires_grad=True), state), compiled=True)
+    assert len(seen) == 1
+    assert_equal(program(x, state, cell.parameters()), by_engine(cell, LOSSES["state"], x, state), "f8")
+
+
 def test_numba_that_is_switched_off(monkeypatch):
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     cell = tg.RNNCell(2, 3, rng=0)

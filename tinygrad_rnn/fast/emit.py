@@ -140,6 +140,8 @@ class FastSource(Source):
         """Decide which equations are statements and which sums are which products, and give each state its place."""
         step, part, self.dtype = self.step, self.plan.part, self.step.states[0].leaf.dtype
         for leaf in (step.x, *(s.leaf for s in step.states), *step.parameters.values()):
+            if 0 in leaf.shape:
+                raise Unsupported(f"{leaf.name} has no elements")
             if leaf.dtype != self.dtype:
                 raise Unsupported(f"{leaf.name} is {leaf.dtype}, and the state is {self.dtype}")
         self.slots: dict[Node, Slot] = {}
@@ -344,11 +346,8 @@ class FastSource(Source):
 
     def _outer(self, node: Node, a: Node, b: Node) -> list[str]:
         """The gradient of a weight: of as many steps at once as are in the cache still."""
-        rows, columns, block = (
-            (a.shape[1], self.slot(a).row),
-            (b.shape[1], self.slot(b).row),
-            max(1, BLOCK // a.shape[0]),
-        )
+        rows, columns = [(n.shape[1], self.slot(n).row) for n in (a, b)]
+        block = max(1, BLOCK // a.shape[0])
         text = f"outer({rows[0]}, {columns[0]}, {rows[1]}, {columns[1]}, record, F)"
         name = self.helper(f"{self.places[node].name}_product", text)
         starts = [f"r, {self.slot(n).at} + {'t' if n.op == 'state' else '(t + 1)'} * record" for n in (a, b)]
