@@ -230,3 +230,19 @@ def test_what_no_network_has_gets_no_map(maps, said):
     said("sweep --cell rnn,lstm --forget-bias 1,2 --x scale --y hidden --steps 3 --hidden 2 --seeds 1")
     biases = ("forget_bias=None-cell=rnn", "forget_bias=1.0-cell=lstm", "forget_bias=2.0-cell=lstm")
     assert maps == {f"map-{name}.svg": ("scale", "hidden") for name in biases}
+
+
+def test_what_somebody_else_put_where_the_table_goes_is_left_alone(maps, capsys):
+    Path("atlas").mkdir()
+    Path("atlas/table.csv").write_text("mine", encoding="utf-8")
+    assert "is there already, but no table it could be of" in refused(capsys, "sweep", "--hidden", "2", "--steps", "3")
+
+
+def test_a_sweep_goes_on_and_counts_what_failed(maps, capsys):
+    words = "sweep --hidden 4 --steps 12 --seeds 1 --scale 1,2,1e200 --nonlinearity identity --bias 1e300".split()
+    for _ in range(2):
+        assert main(words) == 1 and "1 of 3 failed, the first with " in capsys.readouterr().out
+
+
+def test_a_report_ends_with_the_files_that_are_written(said):
+    assert said("flow rnn --steps 9 --json a.json").endswith("\nwrote     a.json\n")
