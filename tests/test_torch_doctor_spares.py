@@ -108,6 +108,13 @@ def test_targets_are_judged_as_the_loss_compares_them(name):
     assert not report and not report.untold, str(report)
 
 
+def test_two_targets_are_enough_to_see_that_the_loss_moves_them():
+    for seed in range(6):  # numbers drawn to one side of both would agree with it, so they are put to the other too
+        torch.manual_seed(seed)
+        x, y = torch.randn(2, T, I), 2500 + torch.randn(2, 1)
+        assert [str(f) for f in doctor(lstm(), lambda o, y: F.l1_loss(o, y - 2500), x, y)] == []
+
+
 def test_a_squashed_output_reaches_targets_that_the_loss_squeezes():
     for scale, found in ((5000, []), (1, ["target_scale", "out_of_reach"])):
         model = lstm(squash=torch.sigmoid)
