@@ -18,7 +18,8 @@ from ..arguments import flag, lengths_of, mapping, number, one_of, refusal, whol
 from ..nn import init
 from ..nn.cells import CELLS, NONLINEARITIES, GRUCell, LSTMCell, RNNCell
 from ..nn.module import once
-from ..tensor import Tensor
+from ..nn.sequences import in_one_array
+from ..tensor import Tensor, as_array
 from .chain import Array
 from .experiment import Experiment, cells_of, is_ours
 
@@ -132,7 +133,7 @@ def change(model: Any, inputs: Any = None, *, lengths: Any = None, **changes: An
     Parameters
     ----------
     model : cell, stack or Module
-    inputs : array_like, optional
+    inputs : array_like, list of sequences, or PackedSequence, optional
         Of ``standardise=True`` only.
     lengths : integers, shape (B,), optional
         How long each of padded sequences is.
@@ -157,13 +158,17 @@ def change(model: Any, inputs: Any = None, *, lengths: Any = None, **changes: An
     >>> (model.bias_ih.data + model.bias_hh.data)[:2].tolist()
     [-3.0, 3.0]
     """
-    if lengths is None:
-        found = changed(Experiment(model, inputs), checked(changes))
-        return found.model, found.inputs
-    turned = np.swapaxes(inputs, 0, 1) if getattr(model, "batch_first", False) else inputs
-    lengths = lengths_of(lengths, *np.shape(turned)[1::-1])
+    if hasattr(inputs, "batch_sizes"):  # which holds the steps of all sequences in one array, and no padding
+        model, data = change(model, inputs.data, **changes)
+        return model, inputs._replace(data=inputs.data.new_tensor(as_array(data)))
+    if lengths is None and in_one_array(inputs, False)[1] is not None:
+        model, data = change(model, np.concatenate([as_array(row) for row in inputs]), **changes)
+        return model, np.split(data, np.cumsum([len(row) for row in inputs])[:-1])
+    turn = lengths is not None and getattr(model, "batch_first", False)
+    turned = np.swapaxes(inputs, 0, 1) if turn else inputs
+    lengths = None if lengths is None else lengths_of(lengths, *np.shape(turned)[1::-1])
     found = changed(Experiment(model, turned, lengths=lengths), checked(changes))
-    return found.model, found.inputs if turned is inputs else np.swapaxes(found.inputs, 0, 1)
+    return found.model, np.swapaxes(found.inputs, 0, 1) if turn else found.inputs
 
 
 def changed(experiment: Experiment, changes: Changes) -> Experiment:
@@ -238,9 +243,8 @@ def _standardised(experiment: Experiment) -> Array:
     if given.dtype.kind not in ("f" if experiment.is_module else "fiub"):
         raise ValueError("only inputs that are numbers can be standardised")
     inputs = given.astype(np.float64)
-    kept = (
-        inputs.reshape(-1, inputs.shape[-1]) if lengths is None else inputs[np.arange(len(inputs))[:, None] < lengths]
-    )
+    running = slice(None) if lengths is None else np.arange(len(inputs))[:, None] < lengths
+    kept = inputs[running].reshape(-1, inputs.shape[-1])
     top = np.abs(kept).max() or 1.0  # so that no square overflows
     sd = (kept / top).std(axis=0)
     found: Array = (inputs / top - (kept / top).mean(axis=0)) / (sd + (sd == 0))
@@ -288,7 +292,7 @@ def lines_of(experiment: Experiment, changes: Changes, torch: bool = False) -> s
         If PyTorch has no such network.
     """
     standardise = "standardise" in changes
-    given = ["inputs", *["lengths=lengths"] * (experiment.lengths is not None)] * standardise
+    given = ["inputs", *["lengths=lengths"] * (experiment.lengths is not None and experiment.told)] * standardise
     asked = ", ".join([*given, *(f"{name}={value!r}" for name, value in changes.items())])
     made, known = "inputs" if standardise else "_", "from tinygrad_rnn.diagnose import change\n"
     if not torch:
@@ -304,7 +308,7 @@ def lines_of(experiment: Experiment, changes: Changes, torch: bool = False) -> s
     if "nonlinearity" in changes:
         lines += [f"model = torch.nn.{changed(experiment, changes).model!r}.to(next(model.parameters()))"]
     lines += ["model.load_state_dict({name: torch.as_tensor(a) for name, a in ours.state_dict().items()})"]
-    return "\n".join(lines + ["inputs = torch.as_tensor(inputs)"] * standardise)
+    return "\n".join(lines + ["inputs = torch.as_tensor(inputs)"] * (standardise and experiment.told))
 
 
 def in_torch(experiment: Experiment) -> bool:

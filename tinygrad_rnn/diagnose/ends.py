@@ -258,7 +258,7 @@ def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
 
 def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tensor, Array], overflow: str) -> End:
     """Follow what is read at one step, against the direction in which the state was handed on."""
-    steps, batch = graph.steps, graph.shape[1] or _batch(experiment)
+    steps, batch = graph.steps, graph.shape[1] or (*np.shape(experiment.inputs), 1, 1)[1]
     read = sorted({place(tensor.scope)[0] or 0 for tensor in reads})
     if not read:
         nothing = np.full((max(len(steps), 1), batch), -np.inf)
@@ -295,7 +295,7 @@ def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tens
     x, peak, drive, told = None, next(iter(states.values()), np.full((len(order), batch), -np.inf)), 0.0, ""
     if xs:
         x, peak = logs(xs, xs[0])
-        dev, drive, told = _drive(graph, steps, name == "reverse")
+        dev, drive, told = _drive(graph, runs, name == "reverse")
         x = x + dev
     notes = [told] * bool(told)
     if len(read) > 1:
@@ -307,7 +307,8 @@ def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tens
         notes.append(f"of {batch} sequences the loss reads {np.sum(~unread)} there")
         for a in curves:
             a[:, unread] = np.nan
-    h = np.concatenate([[0.0], *(n.data.ravel() for (_, part), v in lanes.items() if part != "c" for n in v.values())])
+    hs = ((n, runs.get(t, True)) for (_, part), lane in lanes.items() if part != "c" for t, n in lane.items())
+    h = np.concatenate([[0.0], *(n.data.reshape(batch, -1)[running].ravel() for n, running in hs)])
     largest, saturated = float(np.abs(h).max()), float((np.abs(h[1:]) > SATURATED).mean()) if len(h) > 1 else 0.0
     return End(name, step, x, states, peak + size, size, drive, largest, saturated, told, tuple(notes), overflow)
 
@@ -320,17 +321,15 @@ def _aligned(curve: Array, running: Array) -> Array:
     return found
 
 
-def _batch(experiment: Experiment) -> int:
-    """How many sequences were given."""
-    return int(np.shape(experiment.inputs)[1]) if np.ndim(experiment.inputs) > 1 else 1
+def _drive(graph: Unrolled, runs: Mapping[int, Array], reverse: bool) -> tuple[float, float, str]:
+    """Log10 of rms(x - mean x), of rms(W_ih (x - mean x)) in one direction, and what is to be said of such inputs.
 
-
-def _drive(graph: Unrolled, steps: list[int], reverse: bool) -> tuple[float, float, str]:
-    """Log10 of rms(x - mean x), of rms(W_ih (x - mean x)) in one direction, and what is to be said of such inputs."""
-    xs = np.array([graph.inputs[t].data for t in steps if t in graph.inputs], np.float64)
+    Padding is no input: of each step, only the sequences that have it count.
+    """
+    xs = np.concatenate([np.atleast_2d(graph.inputs[t].data)[runs[t]] for t in runs if t in graph.inputs], dtype=float)
     dev = xs - xs.mean(axis=tuple(range(xs.ndim - 1)))
     told = "" if dev.any() else "the inputs are constant" if xs.any() else "the inputs are all zero"
-    x, drive = graph.inputs[steps[-1]], 0.0
+    x, drive = graph.inputs[max(runs)], 0.0
     for node in graph.nodes:
         product = node.op is not None and node.op.name in PRODUCTS and node.operands[0] is x
         if product and node.operands[1] is not None and place(node.scope)[1].endswith("reverse") is reverse:

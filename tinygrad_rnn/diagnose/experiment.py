@@ -48,6 +48,8 @@ class Experiment(Brief):
         The step, counted from 1, from which the verdict looks back, and how far the task needs to look.
     lengths : array of int, shape (B,), optional
         Of a cell or a stack: how long each of B padded sequences is.
+    told : bool
+        Whether lengths are an argument of one's own, and not those of a list or a PackedSequence.
     """
 
     model: Any
@@ -58,6 +60,11 @@ class Experiment(Brief):
     read: int | None = None
     lag: int | None = None
     lengths: Any = None
+    told: bool = True
+
+    def __post_init__(self) -> None:
+        if any(base.__module__.startswith("torch.") for base in type(self.model).__mro__):
+            raise TypeError("a PyTorch module: give nn.from_torch(module), or its model to tinygrad_rnn.torch.doctor")
 
     @property
     def is_module(self) -> bool:
@@ -71,7 +78,8 @@ class Experiment(Brief):
 
     def cut(self, steps: int) -> Experiment:
         """The first steps alone, read at the last of them."""
-        return replace(self, inputs=self.inputs[:steps], loss="last", read=None)
+        lengths = None if self.lengths is None else np.minimum(self.lengths, steps)
+        return replace(self, inputs=self.inputs[:steps], lengths=lengths, loss="last", read=None)
 
     def few(self, sequences: int) -> Experiment:
         """The first sequences alone, where nothing else has to be cut with them."""
@@ -137,6 +145,8 @@ class Experiment(Brief):
         """The loss in words."""
         if isinstance(self.model, Tensor):
             return "L = yours"
+        if self.loss == "last" and self.is_module:  # which alone knows what its axes are: so it is told what was read
+            return f"L = v·y, v a random unit vector, y the output, or its [{(self.read or 0) - 1}] where it has 3 axes"
         return NAMED[self.loss] if isinstance(self.loss, str) else f"L = {getattr(self.loss, '__name__', 'yours')}"
 
 
@@ -165,12 +175,11 @@ def experiment_of(
         if told := [name for name, value in (given | {"lengths": looks["lengths"]}).items() if value is not None]:
             raise TypeError(f"{', '.join(told)}: only for a network that is still to be unrolled; a loss has been")
         return Experiment(one_number(model), **looks)
-    if any(base.__module__.startswith("torch.") for base in type(model).__mro__):
-        raise TypeError("a module of PyTorch's: give nn.from_torch(module), or its model to tinygrad_rnn.torch.doctor")
     if inputs is None:
         raise TypeError("give the inputs too, an array of shape (T, B, I)")
     if looks["lengths"] is None:
         inputs, looks["lengths"] = in_one_array(inputs, getattr(model, "batch_first", False))
+        looks["told"] = looks["lengths"] is None
     found = Experiment(model, inputs, loss, state, **looks)
     if looks["lengths"] is not None:
         inputs, lengths = _padded(found)

@@ -65,7 +65,8 @@ class Trial:
         return self.after.far + 10 * bool(self.refused), max(min(abs(self.after.decades), 1e3) - 1, 0.0)
 
     def __str__(self) -> str:
-        said = "HEALTHY" if self.heals else f"refused, {self.refused}" if self.refused else f"still {self.after.word}"
+        now = f"{'still' if self.after.word == self.before.word else 'now'} {self.after.word}"
+        said = "HEALTHY" if self.heals else f"refused, {self.refused}" if self.refused else now
         through = ""
         if self.before.level < BLOCKED:
             through = f"the most that gets through from {power(self.before.level)} to {power(self.after.level)}, "
