@@ -233,7 +233,9 @@ def programs(draw: Any, most: int = 8, ops: Sequence[str] | None = None) -> Prog
         steps.append(step)
         values.append(np.asarray(step.apply(values)))
 
-    for name in draw(st.lists(st.sampled_from(names), min_size=min(4, most), max_size=most)):
+    # Where there are enough names none is drawn twice, and others left out for long; and a failure shrinks further.
+    distinct = len(names) > 2 * most
+    for name in draw(st.lists(st.sampled_from(names), min_size=min(4, most), max_size=most, unique=distinct)):
         a = draw(st.integers(0, len(values) - 1))
         tried = (_step(draw, name, values, (a + k) % len(values)) for k in range(min(TRIES, len(values))))
         step = next((step for step in tried if step is not None), None)
