@@ -118,6 +118,11 @@ def test_only_what_the_file_declares_is_checked(check, tmp_path):
             "mine.py:3: ValueError: a primitive named 'tanh' exists",
         ),
         (RIGHT + 'CHECK = {"swosh": {}}\n', "mine.py: CHECK has swosh, which the file does not declare"),
+        (RIGHT + "CHECK = {3: {}}\n", "mine.py: CHECK has 3, which the file does not declare"),
+        *(
+            (RIGHT + f"CHECK = {given}\n", 'mine.py: CHECK is a dict of dicts, such as CHECK = {"name": {"order": 1}}')
+            for given in ("3", '[("swish", {})]', '{"swish": 3}', '{"swish": {3: 4}}')
+        ),
     ],
 )
 def test_files_that_cannot_be_used(check, source, words):

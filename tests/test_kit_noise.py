@@ -1,5 +1,7 @@
 """What gradcheck confirms is true and what it refutes is false, however small or large the numbers are."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -148,6 +150,73 @@ def test_what_is_rounded_within_a_function_moves_in_stairs_and_is_not_wrong_for_
         assert verdict(lambda x: tg.sin(less(0.7 * x)), x)[0] == "wrong"
     floor = outside_the_table(np.floor, lambda g, y, x: g)
     assert verdict(floor, X)[0] == "wrong", "one stair is no slope"
+
+
+STAIRS = {
+    "fixed point": lambda x: np.round(x * 256) / 256,
+    "quarters": lambda x: np.round(x * 4) / 4,
+    "tenths": lambda x: np.round(x, 1),
+    "thousandths": lambda x: np.floor(1000 * x),
+    "bins": lambda x: np.digitize(x, np.linspace(-4, 4, 801)).astype(x.dtype),
+}
+
+
+@pytest.mark.parametrize("name", STAIRS)
+def test_a_rule_of_zeros_for_a_staircase_is_never_refuted(plant, name):
+    """Its derivative is 0 on every stair, whatever the slope of all of it."""
+    flat = plant(STAIRS[name], lambda g, y, x: 0.0 * g)
+    draw = np.random.default_rng(0)
+    for x in ([1.23452, 0.3331, 2.7183], [-56.8107], [45.4485, -6.0123], draw.normal(size=50), draw.normal(size=500)):
+        assert verdict(flat, np.array(x))[0] != "wrong"
+    gradcheck(plant(STAIRS["fixed point"], lambda g, y, x: 0.0 * g), np.array([1.23452, 0.3331, 2.7183]))
+    with pytest.raises(InconclusiveError, match="there is a jump"):
+        gradcheck(plant(STAIRS["quarters"], lambda g, y, x: 0.0 * g), np.array([-56.8107]))
+
+
+@pytest.mark.parametrize("name", ["quarters", "tenths"])
+def test_the_battery_passes_a_staircase(plant, name):
+    assert check_primitive(plant(STAIRS[name], lambda g, y, x: 0.0 * g))
+
+
+def test_numbers_of_few_digits_are_not_float16_unless_they_are_spaced_like_it(plant):
+    X = np.array([1.23452, 0.3331, 2.7183])
+    for f in STAIRS.values():
+        for rule in (lambda g, y, x: 0.0 * g, lambda g, y, x: 0.5 * g):
+            try:
+                gradcheck(plant(f, rule), X)
+            except GradcheckError as error:
+                assert "float16" not in str(error) and "float32" not in str(error)
+    assert verdict(plant(lambda x: np.round(x * 256) / 256 * 2, lambda g, y, x: 1.0 * g), X)[0] == "wrong"
+
+
+def test_of_what_is_refuted_some_digits_are_known_and_one_element_ties_with_none(plant):
+    for noise in (1e-3, 3e-2, 0.1):
+        try:
+            gradcheck(plant(np.tanh, lambda g, y, x: -g * (1 - y * y)), X, noise=noise)
+        except GradcheckError as error:
+            assert "to 0 digits" not in str(error)
+    lonely = plant(lambda x: np.where(np.abs(x - 0.3) < 1e-5, 1.0, np.sin(x)), lambda g, y, x: g * np.cos(x))
+    with pytest.raises(GradcheckError) as caught:
+        gradcheck(lonely, np.array([0.3]))
+    assert caught.value.cause != "tie"
+
+
+def test_what_is_refuted_without_elements_or_tolerance_is_refuted_in_words(plant):
+    nothing = plant(lambda x: x[:0] * 2.0, lambda g, y, x: np.ones(x.shape))
+    for size in (3, 1000):
+        assert verdict(nothing, np.ones(size))[0] == "wrong"
+        assert verdict(plant(lambda x: 0.0 * x, lambda g, y, x: g), np.ones(size), rtol=0.0)[0] == "wrong"
+
+
+def test_a_wrong_rule_of_many_elements_takes_no_matrix_of_them_all(plant):
+    twice = plant(lambda x: 2 * x, lambda g, y, x: 3 * g)
+    tracemalloc.start()
+    try:
+        with pytest.raises(GradcheckError, match="likely cause"):
+            gradcheck(twice, np.random.default_rng(0).normal(size=20_000))
+        assert tracemalloc.get_traced_memory()[1] < 2e9, "a square matrix has 3.2e9 bytes"
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("height", [0.25, 0.75, 1.0, 5.0, 384.0])

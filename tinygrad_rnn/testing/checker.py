@@ -183,7 +183,7 @@ class Check(Measured):
         wrong = [k for k, c in enumerate(found) if c.verdict == "wrong"]
         right = [k for k, c in enumerate(found) if c.verdict in ("right", "zero")]
         self.compared += len(right) + len(wrong)
-        for k in sorted(wrong, key=lambda k: -found[k].error / found[k].allowed):
+        for k in sorted(wrong, key=lambda k: -found[k].error / (found[k].allowed or EPS)):
             found[k] = self.reconsidered(i, unit(gradient, elements[k]), found[k])
             if found[k].verdict == "wrong":
                 place = f"in {len(wrong)} of {len(right) + len(wrong)} checked elements; worst element {elements[k]}"
@@ -245,7 +245,7 @@ class Check(Measured):
         """All elements if they are few, else those among which halving finds the largest error, and random ones."""
         if gradient.size <= MOST_ELEMENTS:
             return list(np.ndindex(gradient.shape))
-        most = int(np.clip(MOST_NUMBERS // self.seed.size, 8, REPORTED))
+        most = int(np.clip(MOST_NUMBERS // max(self.seed.size, 1), 8, REPORTED))
         rest = np.arange(gradient.size)
         signs = self.generator.choice([-1.0, 1.0], gradient.size)
 
@@ -276,8 +276,8 @@ class Check(Measured):
             cause, said = "kink", "at a kink any number between the slopes to its sides is right, and this one is not"
         else:
             cause, said = self.explained(i, elements, c.analytic / (numeric or np.inf), element)
-            known = c.allowed / abs(numeric or c.analytic)
-            sure = f" (confirmed to {int(-np.log10(max(known, EPS)))} digits)"
+            digits = int(-np.log10(max(c.allowed / abs(numeric or c.analytic), EPS)))
+            sure = f" (confirmed to {digits} digits)" if digits else ""  # a wrong sign is seen with none
         message = (
             f"the gradient of {self.name(i)} is wrong {place}: analytic {c.analytic:.10g}, "
             f"numeric {numeric:.10g}{sure}, relative error {relative_error(c.analytic, numeric):.2e}; "
@@ -289,7 +289,7 @@ class Check(Measured):
 
     def explained(self, i: int, elements: Sequence[Element], ratio: float, element: Element | None) -> tuple[str, str]:
         """The likely cause, found from differences along all the elements: in a word, and in a sentence."""
-        elements = list(elements)[: max(8, MOST_NUMBERS // self.seed.size)]
+        elements = list(elements)[: max(8, MOST_NUMBERS // max(self.seed.size, 1))]
         if element is not None and element not in elements:
             elements.append(element)
         evidence = Evidence(self, i, elements, self.seed, element, ratio)

@@ -64,10 +64,13 @@ def check_file(path: Path, say: Say, **options: Any) -> int:
     try:
         module = _imported(path)
         asked = getattr(module, "CHECK", {})
+        each = asked.values() if isinstance(asked, dict) else [asked]
+        if not all(isinstance(one, dict) and all(isinstance(key, str) for key in one) for one in each):
+            raise UnusableError(f'{path}: CHECK is a dict of dicts, such as CHECK = {{"name": {{"order": 1}}}}')
         jobs = list(_jobs(module, [name for name in OPS if OPS[name] is not known.get(name)], asked, options))
         if not jobs:
             raise EmptyError(f"{path}: declares neither a primitive nor a cell ({', '.join(CELL)})")
-        if unknown := set(asked) - {name for name, _ in jobs}:
+        if unknown := {*map(str, asked)} - {name for name, _ in jobs}:
             raise UnusableError(f"{path}: CHECK has {', '.join(sorted(unknown))}, which the file does not declare")
         return int(sum([not _passes(name, run, say) for name, run in jobs]) > 0)
     finally:  # so that a file can be checked twice by one process

@@ -35,7 +35,7 @@ def diagnose(evidence: Evidence, fresh: Sequence[Evidence], rtol: float) -> Find
     """
     looked = [e for e in fresh if not same(e.analytic, e.numeric)]
     rest = few(evidence, rtol)
-    if evidence.together and not looked:
+    if evidence.together and not looked and len(evidence.elements) > 1:
         return "tie", "right where one element is moved, wrong where all are: how does the rule share a tie?"
     if fresh and not looked:
         special = "right at random inputs, wrong at these: a branch, a tie, an edge, a special value?"
@@ -274,7 +274,7 @@ def added_constant(e: Evidence) -> Any:
 
 def along_an_axis(e: Evidence) -> Any:
     """What is missing lies along 1, x or y: a mean, a norm or the sum of a softmax that was held constant."""
-    if not e.outputs or e.mixed or same(e.analytic, e.numeric):
+    if not e.complete or not e.outputs or e.mixed or same(e.analytic, e.numeric):
         return
     x = e.inputs[e.which]
     usual = [np.ones(x.shape), x, *[y for y in e.outputs[:1] if y.shape == x.shape]]
@@ -291,7 +291,7 @@ def along_an_axis(e: Evidence) -> Any:
             if max(which) < len(basis):
                 columns = np.stack([basis[k] for k in which], axis=-1)
                 left, all_of_it = (
-                    np.abs(a - (columns @ np.linalg.pinv(columns) @ a[..., None])[..., 0]).max() for a in (gap, right)
+                    np.abs(a - (columns @ (np.linalg.pinv(columns) @ a[..., None]))[..., 0]).max() for a in (gap, right)
                 )
                 if left <= SAME * e.largest < all_of_it:
                     yield "missing term", f"a {names} {over} is held constant, or not subtracted", None
@@ -332,7 +332,7 @@ def few(evidence: Evidence, rtol: float) -> Finding | None:
         return None
     uses = np.count_nonzero(evidence.slopes, axis=1)
     terms = evidence.slopes * evidence.cotangent
-    one_use = np.abs(terms - analytic[:, None]).min(axis=1) <= SAME * np.abs(numeric).max()
+    one_use = np.abs(terms - analytic[:, None]).min(axis=1, initial=np.inf) <= SAME * np.abs(numeric).max()
     if (uses[wrong] > 1).all() and one_use[wrong].all():
         return "repeated index", "only one use counts of an element used several times: overwritten, not accumulated"
     everything = np.concatenate([a.reshape(-1) for a in evidence.inputs])

@@ -184,7 +184,7 @@ class Line:
 
     def resolution(self, step: float) -> float:
         """What may be lost in outputs that do not seem to move, because they are rounded."""
-        return 4 * self._noise * self.size / step
+        return 4 * max(self._noise * self.size, TINY) / step
 
     @property
     def dust(self) -> float:
