@@ -211,7 +211,8 @@ class Measured(Subject):
         Numbers of few digits may as well be whole, or fixed-point ones. These lie equally far from each other wherever
         they are; of a float type those of each binade have all its bits, and lie twice as far apart in the next one.
         """
-        moved = np.array([self.defined([a + h for a in self.arrays]) for h in (3e-4, 1e-3, 23e-4, 41e-4, 7e-3)])
+        at = [a.astype(float) for a in self.arrays]  # of float32 f would compute in float32, and rightly
+        moved = np.array([self.defined([a + h for a in at]) for h in (3e-4, 1e-3, 23e-4, 41e-4, 7e-3)])
         moved = moved[(moved != self.here) & np.isfinite(moved)]
         bits, binades = np.frexp(moved)
         for kind in (np.float16, np.float32):
