@@ -168,6 +168,7 @@ def _initial(
     for (band, slot), block in blocks.items():
         if any(node.step for node in block.nodes):
             ends.setdefault(band, []).append(slot)
+    start = {band: (max if backwards[band] else min)(found) for band, found in ends.items()}
     leaves: dict[tuple[int, str], set[int]] = {}  # by band and name, in which steps there are such
     for edge in drawn:
         (band, slot), source = places[edge.target], graph.nodes[edge.source]
@@ -187,17 +188,16 @@ def _initial(
             continue
         places_of = [places[use.target] for use in uses[edge.source]]
         several = len({there for row, there in places_of if row == band and steps[there]}) > 1
-        if slot != (max if backwards[band] else min)(ends[band]) or (several and source.kind == "parameter"):
+        if slot != start[band] or (several and source.kind == "parameter"):
             continue
         name = undated(source.name or "")
+        named = name and name in names.get(band, ()) and not source.step and len(leaves[band, name]) == 1
         if len(ends[band]) == 1 and band not in names:
             known |= {(edge.source, band)} if name[:1] in ("h", "c") else set()
-        elif (rank[edge.target], edge.operand) in slots.get(band, ()):
-            known.add((edge.source, band))
-        elif name and name in names.get(band, ()) and not source.step and len(leaves[band, name]) == 1:
+        elif named or (rank[edge.target], edge.operand) in slots.get(band, ()):
             known.add((edge.source, band))
     for edge in drawn:  # all uses in one step together
         band, slot = places[edge.target]
-        if (edge.source, band) in known and slot == (max if backwards[band] else min)(ends[band]):
+        if (edge.source, band) in known and slot == start[band]:
             found.add(edge)
     return found
