@@ -224,9 +224,9 @@ NN = [
     ),
 ]
 
-SGD = OPTIMISER | {"momentum": FROM_0_TO_1, "dampening": FROM_0_TO_1}
-ADAGRAD = OPTIMISER | dict.fromkeys(("lr_decay", "initial_accumulator_value", "eps"), NOT_NEGATIVE)
-RMSPROP = OPTIMISER | {"alpha": BELOW_1, "eps": NOT_NEGATIVE, "momentum": FROM_0_TO_1, "centered": FLAG}
+SGD = OPTIMISER | {"momentum": FROM_0_TO_1}
+ADAGRAD = OPTIMISER | {"eps": NOT_NEGATIVE}
+RMSPROP = OPTIMISER | {"alpha": BELOW_1, "eps": NOT_NEGATIVE}
 COUNTS = dict.fromkeys(("steps", "batch_size", "evaluate_every", "checkpoint_every"), whole(1))
 LIMITS = dict.fromkeys(("clip_norm", "clip_value"), POSITIVE.without(None))
 
@@ -235,7 +235,6 @@ TRAIN = [
     (train.Optimiser, lambda **option: train.Optimiser(weight(), **{"lr": 0.1, **option}), OPTIMISER),
     (train.Optimiser, assigned, {"lr": NOT_NEGATIVE}),
     (train.SGD, lambda **option: train.SGD(weight(), **option), SGD),
-    (train.SGD, lambda **option: train.SGD(weight(), momentum=0.9, **option), {"nesterov": FLAG}),
     (train.Adagrad, lambda **option: train.Adagrad(weight(), **option), ADAGRAD),
     (train.RMSprop, lambda **option: train.RMSprop(weight(), **option), RMSPROP),
     (train.Adam, lambda **option: train.Adam(weight(), **option), OPTIMISER | {"betas": BETAS, "eps": NOT_NEGATIVE}),

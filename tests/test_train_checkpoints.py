@@ -16,7 +16,7 @@ from tinygrad_rnn.train import SGD, Adagrad, Adam, Adding, RMSprop, SequenceMode
 KINDS = {
     "adam": lambda m, lr: Adam(m, lr=lr),
     "sgd": lambda m, lr: SGD(m, lr=lr, momentum=0.9),
-    "rmsprop": lambda m, lr: RMSprop(m, lr=lr, momentum=0.5, centered=True),
+    "rmsprop": lambda m, lr: RMSprop(m, lr=lr, alpha=0.9),
     "adagrad": lambda m, lr: Adagrad(m, lr=lr),
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import BELOW_1, FROM_0_TO_1, NOT_NEGATIVE, POSITIVE, flag, mapping, number, refusal
+from ..arguments import BELOW_1, FROM_0_TO_1, NOT_NEGATIVE, POSITIVE, mapping, number, refusal
 from ..nn.module import arrays_of, refuse_twice
 from ..norms import norm_of
 from ..tensor import Tensor
@@ -48,14 +48,11 @@ def named(parameters: Any) -> dict[str, Tensor]:
     return dict(parameters)
 
 
-FLAGS = {"nesterov", "centered"}
-RANGES = {"momentum": FROM_0_TO_1, "dampening": FROM_0_TO_1, "alpha": BELOW_1}  # any other: zero or more
+RANGES = {"momentum": FROM_0_TO_1, "alpha": BELOW_1}  # any other: zero or more
 
 
 def _checked(name: str, value: Any) -> Any:
-    """An option as Python's own number, truth value, or pair of numbers."""
-    if name in FLAGS:
-        return flag(name, value)
+    """An option as Python's own number, or pair of numbers."""
     if name != "betas":
         return number(name, value, RANGES.get(name, NOT_NEGATIVE))
     try:
@@ -183,19 +180,12 @@ def _fault(key: str, array: Array, shape: tuple[int, ...]) -> str:
 
 
 class SGD(Optimiser):
-    """Gradient descent: θ ← θ - lr g. With momentum μ, v ← μ v + (1 - dampening) g takes the place of g.
+    """Gradient descent: θ ← θ - lr g. With momentum μ, v ← μ v + g takes the place of g.
 
     Parameters
     ----------
     parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
-    lr, momentum, dampening, weight_decay : float
-    nesterov : bool
-        g + μ v takes the place of v (Sutskever et al. 2013).
-
-    Raises
-    ------
-    ValueError
-        If nesterov is asked for without a momentum, or with dampening.
+    lr, momentum, weight_decay : float
 
     Examples
     --------
@@ -209,27 +199,13 @@ class SGD(Optimiser):
     2.4
     """
 
-    def __init__(
-        self,
-        parameters: Any,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        *,
-        dampening: float = 0.0,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(parameters, lr, weight_decay, momentum=momentum, dampening=dampening, nesterov=nesterov)
-        if nesterov and (momentum == 0 or dampening):
-            raise ValueError("nesterov=True needs a momentum, and no dampening")
+    def __init__(self, parameters: Any, lr: float = 1e-3, momentum: float = 0.0, *, weight_decay: float = 0.0) -> None:
+        super().__init__(parameters, lr, weight_decay, momentum=momentum)
 
     def change(self, g: Array, slots: Slots, **options: Any) -> Array:
         """The learning rate times the gradient, or times its running sum."""
-        momentum = options["momentum"]
-        if momentum:
-            old = slots.get("momentum_buffer")
-            slots["momentum_buffer"] = v = g if old is None else momentum * old + (1 - options["dampening"]) * g
-            g = g + momentum * v if options["nesterov"] else v
+        if options["momentum"]:
+            slots["momentum_buffer"] = g = options["momentum"] * slots.get("momentum_buffer", np.zeros_like(g)) + g
         return self.lr * g
 
 
@@ -239,30 +215,16 @@ class Adagrad(Optimiser):
     Parameters
     ----------
     parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
-    lr, lr_decay, weight_decay, initial_accumulator_value, eps : float
-        lr is divided by 1 + (step - 1) · lr_decay; the sum begins at initial_accumulator_value.
+    lr, weight_decay, eps : float
     """
 
-    def __init__(
-        self,
-        parameters: Any,
-        lr: float = 1e-2,
-        *,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
-        initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
-    ) -> None:
-        initial = {"initial_accumulator_value": initial_accumulator_value}
-        super().__init__(parameters, lr, weight_decay, lr_decay=lr_decay, **initial, eps=eps)
+    def __init__(self, parameters: Any, lr: float = 1e-2, *, weight_decay: float = 0.0, eps: float = 1e-10) -> None:
+        super().__init__(parameters, lr, weight_decay, eps=eps)
 
     def change(self, g: Array, slots: Slots, **options: Any) -> Array:
         """The learning rate times the gradient over the root of all its squares."""
-        start = np.full_like(g, options["initial_accumulator_value"])
-        slots["sum"] = slots.get("sum", start) + g * g
-        lr = self.lr / (1 + (float(slots["step"]) - 1) * options["lr_decay"])
-        change: Array = lr * g / (np.sqrt(slots["sum"]) + options["eps"])
-        return change
+        slots["sum"] = slots.get("sum", np.zeros_like(g)) + g * g
+        return np.asarray(self.lr * g / (np.sqrt(slots["sum"]) + options["eps"]))
 
 
 class RMSprop(Optimiser):
@@ -271,37 +233,20 @@ class RMSprop(Optimiser):
     Parameters
     ----------
     parameters : module, cell, mapping of str to Tensor, or sequence of Tensor
-    lr, alpha, eps, weight_decay, momentum : float
+    lr, alpha, eps, weight_decay : float
         v ← alpha v + (1 - alpha) g².
-    centered : bool
-        v is the running variance instead.
     """
 
     def __init__(
-        self,
-        parameters: Any,
-        lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        *,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
+        self, parameters: Any, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, *, weight_decay: float = 0.0
     ) -> None:
-        super().__init__(parameters, lr, weight_decay, alpha=alpha, eps=eps, momentum=momentum, centered=centered)
+        super().__init__(parameters, lr, weight_decay, alpha=alpha, eps=eps)
 
     def change(self, g: Array, slots: Slots, **options: Any) -> Array:
         """The learning rate times the gradient over its usual size."""
         alpha = options["alpha"]
         slots["square_avg"] = v = alpha * slots.get("square_avg", np.zeros_like(g)) + (1 - alpha) * g * g
-        if options["centered"]:
-            slots["grad_avg"] = m = alpha * slots.get("grad_avg", np.zeros_like(g)) + (1 - alpha) * g
-            v = v - m * m
-        change = g / (np.sqrt(v) + options["eps"])
-        if options["momentum"]:
-            old = slots.get("momentum_buffer", np.zeros_like(g))
-            slots["momentum_buffer"] = change = options["momentum"] * old + change
-        return np.asarray(self.lr * change)
+        return np.asarray(self.lr * g / (np.sqrt(v) + options["eps"]))
 
 
 class Adam(Optimiser):
