@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.ops import ACTIVATIONS
-from tinygrad_rnn.symbolic.explain import is_elementwise, placeholders
+from tinygrad_rnn.symbolic.explain import explain_primitive, is_elementwise, placeholders
 
 PYTHON = {"×": "*", "−": "-", "²": "**2", "^": "**", " where ": " if ", ", else ": " else ", "≥": ">=", "≤": "<="}
 PYTHON |= {" = ": " == ", "≠": "!="}
@@ -28,7 +28,7 @@ def evaluated(formula, **values):
 
 def formulas(op):
     """The value, and the derivative in each operand by name."""
-    lines = op.__doc__.splitlines()
+    lines = explain_primitive(op).splitlines()
     value = lines[0].partition(": y = ")[2].removesuffix(", elementwise.")
     return value, dict(line.strip().removeprefix("dL/d").split(" = ", 1) for line in lines if line.startswith("    dL"))
 
@@ -60,14 +60,25 @@ def test_every_primitive_explains_itself(name):
     op = tg.OPS[name]
     parameters = inspect.signature(op).parameters.values()
     operands = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
-    assert op.__doc__.startswith(f"{name}(") and "Derivatives of a loss L" in op.__doc__
+    text = explain_primitive(op)
+    assert op.__doc__ == text
+    first, empty, heading, *rest = text.splitlines()
+    assert first.startswith(f"{name}(") and not empty
+    assert heading.startswith("Derivatives of a loss L, where g = dL/dy:")
     assert f"{name}(" in pydoc.render_doc(op)
-    assert "rule 0 of" not in op.__doc__, "a rule cannot be traced: give it a phrase"
+    assert "rule 0 of" not in text, "a rule cannot be traced: give it a phrase"
     if op.nary:
         assert not operands and any(p.kind is p.VAR_POSITIONAL for p in parameters)
     else:
         assert len(operands) == len(op.rules) and operands == list(op.operand_names)
         assert op.phrase or (list(formulas(op)[1]) == operands and formulas(op)[0])
+    if op.nary or op.phrase:
+        phrase = op.phrase.replace("{", "`").replace("}", "`")
+        assert heading.endswith(f": each operand receives {phrase}.") and not rest
+    else:
+        assert rest[0] == "" and [line.partition(" = ")[0] for line in rest[1:]] == [f"    dL/d{o}" for o in operands]
+        kind = f", of shapes {op.shapes}." if op.shapes else ", elementwise." if is_elementwise(op) else "."
+        assert first.endswith(kind) and first.count(", elementwise") == (kind == ", elementwise.")
     accepted = inspect.signature(op.forward if op.nary else op.rules[0]).parameters.values()
     static = [p.name for p in accepted if p.kind is p.KEYWORD_ONLY]
     assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] == static

@@ -46,7 +46,7 @@ TESTS = {
     "test_declared",
     "tensor": "test_tensor test_primitive test_engine test_declared test_arguments test_hooks test_buffers test_lists "
     "test_explained test_higher_order test_leaving",
-    "scope": "test_scope test_engine test_graph test_state_machine",
+    "scope": "test_scope test_collector test_engine test_graph test_state_machine",
     "functions": "test_functions test_numpy_* test_kinks test_losses test_arguments test_lists test_indexing test_ops "
     "test_leaving test_range",
     "graph": "test_graph* test_contributions test_collapse test_scope test_stacked test_chart test_draw "
@@ -60,7 +60,8 @@ TESTS = {
     "testing": "test_kit* test_oracles test_strategies test_declared test_cli_check",
     "files": "test_files test_arguments test_refusals test_train_checkpoints test_data test_package "
     "test_explained test_cli_outputs test_numpy_names test_graph test_graph_views test_contributions test_data_tables",
-    "symbolic": "test_derived* test_explained test_graph_formulas test_numpy_names test_at_once test_declared",
+    "symbolic": "test_notation test_derived* test_explained test_graph_formulas test_numpy_names test_at_once "
+    "test_declared",
     "draw": "test_draw test_long test_html test_table test_grid test_rolled test_film test_svg test_style test_cards "
     "test_collapse test_chart test_stacked test_notebook test_text_from_outside test_graph_loops",
     "diagnose": "test_flow* test_verdict* test_diseases test_probe test_spectrum test_reach test_carried test_at_once "
