@@ -50,18 +50,18 @@ OURS = {
     "ours: GRU": lambda: tg.GRUCell(3, 4, rng=0),
 }
 COSTS = {
-    "GRU": (14, 10, 11),
+    "GRU": (11, 10, 11),
     "layer norm": (25, 33, 21),
-    "peephole": (25, 15, 15),
+    "peephole": (16, 15, 15),
     "highway": (18, 11, 13),
-    "update gate": (12, 6, 9),
+    "update gate": (9, 6, 9),
     "attention": (13, 12, 13),
     "einsum": (4, 6, 4),
     "three states": (12, 16, 13),
     "scalars": (3, 2, 3),
     "quasi": (3, 2, 3),
-    "halting": (13, 13, 13),
-    "swish": (10, 8, 8),
+    "halting": (10, 13, 13),
+    "swish": (7, 8, 8),
     "memory": (12, 10, 12),
     "mixture": (15, 17, 17),
     "indexed": (20, 29, 20),
@@ -70,7 +70,7 @@ COSTS = {
     "powers": (5, 8, 7),
     "ours: RNN": (3, 3, 3),
     "ours: LSTM": (10, 9, 8),
-    "ours: GRU": (14, 8, 11),
+    "ours: GRU": (11, 8, 11),
 }
 """What a step costs: the statements of the loops forwards and backwards, and the arrays that stand before them."""
 
@@ -155,13 +155,13 @@ def test_slices_that_leave_a_gap_or_overlap(cuts):
 
 
 @pytest.mark.parametrize("functions", ["sigmoid tanh", "tanh sigmoid sigmoid", "sigmoid sigmoid", "sigmoid - tanh"])
-def test_gates_that_tile_a_sum_need_one_tanh(functions):
+def test_gates_that_tile_a_sum_need_one_call(functions):
     cell = Gates(functions, "alone")
     program = derived(cell)
     assert_right(cell, program)
     loop = "".join(parts(program)[0])
-    assert loop.count("np.tanh(") == 1, program.source
-    assert ("scales" in loop) == ("tanh" in functions), program.source
+    assert len(re.findall(r"\b(tanh|sigmoid)\(", loop)) == 1, program.source
+    assert ("np.tanh(" in loop) == ("scales" in loop) == ("tanh" in functions), program.source
     assert len(re.findall(r"np\.dot\(h\[t\]", loop)) == 1
 
 

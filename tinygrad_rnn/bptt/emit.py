@@ -84,11 +84,9 @@ class Source(Draft):
 
     def _explain_sigmoid(self) -> None:
         """Say why there is a tanh where the cell has σ."""
-        used = {n.op for n in self.plan.order}
-        if "sigmoid" not in used and any(o.op == "sigmoid" for n in self.plan.order for o in n.origins):
-            scaled = any(n.name == "scale" for n in self.plan.order)
-            more = ": scale is 1/2 for a σ and 1 for a tanh, so that one call computes both" if scaled else ""
-            self.lines.append(f"    # σ(z) = (1 + tanh(z / 2)) / 2{more}")
+        if any(n.op == "add" and any(o.op == "sigmoid" for o in n.origins) for n in self.plan.order):
+            said = "σ(z) = (1 + tanh(z / 2)) / 2: scale is 1/2 for a σ and 1 for a tanh, so that one call computes both"
+            self.lines.append(f"    # {said}")
 
     def _heading(self, text: str) -> None:
         self.lines += ["", f"    # {text}"]

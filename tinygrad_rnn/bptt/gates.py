@@ -190,7 +190,6 @@ def one_tanh(step: Step) -> None:
             whole = _bent(z, gates)
             new |= {gate: take(whole, a, b) for a, b, gate in gates}
     replace(step, new)
-    rebuild(step, lambda node, old, made: _half_tanh(node) if node.op == "sigmoid" else node)
     rebuild(step, lambda node, old, made: take(node.args[0], *cut[1:]) if (cut := _slice(node)) else node)
 
 
@@ -216,13 +215,6 @@ def _bent(z: Node, gates: list[Span]) -> Node:
     scales = Node("constant", value=np.array(np.broadcast_to(scale, z.shape)), name="scales")
     shifts = Node("constant", value=np.where(scales.value < 1, scales.value, 0), name="shifts")
     return _named_after(joined("add", joined("multiply", bent, scales), shifts), gates)
-
-
-def _half_tanh(gate: Node) -> Node:
-    """A gate of its own: (1 + tanh(z / 2)) / 2."""
-    half = Node("number", value=0.5)
-    bent = joined("tanh", joined("multiply", gate.args[0], half))
-    return joined("add", joined("multiply", bent, half), half)
 
 
 def _scaled(z: Node, scale: Node) -> Node:
