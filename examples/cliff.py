@@ -10,7 +10,7 @@ from types import SimpleNamespace as Descent
 import numpy as np
 
 from tinygrad_rnn import Tensor, grad, sigmoid, sum
-from tinygrad_rnn.draw.figure import new_figure, save_figure
+from tinygrad_rnn.figure import new_figure, save_figure
 
 
 def cliff(w, b, steps=50):

@@ -40,7 +40,7 @@ def said(capsys):
 def maps(monkeypatch):
     """The maps that are drawn, by their files' names, each with its axes; nothing is drawn."""
     drawn = {}
-    monkeypatch.setattr(sys.modules["tinygrad_rnn.draw.figure"], "new_figure", lambda *a: None)
+    monkeypatch.setattr(sys.modules["tinygrad_rnn.figure"], "new_figure", lambda *a: None)
     monkeypatch.setattr(atlas, "draw_atlas", lambda table, path, x, y: drawn.update({path.name: (x, y)}))
     return drawn
 

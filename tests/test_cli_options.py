@@ -70,7 +70,7 @@ def outcome(monkeypatch, capsys, prepared):
     monkeypatch.setattr(atlas, "sweep", lambda *a, **k: asked.append(repr(k)) or sweep(*a, **k))
     monkeypatch.setattr(train, "fit", lambda *a, **k: asked.append(repr((a[1:], k))) or fit(*a, **k))
     monkeypatch.setattr("tinygrad_rnn.cli.train.find_spec", lambda name: None)
-    monkeypatch.setattr(sys.modules["tinygrad_rnn.draw.figure"], "new_figure", lambda *a: None)
+    monkeypatch.setattr(sys.modules["tinygrad_rnn.figure"], "new_figure", lambda *a: None)
     monkeypatch.setattr(diagnose.GradientFlow, "save", lambda flow, path: Path(path).write_text("."))
     monkeypatch.setattr(atlas, "draw_atlas", lambda table, path, x, y: Path(path).write_text(f"{x} {y}"))
     monkeypatch.setattr(atlas, "process_pool", lambda n: asked.append(f"{n} workers") or ThreadPoolExecutor(1))
@@ -375,7 +375,7 @@ def test_a_sweep_without_matplotlib_ends_before_the_work(outcome, monkeypatch):
     def missing():
         raise ImportError("charts need matplotlib")
 
-    monkeypatch.setattr(sys.modules["tinygrad_rnn.draw.figure"], "new_figure", missing)
+    monkeypatch.setattr(sys.modules["tinygrad_rnn.figure"], "new_figure", missing)
     code, out, err, files, asked = outcome(f"{SWEEP} --out elsewhere")
     assert (code, out, files, asked) == (2, "", {}, ()) and err == "tinygrad-rnn: error: charts need matplotlib\n"
 

@@ -229,7 +229,7 @@ def test_ctrl_c_ends_with_130_and_one_line(words, monkeypatch, capsys):
 
 
 def test_an_interrupted_sweep_tells_how_many_rows_there_are(monkeypatch, capsys):
-    figure = importlib.import_module("tinygrad_rnn.draw.figure")
+    figure = importlib.import_module("tinygrad_rnn.figure")
     monkeypatch.setattr(figure, "new_figure", str)  # needs matplotlib, and is asked for before the work begins
     networks, made = importlib.import_module("tinygrad_rnn.atlas.networks"), []
     network = networks.network

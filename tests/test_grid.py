@@ -106,8 +106,8 @@ def test_steps_are_alike_whatever_their_number(kind, steps):
     _, other = on_grid(unrolled(kind, 3))
 
     def shape(scene, t):
-        inside = [p for p in scene.nodes if p.frame is not None and scene.frames[p.frame].step == f"t={t}"]
-        left = scene.frames[inside[0].frame].rect.left
+        (left,) = (frame.rect.left for frame in scene.frames if frame.step == f"t={t}")
+        inside = [p for p in scene.nodes if p.node.step == f"t={t}"]
         return [(p.look.role, round(p.centre[0] - left, 6), round(p.centre[1], 6)) for p in inside]
 
     cells = [shape(scene, t) for t in range(1, steps + 1)]

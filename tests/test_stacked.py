@@ -283,7 +283,9 @@ def test_titles_of_rows_and_of_graphs_stand_apart():
 def test_what_belongs_to_a_step_stands_below_its_own_frame(kind, layers, level, parameters):
     picture = draw(stack(kind, 3, layers, both=True, loss="all"), level=level, fold=None, parameters=parameters)
     ((_, scene),) = picture.sight.rows
-    frames = {(frame.step, node.id): frame.rect for frame in scene.frames for node in frame.nodes}
+    frames = {
+        (frame.step, p.node.id): frame.rect for frame in scene.frames for p in scene.nodes if frame.rect.holds(p.centre)
+    }
     (graph,) = picture.sight.graphs
     uses = [placed for placed in scene.edges if graph.nodes[placed.edge.source].kind == "parameter"]
     assert len(uses) >= 24

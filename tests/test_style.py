@@ -62,7 +62,8 @@ def test_every_state_looks_like_nothing_else(theme):
     assert styles[STATES[5]].label.startswith("▲") and styles[STATES[4]].label == "1.0"
     assert styles[STATES[8]].double and styles[STATES[8]].label == "NaN"
     against = [
-        contrast(theme.colour(edge_style(m, "finite", Scale()).color), theme.background) for m in (2e3, 2e4, 9e4)
+        contrast(theme.colour(edge_style(m, "finite", Scale()).color), theme.colour("background"))
+        for m in (2e3, 2e4, 9e4)
     ]
     assert 3.0 <= against[0] < against[1] < against[2]
 
@@ -70,13 +71,16 @@ def test_every_state_looks_like_nothing_else(theme):
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_ramp_is_monotone_and_legible_on_page_and_panel(theme):
     colours = [theme.colour(f"r{k}") for k in range(24)]
-    for background in (theme.background, theme.panel):
+    for background in (theme.colour("background"), theme.colour("panel")):
         against = [contrast(colour, background) for colour in colours]
         assert min(against) >= 3.0
         assert all(a < b for a, b in itertools.pairwise(against))
-    assert contrast(theme.ink, theme.panel) > 7 and contrast(theme.muted, theme.panel) > 4.5
+    assert (
+        contrast(theme.colour("ink"), theme.colour("panel")) > 7
+        and contrast(theme.colour("muted"), theme.colour("panel")) > 4.5
+    )
     names = ["broken", "none", "positive", "negative", *(f"e{k}" for k in range(8)), *(f"r{k}" for k in range(24))]
-    assert min(contrast(theme.colour(name), theme.panel) for name in names) >= 3.0
+    assert min(contrast(theme.colour(name), theme.colour("panel")) for name in names) >= 3.0
 
 
 def oklab(colour):
@@ -107,7 +111,9 @@ def test_oklab_knows_the_landmarks():
     [(LIGHT, (0.63, 100), (0.26, 285), (0.60, 0.28)), (DARK, (0.54, 285), (0.93, 100), (0.58, 0.80))],
 )
 def test_colours_are_even_steps_of_lightness(theme, weak, strong, ends):
-    for colours, first, last in ((theme.ramp, weak, strong), (theme.red, (ends[0], 15), (ends[1], 22))):
+    for kind, count, first, last in (("r", 24, weak, strong), ("e", 8, (ends[0], 15), (ends[1], 22))):
+        colours = [theme.colour(f"{kind}{k}") for k in range(count)]
+        assert f"{kind}{count}" not in theme.colours
         found = np.array([oklab(colour) for colour in colours])
         assert found[:, 0] == pytest.approx(np.linspace(first[0], last[0], len(colours)), abs=0.004)
         assert found[:, 2] == pytest.approx(np.linspace(first[1], last[1], len(colours)), abs=4.0)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tinygrad_rnn.draw.figure import COLOURS
+from tinygrad_rnn.figure import COLOURS
 from tinygrad_rnn.train import History, loss_chart
 from tinygrad_rnn.train import history as chart
 

@@ -20,8 +20,9 @@ PAGE = CHECKOUT / "docs" / "architecture.md"
 BEGIN, END = "<!-- sentences: python docs/ext/architecture.py -->\n", "<!-- end of the sentences -->"
 
 ORDER = """
-    start extras arguments instead files norms scope tensor primitive ops gathering autodiff functions numpy_calls
-    numpy_names methods symbolic graph draw nn bptt fast data train testing diagnose atlas torch __init__ cli __main__
+    start extras arguments instead files figure norms scope tensor primitive ops gathering autodiff functions
+    numpy_calls numpy_names methods symbolic graph draw nn bptt fast data train testing diagnose atlas torch __init__
+    cli __main__
 """.split()
 """Modules and folders of the package from the ground up: each imports only from what stands before it."""
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..diagnose.theory import mean_field
-from ..draw.figure import check_format, new_figure, plain, save_figure
 from ..draw.style import clean
+from ..figure import check_format, new_figure, plain, save_figure
 from .networks import DEFAULTS, settings_of
 from .table import Scalar, Table
 

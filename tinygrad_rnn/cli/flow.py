@@ -99,7 +99,7 @@ def _named(files: list[Path]) -> dict[str, Path | None]:
 
 
 def _claim(arguments: argparse.Namespace) -> None:
-    from ..draw.figure import check_format, new_figure
+    from ..figure import check_format, new_figure
 
     if arguments.out:
         with in_options():

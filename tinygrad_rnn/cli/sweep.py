@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from 0.5 to 2. The same command again goes on where it was interrupted.
     """
     from ..atlas import draw_atlas, slope_of, sweep
-    from ..draw.figure import new_figure
+    from ..figure import new_figure
 
     if arguments.cluster:
         refuse(arguments, "workers", "is for this machine, and --cluster is given")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..draw.figure import COLOURS, LINES, new_figure, plain
+from ..figure import COLOURS, LINES, new_figure, plain
 from ..graph.line import FLOAT16_ZERO, FLOAT32_ZERO
 from .flow import Flow
 from .measure import Lane

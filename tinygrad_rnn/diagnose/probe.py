@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arguments import whole
-from ..draw.figure import COLOURS, check_format, new_figure, plain, save_figure
 from ..draw.film import Film
+from ..figure import COLOURS, check_format, new_figure, plain, save_figure
 from ..functions import mean
 from ..nn.stacks import run_sequence
 from ..tensor import Tensor

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from ..draw.figure import check_format, figure_bytes, plain, save_figure
+from ..figure import check_format, figure_bytes, plain, save_figure
 from ..files import csv_text, write_whole
 
 if TYPE_CHECKING:

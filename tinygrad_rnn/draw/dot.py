@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import graphviz
 
-from .geometry import Point
+from .geometry import Point, rounded
 from .marks import Box, Drawing, Group, Mark, Text, Way
 from .style import MINUS, Theme
 from .svg import num
@@ -18,12 +18,12 @@ _HEADS = {"back": "normal", "bar": "tee", "open": "onormal", "forward": "normal"
 
 def write(drawing: Drawing) -> str:
     """The DOT source of a picture."""
-    theme = drawing.options.theme
-    source = graphviz.Digraph("gradients")
+    theme, source = drawing.options.theme, graphviz.Digraph("gradients")
+    background, ink = theme.colour("background"), theme.colour("ink")
     look = {"outputorder": "nodesfirst", "splines": "true", "notranslate": "true", "fontname": "Helvetica"}
-    source.attr("graph", bgcolor=theme.background, pad="0.2", **look)
-    source.attr("node", fontname="Helvetica", fixedsize="true", penwidth="1.1", fontcolor=theme.ink, margin="0")
-    source.attr("edge", fontname="Helvetica", fontcolor=theme.ink)
+    source.attr("graph", bgcolor=background, pad="0.2", **look)
+    source.attr("node", fontname="Helvetica", fixedsize="true", penwidth="1.1", fontcolor=ink, margin="0")
+    source.attr("edge", fontname="Helvetica", fontcolor=ink)
     writer = _Writer(source, theme)
     for item in drawing.items:
         if isinstance(item, Group):
@@ -104,11 +104,11 @@ class _Writer:
 
     def way(self, way: Way, tail: str, head: str, tip: str, label: Text | None) -> None:
         """An edge along its curve; most heads stand at its tail."""
-        style, points = way.style, " ".join(f"{num(x)},{num(y)}" for x, y in way.stem())
+        style, points = way.style, " ".join(f"{num(x)},{num(y)}" for x, y in _spline(way))
         at_head = style.head in ("open", "forward")
         x, y = way.curve[-1] if at_head else way.curve[0]
         colour = self.theme.colour(style.color)
-        shades = f"{colour}:{self.theme.background}:{colour}" if style.double else colour
+        shades = f"{colour}:{self.theme.colour('background')}:{colour}" if style.double else colour
         attributes = {"pos": f"{'e' if at_head else 's'},{num(x)},{num(y)} {points}", "color": shades}
         attributes |= {"penwidth": num(style.width), "edgetooltip": graphviz.escape(tip)}
         attributes |= {"style": style.line} if style.line != "solid" else {}
@@ -127,6 +127,17 @@ class _Writer:
         """A node at its place."""
         label = attributes.pop("label", "")
         self.source.node(name, label, pos=f"{num(at[0])},{num(at[1])}", **attributes)
+
+
+def _spline(way: Way) -> list[Point]:
+    """The control points of a line: straight pieces are cubic ones, too."""
+    stem = way.stem()
+    found = [stem[0]]
+    for (ax, ay), *points in rounded(stem, way.radius):
+        (bx, by), *_ = points
+        thirds = [(ax + (bx - ax) * k / 3, ay + (by - ay) * k / 3) for k in (1, 2)] if len(points) == 1 else []
+        found += [*thirds, *points]
+    return found
 
 
 def _inch(points: float) -> str:

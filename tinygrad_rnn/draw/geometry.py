@@ -1,18 +1,18 @@
-"""Points, rectangles and curves.
+"""Points, rectangles and lines.
 
-After this file the reader knows that every line is a chain of cubic pieces, also where it is straight.
+After this file the reader knows that every line is a chain of corners, which are rounded only when it is written.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
 Point = tuple[float, float]
 Curve = tuple[Point, ...]
-"""A chain of cubic Bezier pieces: 3 k + 1 control points."""
+"""The corners of a line, from end to end."""
 
 
 class Rect(NamedTuple):
@@ -56,32 +56,18 @@ def around(points: Iterable[Point]) -> Rect:
     return Rect(min(x), min(y), max(x), max(y))
 
 
-def line(start: Point, end: Point) -> Curve:
-    """A straight piece."""
-    (x0, y0), (x1, y1) = start, end
-    return (start, (x0 + (x1 - x0) / 3, y0 + (y1 - y0) / 3), (x0 + (x1 - x0) * 2 / 3, y0 + (y1 - y0) * 2 / 3), end)
-
-
-def join(*curves: Curve) -> Curve:
-    """Curves one after the other; where one does not begin at the end of the last, a straight piece is put between."""
-    points: list[Point] = list(curves[0])
-    for curve in curves[1:]:
-        if math.dist(points[-1], curve[0]) > 0.5:
-            points += line(points[-1], curve[0])[1:]
-        points += curve[1:]
-    return tuple(points)
-
-
-def rounded(corners: Sequence[Point], radius: float = 9.0) -> Curve:
-    """A polyline with rounded corners."""
+def rounded(corners: Curve, radius: float) -> list[Curve]:
+    """A line in pieces: straight ones have two points, round corners the four of a cubic Bezier curve."""
     pieces: list[Curve] = []
     start = corners[0]
     for before, corner, after in zip(corners, corners[1:], corners[2:], strict=False):
         enter = _towards(corner, before, min(radius, math.dist(before, corner) / 2))
         leave = _towards(corner, after, min(radius, math.dist(corner, after) / 2))
-        pieces += [line(start, enter), (enter, corner, corner, leave)]
+        pieces.append((start, enter))
+        if radius:
+            pieces.append((enter, corner, corner, leave))
         start = leave
-    return join(*pieces, line(start, corners[-1]))
+    return [*pieces, (start, corners[-1])]
 
 
 def _towards(start: Point, end: Point, length: float) -> Point:
@@ -90,12 +76,11 @@ def _towards(start: Point, end: Point, length: float) -> Point:
 
 
 def trimmed(curve: Curve, length: float) -> Curve:
-    """The curve without its last `length` points, where the arrowhead goes: straight from the piece before on."""
+    """The line without its last `length` points, where the arrowhead goes; a shorter last piece is left out whole."""
     end = curve[-1]
-    while len(curve) > 4 and math.dist(curve[-4], end) <= length:
-        curve = curve[:-3]
-    before = curve[-4]
-    return curve[:-4] + line(before, _towards(end, before, min(length, 0.95 * math.dist(before, end))))
+    while len(curve) > 2 and math.dist(curve[-2], end) <= length:
+        curve = curve[:-1]
+    return *curve[:-1], _towards(end, curve[-2], min(length, 0.95 * math.dist(curve[-2], end)))
 
 
 def packed(spans: Iterable[tuple[float, float]]) -> list[int]:
@@ -112,15 +97,9 @@ def packed(spans: Iterable[tuple[float, float]]) -> list[int]:
 
 
 def samples(curve: Curve, spacing: float = 4.0) -> list[Point]:
-    """Points along the curve, close enough together that no box slips between two."""
+    """Points along a line, close enough together that no box slips between two."""
     found: list[Point] = []
-    for k in range(0, len(curve) - 1, 3):
-        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = piece = curve[k : k + 4]
-        length = sum(math.dist(a, b) for a, b in pairwise(piece))
-        count = max(2, int(length / spacing))
-        for i in range(count + 1):
-            t = i / count
-            s = 1 - t
-            a, b, c, d = s * s * s, 3 * t * s * s, 3 * t * t * s, t * t * t
-            found.append((a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3))
+    for (ax, ay), (bx, by) in pairwise(curve):
+        count = max(2, int(math.dist((ax, ay), (bx, by)) / spacing))
+        found += [(ax + (bx - ax) * k / count, ay + (by - ay) * k / count) for k in range(count + 1)]
     return found

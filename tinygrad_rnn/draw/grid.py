@@ -19,7 +19,7 @@ from ..graph.parts import Edge, Node, grouped
 from .cells import GRU, LSTM, LSTM_1997, RNN, Key, Plan, Ways
 from .channels import Routed, Run, Seat, Wire
 from .cut import Block, Cut, Place
-from .geometry import Point, Rect, join, line
+from .geometry import Point, Rect
 from .marks import SCALE, Anchor
 from .style import clean, text_width
 
@@ -177,8 +177,7 @@ def route(slots: Slots, feet: Mapping[int, float], once: bool, spare: float) -> 
     for w in range(len(wires)):
         corners, label, anchor, room = taps[w] if w in taps else whole.way(w)
         points = [_at(*corner) for corner in corners]
-        curve = join(*(line(a, b) for a, b in pairwise(points)))
-        runs.append(Run(curve, _at(*label), anchor, max(0.0, room - 2.0) * SCALE))
+        runs.append(Run(tuple(points), _at(*label), anchor, max(0.0, room - 2.0) * SCALE))
         posts += [(x0, min(y0, y1), max(y0, y1)) for (x0, y0), (x1, y1) in pairwise(points) if x0 == x1]
     # A post right of all, so that numbers and boxes stand below each other.
     rights = {items[wires[w].target].slot: way.corners[0][0] for w, way in sorted(taps.items(), key=lambda tap: tap[1])}

@@ -74,8 +74,7 @@ def _frames(placed: Sequence[PlacedNode]) -> list[Frame]:
         rect = Rect(r.left, r.bottom, r.right, r.top + 22.0 * (depth + 1))
         if not any(rect.overlap(p.rect) for p in placed if p not in inside):
             outer, _, name = scope.rpartition("/")
-            members = tuple(p.node for p in inside if p.node.scope == scope)
             step = name if not outer and name.startswith("t=") else None
             parent = list(found).index(outer) if outer in found else None
-            found[scope] = Frame(name.replace("t=", "t = "), rect, members, step, parent)
+            found[scope] = Frame(name.replace("t=", "t = "), rect, step, parent)
     return list(found.values())

@@ -18,7 +18,7 @@ from ..norms import Norm, norm_of
 from . import grid
 from .channels import Routed, Seat, Wire
 from .cut import Place, cut
-from .geometry import Point, Rect, line
+from .geometry import Point, Rect
 from .marks import SCALE
 from .routes import Columns, columns, route
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
@@ -213,12 +213,9 @@ class Put:
 
     def boxes(self, items: Sequence[Seat], edges: Sequence[Edge], wires: Sequence[Wire]) -> None:
         """Boxes, edges between them, and bars."""
-        frames = {frame.step: k for k, frame in enumerate(self.page.frames)}
         for k in sorted(range(len(items)), key=lambda k: -items[k].band):  # from below
-            item, centre = items[k], self.routed.centres[k]
-            shape = grown(item.look, self.routed.boxes[k])
-            placed = PlacedNode(item.id, item.node, shape, self.at(centre), frames.get(item.node.step))
-            self.page.nodes.append(placed)
+            item, shape = items[k], grown(items[k].look, self.routed.boxes[k])
+            self.page.nodes.append(PlacedNode(item.id, item.node, shape, self.at(self.routed.centres[k])))
         for edge, wire, run in zip(edges, wires, self.routed.runs, strict=True):
             if wire.source is not None:
                 ends = items[wire.source].id.partition("_again")[0], items[wire.target].id
@@ -260,8 +257,7 @@ class _PutLine(Put):
                 if inside[0].way < 0:  # what a step is given comes from the right
                     left, right = self.routed.rights[a] - 7.0, self.routed.rights[b] - 15.0
                 rect = Rect(left, self.top(band) - HEADROOM, right, low)
-                nodes = tuple(item.node for item in inside)
-                self.page.frames.append(Frame(f"t = {steps[slot][2:]}", self.rect(rect), nodes, steps[slot]))
+                self.page.frames.append(Frame(f"t = {steps[slot][2:]}", self.rect(rect), steps[slot]))
 
     def parameters(self) -> None:
         """Each parameter's row, with a number at every use, and at its end the whole gradient; or a box at each use."""
@@ -288,7 +284,7 @@ class _PutLine(Put):
                 tail = f"{self.table.prefix}n{node.id}_{target.id.partition('n')[2]}_{edge.operand}"
                 shape = self.table.look(node, state=False)._replace(height=18.0)
                 self.page.nodes.append(PlacedNode(tail, node, shape, self.at((left + shape.width / 2, y))))
-                curve = (*line((left, y), (x, y)), *run.curve[1:])
+                curve = ((left, y), *run.curve)
                 label = left + shape.width + 4.0, y
             curve = tuple(self.at(point) for point in curve)
             self.page.edges.append(PlacedEdge(edge, tail, target.id, curve, self.at(label), "start"))

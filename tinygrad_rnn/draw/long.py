@@ -18,7 +18,7 @@ from ..graph.parts import Node
 from ..graph.remembered import remembered
 from ..graph.steps import states, step_number
 from ..norms import Norm, State, norm_of, state_of
-from .geometry import Point, Rect, join, line
+from .geometry import Point, Rect
 from .marks import SCALE, Anchor, Box, Drawing, Group, Text, Way
 from .paint import small_scene
 from .scene import Scene
@@ -265,7 +265,7 @@ class _Panels:
         """A line from left to right."""
         ends = self.at(self.left, y), self.at(self.right, y)
         (self.taken if kind == "dashed" else self.rules).append(self.box(self.left, y - 1.0, self.right, y + 1.0))
-        self.drawing.add(Way(line(*ends), EdgeStyle(colour, 0.8 if kind == "solid" else 1.0, kind, "", "none")))
+        self.drawing.add(Way(ends, EdgeStyle(colour, 0.8 if kind == "solid" else 1.0, kind, "", "none")))
 
     def line(self, row: Row, ink: str, points: Sequence[tuple[float, float, int]]) -> None:
         """One line, without the points that lie on it anyway; where a step has no logarithm, it is broken."""
@@ -276,8 +276,7 @@ class _Panels:
         for part in parts:
             corners = [self.at(x, y) for x, y in thinned([(x, y) for x, y, _ in part])]
             corners += [(corners[0][0] + 2.0, corners[0][1])] * (len(corners) == 1)
-            curve = join(*(line(a, b) for a, b in pairwise(corners)))
-            ways.append(Way(curve, EdgeStyle(ink, 2.0, "solid", "", "none")))
+            ways.append(Way(tuple(corners), EdgeStyle(ink, 2.0, "solid", "", "none")))
         tip = f"{row.label}{rate_of(row)}\n{row.told(row.sizes)}"
         self.drawing.add(Group("detail", f"line{ink}", tuple(ways), tip, step=row.late))
 

@@ -58,6 +58,7 @@ class Way(NamedTuple):
 
     curve: Curve
     style: EdgeStyle
+    radius: float = 0.0
 
     @property
     def head_size(self) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from ..graph.parts import Edge, Node
 from ..graph.steps import step_number
 from ..norms import Norm, State, norm_of, range_of
 from . import cards
-from .geometry import Rect, line
+from .geometry import Rect
 from .marks import SCALE, Box, Drawing, Group, Mark, Text, Way
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
 from .style import (
@@ -37,6 +37,9 @@ WORDS = "the gradient flows this way"
 FLOW = "each head points the way its gradient flows, back from the loss; each number is what comes back along that edge"
 FORWARD = "data flows along the arrows, the gradient back against them; each number is what comes back along that edge"
 NORMS: dict[Norm, str] = {"l2": "L2 norm", "rms": "root mean square", "max": "largest magnitude"}
+ROUND = 5.0
+"""The radius of corners."""
+
 _BAR = 260.0
 _SAMPLE = 44.0
 
@@ -96,7 +99,7 @@ def small_scene(drawing: Drawing, scene: Scene) -> None:
     nodes = {placed.id: placed.node for placed in scene.nodes}
     for k, placed in enumerate(scene.edges):
         style = edge_style(placed.edge.size(drawing.options.norm), placed.edge.state, drawing.options.scale)
-        way = Way(placed.curve, style._replace(width=0.6 * style.width, head="none", double=False))
+        way = Way(placed.curve, style._replace(width=0.6 * style.width, head="none", double=False), 0.4 * ROUND)
         target = nodes[placed.head]
         tip = edge_tooltip(placed.edge, nodes[placed.tail], target, drawing.options.norm)
         step = step_number(target.step) if target.step else None
@@ -183,7 +186,7 @@ def _edge(
     placed: PlacedEdge, nodes: dict[str, Node], style: EdgeStyle, options: Options, name: str, graph: int, signed: bool
 ) -> Group:
     """An edge with its number."""
-    marks: list[Mark] = [Way(placed.curve, style)]
+    marks: list[Mark] = [Way(placed.curve, style, ROUND)]
     if options.labels and style.label:
         text = tensor_prefix(placed.edge, nodes[placed.tail]) + style.label
         text = narrow(text, placed.room) if placed.room else text
@@ -244,7 +247,7 @@ def _heading(drawing: Drawing, body: Rect, title: str, subtitle: str | None) -> 
     else:
         half, words = text_width(WORDS, 11.0) / 2 + 10.0, Text((middle, y), WORDS, 11.0, colour="muted")
         ends = min(body.left, middle - half - 60.0), max(body.right, middle + half + 60.0)
-        drawing.add(Way(line((ends[0], y), (middle - half, y)), EdgeStyle("muted", 1.6, "solid", "", "back")))
+        drawing.add(Way(((ends[0], y), (middle - half, y)), EdgeStyle("muted", 1.6, "solid", "", "back")))
         drawing.add(Box(Rect(middle + half, y - 0.8, ends[1], y + 0.8), "muted"))
         drawing.add(words)
     y += 20.0
@@ -297,7 +300,7 @@ def legend(drawing: Drawing, body: Rect, rows: Sequence[tuple[str, Scene]], note
         if x + width > start + max(700.0, room) and x > start:
             x, row = start, row - 18.0
         if look is not None:
-            drawing.add(Way(line((x, row), (x + _SAMPLE, row)), look))
+            drawing.add(Way(((x, row), (x + _SAMPLE, row)), look))
         indent = _SAMPLE + 10.0 if look is not None else 0.0
         drawing.add(Text((x + indent, row), words, LABEL_SIZE, colour="muted", anchor="start"))
         x += width

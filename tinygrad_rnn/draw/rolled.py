@@ -18,7 +18,7 @@ from ..graph.parts import Array, Edge, Node
 from ..graph.steps import loops_of, rows_of, step_number, steps_of
 from ..norms import Norm, State, norm_of
 from . import lines, long, paint
-from .geometry import Curve, Point, Rect, join, line, samples, union
+from .geometry import Curve, Point, Rect, samples, union
 from .marks import Box, Drawing, Group, Mark, Text
 from .scene import PlacedNode, Scene
 from .sight import DECADES, Given, Sight, options_of
@@ -185,7 +185,7 @@ class _Rolled:
             if key in steps.before:
                 self.states[p.tail] = boxes[made[steps.before[key]]]
             if e.target in ranks:
-                inside += [Rect(x, y, x, y) for x, y in p.curve[3 * (key in steps.before) :]]
+                inside += [Rect(x, y, x, y) for x, y in p.curve[key in steps.before :]]
         rect = union(inside)
         room, ways = room + 12.0, [p.curve for p in scene.edges if p.edge.target in ranks]
         upright = any(a[0] == b[0] > rect.right - 30.0 for way in ways for a, b in pairwise(way))
@@ -255,10 +255,7 @@ class _Rolled:
             out = [(x, end)] if x == box.centre[0] else [(box.rect.right, y := end - side * 10.0), (x, y)]
             for k, p in enumerate(scene.edges):
                 if p.tail == tail:
-                    a, b = p.curve[0], p.curve[3]
-                    inner = line((max(a[0], left), a[1]), b) + p.curve[4:]
-                    corners = [*out, (x, level), (left, level), (left, a[1])]
-                    way = join(*(line(*ends) for ends in pairwise(corners)), inner)
+                    way = (*out, (x, level), (left, level), (left, p.curve[0][1]), *p.curve[1:])
                     scene.edges[k] = p._replace(curve=way, tail=box.id)
             words = f"{clean(box.node.name or box.node.op or '', 12)}, from step t − 1 to t = {self.numbers[1]}"
             words += f" … {self.numbers[-1]}" * (len(self.numbers) > 2)

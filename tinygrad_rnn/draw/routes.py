@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from .channels import BAR, HEAD, STRIP, TRACK, Channels, Routed, Run, Seat, Wire, coloured
-from .geometry import Curve, Point, Rect, line, rounded
+from .geometry import Curve, Point, Rect
 from .grammar import FAN
 from .style import LABEL_SIZE
 
@@ -266,8 +266,9 @@ def route(wide: Columns, least: Mapping[object, float], spare: float) -> Routed:
 
 
 def _curve(corners: list[Point]) -> Curve:
+    """The corners without those that are the same as the one before."""
     way = [corners[0]]
     for corner in corners[1:]:
         if abs(corner[0] - way[-1][0]) + abs(corner[1] - way[-1][1]) > 0.1:
             way.append(corner)
-    return rounded(way, 5.0) if len(way) > 2 else line(way[0], way[-1])
+    return *way[:-1], corners[-1]

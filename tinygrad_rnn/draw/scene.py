@@ -19,13 +19,12 @@ LABEL = (34.0, 12.0)
 
 
 class PlacedNode(NamedTuple):
-    """A node at its place; `id` is its name in the DOT source, `frame` the frame that holds it."""
+    """A node at its place; `id` is its name in the DOT source."""
 
     id: str
     node: Node
     look: Look
     centre: Point
-    frame: int | None = None
 
     @property
     def rect(self) -> Rect:
@@ -54,7 +53,6 @@ class Frame:
 
     title: str
     rect: Rect
-    nodes: tuple[Node, ...] = ()
     step: str | None = None
     parent: int | None = None
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
-from .geometry import line, trimmed, union
+from .geometry import trimmed, union
 from .marks import SCALE, Box, Group, Mark, Text, Way
 from .page import document
 from .paint import NORMS, edge_tooltip
@@ -51,7 +51,7 @@ class Screen:
         self.looks = {_kind(style): style for groups in self.edges for style in map(_style, groups)}
         self.kinds = list(self.looks)
         filled = [s for s in self.looks.values() if s.head in ("back", "forward")]
-        heads = [Way(line((0.0, 0.0), (9.0, 0.0)), style).head_size[0] for style in filled]
+        heads = [Way((), style).head_size[0] for style in filled]
         self.short = min(heads, default=1.0) - 1.0
 
     def look(self, group: Group) -> int:
@@ -60,8 +60,9 @@ class Screen:
 
     def lines(self, groups: Sequence[Group]) -> str:
         """The line of an edge, without the room of the smallest head, which is a marker at its end."""
-        curve = next(m.curve for m in groups[0].marks if isinstance(m, Way))
-        return f'<path d="{path_of(trimmed(curve[:: 1 if self.options.heads == "data" else -1], self.short))}"/>'
+        way = next(m for m in groups[0].marks if isinstance(m, Way))
+        curve = trimmed(way.curve[:: 1 if self.options.heads == "data" else -1], self.short)
+        return f'<path d="{path_of(curve, way.radius)}"/>'
 
     def style(self, palette: Palette, themes: Sequence[Any], name: str) -> str:
         """A class for each look, and the heads as markers."""
@@ -73,7 +74,7 @@ class Screen:
             marker = f";marker-{end}:url(#{name}m{k})" * (style.head != "none")
             stroke = colours("stroke", style.color, themes)
             rules.append(f"#{name} .k{k}{{{stroke};stroke-width:{width}{dots}{marker}}}")
-            long, half = map(num, Way(line((0.0, 0.0), (9.0, 0.0)), style).head_size)
+            long, half = map(num, Way((), style).head_size)
             shape = f"M0,{half}V-{half}" if bar else f"M0,{half}L{long},0L0,-{half}z"
             ink = f'class="{palette.of("f", style.color)} {palette.of("s", style.color)}" stroke-width="{2.4 * bar}"'
             about = f'{MARKER} refX="{0 if bar else num(float(long) - self.short)}"'

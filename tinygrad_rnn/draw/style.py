@@ -39,99 +39,67 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _SAFE_GLYPHS = str.maketrans({"⊙": "×", "⊗": "×", "⊕": "+", "∘": "·", "∗": "*", "⋯": "…", "⊤": "ᵀ"})
 
 
+COLOURS = {
+    "background": ("#ffffff", "#0d1117"),
+    "panel": ("#f6f8fa", "#161b22"),
+    "frame": ("#d0d7de", "#30363d"),
+    "ink": ("#1f2328", "#e6edf3"),
+    "muted": ("#59636e", "#9aa4af"),
+    "none": ("#848d97", "#7d8590"),
+    "broken": ("#d1242f", "#ff4d4f"),
+    "positive": ("#0b57a4", "#6cb2ff"),
+    "negative": ("#b5470b", "#ff9d5c"),
+    "fill value": ("#eaf1fb", "#182a44"),
+    "line value": ("#5b7fb5", "#6c97d6"),
+    "fill op": ("#ffffff", "#21262d"),
+    "line op": ("#8c959f", "#8b949e"),
+    "fill parameter": ("#fff3dc", "#33290f"),
+    "line parameter": ("#bf8700", "#c99a2e"),
+    "fill input": ("#e8f5ec", "#142d1f"),
+    "line input": ("#4c9a6a", "#5aa878"),
+    "fill constant": ("#ffffff", "#161b22"),
+    "line constant": ("#b6bec7", "#5c6570"),
+    "fill loss": ("#fdebf0", "#3a1a27"),
+    "line loss": ("#b2476a", "#d8708f"),
+}
+"""The colours that a mark names, on a light page and on a dark one."""
+
+# Those that are numbered: ``r0`` is the first one of the ramp.
+RAMPS = {
+    "r": (  # from weak to strong in even steps of lightness, with hue as a second channel (Ottosson's OKLCH, 2020)
+        "9b8a16 8c8919 7c881f 6b8727 598530 458338 2d8041 107c4a 057654 0e6f5a 11695d 0d635e "
+        "0f5d5f 06585f 02535f 034d5f 07475e 04415e 003b61 043462 032a6d 142169 1d1963 23105c",
+        "6862b4 626bbc 5a73c2 517cc7 4785cb 3a8ecd 2b97ce 179fce 16a7ca 08afc8 0ab6c4 1bbdc0 "
+        "1dc5bb 37cbb5 4dd0ae 63d5a7 77daa0 8cdd99 9fe092 b3e38c c6e587 d8e784 eae983 fbea84",
+    ),
+    "e": (  # above the ramp: the larger, the darker on a light page, the lighter on a dark one
+        "d93f5a c7334d b42740 a21a33 900a26 7c001c 660415 52020d",
+        "d23855 db475d e35666 ec636e f47177 fc7e81 fd908f fda19e",
+    ),
+    # of lines
+    "l": ("0b57a4 b5470b 147a4a 8a3ea0 5c6570 a0114f", "6cb2ff ff9d5c 5fcf94 d79aef 9aa4af ff7eb6"),
+}
+
+
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one background; `roles` maps a node's role to (fill, border).
-
-    `ramp` goes from weak to strong in even steps of lightness, with hue as a second channel (Ottosson's OKLCH, 2020);
-    so does `red`, for what lies above it: the larger, the darker on a light page, the lighter on a dark one.
-    """
+    """The colours of one background, by the names that marks have for them."""
 
     name: str
-    background: str
-    panel: str
-    frame: str
-    ink: str
-    muted: str
-    none: str
-    broken: str
-    positive: str
-    negative: str
-    ramp: tuple[str, ...]
-    red: tuple[str, ...]
-    inks: tuple[str, ...]
-    roles: Mapping[str, tuple[str, str]]
+    colours: Mapping[str, str]
 
     def colour(self, name: str) -> str:
-        """The colour that a mark names: ``ink``, ``fill value``, ``r5`` of the ramp, ``e2`` above, ``l0``."""
-        kind, _, role = name.partition(" ")
-        if role:
-            return self.roles[role][kind == "line"]
-        if name[0] in "rel" and name[1:].isdigit():
-            place = int(name[1:])
-            if name[0] == "l":
-                return self.inks[place % INKS]
-            return self.ramp[place] if name[0] == "r" else self.red[place]
-        return str(getattr(self, name))
+        """The colour that a mark names: ``ink``, ``fill value``, ``r5``."""
+        return self.colours[name]
 
 
-def _colours(codes: str) -> tuple[str, ...]:
-    return tuple(f"#{code}" for code in codes.split())
+def _theme(name: str, which: int) -> Theme:
+    ramps = {f"{kind}{k}": f"#{code}" for kind, of in RAMPS.items() for k, code in enumerate(of[which].split())}
+    return Theme(name, ramps | {colour: pair[which] for colour, pair in COLOURS.items()})
 
 
-LIGHT = Theme(
-    name="light",
-    background="#ffffff",
-    panel="#f6f8fa",
-    frame="#d0d7de",
-    ink="#1f2328",
-    muted="#59636e",
-    none="#848d97",
-    broken="#d1242f",
-    positive="#0b57a4",
-    negative="#b5470b",
-    ramp=_colours(
-        "9b8a16 8c8919 7c881f 6b8727 598530 458338 2d8041 107c4a 057654 0e6f5a 11695d 0d635e "
-        "0f5d5f 06585f 02535f 034d5f 07475e 04415e 003b61 043462 032a6d 142169 1d1963 23105c"
-    ),
-    red=_colours("d93f5a c7334d b42740 a21a33 900a26 7c001c 660415 52020d"),
-    inks=("#0b57a4", "#b5470b", "#147a4a", "#8a3ea0", "#5c6570", "#a0114f"),
-    roles={
-        "value": ("#eaf1fb", "#5b7fb5"),
-        "op": ("#ffffff", "#8c959f"),
-        "parameter": ("#fff3dc", "#bf8700"),
-        "input": ("#e8f5ec", "#4c9a6a"),
-        "constant": ("#ffffff", "#b6bec7"),
-        "loss": ("#fdebf0", "#b2476a"),
-    },
-)
-DARK = Theme(
-    name="dark",
-    background="#0d1117",
-    panel="#161b22",
-    frame="#30363d",
-    ink="#e6edf3",
-    muted="#9aa4af",
-    none="#7d8590",
-    broken="#ff4d4f",
-    positive="#6cb2ff",
-    negative="#ff9d5c",
-    ramp=_colours(
-        "6862b4 626bbc 5a73c2 517cc7 4785cb 3a8ecd 2b97ce 179fce 16a7ca 08afc8 0ab6c4 1bbdc0 "
-        "1dc5bb 37cbb5 4dd0ae 63d5a7 77daa0 8cdd99 9fe092 b3e38c c6e587 d8e784 eae983 fbea84"
-    ),
-    red=_colours("d23855 db475d e35666 ec636e f47177 fc7e81 fd908f fda19e"),
-    inks=("#6cb2ff", "#ff9d5c", "#5fcf94", "#d79aef", "#9aa4af", "#ff7eb6"),
-    roles={
-        "value": ("#182a44", "#6c97d6"),
-        "op": ("#21262d", "#8b949e"),
-        "parameter": ("#33290f", "#c99a2e"),
-        "input": ("#142d1f", "#5aa878"),
-        "constant": ("#161b22", "#5c6570"),
-        "loss": ("#3a1a27", "#d8708f"),
-    },
-)
-THEMES = {"light": LIGHT, "dark": DARK}
+LIGHT, DARK = _theme("light", 0), _theme("dark", 1)
+THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 
 @dataclass(frozen=True)
@@ -326,15 +294,15 @@ def _box(role: str, big: str, small: str, base: str, extra: float = 10.0, minimu
     return Look(role, "box", math.ceil(width), 34.0, big, small, fontsize=11.0)
 
 
-def look(node: Node, operands: int = 0) -> Look:
-    """How a node is drawn; one with many operands is wide, so that its edges arrive side by side."""
+def look(node: Node) -> Look:
+    """How a node is drawn."""
     step = (node.step or "")[2:]
     name = clean(node.name) if node.name is not None else None
     symbol = clean(node.symbol or node.op or "", 14)
     if node.kind == "loss":
         box = _box("loss", name or "L", symbol if name != symbol else "", name or "L", minimum=48.0)
         # Its second border lies outside of a node's nominal size.
-        return box._replace(width=max(box.width, min(240.0, 14.0 * operands)), height=40.0)
+        return box._replace(height=40.0)
     if node.members:
         return _group_look(node, name, step)
     if node.kind in ("parameter", "input"):
@@ -354,10 +322,9 @@ def look(node: Node, operands: int = 0) -> Look:
         return _box("value", name + subscript(step), symbol if symbol != name else "", name + "₀₀")
     if node.op == "getitem":
         return Look("op", "box", 22.0, 18.0, "[ ]", fontsize=11.0)
-    spread = 8.0 * operands if 2 < operands <= 8 else 10.0 * operands if operands > 8 else 0.0
-    if len(symbol) <= 2 and not spread:
+    if len(symbol) <= 2:
         return Look("op", "ellipse", 24.0, 24.0, symbol, fontsize=11.0)
-    width = max(30.0, text_width(symbol, 11.0) + 10.0, min(240.0, spread))
+    width = max(30.0, text_width(symbol, 11.0) + 10.0)
     return Look("op", "pill", math.ceil(width), 24.0, symbol, fontsize=11.0)
 
 

@@ -8,11 +8,11 @@ on one page. The colours of both themes come from the same marks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
-from .geometry import Point, Rect
+from .geometry import Curve, Rect, rounded
 from .marks import SCALE, Box, Drawing, Group, Mark, Text, Way, marks_of
 from .style import THEMES, Theme
 
@@ -154,7 +154,7 @@ def _box(box: Box, palette: Palette) -> str:
 
 def _way(way: Way, palette: Palette) -> str:
     """The line (twice, where it is double: a broad one, and the background's colour on it) and the head."""
-    style, path = way.style, path_of(way.stem())
+    style, path = way.style, path_of(way.stem(), way.radius)
     strokes = (
         [(style.color, 3 * style.width), ("background", style.width)] if style.double else [(style.color, style.width)]
     )
@@ -171,18 +171,11 @@ def _way(way: Way, palette: Palette) -> str:
     return out + f'<path class="{palette.of("f", style.color)}" d="M{corners}z"/>'
 
 
-def path_of(points: Iterable[Point]) -> str:
-    """A chain of cubics; pieces that are straight are written as such."""
-    (x, y), *rest = points
-    out = f"M{num(x)},{num(-y)}"
-    for k in range(0, len(rest), 3):
-        (ax, ay), (bx, by), (ex, ey) = rest[k : k + 3]
-        crooked = max(abs((ax - x) * (ey - y) - (ay - y) * (ex - x)), abs((bx - x) * (ey - y) - (by - y) * (ex - x)))
-        if crooked <= 0.02 * (abs(ex - x) + abs(ey - y)):
-            out += f"L{num(ex)},{num(-ey)}"
-        else:
-            out += "C" + " ".join(f"{num(px)},{num(-py)}" for px, py in rest[k : k + 3])
-        x, y = ex, ey
+def path_of(corners: Curve, radius: float) -> str:
+    """A line, straight from corner to corner or round them."""
+    out = f"M{num(corners[0][0])},{num(-corners[0][1])}"
+    for _, *points in rounded(corners, radius):
+        out += ("L" if len(points) == 1 else "C") + " ".join(f"{num(x)},{num(-y)}" for x, y in points)
     return out
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import FROM_0_TO_1, number
-from ..draw.figure import COLOURS, check_format, new_figure, plain, save_figure
+from ..figure import COLOURS, check_format, new_figure, plain, save_figure
 from ..files import columns, write_whole
 
 if TYPE_CHECKING:

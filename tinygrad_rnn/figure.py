@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..extras import how_to_install
-from ..files import printable, write_whole
+from .extras import how_to_install
+from .files import printable, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
