@@ -68,6 +68,16 @@ def test_weights_are_on_the_scale_that_is_stated(kind, norm):
 # --- the theory ---
 
 
+@pytest.mark.parametrize("settings", [{}, {"cell": "lstm"}, {"cell": "gru"}, {"cell": "lstm", "chrono": 20}], ids=str)
+def test_the_seed_decides_about_every_weight_and_input(settings):
+    def drawn(seed):
+        cell, inputs = network({"hidden": 4, "steps": 3, "seed": seed, **settings})
+        return [inputs, *(p.numpy() for name, p in cell.parameters().items() if name.startswith("weight"))]
+
+    for one, again, other in zip(drawn(1), drawn(1), drawn(2), strict=True):
+        assert np.array_equal(one, again) and not np.array_equal(one, other)
+
+
 def test_mean_field():
     measured = [-0.4755, -0.2012, -0.0651, 0.0151, 0.1092]
     told = [mean_field_slope({"nonlinearity": "tanh", "scale": g}) for g in (0.5, 1.0, 1.5, 2.0, 3.0)]

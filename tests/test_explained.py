@@ -187,6 +187,11 @@ def test_what_cannot_be_traced_is_not_made_up(declared):
         bool(placeholders({"x": ()})[0] > 0)
 
 
+def test_a_value_of_another_shape_than_was_declared_is_not_written_out(declared):
+    op = declared("longer", lambda v: v * 2, lambda g, y, v: 2 * g, shapes="(I) -> (O)")
+    assert explain_primitive(op).splitlines()[0] == "longer(v): y = longer(v), of shapes (I) -> (O)."
+
+
 def test_a_rule_with_any_number_of_operands_names_them(declared):
     op = declared("first", lambda *xs: xs[0] * xs[1], lambda g, y, *xs: g * xs[1], lambda g, y, *xs: g * xs[0])
     assert str(inspect.signature(op)) == "(x0, x1, /)" and formulas(op)[1] == {"x0": "g × x1", "x1": "g × x0"}

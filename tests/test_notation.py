@@ -156,6 +156,8 @@ CASES = {
     "np.zeros((2, 2), np.float64)": lambda a, b, v: tg.ops.broadcast_to(_number(a, 0.0), shape=(2, 2)),
     "np.ones((2,), np.float64)": lambda a, b, v: tg.ops.broadcast_to(_number(a, 1.0), shape=(2,)),
     "np.full((2,), 2.5, np.float64)": lambda a, b, v: tg.ops.broadcast_to(_number(a, 2.5), shape=(2,)),
+    "np.full((2,), T, np.int64)": lambda a, b, v: tg.ops.broadcast_to(_number(a, TInt.of(5, 1)), shape=(2,)),
+    "np.full((3,), 0.75, np.float64)": lambda a, b, v: tg.ops.broadcast_to(_constant(a, 0.75), shape=(3,)),
     "np.broadcast_to(v, (3, 2))": lambda a, b, v: tg.ops.broadcast_to(v, shape=(3, 2)),
     "np.tanh(A.T)": lambda a, b, v: np.tanh(a.T),
     "A": lambda a, b, v: a.detach(),
@@ -164,6 +166,10 @@ CASES = {
 
 def _number(beside, value):
     return Tracer(beside.trace, Node("number", value=value))
+
+
+def _constant(beside, value):
+    return Tracer(beside.trace, Node("constant", value=np.array(value)))
 
 
 @pytest.mark.parametrize("text", CASES)
@@ -183,6 +189,7 @@ MATHEMATICS = {
     "A²": lambda a, b, v: a * a,
     "A": lambda a, b, v: tg.reshape(a.T.T, (2, 2)).detach(),
     "Aᵀ": lambda a, b, v: a.T,
+    "(A + B) × v": lambda a, b, v: (a + b).detach() * v,
     "Σ (A + B)": lambda a, b, v: tg.sum(a + b),
     "Σ A × B": lambda a, b, v: tg.sum(a * b),
     "−A × B": lambda a, b, v: -(a * b),
@@ -207,6 +214,14 @@ MATHEMATICS = {
 def test_mathematics_is_written_as_a_textbook_does(text):
     a, b, v = traced()
     assert mathematics(MATHEMATICS[text](a, b, v)) == text
+
+
+def test_a_node_shows_its_operation_its_shape_and_its_name():
+    a, b, _ = traced()
+    made = a * b
+    assert (repr(made.node), repr(a.node)) == ("multiply(2, 2)", "input(2, 2) A")
+    made.name = "gate"
+    assert repr(made.node) == "multiply(2, 2) gate"
 
 
 def test_a_where_that_is_decided_is_what_was_chosen():

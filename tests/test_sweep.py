@@ -434,6 +434,34 @@ def test_long_jobs_travel_alone(monkeypatch):
     assert executor.submitted == 10
 
 
+@pytest.mark.parametrize("workers, usual", [(None, 256), (3, 12)])
+def test_four_futures_for_each_worker_are_under_way(workers, usual, monkeypatch):
+    monkeypatch.setattr(sys.modules[sweep.__module__], "SECONDS", 0.0)
+    executor = Eager()
+    if workers:
+        executor._max_workers = workers
+    sweep(grid(x=range(400)), lambda c: 0, executor)
+    assert executor.most == usual
+
+
+def test_a_pool_leaves_the_environment_as_it_was(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with process_pool(1):
+        assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
+
+
+def test_the_bar_counts_what_failed_and_nothing_else(capsys):
+    def measure(configuration):
+        return {"half": 1 / configuration["x"]}
+
+    sweep(grid(x=[1, 0, 2, 3]), measure, progress=True)
+    assert "failed=1" in (said := capsys.readouterr().err) and "failed=2" not in said
+    sweep(grid(x=[1, 2]), measure, progress=True)
+    assert "failed" not in capsys.readouterr().err
+
+
 def test_progress_goes_on_from_where_it_was(tmp_path, capsys):
     sweep(grid(x=range(3)), noisy, path=tmp_path / "t")
     assert capsys.readouterr().err == ""

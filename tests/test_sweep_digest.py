@@ -55,6 +55,12 @@ PROGRAMS = {
     "a global tensor": ("import tinygrad_rnn as tg\nK = tg.Tensor([{}])\ndef m(c): return K.item()", "2", "3"),
     "a network": ("import tinygrad_rnn as tg\nK = tg.RNNCell(1, 2, rng={})\ndef m(c): return K.hidden_size", "2", "3"),
     "a set": ("K = {{'a', 'b', '{}'}}\ndef m(c): return c['a'] in K", "c", "d"),
+    "a frozen set": ("K = frozenset({{'a', 'b', '{}'}})\ndef m(c): return c['a'] in K", "c", "d"),
+    "an array of objects": (
+        "import numpy as np\nK = np.array(['a', ('b', '{}')], dtype=object)\ndef m(c): return K[0]",
+        "c",
+        "d",
+    ),
     "a default": ("def m(c, k={}): return c['a'] * k", "2", "3"),
     "a keyword's default": ("def m(c, *, k={}): return c['a'] * k", "2", "3"),
     "a nested function": ("def m(c):\n    def h(a): return a {}\n    return h(c['a'])", "+ 1", "- 1"),
@@ -161,6 +167,16 @@ def test_whatever_is_changed_changes_the_digest(source, one, other, module):
 
 
 HELPERS = {
+    "a module of the same package": ("def m(c):\n    from . import inner\n    return inner.h(c['a'])", "helper.inner"),
+    "a function of the same package": ("def m(c):\n    from .inner import h\n    return h(c['a'])", "helper.inner"),
+    "a module by its package, while it runs": (
+        "def m(c):\n    from helper import inner\n    return inner.h(c['a'])",
+        "helper.inner",
+    ),
+    "a module in a package, while it runs": (
+        "def m(c):\n    import helper.inner\n    return helper.inner.h(c['a'])",
+        "helper.inner",
+    ),
     "a module": ("import helper\ndef m(c): return helper.h(c['a'])", "helper"),
     "a function of a module": ("from helper import h\ndef m(c): return h(c['a'])", "helper"),
     "a module that is imported while it runs": ("def m(c):\n    import helper\n    return helper.h(c['a'])", "helper"),
@@ -180,7 +196,7 @@ def test_modules_of_ones_own_are_seen_as_far_as_they_are_used(source, name, modu
         if "." in name:
             module("", f"{name.partition('.')[0]}.__init__")
         module(helper, name)
-        return digest(module(source)().m)
+        return digest(module(source, "helper.mine" if " ." in source else "mine")().m)
 
     text = "def g(a): return a {}\ndef h(a): return g(a)\ndef unused(a): return {}\n"
     first = told(text.format("+ 1", "1"))

@@ -15,7 +15,7 @@ import importlib.util
 import sys
 import sysconfig
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,21 +199,35 @@ def _globals(function: types.FunctionType) -> tuple[list[str], list[types.Module
             if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 names[instruction.argval] = None
             elif instruction.opname == "IMPORT_NAME":  # after its level and the names that are wanted
-                modules.append(_own_module(instruction.argval, before[0], function.__globals__.get("__package__")))
+                modules.append(_own_module(instruction.argval, before, function.__globals__.get("__package__")))
             if instruction.opname != "EXTENDED_ARG":
                 before = [before[1], instruction.argval]
     return list(names), [module for module in modules if module is not None]
 
 
-def _own_module(name: str, level: int, package: str | None) -> types.ModuleType | None:
-    """The module that an import statement means, if it is the user's own: only then it is imported to look at."""
+def _imported(name: str, wanted: tuple[str, ...]) -> types.ModuleType:
+    """A module, and what is wanted of it: of a package that may be a module which nobody has imported yet."""
+    module = importlib.import_module(name)
+    for part in wanted:
+        if not hasattr(module, part):
+            importlib.import_module(f"{name}.{part}")
+    return module
+
+
+def _own_module(name: str, said: Sequence[Any], package: str | None) -> types.ModuleType | None:
+    """The module that an import statement means, if it is the user's own: only then it is imported to look at.
+
+    `said` are the level of the import, as many as it has dots, and what is wanted of the module, if that is said.
+    """
+    level, wanted = said
     try:
         full = importlib.util.resolve_name("." * level + name, package)
         top = full.partition(".")[0]
         if top in sys.modules:
-            return None if _is_installed(sys.modules[top]) else importlib.import_module(full)
-        spec = importlib.util.find_spec(top)
-        own = spec is not None and spec.has_location and not _is_place_of_installed(str(spec.origin))
-        return importlib.import_module(full) if own else None
+            own = not _is_installed(sys.modules[top])
+        else:
+            spec = importlib.util.find_spec(top)
+            own = spec is not None and spec.has_location and not _is_place_of_installed(str(spec.origin))
+        return _imported(full, wanted or ()) if own else None
     except Exception:  # the measure will meet it as well, and tell
         return None
