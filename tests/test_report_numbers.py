@@ -141,6 +141,66 @@ def test_the_head_says_what_was_measured(loss, words):
     assert within is (flow.word != "cannot tell")  # of two steps nothing is known at lag 4
 
 
+LENGTHS = np.array([T, 5, 8])
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize(
+    "both, options, said, read",
+    [
+        (False, {}, "L = v·h at the last step", lambda y: y[-1]),
+        (False, {"read": 7}, "L = v·h at step 7", lambda y: y[6]),
+        (False, {"loss": "all"}, "L = Σ v·h over all steps", lambda y: y),
+        (False, {"lengths": LENGTHS}, "L = v·h at the last step of each sequence", lambda y: y[LENGTHS - 1, range(B)]),
+        (True, {}, "L = v·h at the last step of each direction", lambda y: np.c_[y[-1, :, :N], y[0, :, N:]]),
+        (True, {"read": 7}, "L = v·h at step 7", lambda y: y[6]),
+        (
+            True,
+            {"lengths": LENGTHS},
+            "L = v·h at the last step of each direction and sequence",
+            lambda y: np.c_[y[LENGTHS - 1, range(B), :N], y[0, :, N:]],
+        ),
+    ],
+)
+def test_the_line_of_the_loss_says_what_was_read(drawn, both, options, said, read):
+    net, options = tg.GRU(M, N, bidirectional=both, rng=0), dict(options)
+    v = np.random.default_rng(0).normal(size=N * (1 + both))
+    v = v / np.linalg.norm(v) if drawn else v
+    flow = gradient_flow(net, X, options.pop("loss", "last"), direction=None if drawn else v, **options)
+    outputs = net(X, lengths=options.get("lengths"))[0].data
+    assert flow.experiment.value().item() == pytest.approx((read(outputs) @ v).sum())
+    assert str(flow).split("\n")[1] == f"{said}, v {'a random unit vector' if drawn else 'as given'}"
+
+
+class Every(tg.nn.Module):
+    """What the layers put out at every step, with another axis behind it if there are four."""
+
+    def __init__(self, axes, batch_first):
+        self.parts, self.axes = [tg.GRU(M, N, batch_first=batch_first, rng=0)], axes
+
+    def __call__(self, x):
+        y = self.parts[0](x)[0]
+        return y.reshape(*y.shape[:2], N, 1) if self.axes == 4 else y
+
+
+@pytest.mark.parametrize("axes", [3, 4])
+@pytest.mark.parametrize("read", [None, 7])
+@pytest.mark.parametrize("loss", ["last", "all"])
+def test_a_module_is_read_at_its_steps_whichever_axis_they_are(axes, read, loss):
+    first, second = (
+        gradient_flow(Every(axes, turned), X.swapaxes(0, 1) if turned else X, loss, read=read)
+        for turned in (False, True)
+    )
+    assert second.judgement == first.judgement and "sequences the loss reads" not in str(second)
+    np.testing.assert_allclose(second.end.x, first.end.x, rtol=1e-9)
+    for flow, step in ((first, ""), (second, ":, ")):
+        read_of = f"the output, or its [{step}{(read or 0) - 1}] where it has 3 axes or more"
+        said = f"L = v·y, v a random unit vector, y {read_of}" if loss == "last" else "L = Σ v·y, v a"
+        assert str(flow).split("\n")[1].startswith(said)
+    with pytest.raises(ValueError, match=f"there are {T} steps"):
+        str(gradient_flow(Every(axes, True), X.swapaxes(0, 1), read=T + 1))
+
+
 def test_that_several_steps_are_read_is_noted_and_of_one_nothing():
     cell = tg.GRUCell(M, N, rng=0)
     assert "the loss reads" not in str(gradient_flow(cell, X))

@@ -262,14 +262,11 @@ def test_a_padded_sequence_is_the_sequence_alone(kind, layers, both, seed, loss,
     net, x = stack(kind, layers, both, seed), noise(12, 3, 3, seed)
     lengths = np.array([12, 7, 4])
     padded = gradient_flow(net, x, loss, lengths=lengths)
-    if unrolled and loss == "all":
-        value, same = padded.experiment.value(), padded.ends
-        padded = gradient_flow(value)
-        for one, other in zip(padded.ends, same, strict=True):
-            known = ~np.isnan(one.x)  # of the longest, and of those whose end the graph tells
-            assert known[:, 0].all() and (one.x[known] > -INF).all()
-            shift = one.x[:, 0] - other.x[:, 0]  # at the last step the graph does not tell padding from data
-            np.testing.assert_allclose(shift, shift[0], atol=1e-9)
+    if unrolled:  # it alone tells where each sequence ends, and padding is no input of it
+        for one, other in zip(gradient_flow(padded.experiment.value()).ends, padded.ends, strict=True):
+            np.testing.assert_allclose(one.x, other.x, rtol=1e-9)
+            assert (one.drive, one.largest, one.saturated) == (other.drive, other.largest, other.saturated)
+            assert one.states.keys() == other.states.keys()
         return
     for b, n in enumerate(lengths):
         alone = gradient_flow(net, x[:n, b : b + 1], loss)

@@ -134,13 +134,14 @@ def _settings(arguments: argparse.Namespace, features: int, steps: int) -> dict[
 
 def _loss(arguments: argparse.Namespace, network: Network, outputs: Tensor, last: Tensor) -> tuple[Tensor, str]:
     """The loss that `gradient_flow` takes, as the mean over the sequences, and what it is."""
-    from ..diagnose.experiment import NAMED, unit
+    from ..diagnose.experiment import Experiment, unit
     from ..tensor import Tensor
 
     # A stream of its own: the direction is not made of the numbers that made the parameters.
     v = Tensor(unit([arguments.seed, 1], last.shape[-1:]).astype(network.module.dtype), name="v")
     loss = (last @ v).mean() if arguments.loss == "last" else (outputs @ v).sum(axis=0).mean()
-    return loss, NAMED[arguments.loss] + (", mean over the sequences" if last.shape[0] > 1 else "")
+    told = Experiment(network.module, loss=arguments.loss).describe()
+    return loss, told + (", mean over the sequences" if last.shape[0] > 1 else "")
 
 
 def left_of(decays: Sequence[Decay]) -> str:

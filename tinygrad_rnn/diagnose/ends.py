@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,15 @@ PRODUCTS = {"affine", "linear", "matmul"}
 class Unrolled:
     """The graph of a loss, sorted by time steps and layers.
 
-    Attributes
+    Parameters
     ----------
     value : Tensor
         The loss.
+    lengths : array of int, shape (B,), optional
+        How long each of padded sequences is, where that is known.
+
+    Attributes
+    ----------
     values : dict of (layer, name) to dict of int to Tensor
         What has a name within the steps, by step: states and gates. What is handed on without a name is called by its
         operation and its place in the step.
@@ -43,8 +49,12 @@ class Unrolled:
         Those of them that a step hands on to the next.
     inputs : dict of int to Tensor
         x of each step; of a network on top of another one, that of the lower one.
+    steps : list of int
+        The numbers of the time steps, in order.
+    batch : int
+        B; 0 if nothing is handed on.
     running : dict of int to array of bool, shape (B,)
-        Of padded steps: which sequences have them.
+        Which sequences have a step, and no padding in its place.
 
     Raises
     ------
@@ -52,99 +62,86 @@ class Unrolled:
         If nothing is handed from step to step.
     """
 
-    def __init__(self, value: Tensor) -> None:
+    def __init__(self, value: Tensor, lengths: Array | None = None) -> None:
         self.value = value
         self.nodes = history([value]) if value.requires_grad else []
         self.layered = any(place(node.scope)[1] for node in self.nodes)
-        self.values: dict[Key, dict[int, Tensor]] = {}
+        self.values: dict[Key, dict[int, Tensor]] = defaultdict(dict)
         self.states: set[Key] = set()
         self.inputs: dict[int, Tensor] = {}
-        self.running: dict[int, Array] = {}
-        self._sort()
-        if self.nodes and not self.states and not self.inputs:
+        masks = self._sort()
+        handed_on = {t: node for key in self.states for t, node in self.values[key].items()}
+        self.inputs = self.inputs or self._inputs_without_a_name(handed_on)
+        if self.nodes and not handed_on and not self.inputs:
             raise ValueError(
                 "no time steps that hand on a state: unroll a cell over two steps or more, in scopes t=1, t=2, ..."
             )
+        self.steps = sorted(self.inputs or handed_on)
+        known = [*self.inputs.values(), *handed_on.values()][:1]
+        self.batch = sum(len(node.data) if node.ndim > 1 else 1 for node in known)
+        runs = {t: masks.get(t, True) if lengths is None else t <= lengths for t in {*self.steps, *handed_on}}
+        self.running = {t: np.broadcast_to(run, self.batch) for t, run in runs.items()}
 
     def inside(self, node: Tensor) -> bool:
         """Whether a tensor is made within a step of a recurrent layer, and not by what reads it."""
         step, layer = place(node.scope)
         return node.op is not None and step is not None and (bool(layer) or not self.layered)
 
-    def _sort(self) -> None:
-        keys: dict[Tensor, Key] = {}
+    @cached_property
+    def products(self) -> list[Tensor]:
+        """Where something meets a weight."""
+        return [node for node in self.nodes if node.op is not None and node.op.name in PRODUCTS]
+
+    def _sort(self) -> dict[int, Array]:
+        """Find values, states, and inputs with their name; gives which sequences have a padded step."""
+        keys: dict[Tensor | None, Key] = {}
         latest: dict[Key, tuple[int, int]] = {}
-        counts: dict[Any, int] = defaultdict(int)
-        unnamed: dict[Tensor | None, list[tuple[int, Tensor]]] = defaultdict(list)
+        counts, choices = Counter[Any](), list[tuple[int, Tensor]]()
         for node in self.nodes:
             step, layer = place(node.scope)
             if step is None or node.op is None:
                 continue
-            for k, operand in enumerate(node.operands):
-                if operand is None:
-                    continue
-                if operand.name == "x":
+            for operand in node.operands:
+                if operand is not None and operand.name == "x":
                     self.inputs.setdefault(step, operand)
-                elif operand.op is None and not operand.requires_grad and k == 0 and node.op.name in PRODUCTS:
-                    unnamed[node.operands[1]].append((step, operand))
                 elif operand in keys and place(operand.scope)[0] != step and place(operand.scope)[1] == layer:
                     self.states.add(keys[operand])
             if node.name == "x" or not self.inside(node):
                 continue
             counts[layer, step] += 1
-            key = layer, node.name or f"{node.op.name}#{counts[layer, step]}"
+            name = node.name or f"{node.op.name}#{counts[layer, step]}"
             # A network that runs a second time, as on top of another one, has the same scopes.
-            before, run = latest.get(key, (step, 0))
-            run += before != step and step in self.values.get(_of_run(key, run), ())
-            latest[key] = step, run
-            keys[node] = key = _of_run(key, run)
-            if step not in self.values.setdefault(key, {}):
-                self.values[key][step] = node
-            elif node.op.name == "where":  # a state that stands still past the end of a padded sequence
-                self.running[step] = np.reshape(node.static["condition"], (-1, 1))[:, 0]
+            before, run = latest.get((layer, name), (step, 1))
+            key = _key(layer, name, run)
+            if before != step and step in self.values[key]:
+                key = _key(layer, name, run := run + 1)
+            latest[layer, name] = step, run
+            keys[node] = key
+            self.values[key].setdefault(step, node)
+            if node.op.name == "where" and node.ndim > 1 and node.static["condition"].size == len(node.data):
+                choices.append((step, node))
         self.values = {key: lane for key, lane in self.values.items() if key in self.states or "#" not in key[1]}
-        if not self.inputs:  # a first state that is constant meets its weight once, an input meets it at every step
-            most = max(map(len, unnamed.values()), default=0)
-            uses = [use for uses in unnamed.values() if len(uses) == most for use in uses]
-            times = Counter(step for step, _ in uses)
-            found = {step: x for step, x in uses if times[step] == 1}
-            handed_on = {step for key in self.states for step in self.values[key]}
-            self.inputs = found if found.keys() >= handed_on else {}  # else they are plain arrays, and not in the graph
+        # Past the end of a padded sequence its state stands still, and its output is zero.
+        padded = [(t, node) for t, node in choices if keys.get(node.operands[0]) in self.states]
+        return {t: node.static["condition"].reshape(-1) for t, node in padded}
 
-    @property
-    def steps(self) -> list[int]:
-        """The numbers of the time steps, in order."""
-        return sorted(self.inputs or {t for key in self.states for t in self.values[key]})
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """T and B, as far as anything is handed on; B is 0 if nothing is known of it."""
-        known = [*self.inputs.values(), *(node for key in self.states for node in self.values[key].values())]
-        batch = [node.shape[0] if node.ndim > 1 else 1 for node in known[:1]]
-        return len(self.steps), batch[0] if batch else 0
+    def _inputs_without_a_name(self, steps: Iterable[int]) -> dict[int, Tensor]:
+        """Constants that meet one weight at every step, if they are the only ones: of a recurrence by hand."""
+        uses: dict[Any, list[tuple[int, Tensor]]] = defaultdict(list)
+        for node in self.products:
+            (x, weight, *_), step = node.operands, place(node.scope)[0]
+            if step is not None and x is not None and x.op is None and not x.requires_grad:
+                uses[weight].append((step, x))
+        found = [dict(of) for of in uses.values() if len(dict(of)) == len(of) and dict(of).keys() >= set(steps)]
+        return found[0] if len(found) == 1 else {}
 
     def reads(self) -> dict[Tensor, Array]:
         """∂L/∂ of what the loss reads of the steps, along the ways that go through no step."""
-        read: set[Tensor] = set()
-        seen, outside = {self.value}, [self.value]
-        for node in outside:  # which grows while it is walked
-            for operand in () if self.inside(node) else node.operands:
-                if operand is not None and operand.requires_grad and operand not in seen:
-                    seen.add(operand)
-                    (read.add if self.inside(operand) else outside.append)(operand)
-        if self.inside(self.value):
-            return {self.value: np.ones(self.value.shape)}
-        found: dict[Tensor, Array] = {}
-
-        def through(node: Tensor, i: int, g: Array) -> Array:
-            operand = node.operands[i]
-            if operand in read and not self.inside(node):
-                assert operand is not None
-                found[operand] = found[operand] + g if operand in found else g
-            return np.zeros_like(g) if operand in read else g
-
-        if read:
-            pullback({self.value: np.ones(self.value.shape)}, read, through)
+        outside = [self.value, *(node for node in self.nodes if not self.inside(node))]
+        read = {operand for node in outside for operand in (node, *node.operands) if operand is not None}
+        seeds = {self.value: np.ones(self.value.shape)}
+        wanted = [tensor for tensor in read if self.inside(tensor)]
+        found = pullback(seeds, wanted, lambda node, i, g: np.zeros_like(g) if self.inside(node) else g)
         return {tensor: g for tensor, g in found.items() if g.any()}
 
     def first_overflow(self) -> int | None:
@@ -153,8 +150,8 @@ class Unrolled:
         return min((t for lane in lanes for t, node in lane if not np.isfinite(node.data).all()), default=None)
 
 
-def _of_run(key: Key, run: int) -> Key:
-    return (f"{key[0]} run {run + 1}".strip(), key[1]) if run else key
+def _key(layer: str, name: str, run: int) -> Key:
+    return f"{layer} run {run}".strip() if run > 1 else layer, name
 
 
 @dataclass(repr=False)
@@ -235,82 +232,81 @@ def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
     GradientError
         If the loss is not finite, though every state is.
     """
-    graph = Unrolled(experiment.value())
+    graph = Unrolled(experiment.value(), experiment.lengths)
     if (t := graph.first_overflow()) is not None:
         overflow = f"overflow: the state leaves float64 at step {t}"
         if not experiment.is_module and not isinstance(experiment.model, Tensor) and t > 2:
             return measure_ends(experiment.cut(t - 1), f"{overflow}, and the steps before it are measured")
-        unknown = np.full((len(graph.steps), graph.shape[1]), np.nan)
+        unknown = np.full((len(graph.steps), graph.batch), np.nan)
         return [End("", t, unknown, {}, unknown, unknown[0], overflow=overflow)]
     if not np.isfinite(graph.value.data).all():
         raise GradientError(f"the loss is {graph.value.item()}, so no gradient is finite")
     reads, reverse = graph.reads(), any(key[0].endswith("reverse") for key in graph.states)
-    read = sorted({place(tensor.scope)[0] or 0 for tensor in reads})
+    read = _steps_of(reads)
     if experiment.read is not None and read and experiment.read not in read:
         steps = f"step {read[0]}" if len(read) == 1 else f"{len(read)} steps from {read[0]} to {read[-1]}"
         raise ValueError(f"read={experiment.read}: the loss reads {steps}, and not that one")
     ends = []
     for name in ("forward", "reverse") if reverse else ("",):
         own = {x: g for x, g in reads.items() if place(x.scope)[1].endswith("reverse") is (name == "reverse")}
-        ends.append(_end(experiment, graph, name, own, overflow))
+        if own:
+            ends.append(_end(graph, name, own, experiment.read, overflow))
+        else:
+            batch = graph.batch or (*np.shape(experiment.inputs), 1, 1)[1]
+            nothing = np.full((max(len(graph.steps), 1), batch), -np.inf)
+            ends.append(End(name, 0, nothing, {}, nothing, nothing[0], overflow=overflow))
     return ends
 
 
-def _end(experiment: Experiment, graph: Unrolled, name: str, reads: Mapping[Tensor, Array], overflow: str) -> End:
+def _end(graph: Unrolled, name: str, reads: Mapping[Tensor, Array], wanted: int | None, overflow: str) -> End:
     """Follow what is read at one step, against the direction in which the state was handed on."""
-    steps, batch = graph.steps, graph.shape[1] or (*np.shape(experiment.inputs), 1, 1)[1]
-    read = sorted({place(tensor.scope)[0] or 0 for tensor in reads})
-    if not read:
-        nothing = np.full((max(len(steps), 1), batch), -np.inf)
-        return End(name, 0, nothing, {}, nothing, nothing[0], overflow=overflow)
-    step = read[0] if name == "reverse" else read[-1]
-    runs = {t: np.broadcast_to(graph.running.get(t, True), batch) for t in steps}
-    if experiment.lengths is not None:
-        runs = {t: t <= experiment.lengths for t in steps}
+    read, batch, reverse = _steps_of(reads), graph.batch, name == "reverse"
+    step = wanted if wanted in read else read[0] if reverse else read[-1]
     ends = np.full(batch, step)
-    if experiment.read is not None and experiment.read in read:
-        ends[:] = step = experiment.read
-    elif name != "reverse":  # each at its own end, where the loss reads it there
-        ends = np.array([max((t for t in read if runs[t][b]), default=step) for b in range(batch)])
+    if wanted not in read and not reverse:  # each at its own end, where the loss reads it there
+        ends = np.array([max((t for t in read if graph.running[t][b]), default=step) for b in range(batch)])
     at = {}
     for tensor, g in reads.items():
         if (here := ends == place(tensor.scope)[0]).any():
             at[tensor] = here[:, None] * g.reshape(batch, -1)
     size = log_rows([np.concatenate(list(at.values()), axis=1)], batch)[0][0]
     scale = np.where(np.isfinite(size), 10.0**size, 1.0)[:, None]
-    seeds = {tensor: (g / scale).reshape(tensor.shape) for tensor, g in at.items()}
-    order = [t for t in steps if t >= step] if name == "reverse" else [t for t in reversed(steps) if t <= step]
-    xs = [graph.inputs[t] for t in order if t in graph.inputs]
-    lanes = {key: graph.values[key] for key in graph.values if key in graph.states}
-    found = pullback(seeds, [*xs, *(node for lane in lanes.values() for node in lane.values())])
-    running = np.array([runs[t] for t in order])
+    order = [t for t in graph.steps if t >= step] if reverse else [t for t in reversed(graph.steps) if t <= step]
+    lanes = {key: lane for key, lane in graph.values.items() if key in graph.states}
+    nodes = [lane[t] for lane in (graph.inputs, *lanes.values()) for t in order if t in lane]
+    found = pullback({tensor: (g / scale).reshape(tensor.shape) for tensor, g in at.items()}, nodes)
+    running = np.array([graph.running[t] for t in order])
 
-    def logs(tensors: Iterable[Tensor | None], like: Tensor) -> tuple[Array, Array]:
-        nothing = np.zeros(like.shape)
-        rows = log_rows([nothing if x is None else found.get(x, nothing) for x in tensors], batch)
-        return _aligned(rows[0], running), _aligned(rows[1], running)
+    def logs(lane: Mapping[int, Tensor]) -> tuple[Array, Array]:
+        nothing = np.zeros(next(iter(lane.values())).shape)
+        rows = [found.get(lane[t], nothing) if t in lane else nothing for t in order]
+        norms, largest = log_rows(rows, batch)
+        return _aligned(norms, running), _aligned(largest, running)
 
-    states = {key: logs(map(lane.get, order), next(iter(lane.values())))[0] for key, lane in lanes.items()}
-    states = {key: a for key, a in states.items() if (a > -np.inf).any()}
-    x, peak, drive, told = None, next(iter(states.values()), np.full((len(order), batch), -np.inf)), 0.0, ""
-    if xs:
-        x, peak = logs(xs, xs[0])
-        dev, drive, told = _drive(graph, runs, name == "reverse")
+    states = {key: logs(lane)[0] for key, lane in lanes.items()}
+    states = {key: curve for key, curve in states.items() if (curve > -np.inf).any()}
+    x, peak, drive, told = None, next(iter(states.values()), np.full(running.shape, -np.inf)), 0.0, ""
+    if graph.inputs:
+        (x, peak), (dev, drive, told) = logs(graph.inputs), _drive(graph, reverse)
         x = x + dev
     notes = [told] * bool(told)
     if len(read) > 1:
         before = ", or the last of a sequence" * bool((ends != step).any())
         notes.append(f"the loss reads {len(read)} steps; judged is what it sees from step {step}{before}")
-    curves = [peak, *states.values(), *([] if x is None else [x])]
-    unread = np.all([~(a > -np.inf) for a in curves], axis=(0, 1))  # not even the output itself, a state, is reached
+    known = [peak, *states.values(), *([] if x is None else [x])]
+    unread = ~np.any([curve > -np.inf for curve in known], axis=(0, 1))  # not even the output itself is reached
     if unread.any() and not unread.all():
         notes.append(f"of {batch} sequences the loss reads {np.sum(~unread)} there")
-        for a in curves:
-            a[:, unread] = np.nan
-    hs = ((n, runs.get(t, True)) for (_, part), lane in lanes.items() if part != "c" for t, n in lane.items())
-    h = np.concatenate([[0.0], *(n.data.reshape(batch, -1)[running].ravel() for n, running in hs)])
+        for curve in known:
+            curve[:, unread] = np.nan
+    hidden = [(t, node) for key, lane in lanes.items() if key[1] != "c" for t, node in lane.items()]
+    h = np.concatenate([[0.0], *(node.data.reshape(batch, -1)[graph.running[t]].ravel() for t, node in hidden)])
     largest, saturated = float(np.abs(h).max()), float((np.abs(h[1:]) > SATURATED).mean()) if len(h) > 1 else 0.0
     return End(name, step, x, states, peak + size, size, drive, largest, saturated, told, tuple(notes), overflow)
+
+
+def _steps_of(reads: Iterable[Tensor]) -> list[int]:
+    return sorted({place(tensor.scope)[0] or 0 for tensor in reads})
 
 
 def _aligned(curve: Array, running: Array) -> Array:
@@ -321,20 +317,20 @@ def _aligned(curve: Array, running: Array) -> Array:
     return found
 
 
-def _drive(graph: Unrolled, runs: Mapping[int, Array], reverse: bool) -> tuple[float, float, str]:
+def _drive(graph: Unrolled, reverse: bool) -> tuple[float, float, str]:
     """Log10 of rms(x - mean x), of rms(W_ih (x - mean x)) in one direction, and what is to be said of such inputs.
 
     Padding is no input: of each step, only the sequences that have it count.
     """
-    xs = np.concatenate([np.atleast_2d(graph.inputs[t].data)[runs[t]] for t in runs if t in graph.inputs], dtype=float)
+    rows = [np.atleast_2d(graph.inputs[t].data)[graph.running[t]] for t in graph.steps]
+    xs = np.concatenate(rows, dtype=float)
     dev = xs - xs.mean(axis=tuple(range(xs.ndim - 1)))
     told = "" if dev.any() else "the inputs are constant" if xs.any() else "the inputs are all zero"
-    x, drive = graph.inputs[max(runs)], 0.0
-    for node in graph.nodes:
-        product = node.op is not None and node.op.name in PRODUCTS and node.operands[0] is x
-        if product and node.operands[1] is not None and place(node.scope)[1].endswith("reverse") is reverse:
-            weight = node.operands[1].data
-            drive = min(_log_rms(dev @ (weight if node.op.name == "matmul" else weight.T)), 0.0)
+    x, drive = graph.inputs[graph.steps[-1]], 0.0
+    for node in graph.products:
+        if node.operands[0] is x and place(node.scope)[1].endswith("reverse") is reverse:
+            weight = node.arrays[1] if node.op is not None and node.op.name == "matmul" else node.arrays[1].T
+            drive = min(_log_rms(dev @ weight), 0.0)
             break
     return _log_rms(dev), drive, told
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ..arguments import generator, lengths_of, numbers, refusal, whole
 from ..autodiff import pullback
 from ..files import Brief
-from ..functions import sum
+from ..functions import sum, transpose
 from ..nn.cells import CELLS
 from ..nn.sequences import in_one_array
 from ..nn.stacks import Stack, run_sequence, where_running
@@ -27,7 +27,7 @@ from ..tensor import GradientError, Tensor, as_array, raw
 from .chain import Array, Chain, batched, in_float64, is_chain, sequences_of
 
 Loss = str | Callable[[Tensor], Tensor]
-NAMED = {"last": "L = v·h at the last step, v a random unit vector", "all": "L = Σ v·h over all steps"}
+NAMED = ("last", "all")
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,6 +72,11 @@ class Experiment(Brief):
         return not isinstance(self.model, (Stack, Tensor)) and not callable(getattr(self.model, "initial_state", None))
 
     @property
+    def batch_first(self) -> bool:
+        """Whether the recurrent layers of a Module have the sequences before the steps, and so do its outputs."""
+        return self.is_module and any(getattr(layer, "batch_first", False) for layer in layers_of(self.model))
+
+    @property
     def is_chain(self) -> bool:
         """Whether it is one step, repeated, with sequences of one length."""
         return self.lengths is None and not isinstance(self.model, Tensor) and is_chain(self.model)
@@ -104,7 +109,9 @@ class Experiment(Brief):
                 return one_number(self.loss(result))
             if not isinstance(result, Tensor):
                 raise ValueError(f"{model!r} returns {type(result).__name__}: give loss=, a function of it to a number")
-            outputs, last = result, result[-1] if result.ndim > 2 else result
+            steps = result.ndim > 2
+            outputs = transpose(result, (1, 0, *range(2, result.ndim))) if steps and self.batch_first else result
+            last = outputs[-1] if steps else outputs
         else:
             outputs, last = self._run(model)
         if callable(self.loss):
@@ -145,9 +152,17 @@ class Experiment(Brief):
         """The loss in words."""
         if isinstance(self.model, Tensor):
             return "L = yours"
-        if self.loss == "last" and self.is_module:  # which alone knows what its axes are: so it is told what was read
-            return f"L = v·y, v a random unit vector, y the output, or its [{(self.read or 0) - 1}] where it has 3 axes"
-        return NAMED[self.loss] if isinstance(self.loss, str) else f"L = {getattr(self.loss, '__name__', 'yours')}"
+        if callable(self.loss):
+            return f"L = {getattr(self.loss, '__name__', 'yours')}"
+        v = f"v {'as given' if isinstance(self.v, np.ndarray) else 'a random unit vector'}"
+        if self.is_module:  # which alone knows what its axes are: so it is told what was read
+            step = ":, " * self.batch_first + str((self.read or 0) - 1)
+            read = f"the output, or its [{step}] where it has 3 axes or more" if self.loss == "last" else "all outputs"
+            return f"L = {'Σ ' * (self.loss == 'all')}v·y, {v}, y {read}"
+        each = ["direction"] * getattr(self.model, "bidirectional", False) + ["sequence"] * (self.lengths is not None)
+        last = "at the last step" + f" of each {' and '.join(each)}" * bool(each)
+        step = last if self.read is None else f"at step {self.read}"
+        return f"L = v·h {step}, {v}" if self.loss == "last" else f"L = Σ v·h over all steps, {v}"
 
 
 def experiment_of(
@@ -268,20 +283,24 @@ def one_number(value: Any) -> Tensor:
     return found
 
 
-def cells_of(model: Any, seen: set[int] | None = None) -> list[Any]:
-    """The cells of a model, the lowest layer first, wherever they are."""
+def layers_of(model: Any, seen: set[int] | None = None) -> list[Any]:
+    """The cells and stacks of a model, the lowest first, wherever they are."""
     seen = set() if seen is None else seen
     if id(model) in seen:
         return []
     seen.add(id(model))
-    if isinstance(model, Stack):
-        return [*model._cells.values()]
-    if callable(getattr(model, "initial_state", None)):
+    if isinstance(model, Stack) or callable(getattr(model, "initial_state", None)):
         return [model]
     own = [part for name, part in getattr(model, "__dict__", {}).items() if not name.startswith("_")]
     inside = model.values() if isinstance(model, Mapping) else model if isinstance(model, (list, tuple)) else ()
     parts = [p for p in (*inside, *own) if hasattr(p, "parameters") or isinstance(p, (list, tuple, Mapping))]
-    return [cell for part in parts for cell in cells_of(part, seen)]
+    return [layer for part in parts for layer in layers_of(part, seen)]
+
+
+def cells_of(model: Any) -> list[Any]:
+    """The cells of a model, the lowest layer first."""
+    layers = layers_of(model)
+    return [cell for layer in layers for cell in (layer._cells.values() if isinstance(layer, Stack) else [layer])]
 
 
 def name_of(model: Any) -> str:

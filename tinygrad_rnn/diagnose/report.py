@@ -123,8 +123,9 @@ def gradient_flow(
         different lengths, or a PackedSequence; nothing with a loss Tensor.
     loss : {"last", "all"} or callable
         "last": v·h_T for each sequence; "all": the sum over all steps; or a function of the outputs, a Tensor of shape
-        (T, B, H), to one number (of a `Module`: of whatever it returns). The verdict is about what it reads from one
-        step.
+        (T, B, H), to one number. The verdict is about what it reads from one step. Of a `Module` h is its output, and a
+        function is of whatever it returns: with three axes or more the last step is [-1], or [:, -1] where its layers
+        have ``batch_first``.
     lag : int, optional
         How far back the task needs to look; default: as far as there are steps.
     read : int, optional
@@ -188,7 +189,7 @@ def _measured(experiment: Experiment, edges: tuple[int, ...] | None, trained: bo
     else:
         with np.errstate(over="ignore", invalid="ignore"):  # the verdict says it
             graph = Unrolled(experiment.value())
-        (steps, batch), walk = graph.shape, partial(measure_graph, graph)
+        steps, batch, walk = len(graph.steps), graph.batch, partial(measure_graph, graph)
     setting = Setting(name, steps, batch, walked.describe(), when)
     return GradientFlow(setting, experiment, walk, chain, trained)
 
