@@ -9,7 +9,6 @@ every step, forwards and back; where it was not, or numbers leave the range in w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,9 @@ from ..nn.cells import CELLS
 from ..nn.state import parts_of, state_of
 from ..ops import ACTIVATIONS
 from ..scope import recorded
-from ..tensor import Tensor, constant
+from ..tensor import constant
 from .chain import Array, Chain, Reached, Scaled, Step, alone, carry_nodes, log_norms, only, pull, pulled, scale_rows
-from .measure import ALL, Activation, ByLag, Lane, Measured, Share, activations_of, edges_up_to, learned, share_of
+from .measure import ALL, Activation, Lane, Measured, Share, activations_of, learned, measure, share_of
 
 EXACT = ("dead_code", "share", "only_last", "tiles", "merge", "factor", "hoist_slopes", "buffers")
 """Rewrites that leave the loop forwards as the engine computes it, bit for bit: a chaotic network is the same one."""
@@ -100,9 +99,9 @@ def measure_at_once(chain: Chain, seeds: Mapping[int, Array], what: Any = ALL, e
     if any(len(rows) > 1 for rows in values.values()) or len(logs) < len(labels) + len(named):
         return None  # several of one name
     activations = {key[:2]: Activation.of(*key, rows) for key, rows in values.items()}
-    parameters = learned(chain) if "weights" in what else {}
-    by_lag = partial(_by_lag, chain, before, after, top, parameters, edges) if parameters else None
-    return Measured(lanes, shares, activations, by_lag)
+    by_walk = "weights" in what and learned(chain)  # a sum over lags is no faster at once
+    weights = (lambda: measure(chain, seeds, ("weights",), edges).by_lag) if by_walk else None
+    return Measured(lanes, shares, activations, weights)
 
 
 def _program(chain: Chain) -> Program | None:
@@ -155,25 +154,3 @@ def _carried(step: Step, k: int, through: Through, whole: Array, given: Array) -
     for t in reversed(range(len(factor))):
         carried[t] = carried[t + 1] * factor[t] + (direct[t - 1] if t else 0.0)
     return carried
-
-
-@recorded()
-@np.errstate(all="ignore")
-def _by_lag(
-    chain: Chain, before: Any, after: Any, top: Scaled, parameters: Mapping[str, Tensor], edges: tuple[int, ...] | None
-) -> ByLag:
-    """What the steps of each bin of lags contribute to the gradients of the parameters."""
-    steps, batch = chain.inputs.shape[:2]
-    found, inputs = ByLag(edges or edges_up_to(steps)), _rows(chain.inputs)
-    lags = np.repeat(np.arange(steps)[::-1], batch)
-    bins = np.searchsorted(found.edges, lags)
-    for place in np.unique(bins):
-        within = bins == place
-        step = chain.at_once([_rows(part)[within] for part in before], inputs[within])
-        step.refuse_other(_rows(part)[within] for part in after)
-        exponents = top.exponents[within]
-        parts = [scale_rows(part[within], exponents - exponents.max()) for part in top.parts]
-        terms = pull(step, Scaled(parts), parameters.values())
-        named = {name: terms[p] / batch for name, p in parameters.items() if p in terms}
-        found.add(int(lags[within].max()), int(exponents.max()), named)
-    return found

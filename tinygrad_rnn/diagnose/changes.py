@@ -10,6 +10,7 @@ import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from .chain import Array
 from .experiment import Experiment, cells_of, is_ours
 
 Changes = Mapping[str, Any]
-Edit = Callable[[str, Array], Array]  # of a parameter's name and its array
 PARTS = {"recurrent weights": "weight_hh", "input weights": "weight_ih", "biases": "bias_[ih]h"}
 
 
@@ -41,9 +41,11 @@ class Kind:
     tried : tuple
         The values that a search begins with, the gentlest first.
     names : str
-        Of the parameters that it multiplies: a pattern.
+        Of the parameters that it changes: a pattern.
     gates : dict of str to float
         Those that a cell must have; a bias is set to so many times the value. "" is the whole of a simple RNN.
+    check : callable
+        Gives the value, if it is one that this kind may have, and its name are given to it.
     """
 
     part: str
@@ -51,6 +53,11 @@ class Kind:
     tried: tuple[Any, ...] = ()
     names: str = ""
     gates: Mapping[str, float] = field(default_factory=dict)
+    check: Callable[[str, Any], Any] = number
+
+    def suits(self, cells: Iterable[Any]) -> bool:
+        """Whether all cells have its gates."""
+        return all(self.gates.keys() <= set(gates(cell)) for cell in cells)
 
 
 def _factors(low: float, high: float, n: int) -> tuple[float, ...]:
@@ -58,19 +65,31 @@ def _factors(low: float, high: float, n: int) -> tuple[float, ...]:
     return tuple(float(f"{10.0**v:.3g}") for v in sorted(np.linspace(low, high, n), key=abs) if abs(v) > 0.01)
 
 
+def _true(name: str, value: Any) -> bool:
+    if not flag(name, value):
+        raise refusal(name, value, "True")
+    return True
+
+
+def _by_name(name: str, value: Any) -> dict[str, float]:
+    factors = mapping(name, value, "a mapping of names of parameters to factors")
+    return {key: number(f"{name}[{key!r}]", factor) for key, factor in factors.items()}
+
+
 OPEN = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, -1.0)
-RECURRENT, ONE = r"weight_hh\w*$", {"": 1.0}
+RECURRENT, BIASES, ONE = r"weight_hh\w*$", PARTS["biases"], {"": 1.0}
+BOTH = {"f": 1.0, "i": -1.0}
 KINDS = {
-    "chrono": Kind("gate biases", "gate biases for lags to {} (chrono)", (1, 2, 4), gates={"f": 1.0, "i": 1.0}),
-    "gate_bias": Kind(
-        "gate biases", "forget bias {0:.3g}, input bias -{0:.3g}", OPEN[2:6], gates={"f": 1.0, "i": -1.0}
+    "chrono": Kind(
+        "gate biases", "gate biases for lags to {} (chrono)", (1, 2, 4), BIASES, BOTH, partial(whole, least=2)
     ),
-    "forget_bias": Kind("gate biases", "forget bias {:.3g} alone", OPEN, gates={"f": 1.0}),
-    "input_bias": Kind("input bias", "input bias {:.3g}", (0.0, -2.0, -4.0), gates={"i": 1.0}),
-    "output_bias": Kind("output bias", "output bias {:.3g}", (0.0, 2.0), gates={"o": 1.0}),
-    "update_bias": Kind("update bias", "update bias {:.3g}", OPEN, gates={"z": 1.0}),
-    "bias": Kind("biases", "bias {:.3g}", (0.0, 0.5), gates=ONE),
-    "standardise": Kind("inputs", "inputs standardised", (True,)),
+    "gate_bias": Kind("gate biases", "forget bias {0:.3g}, input bias -{0:.3g}", OPEN[2:6], BIASES, BOTH),
+    "forget_bias": Kind("gate biases", "forget bias {:.3g} alone", OPEN, BIASES, {"f": 1.0}),
+    "input_bias": Kind("input bias", "input bias {:.3g}", (0.0, -2.0, -4.0), BIASES, {"i": 1.0}),
+    "output_bias": Kind("output bias", "output bias {:.3g}", (0.0, 2.0), BIASES, {"o": 1.0}),
+    "update_bias": Kind("update bias", "update bias {:.3g}", OPEN, BIASES, {"z": 1.0}),
+    "bias": Kind("biases", "bias {:.3g}", (0.0, 0.5), BIASES, ONE),
+    "standardise": Kind("inputs", "inputs standardised", (True,), check=_true),
     "input_scale": Kind(
         "inputs", "inputs, or their weights, × {:.3g}", _factors(-5, 2, 15), r"weight_ih(_l0)?(_reverse)?$"
     ),
@@ -79,12 +98,16 @@ KINDS = {
     ),
     "weight_scale": Kind("recurrent weights", "recurrent weights × {:.3g}", _factors(-1.5, 1, 11), RECURRENT),
     "orthogonal": Kind(
-        "recurrent weights", "recurrent weights orthogonal, × {:.3g}", (1.0, 0.95, 1.1, 1.4, 0.8), gates=ONE
+        "recurrent weights", "recurrent weights orthogonal, × {:.3g}", (1.0, 0.95, 1.1, 1.4, 0.8), RECURRENT, ONE
     ),
-    "nonlinearity": Kind("activation", "{} as activation", ("tanh", "relu"), gates=ONE),
-    "redraw": Kind("", "{} drawn anew", tuple(PARTS)),
-    "scale": Kind("", "{}", _factors(-2, 1.5, 15)),
+    "nonlinearity": Kind(
+        "activation", "{} as activation", ("tanh", "relu"), gates=ONE, check=partial(one_of, choices=NONLINEARITIES)
+    ),
+    "redraw": Kind("", "{} drawn anew", tuple(PARTS), check=partial(one_of, choices=PARTS)),
+    "scale": Kind("", "{}", _factors(-2, 1.5, 15), check=_by_name),
 }
+DEFAULT = {"redraw": None}
+"""All parts drawn anew: not asked for by anybody, but what a network is compared with."""
 SEED = 7
 """Draws what a change draws anew."""
 
@@ -101,21 +124,7 @@ def checked(changes: Changes) -> dict[str, Any]:
     """
     if not changes or (unknown := [name for name in changes if name not in KINDS]):
         raise TypeError(f"change one or more of {', '.join(KINDS)}; not {', '.join(unknown) if changes else 'nothing'}")
-    return {name: _checked(name, changes[name]) for name in ("redraw", *KINDS) if name in changes}
-
-
-def _checked(name: str, value: Any) -> Any:
-    if name == "standardise":
-        if not flag(name, value):
-            raise refusal(name, value, "True")
-        return True
-    if name == "scale":
-        factors = mapping(name, value, "a mapping of names of parameters to factors")
-        return {key: number(f"{name}[{key!r}]", factor) for key, factor in factors.items()}
-    if name == "chrono":
-        return whole(name, value, 2)
-    choices: dict[str, Iterable[str]] = {"redraw": PARTS, "nonlinearity": NONLINEARITIES}
-    return one_of(name, value, choices[name]) if name in choices else number(name, value)
+    return {name: KINDS[name].check(name, changes[name]) for name in ("redraw", *KINDS) if name in changes}
 
 
 def label_of(changes: Changes) -> str:
@@ -171,8 +180,8 @@ def change(model: Any, inputs: Any = None, *, lengths: Any = None, **changes: An
     return found.model, np.swapaxes(found.inputs, 0, 1) if turn else found.inputs
 
 
-def changed(experiment: Experiment, changes: Changes) -> Experiment:
-    """The same experiment with a changed copy of its model, or with other inputs.
+def changed(experiment: Experiment, changes: Changes, seed: int = SEED) -> Experiment:
+    """The same experiment with a changed copy of its model, or with other inputs; the seed is of what is drawn anew.
 
     Raises
     ------
@@ -181,60 +190,47 @@ def changed(experiment: Experiment, changes: Changes) -> Experiment:
     """
     if isinstance(experiment.model, Tensor):
         raise ValueError("a graph that is there already cannot be changed: give the model and its inputs")
-    model, inputs = copy.deepcopy(experiment.model), experiment.inputs
-    own = once(model.parameters().items())
+    model, inputs, rng = copy.deepcopy(experiment.model), experiment.inputs, np.random.default_rng(seed)
+    cells = cells_of(model)
+    ours = [cell for cell in cells if isinstance(cell, CELLS)]
+    home = {p: cell for cell in ours for p in cell.parameters().values()}
+    every = once(model.parameters().items())
+    of_cells = once((f"{k} {key}", p) for k, cell in enumerate(ours) for key, p in cell.parameters().items())
     for name, value in changes.items():
+        kind = KINDS[name]
+        if not kind.suits(cells):
+            raise ValueError(f"{name} is for cells with a bias, activation or gate of that name: not for {model!r}")
         if name == "standardise":
             inputs = _standardised(experiment)
-        elif name == "redraw":
-            _redraw(model, [value], SEED)
         elif name == "nonlinearity":
-            for cell in _cells_with(model, name)[1]:
+            for cell in cells:
                 cell.nonlinearity = value
-        elif name == "scale":
-            for key, factor in value.items():
-                _edit(own, name, f"^{re.escape(key)}$", _times(factor))
-        elif KINDS[name].names:
-            _edit(own, name, KINDS[name].names, _times(value))
-        elif name == "orthogonal":
-            _edit(own, name, RECURRENT, _orthogonal(value))
         else:
-            _edit(own, name, PARTS["biases"], _biases(_cells_with(model, name)[0], name, value))
+            names = kind.names or "|".join(names for part, names in PARTS.items() if value in (part, None))
+            wanted = {f"^{re.escape(key)}$": v for key, v in value.items()} if name == "scale" else {names: value}
+            for pattern, amount in wanted.items():
+                own = of_cells if name == "redraw" or kind.names == BIASES else every
+                if not (found := [key for key in own if re.search(pattern, key)]):
+                    raise ValueError(f"{name}: no such parameters to change were found; there are {', '.join(every)}")
+                for key in found:
+                    own[key].data = _edited(name, amount, np.array(own[key].data), key, home.get(own[key]), rng)
     return replace(experiment, model=model, inputs=inputs)
 
 
-def _times(factor: float) -> Edit:
-    return lambda name, a: a * factor
-
-
-def _orthogonal(gain: float) -> Edit:
-    return lambda name, a: init.orthogonal(gain)(np.random.default_rng(0), a.shape)
-
-
-def _edit(own: Mapping[str, Tensor], change: str, pattern: str, to: Edit) -> None:
-    """Change each parameter of such names."""
-    if not (found := [name for name in own if re.search(pattern, name)]):
-        raise ValueError(f"{change}: no such parameters to change were found; there are {', '.join(own)}")
-    for name in found:
-        own[name].data = to(name, np.array(own[name].data))
-
-
-def put_back(experiment: Experiment, seed: int) -> Experiment:
-    """The same experiment with default weights: all parts of a copy of its model drawn anew."""
-    model = copy.deepcopy(experiment.model)
-    _redraw(model, PARTS, seed)
-    return replace(experiment, model=model)
-
-
-def _redraw(model: Any, parts: Iterable[str], seed: int) -> None:
-    """Draw parts of the cells as PyTorch does by default, from U(-1/√H, 1/√H)."""
-    rng, cells = np.random.default_rng(seed), [cell for cell in cells_of(model) if isinstance(cell, CELLS)]
-    own = once((f"{k} {name}", p) for k, cell in enumerate(cells) for name, p in cell.parameters().items())
-
-    def draw(name: str, a: Array) -> Array:
-        return np.asarray(rng.uniform(-1, 1, a.shape) / cells[int(name.split()[0])].hidden_size ** 0.5)
-
-    _edit(own, "redraw", "|".join(PARTS[part] for part in parts), draw)
+def _edited(name: str, value: Any, a: Array, key: str, cell: Any, rng: np.random.Generator) -> Array:
+    """What a change makes of one parameter, which a cell of the package's has or none."""
+    if name == "redraw":  # as PyTorch does by default, from U(-1/√H, 1/√H)
+        return np.asarray(rng.uniform(-1, 1, a.shape) / cell.hidden_size**0.5)
+    if name == "orthogonal":
+        return np.asarray(init.orthogonal(value)(np.random.default_rng(0), a.shape))
+    if KINDS[name].names != BIASES:
+        return np.asarray(a * value)
+    letters = gates(cell)
+    blocks = a.reshape(len(letters), -1)
+    bias = init.chrono(0, blocks.shape[1], value)[0] if name == "chrono" else value
+    for letter, sign in KINDS[name].gates.items():  # of the two biases of each gate b_ih is the whole, and b_hh zero
+        blocks[letters.index(letter)] = sign * bias * ("bias_ih" in key)
+    return a
 
 
 def _standardised(experiment: Experiment) -> Array:
@@ -249,31 +245,6 @@ def _standardised(experiment: Experiment) -> Array:
     sd = (kept / top).std(axis=0)
     found: Array = (inputs / top - (kept / top).mean(axis=0)) / (sd + (sd == 0))
     return found.astype(given.dtype if given.dtype.kind == "f" else np.float64)
-
-
-def _cells_with(model: Any, name: str) -> tuple[tuple[str, ...], list[Any]]:
-    """The gates of a model's cells, and the cells, if all have what a change is for."""
-    cells = cells_of(model)
-    for cell in cells:
-        if missing := [letter for letter in KINDS[name].gates if letter not in gates(cell)]:
-            what = f"no gate {missing[0]}" if missing[0] else "gates, and so no bias or activation of its own"
-            raise ValueError(f"{name} is not for {cell!r}, which has {what}")
-    if len(layouts := {gates(cell) for cell in cells}) != 1:
-        raise ValueError(f"{name} is for cells of one kind, and there are {len(layouts)}")
-    return layouts.pop(), cells
-
-
-def _biases(letters: tuple[str, ...], name: str, value: Any) -> Edit:
-    """Biases of gates: of the two of each gate, b_ih is the whole, and b_hh zero."""
-
-    def to(key: str, a: Array) -> Array:
-        blocks = a.reshape(len(letters), -1)
-        drawn = dict(zip("fi", init.chrono(0, blocks.shape[1], value), strict=True)) if name == "chrono" else {}
-        for letter, sign in KINDS[name].gates.items():
-            blocks[letters.index(letter)] = drawn.get(letter, sign * value) * ("bias_ih" in key)
-        return a
-
-    return to
 
 
 def gates(cell: Any) -> tuple[str, ...]:

@@ -244,7 +244,7 @@ class Measured(Brief):
     lanes: dict[Key, Lane]
     shares: dict[Key, Share]
     activations: dict[Key, Activation]
-    weights: Callable[[], ByLag] | None = None
+    weights: Callable[[], ByLag | None] | None = None
 
     @cached_property
     def by_lag(self) -> ByLag | None:

@@ -16,7 +16,7 @@ from ..files import Brief
 from ..nn.module import once
 from ..tensor import GradientError, Tensor
 from .chain import Array
-from .changes import KINDS, PARTS, Changes, changed, checked, gates, label_of, put_back
+from .changes import DEFAULT, KINDS, PARTS, Changes, changed, checked, label_of
 from .ends import End, median_by_lag
 from .experiment import Experiment, cells_of, is_ours
 from .verdict import BLOCKED, HEALTHY, Judgement, in_decades, power, verdict
@@ -87,7 +87,7 @@ def families(experiment: Experiment, steps: int) -> Iterator[Family]:
     for name, kind in KINDS.items():
         if name == "redraw":
             yield from ((part, name, (part,)) for part in kind.tried)
-        elif name != "scale" and all(kind.gates.keys() <= set(gates(cell)) for cell in cells):
+        elif name != "scale" and kind.suits(cells):
             now = getattr(cells[0], "nonlinearity", None)
             yield kind.part, name, tuple(lag * v if name == "chrono" else v for v in kind.tried if v != now)
 
@@ -244,7 +244,7 @@ def find(experiment: Experiment, before: Judgement, was: list[End], trained: boo
     if isinstance(experiment.model, Tensor):
         return Verdict(**vars(before))
     ours = is_ours(experiment.model)
-    twins = [verdict(put_back(experiment, seed)) for seed in range(SEEDS if ours else 0)]
+    twins = [verdict(changed(experiment, DEFAULT, seed)) for seed in range(SEEDS if ours else 0)]
     default = tuple(judged for judged, _ in twins)
     curves = tuple(median_by_lag(next(end for end in ends if end.name == before.end).curve) for _, ends in twins)
     beside = Verdict(**vars(before), default=default, curves=curves)
@@ -268,7 +268,7 @@ def causes_of(search: Search, trained: bool) -> tuple[dict[str, Trial], bool]:
     suspects: dict[str, Changes] = {SIZE: data} | {part: {"redraw": part} for part in (() if trained else PARTS)}
     tried = {name: t for name, changes in suspects.items() if (t := search.trial(changes, few=False)) is not None}
     plain = changed(search.experiment, data) if SIZE in tried else search.experiment
-    twins = [verdict(put_back(plain, seed))[0] for seed in range(SEEDS)]
+    twins = [verdict(changed(plain, DEFAULT, seed))[0] for seed in range(SEEDS)]
     most = max((_ill(twin, before) for twin in twins if twin.level >= BLOCKED or before.level < BLOCKED), default=0.0)
     limit, now = 1.25 * most + HEALTHY, _ill(before, before)
     back = min(max(limit, 0.2 * now), (now + most) / 2) if now > limit else -1.0  # half of the way at least
