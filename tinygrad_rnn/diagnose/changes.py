@@ -22,7 +22,7 @@ from ..nn.module import once
 from ..nn.sequences import in_one_array
 from ..tensor import Tensor, as_array
 from .chain import Array
-from .experiment import Experiment, cells_of, is_ours
+from .experiment import Experiment, cells_of, is_ours, name_of
 
 Changes = Mapping[str, Any]
 PARTS = {"recurrent weights": "weight_hh", "input weights": "weight_ih", "biases": "bias_[ih]h"}
@@ -198,8 +198,9 @@ def changed(experiment: Experiment, changes: Changes, seed: int = SEED) -> Exper
     of_cells = once((f"{k} {key}", p) for k, cell in enumerate(ours) for key, p in cell.parameters().items())
     for name, value in changes.items():
         kind = KINDS[name]
-        if not kind.suits(cells):
-            raise ValueError(f"{name} is for cells with a bias, activation or gate of that name: not for {model!r}")
+        if name != "orthogonal" and not kind.suits(cells):  # which is tried of those alone, and may be asked of any
+            those = "simple RNN cells" if "" in kind.gates else f"cells with gate {' and '.join(kind.gates)}"
+            raise ValueError(f"{name} is for {those}: not for {name_of(model)}")
         if name == "standardise":
             inputs = _standardised(experiment)
         elif name == "nonlinearity":

@@ -241,14 +241,12 @@ def _ill(judged: Judgement, before: Judgement) -> float:
 
 def find(experiment: Experiment, before: Judgement, was: list[End], trained: bool) -> Verdict:
     """Default networks, causes and changes; of weights that were trained, changes of the inputs alone."""
-    if isinstance(experiment.model, Tensor):
-        return Verdict(**vars(before))
     ours = is_ours(experiment.model)
     twins = [verdict(changed(experiment, DEFAULT, seed)) for seed in range(SEEDS if ours else 0)]
     default = tuple(judged for judged, _ in twins)
     curves = tuple(median_by_lag(next(end for end in ends if end.name == before.end).curve) for _, ends in twins)
     beside = Verdict(**vars(before), default=default, curves=curves)
-    if before.word == "healthy" or before.about:
+    if before.word == "healthy" or before.about or isinstance(experiment.model, Tensor):
         return beside
     search = Search(experiment, before, was)
     undone, worse = causes_of(search, trained) if ours else ({}, False)

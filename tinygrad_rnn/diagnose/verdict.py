@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,12 @@ class Judgement:
     """
 
     word: str
-    decades: float
-    level: float
-    lag: int
-    reach: int
-    zero_lag: int | None
-    reason: str
+    decades: float = math.nan
+    level: float = -math.inf
+    lag: int = 0
+    reach: int = 0
+    zero_lag: int | None = None
+    reason: str = ""
     end: str = ""
     about: str = ""
 
@@ -89,21 +90,16 @@ def judge(end: End, lag: int | None = None) -> Judgement:
     """The word for one end, where the task needs to look back so many steps; None: as far as there are any."""
     seen = np.sum(~np.isnan(end.curve), axis=0)
     most = int(seen.max())
-    asked, zeros = (len(end.curve) if end.overflow else most) - 1 if lag is None else lag, zero_lag(end)
-
-    def told(
-        word: str, reason: str, D: float = math.nan, level: float = -math.inf, far: int = 0, about: str = ""
-    ) -> Judgement:
-        return Judgement(word, D, level, asked, far, zeros, reason, end.name, about)
-
+    asked = lag if lag is not None else (len(end.curve) if end.overflow else most) - 1
+    told = partial(Judgement, lag=asked, zero_lag=zero_lag(end), end=end.name)
     if end.overflow:
-        return told("exploding", end.overflow, -math.inf, math.inf, reach(end.curve, HEALTHY))
+        return told("exploding", -math.inf, math.inf, reach=reach(end.curve, HEALTHY), reason=end.overflow)
     if end.unread:
-        return told("nothing leaves", end.unread, about="loss")
+        return told("nothing leaves", reason=end.unread, about="loss")
     if not 1 <= asked < most:
         alone = "1 step is seen, as there is no other, or no state is handed on to it (a detach, say)"
         reason = alone if most == 1 else f"{most} steps are seen, and a lag of {max(asked, 1)} is asked for"
-        return told("cannot tell", reason, about="steps")
+        return told("cannot tell", reason=reason, about="steps")
     rows = end.curve[: asked + 1, seen > asked].T
     newest, top = np.max(rows[:, :2], axis=1), np.max(rows, axis=1)
     # The median over the last tenth, since real inputs ripple; zeros count where there is nothing else.
@@ -114,7 +110,7 @@ def judge(end: End, lag: int | None = None) -> Judgement:
     D, level, far = _middle(lost), float(np.median(top) - max(end.drive, -1e3)), reach(rows.T, HEALTHY)
     if level < BLOCKED and end.x is not None:
         word, reason = _blocked(end, float(np.median(top)), level)
-        return told(word, reason, D, level, about="inputs" if reason == end.inputs else "")
+        return told(word, D, level, reason=reason, about="inputs" if reason == end.inputs else "")
     low, high = (float(v) for v in np.quantile(lost, [0.1, 0.9], method="nearest"))
     partly = (abs(low) <= HEALTHY) != (abs(high) <= HEALTHY) and high - low > 2 * HEALTHY
     hump, fall = float(np.median(top - np.fmax(newest, oldest))), float(np.median(top - oldest))
@@ -129,7 +125,7 @@ def judge(end: End, lag: int | None = None) -> Judgement:
         word, reason = "grows then dies", f"{in_decades(hump)} decades up, then {in_decades(fall)} down"
     elif word == "healthy" and end.x is None:
         word, reason = "cannot tell", f"{reason}, but no inputs are found in this graph: give the model and its inputs"
-    return told(word, reason, D, level, far)
+    return told(word, D, level, reach=far, reason=reason)
 
 
 def zero_lag(end: End) -> int | None:
