@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import atlas
+from tinygrad_rnn import atlas, figure
 from tinygrad_rnn.cli import COMMANDS, main
 from tinygrad_rnn.cli.options import OPTIONS
-from tinygrad_rnn.draw import figure
 from tinygrad_rnn.extras import how_to_install
 
 SMALL = "--steps 4 --hidden 2 --out x.dot"
