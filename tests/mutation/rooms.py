@@ -60,8 +60,8 @@ TESTS = {
     "testing": "test_kit* test_oracles test_strategies test_declared test_cli_check",
     "files": "test_files test_arguments test_refusals test_train_checkpoints test_data test_package "
     "test_explained test_cli_outputs test_numpy_names test_graph test_graph_views test_contributions test_data_tables",
-    "symbolic": "test_notation test_trace test_derived* test_explained test_graph_formulas test_numpy_names test_at_once "
-    "test_declared",
+    "symbolic": "test_notation test_trace test_derived* test_explained test_graph_formulas test_numpy_names "
+    "test_at_once test_declared",
     "draw": "test_draw test_long test_html test_table test_grid test_rolled test_film test_svg test_style test_cards "
     "test_collapse test_chart test_stacked test_notebook test_text_from_outside test_graph_loops",
     "diagnose": "test_flow* test_verdict* test_diseases test_probe test_spectrum test_reach test_carried test_at_once "
