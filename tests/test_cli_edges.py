@@ -73,7 +73,6 @@ def test_who_gives_what_does_not_fit_is_told_all_that_would(words, told, capsys)
     ("words", "told"),
     {
         "flow rnn --updates 3": "--updates belongs to --cure",
-        "sweep --workers 2 --cluster a:1": "--workers is for this machine, and --cluster is given",
         "draw lstm --film forget-bias=1,2 --forget-bias 1": "--forget-bias is what --film varies",
         "draw lstm --film forget-bias=1,2 --json a.json": "--json is of one picture, and --film draws many",
         "train --task adding --length 8 --window 8": "--window 8 cuts nothing: a sequence has 8 steps",

@@ -251,7 +251,6 @@ EFFECTS = {
     "y": [(f"{SWEEP} --bias 0,1 --scale 1,2", "--y hidden")],
     "format": [(SWEEP, "--format png")],
     "workers": [(SWEEP, "--workers 2")],
-    "cluster": [(SWEEP, "--cluster no://where")],
     "retry": [(SWEEP, "--retry")],
 }
 
@@ -264,7 +263,7 @@ def test_every_option_of_every_command_changes_something(option, outcome):
     for words, more in EFFECTS[option]:
         without, given = outcome(words), outcome(f"{words} {more}")
         assert without != given, f"{more} changes nothing of {words}"
-        assert given[0] in (0, 1) or option == "cluster", given
+        assert given[0] in (0, 1), given
 
 
 @pytest.mark.parametrize("words", [DRAW, FLOW, TRAIN])
@@ -322,7 +321,6 @@ NOTHING = {
         "train --task text --column a",
         "train --task text --standardise",
     ),
-    "--workers is for this machine, and --cluster is given": (f"{SWEEP} --workers 2 --cluster a:1",),
     "--bias belongs to rnn, and the cell is lstm": (f"{SWEEP} --cell lstm --bias 1",),
     "--chrono sets the biases of the lstm's gates, and they are given": (
         f"{SWEEP} --cell lstm --chrono 9 --forget-bias 1 --input-bias 1",

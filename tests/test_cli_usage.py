@@ -4,7 +4,6 @@ import contextlib
 import io
 import re
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import atlas, figure
 from tinygrad_rnn.cli import COMMANDS, main
 from tinygrad_rnn.cli.options import OPTIONS
-from tinygrad_rnn.extras import how_to_install
 
 SMALL = "--steps 4 --hidden 2 --out x.dot"
 
@@ -206,60 +204,9 @@ def test_a_loaded_network_is_told_as_it_is_built(said):
         assert line(said(f"draw --weights a.npz {more} --steps 2 --out x.dot"), "cell") == f"{told}, float64"
 
 
-# --- a cluster ---
-
-
-@pytest.fixture
-def distributed(monkeypatch):
-    """dask.distributed as the command line uses it: two workers of two and three threads, at one address."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    asked = []
-
-    class Client:
-        def __init__(self, address, timeout):
-            if address != "here:1":
-                raise OSError(f"nobody at {address} after {timeout} s")
-            self.pool = ThreadPoolExecutor(1)
-
-        def nthreads(self):
-            return {"a": 2, "b": 3}
-
-        def get_executor(self):
-            return self.pool
-
-        def __enter__(self):
-            asked.append("begin")
-            return self
-
-        def __exit__(self, *exception):
-            asked.append("end")
-            self.pool.shutdown()
-
-    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=Client))
+def test_a_failed_job_is_told_with_what_failed(said, monkeypatch):
     monkeypatch.setattr(figure, "new_figure", lambda *a: None)
     monkeypatch.setattr(atlas, "draw_atlas", lambda *a, **k: None)
-    sweep = atlas.sweep
-    monkeypatch.setattr(atlas, "sweep", lambda *a, **k: asked.append((a[2], k["in_flight"])) or sweep(*a, **k))
-    return asked
-
-
-def test_a_cluster_does_the_work_with_four_futures_a_thread(distributed, said):
-    told = said("sweep --hidden 4 --steps 12 --seeds 2 --cluster here:1")
-    begin, (executor, in_flight), end = distributed
-    assert (begin, end) == ("begin", "end") and executor is not None and in_flight == 20
-    assert "2 rows" in told or "wrote " in told
-
-
-def test_a_cluster_that_does_not_answer_is_one_line(distributed, said, monkeypatch):
-    told = said("sweep --hidden 4 --steps 12 --seeds 2 --cluster there:1", 2)
-    assert told == "tinygrad-rnn: error: no scheduler answers at there:1: nobody at there:1 after 10 s\n"
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    told = said("sweep --hidden 4 --steps 12 --seeds 2 --cluster here:1", 2)
-    assert told == f"tinygrad-rnn: error: --cluster needs dask.distributed: {how_to_install('cluster')}\n"
-
-
-def test_a_failed_job_is_told_with_what_failed(distributed, said):
     told = said("sweep --hidden 4 --steps 12 --seeds 1 --scale 1,1e200 --nonlinearity identity --bias 1e300", 1)
     assert re.search(r"^1 of 2 failed, the first with [A-Z]\w+", told, re.MULTILINE)
 

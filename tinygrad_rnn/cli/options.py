@@ -264,7 +264,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "y": _option("along its vertical axis; default: the first other one that varies", str, "SETTING"),
     "format": _word("of the map: ", "svg", "png", "pdf", metavar="KIND"),
     "workers": _option("processes", whole(1, 1024), "N"),
-    "cluster": _option("of a dask scheduler, instead of --workers", str, "ADDRESS"),
     "retry": _switch("measure again what failed"),
 }
 

@@ -9,19 +9,16 @@ import argparse
 import itertools
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..extras import how_to_install
 from ..files import printable
 from .experiment import OF_CELL, refuse_of_others
-from .options import Command, Problem, chosen, in_options, refuse, whole
+from .options import Command, Problem, chosen, in_options, whole
 from .outputs import claim, left, wrote
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from ..atlas import Grid
 
 MOST_MAPS = 24
@@ -36,11 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     given, and draw the map with the theory's boundary on it. Values stand between commas; 0.5:2:7 are 7 numbers evenly
     from 0.5 to 2. The same command again goes on where it was interrupted.
     """
-    from ..atlas import draw_atlas, slope_of, sweep
+    from ..atlas import draw_atlas, process_pool, slope_of, sweep
     from ..figure import new_figure
 
-    if arguments.cluster:
-        refuse(arguments, "workers", "is for this machine, and --cluster is given")
     jobs = Jobs(arguments)
     x, y, rest = _axes(arguments, jobs)
     folder: Path = arguments.out
@@ -58,8 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.after = lambda: (
         f"the same command goes on from the {_rows(path)} of {len(jobs)} rows in {printable(path)}"
     )
-    with _executor(arguments) as (executor, in_flight), in_options():
-        table = sweep(jobs, slope_of, executor, path=path, retry=bool(arguments.retry), in_flight=in_flight)
+    with process_pool(arguments.workers) if arguments.workers > 1 else nullcontext() as executor, in_options():
+        table = sweep(jobs, slope_of, executor, path=path, retry=bool(arguments.retry))
     left(arguments, path)
     table.to_csv(spreadsheet)
     left(arguments, spreadsheet)
@@ -79,7 +74,7 @@ COMMAND = Command(
     "sweep",
     run,
     "cell nonlinearity recurrent scale bias centred input_scale forget_bias input_bias update_bias chrono hidden steps "
-    "seeds x y out format workers cluster retry",
+    "seeds x y out format workers retry",
     {
         "cell": ["rnn"],
         "scale": [1.0],
@@ -159,24 +154,3 @@ def _axes(arguments: argparse.Namespace, jobs: Jobs) -> tuple[str, str, list[str
 def _rows(path: Path) -> int:
     with path.open("rb") as file:
         return max(0, sum(line.endswith(b"\n") for line in file) - 1)
-
-
-@contextmanager
-def _executor(arguments: argparse.Namespace) -> Iterator[tuple[Executor | None, int | None]]:
-    """Who does the work, and how many futures at once, where `sweep` would not know."""
-    from ..atlas import process_pool
-
-    if not arguments.cluster:
-        with process_pool(arguments.workers) if arguments.workers > 1 else nullcontext() as pool:
-            yield pool, None
-        return
-    try:
-        from distributed import Client
-
-        client: Any = Client(arguments.cluster, timeout=10)
-    except ImportError as error:
-        raise Problem(f"--cluster needs dask.distributed: {how_to_install('cluster')}") from error
-    except (OSError, ValueError) as error:
-        raise Problem(f"no scheduler answers at {arguments.cluster}: {error}") from error
-    with client:
-        yield client.get_executor(), 4 * sum(client.nthreads().values())
