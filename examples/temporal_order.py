@@ -11,7 +11,7 @@ import numpy as np
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.train import Adam, SequenceModel, TemporalOrder, fit, loss_chart
+from tinygrad_rnn.train import Adam, SequenceModel, TemporalOrder, fit
 
 T, HIDDEN, STEPS, SEED = 30, 32, 150, 0
 task = TemporalOrder(T)
@@ -52,4 +52,11 @@ tg.draw(
     subtitle=f"{task!r}, 16 sequences, seed {SEED}",
 )
 if find_spec("matplotlib"):
-    loss_chart(histories, "temporal_order.png")
+    import matplotlib.pyplot as plt
+
+    for name, history in histories.items():
+        plt.semilogy(history.losses, label=name)
+    plt.axhline(task.baseline, color="k", linestyle="--", label="chance")
+    plt.title(repr(task))
+    plt.legend()
+    plt.savefig("temporal_order.png")

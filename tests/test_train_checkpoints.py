@@ -95,19 +95,6 @@ def test_a_state_that_is_a_tuple_of_one_stays_one(derived, tmp_path):
     assert again[1].losses == pytest.approx(bare[1].losses, rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", [tg.LSTMCell, tg.GRUCell])
-def test_a_checkpoint_of_before_forms_were_written_down_goes_on(kind, tmp_path):
-    task, path = Text("the quick brown fox jumps over the lazy dog", length=6), tmp_path / "c.npz"
-    whole = run(10, task=task, network=kind(task.inputs, 5, rng=0))
-    run(4, path, task=task, network=kind(task.inputs, 5, rng=0))
-    arrays = nn.load(path)
-    about = json.loads(arrays["about"].tobytes())
-    about["tuple"] = about.pop("state") is not None
-    arrays = {name: array for name, array in arrays.items() if name != "optimiser/kind"}
-    nn.save(path, arrays | {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
-    same(run(10, path, resume=True, task=task, network=kind(task.inputs, 5, rng=0)), whole)
-
-
 def test_float32_and_a_generator_of_ones_own(tmp_path):
     def one(steps, path=None, resume=False):
         network = tg.GRUCell(2, 4, dtype=np.float32, rng=0)

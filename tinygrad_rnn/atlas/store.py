@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import struct
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -179,8 +178,8 @@ class Store:
             yield _parse(self.path, 0, self.file.readline())
 
     def sort(self) -> None:
-        """Rewrite the file in canonical order, so that its bytes do not tell who computed what when."""
-        order = sorted(self.places, key=_rank)
+        """Rewrite the file in the order of the keys, so that its bytes do not tell who computed what when."""
+        order = sorted(self.places)
         places = [self.places[key] for key in order]
         if self.path is None:
             return
@@ -202,26 +201,6 @@ class Store:
 
         write_whole(self.path, lines())
         self.file = open(self.path, "rb")
-
-
-def _rank(key: str) -> bytes:
-    """What configurations are sorted by: numbers by size and everything else by its text, setting after setting."""
-    parts = []
-    for name, value in json.loads(key).items():
-        number = isinstance(value, (int, float))
-        parts.append(f"{name}\0{number:d}".encode("utf-8", "surrogatepass"))
-        parts.append(_ordered(value) if number else f"{value}\0".encode("utf-8", "surrogatepass"))
-    return b"".join([*parts, key.encode("utf-8", "surrogatepass")])
-
-
-def _ordered(value: float) -> bytes:
-    """A number as bytes that are ordered as the numbers are."""
-    try:
-        near = float(value)
-    except OverflowError:  # a whole number beyond float64
-        near = math.inf if value > 0 else -math.inf
-    bits = int.from_bytes(struct.pack(">d", near))
-    return (bits ^ (2**64 - 1 if bits >> 63 else 2**63)).to_bytes(8)
 
 
 @contextmanager

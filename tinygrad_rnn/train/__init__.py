@@ -1,7 +1,7 @@
 """Training: tasks that need memory, optimisers, clipping, and a loop that can be read, killed and resumed."""
 
 from .fit import Interrupted, every, fit
-from .history import History, loss_chart
+from .history import History
 from .model import SequenceModel
 from .optimisers import SGD, Adagrad, Adam, Optimiser, RMSprop, clip_grad_norm, clip_grad_value, grad_norm
 from .origin import Diverged
@@ -31,6 +31,5 @@ __all__ = [
     "every",
     "fit",
     "grad_norm",
-    "loss_chart",
     "zen_of_python",
 ]

@@ -11,10 +11,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from ..arguments import POSITIVE, flag, number, refusal, whole
 from .derived import DerivedGradients
 from .history import History
 from .optimisers import Optimiser
-from .origin import Diverged
 from .run import Run
 from .tasks import Task
 
@@ -155,6 +155,8 @@ def fit(
     >>> history.losses[0] > history.baseline > history.losses[-1]
     True
     """
+    from tqdm import tqdm
+
     seed = seed if isinstance(seed, np.random.Generator) else whole("seed", seed)
     settings: dict[str, Any] = {
         "batch_size": whole("batch_size", batch_size, 1),
@@ -173,31 +175,33 @@ def fit(
     _refuse_foreign(model, optimiser)
     history = History(repr(task), task.baseline, task.baseline_means, task.metric_name, task.solved_below)
     run = Run(model, task, optimiser, np.random.default_rng(seed), history, settings)
-    bar = _Progress(run, steps, progress)
-    gradients = DerivedGradients(run, steps, bar.say) if derived else None
+    say = partial(tqdm.write, file=sys.stderr) if progress else lambda line: None
+    gradients = DerivedGradients(run, steps, say) if derived else None
     path = _begin(run, checkpoint, resume)
     if run.step == steps and run.step % evaluate_every:
-        run.history.metrics.append((run.step, run.evaluate()))
+        run.look()
+
+    def done() -> bool:
+        return run.step >= steps or (until_solved and run.history.solved_at is not None)
+
     with ExitStack() as after:
         interrupted = after.enter_context(_Interrupt())
-        after.enter_context(bar)
+        say(f"{task!r}: baseline {task.baseline:.4g} ({task.baseline_means})")
+        options: dict[str, Any] = {"unit": "step", "disable": None if progress else True, "dynamic_ncols": True}
+        bar = after.enter_context(tqdm(total=steps, initial=run.step, **options))
         after.enter_context(np.errstate(all="ignore"))
         for callback in callbacks:
             after.callback(getattr(callback, "close", lambda: None))
-        while run.step < steps and not (until_solved and run.history.solved_at):
-            try:
-                run.train_step(gradients)
-            except Diverged as error:
-                error.history = run.history
-                raise
+        while not done():
+            run.train_step(gradients)
             if run.step % evaluate_every == 0 or run.step == steps:
-                run.history.metrics.append((run.step, run.evaluate()))
+                run.look()
             _call_back(run, callbacks)
-            bar.show()
-            done = run.step == steps or (until_solved and run.history.solved_at is not None)
-            if path and (run.step % checkpoint_every == 0 or done or interrupted):
+            bar.set_postfix_str(run.history.last(), refresh=False)
+            bar.update()
+            if path and (run.step % checkpoint_every == 0 or interrupted or done()):
                 run.save(path)
-            if interrupted and not done:
+            if interrupted and not done():
                 raise Interrupted(run)
     return run.history
 
@@ -269,36 +273,3 @@ class _Interrupt:
     def __exit__(self, *exception: object) -> None:
         if self.main:
             signal.signal(signal.SIGINT, self.old)
-
-
-class _Progress:
-    """The baseline in one line, and a bar, on standard error."""
-
-    def __init__(self, run: Run, steps: int, wanted: bool) -> None:
-        self.run, self.steps, self.wanted, self.bar = run, steps, wanted, cast(Any, None)
-
-    def __enter__(self) -> _Progress:
-        if self.wanted:
-            from tqdm import tqdm
-
-            task = self.run.task
-            self.say(f"{task!r}: baseline {task.baseline:.4g} ({task.baseline_means})")
-            self.bar = tqdm(total=self.steps, initial=self.run.step, unit="step", disable=None, dynamic_ncols=True)
-        return self
-
-    def say(self, line: str) -> None:
-        """A line of its own, also while the bar stands there."""
-        if self.wanted:
-            print(line, file=sys.stderr) if self.bar is None else self.bar.write(line, file=sys.stderr)
-
-    def show(self) -> None:
-        if self.bar is None:
-            return
-        history = self.run.history
-        metric = f", {history.metric_name} {history.metrics[-1][1]:.4g}" if history.metrics else ""
-        self.bar.set_postfix_str(f"loss {history.losses[-1]:.4g}{metric}", refresh=False)
-        self.bar.update()
-
-    def __exit__(self, *exception: object) -> None:
-        if self.bar is not None:
-            self.bar.close()

@@ -61,6 +61,11 @@ class History:
         """The first step after which the metric was found below `solved_below`; None if it never was."""
         return next((step for step, value in self.metrics if value < self.solved_below), None)
 
+    def last(self) -> str:
+        """What is known of the last step, in a few words."""
+        metric = f", {self.metric_name} {self.metrics[-1][1]:.4g}" if self.metrics else ""
+        return f"loss {self.losses[-1]:.4g}{metric}"
+
     def smooth(self, rate: float = 0.001) -> NDArray[np.float64]:
         """The running mean s ← (1 - rate) s + rate · loss, from the baseline on, as min-char-rnn prints it."""
         rate = number("rate", rate, FROM_0_TO_1)
@@ -103,15 +108,31 @@ class History:
         write_whole(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw loss and metric with the baseline as a dashed line; needs ``tinygrad-rnn[plot]``."""
+        """Draw loss and metric with the baseline as a dashed line; needs ``tinygrad-rnn[plot]``.
+
+        The loss of each step is pale; beside it stands its mean over a fortieth of the run.
+        """
         axes = axes or new_figure().add_subplot()
-        _curve(axes, self, COLOURS[0], "loss")
+        losses, width = np.array(self.losses), max(1, self.steps // 40)
+        axes.plot(np.arange(1, self.steps + 1), losses, color=COLOURS[0], alpha=0.25, linewidth=0.8)
+        if self.steps:
+            means = np.convolve(losses, np.full(width, 1 / width), "valid")
+            axes.plot(np.arange(width, self.steps + 1), means, color=COLOURS[0], linewidth=1.8, label="loss")
         if self.metrics:
             steps, values = zip(*self.metrics, strict=True)
             axes.plot(steps, values, "o", color=COLOURS[1], label=plain(self.metric_name))
         if self.solved_at is not None:
             axes.axvline(self.solved_at, color="0.4", linestyle=":", label=f"solved at {self.solved_at}")
-        _finish(axes, self)
+        label = plain(f"baseline {self.baseline:.4g}: {self.baseline_means.partition(':')[0]}")
+        axes.axhline(self.baseline, color="0.2", linestyle="--", linewidth=1.2, label=label)
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # 0.2, not 2 × 10⁻¹
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if high < 20 * low else "")
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        axes.legend(frameon=False, fontsize="small")
+        axes.grid(alpha=0.25)
         return axes
 
     def save(self, path: str | os.PathLike[str], title: str | None = None) -> None:
@@ -125,56 +146,3 @@ class History:
         last = f", last loss {self.losses[-1]:.4g}" if self.losses else ""
         solved = "" if self.solved_at is None else f", solved at {self.solved_at}"
         return f"History({self.task!r}, {self.steps} steps, baseline {self.baseline:.4g}{last}{solved})"
-
-
-def loss_chart(histories: Mapping[str, History], path: str | os.PathLike[str], title: str | None = None) -> None:
-    """Write the losses of several runs of one task under each other's names; needs ``tinygrad-rnn[plot]``.
-
-    Parameters
-    ----------
-    histories : dict of str to History
-    path : path
-        Ending in .svg, .png or .pdf.
-    title : str, optional
-        Default: the task.
-
-    Raises
-    ------
-    ValueError
-        If there is no history, or the ending is another.
-    """
-    check_format(path)
-    figure = new_figure()
-    axes = figure.add_subplot()
-    runs = list(histories.items())
-    if not runs:
-        raise ValueError("there is no history to draw")
-    for k, (name, history) in enumerate(runs):
-        _curve(axes, history, COLOURS[k % len(COLOURS)], name)
-    _finish(axes, runs[0][1])
-    axes.set_title(plain(title or runs[0][1].task))
-    save_figure(figure, path)
-
-
-def _curve(axes: Axes, history: History, colour: str, name: str) -> None:
-    """The loss of each step, pale, and its mean over a fortieth of the run."""
-    losses = np.array(history.losses)
-    steps = np.arange(1, len(losses) + 1)
-    width = max(1, len(losses) // 40)
-    axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
-    if len(losses) >= width:
-        means = np.convolve(losses, np.full(width, 1 / width), "valid")
-        axes.plot(steps[width - 1 :], means, color=colour, linewidth=1.8, label=plain(name))
-
-
-def _finish(axes: Axes, history: History) -> None:
-    label = plain(f"baseline {history.baseline:.4g}: {history.baseline_means.partition(':')[0]}")
-    axes.axhline(history.baseline, color="0.2", linestyle="--", linewidth=1.2, label=label)
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # 0.2, not 2 × 10⁻¹
-    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if high < 20 * low else "")
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.legend(frameon=False, fontsize="small")
-    axes.grid(alpha=0.25)

@@ -78,15 +78,15 @@ class Run:
         """
         number, settings = self.step + 1, self.settings
         batch = self.task.batch(self.rng, settings["batch_size"], number)
-        state = None if self.task.fresh(number) else self.state
+        first = None if self.task.fresh(number) else self.state
         before = [generator.bit_generator.state for _, generator in generators(self.model)]
         self.optimiser.zero_grad()
-        loss, state = (derived or self.by_engine)(batch, state)
+        loss, state = (derived or self.by_engine)(batch, first)
         norm = grad_norm(self.optimiser.parameters)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             for (_, generator), old in zip(generators(self.model), before, strict=True):
                 generator.bit_generator.state = old  # so that dropout drops the same again
-            raise self._diverged(batch, None if self.task.fresh(number) else self.state, number)
+            raise self._diverged(self.forward(batch, first)[0])  # the same step again, watched
         if settings["clip_norm"] is not None:
             clip_grad_norm(self.optimiser.parameters, settings["clip_norm"])
         if settings["clip_value"] is not None:
@@ -107,13 +107,19 @@ class Run:
         loss, state = self.forward(batch, state)
         value = float(loss.item())
         if not math.isfinite(value):
-            raise origin(self.step + 1, loss, self.optimiser.parameters)
+            raise self._diverged(loss)
         loss.backward(retain_graph=False)
         return value, state
 
-    def _diverged(self, batch: Batch, state: Any, number: int) -> Diverged:
-        """The same step again, watched."""
-        return origin(number, self.forward(batch, state)[0], self.optimiser.parameters)
+    def _diverged(self, loss: Tensor) -> Diverged:
+        """Where what is not finite began in the step that was to be done."""
+        error = origin(self.step + 1, loss, self.optimiser.parameters)
+        error.history = self.history
+        return error
+
+    def look(self) -> None:
+        """Add the task's metric to the history."""
+        self.history.metrics.append((self.step, self.evaluate()))
 
     def evaluate(self) -> float:
         """The task's metric on its test sequences, without dropout, without a graph."""
@@ -149,12 +155,12 @@ class Run:
         about = {
             "step": self.step,
             "identity": self.identity(),
-            "rng": [_told(generator) for _, generator in self._generators()],
+            "rng": [generator.bit_generator.state for _, generator in self._generators()],
             "history": history,
             "state": state_of(itertools.repeat(None), self.state),
             "gradients by": self.gradients_by,
         }
-        text = json.dumps(about).encode()
+        text = json.dumps(about, default=lambda numbers: numbers.tolist()).encode()  # of NumPy's, in some generators
         arrays = {f"model/{name}": np.array(p.data) for name, p in self.optimiser.parameters.items()}
         arrays |= {f"optimiser/{name}": array for name, array in self.optimiser.state_dict().items()}
         arrays |= {f"state/{k}": np.array(raw(state)) for k, state in enumerate(states)}
@@ -179,8 +185,7 @@ class Run:
             long = {name: array.tolist() for name, array in parts["history"].items()}
             history, step, theirs = History.from_dict(about["history"] | long), int(about["step"]), about["identity"]
             states, seen = [Tensor(a) for a in parts["state"].values()], about["rng"]
-            # Before it was written down, the form of a state was a tensor or a tuple of them.
-            form = _tuples(about["state"] if "state" in about else [None] * len(states) if about["tuple"] else None)
+            form = _tuples(about["state"])
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no checkpoint of a training run: {error!r}") from error
         ours = json.loads(json.dumps(self.identity()))
@@ -233,15 +238,3 @@ def generators(model: Any, path: str = "") -> Iterator[tuple[str, np.random.Gene
 def _tuples(form: Any) -> Any:
     """The form of a state as JSON keeps it, in tuples again."""
     return tuple(map(_tuples, form)) if isinstance(form, list) else None
-
-
-def _told(generator: np.random.Generator) -> Mapping[str, Any]:
-    """The state of a generator as plain data."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items()}
-        return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-
-    told: Mapping[str, Any] = plain(generator.bit_generator.state)
-    return told
