@@ -35,6 +35,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # --- what is installed ---
 
 
+def test_what_is_imported_late_is_listed_and_found_as_the_rest_is():
+    names = dir(tg)
+    assert names == sorted(names) and {"bptt", "derive_bptt", "Tensor", "unroll", "OPS"} <= {*names}
+    assert tg.bptt.derive_bptt is tg.derive_bptt and tg.bptt.__name__ == "tinygrad_rnn.bptt"
+    with pytest.raises(AttributeError, match="module 'tinygrad_rnn' has no attribute 'derived_bptt'"):
+        _ = tg.derived_bptt
+
+
 def test_tests_import_the_installed_package_not_the_checkout():
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     on_purpose = editable() or any(entry and Path(entry).resolve() == CHECKOUT for entry in path)
