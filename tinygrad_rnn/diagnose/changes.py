@@ -77,7 +77,8 @@ def _by_name(name: str, value: Any) -> dict[str, float]:
 
 
 OPEN = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, -1.0)
-RECURRENT, BIASES, ONE = r"weight_hh\w*$", PARTS["biases"], {"": 1.0}
+RECURRENT, BETWEEN, LOWEST = r"weight_hh\w*$", r"weight_ih_l[1-9]\w*$", r"weight_ih(_l0)?(_reverse)?$"
+BIASES, ONE = PARTS["biases"], {"": 1.0}
 BOTH = {"f": 1.0, "i": -1.0}
 KINDS = {
     "chrono": Kind(
@@ -90,12 +91,8 @@ KINDS = {
     "update_bias": Kind("update bias", "update bias {:.3g}", OPEN, BIASES, {"z": 1.0}),
     "bias": Kind("biases", "bias {:.3g}", (0.0, 0.5), BIASES, ONE),
     "standardise": Kind("inputs", "inputs standardised", (True,), check=_true),
-    "input_scale": Kind(
-        "inputs", "inputs, or their weights, × {:.3g}", _factors(-5, 2, 15), r"weight_ih(_l0)?(_reverse)?$"
-    ),
-    "layer_scale": Kind(
-        "weights between layers", "weights between layers × {:.3g}", _factors(-0.5, 1.25, 8), r"weight_ih_l[1-9]\w*$"
-    ),
+    "input_scale": Kind("inputs", "inputs, or their weights, × {:.3g}", _factors(-5, 2, 15), LOWEST),
+    "layer_scale": Kind("weights between layers", "weights between layers × {:.3g}", _factors(-0.5, 1.25, 8), BETWEEN),
     "weight_scale": Kind("recurrent weights", "recurrent weights × {:.3g}", _factors(-1.5, 1, 11), RECURRENT),
     "orthogonal": Kind(
         "recurrent weights", "recurrent weights orthogonal, × {:.3g}", (1.0, 0.95, 1.1, 1.4, 0.8), RECURRENT, ONE
@@ -192,10 +189,8 @@ def changed(experiment: Experiment, changes: Changes, seed: int = SEED) -> Exper
         raise ValueError("a graph that is there already cannot be changed: give the model and its inputs")
     model, inputs, rng = copy.deepcopy(experiment.model), experiment.inputs, np.random.default_rng(seed)
     cells = cells_of(model)
-    ours = [cell for cell in cells if isinstance(cell, CELLS)]
-    home = {p: cell for cell in ours for p in cell.parameters().values()}
-    every = once(model.parameters().items())
-    of_cells = once((f"{k} {key}", p) for k, cell in enumerate(ours) for key, p in cell.parameters().items())
+    every = [(key, p, None) for key, p in once(model.parameters().items()).items()]
+    of_cells = [(key, p, cell) for cell in cells if isinstance(cell, CELLS) for key, p in cell.parameters().items()]
     for name, value in changes.items():
         kind = KINDS[name]
         if name != "orthogonal" and not kind.suits(cells):  # which is tried of those alone, and may be asked of any
@@ -209,12 +204,13 @@ def changed(experiment: Experiment, changes: Changes, seed: int = SEED) -> Exper
         else:
             names = kind.names or "|".join(names for part, names in PARTS.items() if value in (part, None))
             wanted = {f"^{re.escape(key)}$": v for key, v in value.items()} if name == "scale" else {names: value}
+            own = of_cells if name == "redraw" or kind.names == BIASES else every
             for pattern, amount in wanted.items():
-                own = of_cells if name == "redraw" or kind.names == BIASES else every
-                if not (found := [key for key in own if re.search(pattern, key)]):
-                    raise ValueError(f"{name}: no such parameters to change were found; there are {', '.join(every)}")
-                for key in found:
-                    own[key].data = _edited(name, amount, np.array(own[key].data), key, home.get(own[key]), rng)
+                if not (found := [place for place in own if re.search(pattern, place[0])]):
+                    there = ", ".join(key for key, *_ in every)
+                    raise ValueError(f"{name}: no such parameters to change were found; there are {there}")
+                for key, p, cell in found:
+                    p.data = _edited(name, amount, np.array(p.data), key, cell, rng)
     return replace(experiment, model=model, inputs=inputs)
 
 
