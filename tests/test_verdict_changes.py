@@ -279,6 +279,33 @@ def test_every_change_has_its_words():
         gradient_flow(Own(0.5), noise(9, 2, 2)).what_if(weight=2.0)
 
 
+def test_each_cell_gets_the_biases_of_its_own_gates():
+    """Those of an LSTM without a forget gate stand elsewhere than those of one that has it."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            self.parts = [tg.LSTM(3, 5, forget_gate=False, rng=0), tg.LSTM(5, 4, rng=1)]
+
+        def __call__(self, x):
+            return self.parts[1](self.parts[0](x)[0])[0]
+
+    flow = gradient_flow(net := Two(), noise(30, 2, 3))
+    found = list(flow.what_if(output_bias=2.0).flows.values())[1].experiment.model.state_dict()
+    for name, before in net.state_dict().items():
+        expected, (_, k, *_) = np.array(before), name.split(".")
+        if "bias" in name:
+            expected[slice(10, 15) if k == "0" else slice(12, 16)] = 2.0 * ("bias_ih" in name)
+        np.testing.assert_array_equal(found[name], expected)
+    assert "output_bias" in tried(net) and "forget_bias" not in tried(net)
+    for change, gate in (
+        ("forget_bias", "cells with gate f"),
+        ("chrono", "gate f and i"),
+        ("bias", "simple RNN cells"),
+    ):
+        with pytest.raises(ValueError, match=f"{change} is for .*{gate}: not for Two"):
+            flow.what_if(**{change: 9})
+
+
 PASTED = [
     ("lstm", {"chrono": 20}),
     ("lstm", {"gate_bias": 3.0, "weight_scale": 1.5}),

@@ -267,12 +267,8 @@ def lines_of(experiment: Experiment, changes: Changes, torch: bool = False) -> s
         return f"{known}\nmodel, {made} = change(model, {asked})"
     if not in_torch(experiment):
         raise ValueError(f"PyTorch has no {experiment.model!r}")
-    lines = [
-        "import torch",
-        "from tinygrad_rnn import nn",
-        known,
-        f"ours, {made} = change(nn.from_torch(model), {asked})",
-    ]
+    lines = ["import torch", "from tinygrad_rnn import nn", known]
+    lines += [f"ours, {made} = change(nn.from_torch(model), {asked})"]
     if "nonlinearity" in changes:
         lines += [f"model = torch.nn.{changed(experiment, changes).model!r}.to(next(model.parameters()))"]
     lines += ["model.load_state_dict({name: torch.as_tensor(a) for name, a in ours.state_dict().items()})"]

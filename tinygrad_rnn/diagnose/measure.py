@@ -260,8 +260,7 @@ class _Walk:
         self.labels = chain.labels()
         self.logs: dict[Key, list[Array]] = defaultdict(list)
         self.carried: dict[int, Scaled] = {}
-        self.share: dict[int, list[Array]] = defaultdict(list)
-        self.share_logs: dict[int, list[Array]] = defaultdict(list)
+        self.shares: dict[int, list[tuple[Array, Array]]] = defaultdict(list)
         self.activations: dict[tuple[str, str, str], list[tuple[Any, ...]]] = defaultdict(list)
         self.by_lag = ByLag(edges or edges_up_to(len(chain)))
 
@@ -280,14 +279,10 @@ class _Walk:
             elif step.number in self.seeds:  # the loss reads this step: that arrives without a detour
                 direct = alone(reached.seeds, self.chain.output, self.seeds[step.number])
                 self.carried[k] = self.carried[k].plus(0, pulled(step, direct, step.outs[k]))
-            self._share(k, total, exponents)
+            self.shares[k].append(share_of(self.carried[k], total, exponents))
             carried = alone(reached.seeds, k, self.carried[k].parts[0])
             before = pulled(step, carried, step.leaves[k], only(carry))
             self.carried[k] = Scaled([before], self.carried[k].exponents).normalised()
-
-    def _share(self, k: int, total: Array, exponents: Array) -> None:
-        for rows, found in zip((self.share, self.share_logs), share_of(self.carried[k], total, exponents), strict=True):
-            rows[k].append(found)
 
     def weights(self, reached: Reached, parameters: Mapping[str, Tensor]) -> None:
         """What this step's use of each parameter contributes to the gradient of the mean loss over the sequences."""
@@ -367,12 +362,11 @@ def measure(chain: Chain, seeds: Mapping[int, Array], what: Any = ALL, edges: An
     for k, (key, g) in enumerate(zip(walk.labels, reached.before.parts, strict=True)):
         walk.logs[key].append(log_norms(g, reached.seeds.exponents))
         if k in walk.carried:
-            walk._share(k, g, reached.seeds.exponents)
+            walk.shares[k].append(share_of(walk.carried[k], g, reached.seeds.exponents))
     lanes = {key: Lane(*key, np.array(logs), key in walk.labels, len(chain)) for key, logs in walk.logs.items()}
-    shares = {
-        walk.labels[k]: Share(*walk.labels[k], np.array(rows), np.array(walk.share_logs[k]))
-        for k, rows in walk.share.items()
-    }
+    shares = {}
+    for k, pairs in walk.shares.items():
+        shares[walk.labels[k]] = Share(*walk.labels[k], *map(np.array, zip(*pairs, strict=True)))
     activations = {key[:2]: Activation.of(*key, rows) for key, rows in walk.activations.items()}
     return Measured(lanes, shares, activations, (lambda: walk.by_lag) if parameters else None)
 
