@@ -297,11 +297,7 @@ def test_each_cell_gets_the_biases_of_its_own_gates():
             expected[slice(10, 15) if k == "0" else slice(12, 16)] = 2.0 * ("bias_ih" in name)
         np.testing.assert_array_equal(found[name], expected)
     assert "output_bias" in tried(net) and "forget_bias" not in tried(net)
-    for change, gate in (
-        ("forget_bias", "cells with gate f"),
-        ("chrono", "gate f and i"),
-        ("bias", "simple RNN cells"),
-    ):
+    for change, gate in {"forget_bias": "with gate f", "chrono": "gate f and i", "bias": "simple RNN cells"}.items():
         with pytest.raises(ValueError, match=f"{change} is for .*{gate}: not for Two"):
             flow.what_if(**{change: 9})
 
