@@ -97,7 +97,7 @@ DEFAULTS = {
     train.Copying: {"length": 50},
     train.TemporalOrder: {"length": 50},
     Text: {"text": None, "length": 25},
-    train.Series: {"data": None, "columns": (), "length": 20},
+    train.Series: {"data": None, "length": 20},
     SequenceModel: {"rng": None},
     History.smooth: {"rate": 0.001},
     History.save: {"title": None},

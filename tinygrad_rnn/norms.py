@@ -6,6 +6,8 @@ After this file the reader knows when a zero is exact and when it is a gradient 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -55,13 +57,20 @@ def range_of(array: NDArray[Any]) -> tuple[float, float, float]:
 
 
 def json_ready(value: Any) -> Any:
-    """Numbers and arrays as JSON has them; it has no NaN and no infinity, so these become strings."""
-    if value is None:
-        return None
-    if np.ndim(value):
+    """Numbers, arrays and data classes as JSON has them; it has no NaN and no infinity, so these become strings.
+
+    A key that is a tuple, (layer, name), becomes one name.
+    """
+    if is_dataclass(value):
+        return {f.name: json_ready(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
+    if isinstance(value, Mapping):
+        names = {key: " ".join(key[::-1]).strip() if isinstance(key, tuple) else str(key) for key in value}
+        return {names[key]: json_ready(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
         return [json_ready(item) for item in value]
-    number = float(value)
-    return number if math.isfinite(number) else str(number)
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def state_of(array: NDArray[Any], lost: bool) -> State:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..diagnose.record import plain
 from ..files import alone, printable, sync_folder, write_whole
+from ..norms import json_ready
 from .table import Scalar
 
 Configuration = dict[str, Scalar]
@@ -81,7 +81,7 @@ def _line(outcome: Outcome) -> bytes:
         record["error"] = outcome.error
     else:
         result = outcome.result or {}
-        record["result"] = {k: {"text": v} if v in _NUMBERS else plain(v) for k, v in result.items()}
+        record["result"] = {k: {"text": v} if v in _NUMBERS else json_ready(v) for k, v in result.items()}
     return _encoded(record)
 
 

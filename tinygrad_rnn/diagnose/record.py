@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import platform
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from ..norms import json_ready
 from ..tensor import Tensor
 from .experiment import Experiment, name_of
 from .flow import Flow
@@ -24,16 +23,16 @@ def record(flow: Flow) -> dict[str, Any]:
     names = ("word", "level", "lag", "zero_lag", "default", "reason", "about", "end")
     verdict |= {name: getattr(found, name) for name in names} | {"rounded": flow.rounded}
     verdict["causes"] = {name: trial.after for name, trial in found.undone.items()}
-    verdict["trials"] = [{"label": t.label, "heals": t.heals} | plain(t) for t in found.trials]
+    verdict["trials"] = [{"label": t.label, "heals": t.heals} | json_ready(t) for t in found.trials]
     if flow.by_lag is not None:
         for name in flow.by_lag.names:
             beyond = {edge: flow.by_lag.share_beyond(name, edge) for edge in flow.by_lag.edges}
             weights[name] = {"log10_norm": flow.by_lag.log_norm(name), "share_beyond_lag": beyond}
     lanes = [
-        {"slope": lane.line.slope, "half_life": lane.line.half_life} | plain(lane) | plain(lane.line)
+        {"slope": lane.line.slope, "half_life": lane.line.half_life} | json_ready(lane) | json_ready(lane.line)
         for lane in flow.lanes.values()
     ]
-    data: dict[str, Any] = plain(
+    data: dict[str, Any] = json_ready(
         {
             "setting": flow.setting,
             "verdict": verdict,
@@ -73,17 +72,3 @@ def digest(arrays: Mapping[str, Any]) -> str:
         little = array.astype(array.dtype.newbyteorder("<"))
         found.update(f"{name} {little.shape} {little.dtype.str}\n".encode() + little.tobytes())
     return found.hexdigest()
-
-
-def plain(value: Any) -> Any:
-    """Plain data as JSON has it, of data classes too; (layer, name) becomes one name."""
-    if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
-    if isinstance(value, Mapping):
-        names = {key: " ".join(key[::-1]).strip() if isinstance(key, tuple) else str(key) for key in value}
-        return {names[key]: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

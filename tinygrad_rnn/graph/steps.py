@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 
 from .parts import Edge, Graph, Node
 from .remembered import remembered
@@ -96,13 +97,12 @@ def _ranks(graph: Graph, place: Mapping[int, int], layers: set[str]) -> dict[int
         if edge.source in key and edge.target in key and key[edge.source] != key[edge.target]:
             before[key[edge.target]].add(key[edge.source])
     ranks: dict[int | str, float] = {}
-    while len(ranks) < len(before):
-        ready = [k for k, sources in before.items() if k not in ranks and all(s in ranks for s in sources)]
-        if not ready:
-            return None
-        for k in ready:
+    try:
+        for k in TopologicalSorter(before).static_order():
             highest = max((ranks[s] for s in before[k]), default=-1.0)
             ranks[k] = highest // 1 + (1.0 if isinstance(k, str) else 0.5)
+    except CycleError:
+        return None
     return {id: (ranks[k], k if isinstance(k, str) else "") for id, k in key.items()}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -150,10 +149,8 @@ class Series(Task):
     Parameters
     ----------
     data : path or Data, optional
-        As `tinygrad_rnn.data.read` takes it, standardised, or as that function gave it; the annual flow of the Nile by
-        default.
-    columns : sequence of str
-        Of a path.
+        As `tinygrad_rnn.data.read` takes it, or, where it is to be read otherwise, as that function gave it; the annual
+        flow of the Nile by default.
     length : int
         Steps in a window.
 
@@ -166,16 +163,11 @@ class Series(Task):
     last = False
     metric_name = "MSE on the last fifth"
 
-    def __init__(
-        self, data: str | PathLike[str] | Data | None = None, columns: Sequence[str] = (), length: int = 20
-    ) -> None:
+    def __init__(self, data: str | PathLike[str] | Data | None = None, length: int = 20) -> None:
         length = whole("length", length, 1)
-        if isinstance(data, Data):
-            if columns:
-                raise refusal("columns", columns, "them when the data are read: these are Data already")
-        elif data is None or isinstance(data, (str, PathLike)):
-            data = read(data, columns=columns)
-        else:
+        if data is None or isinstance(data, (str, PathLike)):
+            data = read(data)
+        elif not isinstance(data, Data):
             raise refusal("data", data, "a path, or Data(values, name) with values of shape (T, N, F)")
         if data.alphabet:
             raise DataError(f"{data.description}: this task predicts numbers; characters are those of Text")
