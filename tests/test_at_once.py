@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.atlas.networks import measured
+from tinygrad_rnn.autodiff import history
 from tinygrad_rnn.bptt import REWRITES
 from tinygrad_rnn.diagnose import at_once, gradient_flow
 from tinygrad_rnn.diagnose.at_once import EXACT, measure_at_once
@@ -153,23 +154,25 @@ def test_what_is_computed_when_it_is_asked_for_is_of_the_weights_that_were_measu
 
 
 @pytest.mark.parametrize("rewrites", [REWRITES, (), EXACT], ids=["all", "none", "exact"])
-@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "two states"])
+@pytest.mark.parametrize(("kind", "names"), [("rnn", ()), ("lstm", ("f", "o")), ("gru", ("z",)), ("two states", ())])
 @pytest.mark.parametrize("loss", ["all", "last", "given"])
-def test_a_program_gives_states_and_their_gradients(kind, rewrites, loss):
+def test_a_program_gives_states_gates_and_their_gradients(kind, names, rewrites, loss):
     cell, x = CELLS[kind](), np.random.default_rng(0).normal(size=(6, 2, 3))
     state = cell.initial_state(2)
     losses = {"all": lambda outputs: tg.sum(outputs**2), "last": lambda outputs: tg.sum(outputs[-1] ** 2)}
     used = losses.get(loss, losses["all"])
     own = {} if loss != "given" else {"loss": used}
-    program = tg.derive_bptt(cell, None if own else used, example=(x, state), rewrites=rewrites, steps=True)
+    program = tg.derive_bptt(cell, None if own else used, example=(x, state), rewrites=rewrites, steps=names)
     steps = program(x, state, cell.parameters(), **own)[1]["steps"]
-    states = []
+    known, states = {}, []
     for row in x:
         state = cell(row, state)
         states.append(state if isinstance(state, tuple) else (state,))
     value = used(tg.stack([h for h, *_ in states]))
-    wanted = [list(part) for part in zip(*states, strict=True)]
-    assert len(steps) == len(wanted)
+    for node in history([value]):
+        known.setdefault(node.name, []).append(node)
+    wanted = [list(part) for part in zip(*states, strict=True)] + [known[name] for name in names]
+    assert len(steps) == len(wanted) and [*steps][len(states[0]) :] == [*names]
     for (after, gradient), tensors in zip(steps.values(), wanted, strict=True):
         np.testing.assert_allclose(after, [t.data for t in tensors], rtol=1e-10, atol=1e-13)
         found = tg.grad(value, tensors, allow_unused=True)
@@ -178,10 +181,10 @@ def test_a_program_gives_states_and_their_gradients(kind, rewrites, loss):
 
 def test_steps_that_cannot_be_given_are_refused():
     cell, x = tg.LSTMCell(3, 4, rng=0), np.ones((5, 2, 3))
-    with pytest.raises(ValueError, match=r"steps=.*give True or False"):
-        tg.derive_bptt(cell, example=(x, cell.initial_state(2)), steps=("f",))
+    with pytest.raises(ValueError, match=r"no value is called q: there are .*f"):
+        tg.derive_bptt(cell, example=(x, cell.initial_state(2)), steps=("q",))
     with pytest.raises(ValueError, match="leave compiled out"):
-        tg.derive_bptt(cell, example=(x, cell.initial_state(2)), steps=True, compiled=True)
+        tg.derive_bptt(cell, example=(x, cell.initial_state(2)), steps=(), compiled=True)
 
 
 class Learned(tg.RNNCell):

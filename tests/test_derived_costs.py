@@ -12,6 +12,7 @@ from test_derived_strangers import STRANGERS, Cell, parts
 from test_derived_strangers import derived as derived_stranger
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.autodiff import history
 from tinygrad_rnn.bptt import REWRITES
 from tinygrad_rnn.bptt.emit import Source
 from tinygrad_rnn.bptt.gates import cut_of, row_of, take
@@ -258,6 +259,51 @@ def test_a_state_that_nobody_reads_costs_nothing_on_the_way_back():
         backward = "\n".join(parts(program)[1])
         assert ("cos" in program.source) == ("unread" in backward) == cell.reads or not cell.reads, program.source
         assert "np.cos" not in backward or cell.reads
+
+
+def named_values(cell, x, h, c):
+    """Values of many kinds: read once, twice or never, slices, stretched, reduced, reshaped."""
+    made = {"z": h @ cell.U + x @ cell.W + cell.b}
+    made |= {"i": tg.sigmoid(made["z"][..., :4]), "f": tg.sigmoid(made["z"][..., 4:8]), "g": made["z"][..., 8:]}
+    made |= {"mean": tg.mean(made["g"], -1, keepdims=True), "peep": made["f"] * c, "x_part": tg.sin(x @ cell.V)}
+    made |= {"new": made["peep"] + made["i"] * tg.tanh(made["g"] - made["mean"]), "turned": made["i"][..., ::-1]}
+    made |= {"flat": tg.reshape(made["new"], (-1,)), "unread": tg.cos(made["i"])}
+    made |= {"out": tg.reshape(made["flat"], h.shape) * made["turned"] + made["x_part"]}
+    for name, value in made.items():
+        value.name = name
+    return tg.tanh(made["out"]), made["new"]
+
+
+ASKED = "z i f g mean peep x_part new turned flat unread out".split()
+
+
+@pytest.mark.parametrize("rewrites", [tg.bptt.REWRITES, (), ("buffers",), ("tiles", "merge", "one_tanh")], ids=str)
+def test_values_that_are_asked_for_are_given_at_every_step(rewrites):
+    """Each with its gradient, as the engine has them; also where the program would keep it for one step only."""
+    cell = Cell(named_values, {"U": "H3", "W": "I3", "V": "IH", "b": "3"}, states=2)
+    state, x = cell.initial_state(2), RNG(0).normal(size=(4, 2, 3))
+    known, outputs, (h, c) = {name: [] for name in ASKED}, [], state
+    for row in x:
+        h, c = cell(tg.Tensor(row, requires_grad=True), (h, c))
+        outputs.append(h)
+    value = squares(tg.stack(outputs))
+    for node in history([value]):
+        if node.name in known:
+            known[node.name].append(node)
+    for names in (ASKED, ["z"], ["g"]):
+        steps = derived(cell, rewrites=rewrites, steps=names)(x, state, cell.parameters())[1]["steps"]
+        assert {*names} <= steps.keys()
+        for name in set(names) - {"unread"}:
+            after, gradient = steps[name]
+            np.testing.assert_allclose(after, [t.data for t in known[name]], rtol=1e-10, err_msg=name)
+            want = [g.data for g in tg.grad(value, known[name], allow_unused=True)]
+            np.testing.assert_allclose(gradient, want, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_values_that_are_the_same_at_each_step_cannot_be_asked_for():
+    step, shapes, states = STRANGERS["three states"]
+    with pytest.raises(ValueError, match=r"no value is called keep: there are .*z"):
+        derived(Cell(step, shapes, states=states), steps=("keep",))
 
 
 def test_a_product_with_a_column_for_each_step():

@@ -23,7 +23,7 @@ from .names import hint
 from .notes import Notes
 from .plan import LOOPS, Place, Plan
 from .step import Step, unused
-from .text import OURS, all_text, for_all_steps, is_view
+from .text import OURS, all_text, for_all_steps, is_view, seen_through
 
 WIDTH = 100
 RESERVED = {*keyword.kwlist, *dir(builtins), "np", "T", "t", "x", "loss", "gradients", "loss_of", "bptt", "OPS"}
@@ -55,6 +55,7 @@ class Draft:
         self.backs = {s.back for s in step.states if s.back is not None}
         self.results = self.roots | self.backs
         self.named = {step.loss, step.back_outputs, *step.gradients.values()}
+        self.asked = {seen_through(value) for value, _ in step.kept.values() if value is not None}
         self.notes = Notes(step, {n.name for n in self.plan.order})
 
     # -- Names and texts --
@@ -172,7 +173,7 @@ class Draft:
     def outlives(self, node: Node) -> bool:
         """Whether a value of a loop is needed after it."""
         later = [u for u in self.readers(node) if self.plan.part[u] is not self.plan.part[node]]
-        given = node is self.step.back_x or node.op == "kept"
+        given = node is self.step.back_x or node.op == "kept" or node in self.asked
         return given or not all(u.op == "total" and self.in_loop(u) for u in later)
 
     def buffered(self, node: Node) -> bool:

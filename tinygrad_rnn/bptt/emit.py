@@ -249,7 +249,7 @@ class Source(Draft):
         ]
         entries.append(("state", _tuple(state_of(states, step.form))))
         if step.kept:
-            entries.append(("steps", f"{{{', '.join([self._kept(s.name, f'{s.array}[1:]') for s in step.states])}}}"))
+            entries.append(("steps", f"{{{', '.join([self._kept(name, *pair) for name, pair in step.kept.items()])}}}"))
         last = [f"np.array({s.array}[-1])" for s in step.states]
         self.put("gradients = {")
         self.lines += [f"        {quoted(name)}: {text}," for name, text in entries]
@@ -257,9 +257,10 @@ class Source(Draft):
         returned = _tuple(state_of(last, step.form))
         self.put(f"return loss, gradients, {returned}")
 
-    def _kept(self, name: str, after: str) -> str:
-        """A state after every step, and its cotangent."""
-        g = self.step.kept[name]
+    def _kept(self, name: str, value: Node | None, g: Node | None) -> str:
+        """A state or another value after every step, and its cotangent."""
+        arrays = {s.name: f"{s.array}[1:]" for s in self.step.states}
+        after = arrays[name] if value is None else self.text_of(value, 0, True)
         return f"{quoted(name)}: ({after}, {f'np.zeros_like({after})' if g is None else self.text_of(g, 0, True)})"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import flag
+from ..arguments import flag, refusal
 from ..autodiff import grad
 from ..files import printable
 from ..functions import sum
@@ -219,7 +219,7 @@ def derive_bptt(
     example: Sequence[Any] = (),
     rewrites: Collection[str] | None = None,
     compiled: bool = False,
-    steps: bool = False,
+    steps: Collection[str] | None = None,
 ) -> Program:
     """Derive backpropagation through time for a cell, as the NumPy program that an expert would have written.
 
@@ -243,9 +243,10 @@ def derive_bptt(
         Compile its loops to machine code, which takes some seconds for a new cell or size, and half a second when it
         was done before on this machine. Needs numba, the extra ``fast``. A cell that cannot be compiled runs as NumPy,
         and a warning says why. Of the rewrites only those are applied that serve loops of one's own.
-    steps : bool
-        Also give ``gradients["steps"]``, a dict by name: of each state what it is after every step, and the gradient of
-        the loss with respect to it, two arrays with a row per step. Such a program is not compiled.
+    steps : collection of str, optional
+        Also give ``gradients["steps"]``, a dict by name: of each state, and of each value of the cell that is named
+        here (a gate), what it is after every step and the gradient of the loss with respect to it, two arrays with a
+        row per step. ``()`` gives the states alone. Such a program is not compiled.
 
     Returns
     -------
@@ -285,8 +286,12 @@ def derive_bptt(
     if rewrites is None:
         rewrites = set(REWRITES) - (SAVE_CALLS if max(s.nbytes for s in states) >= LARGE else set())
     needs = isinstance(inputs, Tensor) and inputs.requires_grad
-    if flag("steps", steps) and compiled:
+    named: Any = () if steps is None else steps
+    if not (isinstance(named, Collection) and all(isinstance(name, str) for name in named)):
+        raise refusal("steps", steps, "names of values, or () for the states alone")
+    if steps is not None and compiled:
         raise ValueError("steps= is for a program of NumPy: leave compiled out")
+
     if flag("compiled", compiled):
         import_module("tinygrad_rnn.fast")  # which enters itself below, or says what to install
 

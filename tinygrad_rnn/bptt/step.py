@@ -9,7 +9,7 @@ parameter is marked as a sum over all steps (`total`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from types import MappingProxyType
@@ -65,14 +65,15 @@ class Step:
     loss: Node | None = None
     back_outputs: Node | None = None
     traced: list[Node] = field(default_factory=list)  # every equation, in the order of the trace
-    kept: dict[str, Node | None] = field(default_factory=dict)  # the cotangents of the states, of all steps
+    kept: dict[str, tuple[Node | None, Node | None]] = field(default_factory=dict)  # values and cotangents of all steps
     keep_dead: bool = True  # whether those that nothing needs are computed all the same
 
     def roots(self) -> list[Node]:
         """What the program must compute, in the order in which it does."""
         found = [*(self.traced if self.keep_dead else ()), *(s.root for s in self.states), self.loss, self.back_outputs]
         found += [s.seed for s in self.states] + [s.back for s in self.states]
-        return [n for n in (*found, *self.kept.values(), *self.gradients.values(), self.back_x) if n is not None]
+        found += [node for pair in self.kept.values() for node in pair]
+        return [n for n in (*found, *self.gradients.values(), self.back_x) if n is not None]
 
     def replace(self, new: Mapping[Node, Node]) -> None:
         """Let every root be its replacement."""
@@ -85,7 +86,7 @@ class Step:
         self.gradients = {name: get(g) for name, g in self.gradients.items()}
         self.back_x, self.loss, self.back_outputs = get(self.back_x), get(self.loss), get(self.back_outputs)
         self.traced = [get(n) for n in self.traced]
-        self.kept = {name: get(g) for name, g in self.kept.items()}
+        self.kept = {name: (get(value), get(g)) for name, (value, g) in self.kept.items()}
 
     def order(self) -> list[Node]:
         """Every node that is needed, operands first, otherwise as traced."""
@@ -292,9 +293,12 @@ def _contribution(trace: Trace, g: Tracer, node: Node, i: int) -> Tracer:
     return Tracer(trace, trace.node_of(result))
 
 
-def derive_step(step: Step, trace: Trace, steps: bool) -> None:
-    """Append the way back through the step, say which equation is which gradient, and keep states, if asked to."""
+def derive_step(step: Step, trace: Trace, steps: Collection[str] | None = None) -> None:
+    """Append the way back through the step, say which equation is which gradient, and keep states and values."""
     forward = list(trace.nodes)
+    named = {node.name: node for node in forward if node.name and node.op in OPS and node.stepped}
+    if unknown := sorted({*(steps or ())} - named.keys()):
+        raise ValueError(printable(f"steps: no value is called {', '.join(unknown)}: there are {', '.join(named)}"))
     seeds: dict[Node, list[Tracer]] = {}
     handed: dict[str, Node | None] = {}  # what comes to a part of the state that is another part, or was
     others = {s.leaf for s in step.states}
@@ -324,9 +328,12 @@ def derive_step(step: Step, trace: Trace, steps: bool) -> None:
     if step.back_x is not None and step.back_x.op in ("carry", "at_t"):  # the input is the next state: keep every one
         step.back_x = trace.mark("kept", step.back_x).node
         step.back_x.name = "dx"
-    for state in step.states if steps else ():
-        sent = handed[state.name] if state.name in handed else found.get(state.root)
-        step.kept[state.name] = g = None if sent is None else trace.mark("kept", sent).node
+    roots = {s.name: s.root for s in step.states}
+    for name, node in {} if steps is None else (roots | {name: named[name] for name in steps}).items():
+        value = None if name in roots else trace.mark("detach", node).node
+        sent = handed[name] if name in handed else found.get(node)
+        g = None if sent is None else trace.mark("kept", sent).node
         if g is not None:
-            g.name = f"{cotangent_name(state.name)}_steps"
+            g.name = f"{cotangent_name(name)}_steps"
+        step.kept[name] = value, g
     step.traced += trace.nodes

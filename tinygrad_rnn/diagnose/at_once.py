@@ -114,7 +114,7 @@ def _program(chain: Chain) -> Program | None:
             kept.clear()
         example = chain.inputs[:1], state_of([constant(part) for part in chain.first], chain.form)
         try:
-            kept[key] = derive_bptt(chain.frozen(), example=example, rewrites=EXACT, steps=True)
+            kept[key] = derive_bptt(chain.frozen(), example=example, rewrites=EXACT, steps=())
         except Exception:  # it cannot be derived, whatever its own code says of being traced: the walk runs it as it is
             kept[key] = None
     return kept[key]
