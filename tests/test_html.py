@@ -192,6 +192,7 @@ def test_what_does_not_fit_is_left_out(monkeypatch):
     graph = unrolled("lstm", 12)
     whole = table(page(graph))["levels"]
     assert list(whole) == ["view", "gate", "op"]
+    assert ">Operations, 10 steps left out</button>" in page(graph) and ">Gates</button>" in page(graph)
     monkeypatch.setattr(html, "MAX_EDGES", len(whole["gate"]["edges"]))
     assert list(table(page(graph))["levels"]) == ["view", "gate"]
     monkeypatch.setattr(html, "MAX_EDGES", 1)

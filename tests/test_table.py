@@ -414,6 +414,26 @@ def test_all_of_the_first_state_and_nothing_else_stands_before_the_first_step(na
     assert not inside and start.id not in {e.source for e, _ in parts.parameters}
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("learnt", [False, True])
+@pytest.mark.parametrize(("first", "state"), [("h0", "h"), ("s0", "s"), ("start", "h"), ("m", "m")])
+def test_whole_steps_begin_with_their_first_state_whatever_its_name(first, state, learnt, steps):
+    """Inputs, of which every step has one of its own, are left out; so are weights."""
+    weight = tg.Tensor(np.eye(3), requires_grad=True, name="W")
+    s = tg.Tensor(np.ones((1, 3)), requires_grad=learnt, name=first)
+    inputs = [tg.Tensor(np.ones((1, 3)), name=f"input{t}") for t in range(steps)]
+    for t, x in enumerate(inputs, 1):
+        with tg.scope(f"t={t}"):
+            s = named(tg.tanh(s @ weight + x), state)
+    ((_, scene),) = draw(tg.sum(s), level="step").sight.rows
+    leaves = [p for p in scene.nodes if p.node.op is None and p.node.kind != "loss" and not p.node.members]
+    if steps == 1 and first == "start":  # of one step, a thing like any other that it is given
+        assert leaves == []
+        return
+    assert [p.node.name for p in leaves] == [first]
+    assert all(leaves[0].rect.right < p.rect.left for p in scene.nodes if p.node.members)
+
+
 def test_ends_that_are_cut_off_begin_with_their_first_states():
     outputs, _ = tg.unroll(tg.LSTMCell(2, 3, rng=0), np.ones((30, 1, 2)))
     seen = View("op", 1).of([tg.gradient_graph(tg.sum(outputs[-1]))])[0]

@@ -178,6 +178,7 @@ def _initial(
             names.setdefault(band, set()).add(undated((edge.tensor.name if edge.tensor else source.name) or ""))
         if source.op is None and steps[slot]:
             leaves.setdefault((band, undated(source.name or "")), set()).add(slot)
+    made = {m.name for block in blocks.values() for n in block.nodes for m in (n, *n.members) if m.name}
     uses, known, found = grouped(drawn, "source"), set[Place](), set[Edge]()
     for edge in drawn:
         (band, slot), source = places[edge.target], graph.nodes[edge.source]
@@ -193,7 +194,7 @@ def _initial(
         name = undated(source.name or "")
         named = name and name in names.get(band, ()) and not source.step and len(leaves[band, name]) == 1
         if len(ends[band]) == 1 and band not in names:
-            known |= {(edge.source, band)} if name[:1] in ("h", "c") else set()
+            known |= {(edge.source, band)} if name[:1] in ("h", "c") or name in made else set()
         elif named or (rank[edge.target], edge.operand) in slots.get(band, ()):
             known.add((edge.source, band))
     for edge in drawn:  # all uses in one step together

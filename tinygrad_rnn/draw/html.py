@@ -64,10 +64,10 @@ def page(
     pictures = {name: _picture(name, sight.drawing, palette, description) for name, sight in sights.items()}
     # What is not seen at first is packed: most of a page would be pictures that nobody looks at.
     levels = {name: _table(sight) | {"picture": pictures[name] * (name != chosen)} for name, sight in sights.items()}
+    words = {name: _NAMES[name] + _left_out(sources, sights[name]) for name in _NAMES if name in sights}
     buttons = "".join(
-        f'<button type="button" data-level="{name}" aria-pressed="false">{text}{_ends(sources, sights[name])}</button>'
-        for name, text in _NAMES.items()
-        if name in sights
+        f'<button type="button" data-level="{name}" aria-pressed="false">{text}</button>'
+        for name, text in words.items()
     )
     title = title or "Gradient graph"
     body = _body(title, subtitle, buttons, pictures[chosen], _legend(options, palette, sights))
@@ -102,9 +102,10 @@ def _sights(
     return sights, chosen
 
 
-def _ends(sources: Mapping[str, GradientGraph], sight: Sight) -> str:
+def _left_out(sources: Mapping[str, GradientGraph], sight: Sight) -> str:
     pairs = zip(sources.values(), sight.graphs, strict=False)
-    return ", both ends" * any(len(steps_of(seen)) < len(steps_of(graph)) for graph, seen in pairs)
+    count = max((len(steps_of(graph)) - len(steps_of(seen)) for graph, seen in pairs), default=0)
+    return f", {count} steps left out" * bool(count)
 
 
 def _description(sources: Mapping[str, GradientGraph], options: Options) -> str:
@@ -246,7 +247,6 @@ def _body(title: str, subtitle: str, buttons: str, picture: str, legend: str) ->
 <input type="range" id="time" min="0" max="0" step="1" value="0"/><output id="reached" for="time"></output></div>
 </header>
 <main id="stage" tabindex="0" aria-label="Graph. Arrow keys move it, plus and minus zoom, 0 fits it, Tab enters it.">
-<div class="track" hidden="hidden"><i id="where"></i></div>
 {picture}
 </main>
 <footer>

@@ -19,7 +19,7 @@ from ..graph.contributions import Slice
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Level, Node, grouped
 from ..graph.steps import states, step_number, steps_of
-from .style import MAX_PLAIN, subscript
+from .style import MAX_PLAIN, subscript, undated
 
 FULL, SMALL, ENDS = 5, 20, 2
 """Up to so many time steps are drawn in full by default, in small cells, and of more at each end on request."""
@@ -150,16 +150,21 @@ def kept(numbers: Sequence[int], fold: int | str | None, steps: Sequence[int] | 
 
 def _beside_steps(graph: GradientGraph) -> set[int]:
     """Of whole steps, only what runs between them is drawn, and the initial state: leaves are left out."""
-    if not any(node.step and node.members for node in graph.nodes):
+    steps = {node.step for node in graph.nodes if node.step and node.members}
+    if not steps:
         return set()
-    made = {edge.target for edge in graph.edges}
-    uses = Counter(edge.source for edge in graph.edges)
+    made, uses = {edge.target for edge in graph.edges}, grouped(graph.edges, "source")
+    leaves = [node for node in graph.nodes if node.id in uses.keys() - made and not node.members]
+    given = Counter(undated(node.name or "") for node in leaves)
+    made_of = {member.name for node in graph.nodes for member in node.members if member.name}
 
     def initial(node: Node) -> bool:
-        return (node.name or "")[:1] in ("h", "c") and uses[node.id] == 1
+        """Given to one step alone, and named like what a step makes, or like nothing that other steps are given."""
+        name, step = undated(node.name or ""), graph.nodes[uses[node.id][0].target].step
+        alone = len(uses[node.id]) == 1 and bool(step) and not node.step
+        return alone and (name in made_of or (len(steps) > 1 and bool(name) and given[name] == 1))
 
-    sources = {edge.source for edge in graph.edges}
-    return {n.id for n in graph.nodes if n.id in sources - made and not n.members and not initial(n)}
+    return {node.id for node in leaves if not initial(node)}
 
 
 def _shared(edge: Edge, graph: GradientGraph) -> bool:

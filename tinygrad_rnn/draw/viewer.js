@@ -1,6 +1,6 @@
 // The page's behaviour: levels, pan and zoom, tooltips, the way back from the loss, replay through time.
 // Names come from users: they are only ever set as text, never parsed as markup.
-const root = document.documentElement, stage = $("stage"), time = $("time"), where = $("where");
+const root = document.documentElement, stage = $("stage"), time = $("time");
 const views = {}, pointers = new Map();
 let v = null, pinned = -1, moved = 0, timer = 0;
 
@@ -27,7 +27,7 @@ function level(name) {
   }
   for (const svg of stage.querySelectorAll("svg")) svg.toggleAttribute("hidden", svg !== v.svg);
   for (const b of document.querySelectorAll("button[data-level]")) b.setAttribute("aria-pressed", b.dataset.level === name);
-  if (!v.at) home(); else look();
+  if (!v.at) fit(); else look();
   time.max = v.times.length - 1;
   $("clock").hidden = v.times.length < 2;
   reach(old ? Math.max(0, v.times.findIndex((t) => t[0] >= old[0])) : 0, false);
@@ -37,25 +37,11 @@ function level(name) {
 function look() {
   const [w, h] = [stage.clientWidth || 1, stage.clientHeight || 1];
   v.svg.setAttribute("viewBox", `${v.at[0]} ${v.at[1]} ${w / v.s} ${h / v.s}`);
-  const [x, , width] = v.box, left = Math.max(0, (v.at[0] - x) / width), right = Math.min(1, (v.at[0] + w / v.s - x) / width);
-  where.style.cssText = `left:${left * 100}%;width:${Math.max(0, right - left) * 100}%`;
-  where.parentNode.hidden = left < 0.001 && right > 0.999;
 }
 function fit() {
   const [x, y, w, h] = v.box, W = stage.clientWidth || 1, H = stage.clientHeight || 1;
   v.s = Math.min(W / w, H / h, 2);
   v.at = [x + w / 2 - W / v.s / 2, y + h / 2 - H / v.s / 2];
-  look();
-}
-// What is too long to read as a whole is first shown at its end, where the loss is and backward begins; not on a phone.
-function home() {
-  fit();
-  if (v.chart || innerWidth < 640) return;
-  const readable = Math.min(stage.clientHeight / v.box[3], 1.15);
-  if (v.s >= 0.62 || v.s >= readable) return;
-  v.s = Math.max(readable, 0.62);
-  const [x, y, w, h] = v.box, W = stage.clientWidth / v.s, H = stage.clientHeight / v.s;
-  v.at = [x + w - W, y + h / 2 - H / 2];
   look();
 }
 function zoom(factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) {
