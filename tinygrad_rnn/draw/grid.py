@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
 
 from ..graph.model import GradientGraph
 from ..graph.parts import Edge, Node, grouped
@@ -138,12 +137,18 @@ def _beside_tail(parts: Cut, graph: GradientGraph) -> Cut:
 
 
 class Slots:
-    """How wide the slots of a line are: before the first step, the steps, all alike, and after the last one."""
+    """How wide the slots of a line are: before the first step, the steps, all alike, and after the last one.
+
+    `feet` tells for the wires from below in which depth under the panels they start. Where they end in rows (`once`),
+    the numbers stand right of all; else in boxes, and none crosses another if the leftmost is the longest.
+    """
 
     widths: Mapping[object, float] = {}  # no channels
 
-    def __init__(self, cell: Cell, items: Sequence[Seat], wires: Sequence[Wire]) -> None:
-        self.cell, self.items, self.wires = cell, items, wires
+    def __init__(
+        self, cell: Cell, items: Sequence[Seat], wires: Sequence[Wire], feet: Mapping[int, float], once: bool
+    ) -> None:
+        self.cell, self.items, self.wires, self.feet, self.once = cell, items, wires, feet, once
         self.wide = [item.look.width / SCALE for item in items]
         self.steps = sorted({item.slot for item in items if cell.parts.steps[item.slot]})
         self.numbered, made = {w.source for w in wires if w.room}, {w.target for w in wires}
@@ -165,48 +170,38 @@ class Slots:
         most = MOST_WIDE if max(inside, default=0.0) < WIDEST else 2.2 * MOST_WIDE
         return max(0.0, min(room, most) - plan.least)
 
-
-def route(slots: Slots, feet: Mapping[int, float], once: bool, spare: float) -> Routed:
-    """Places for everything on a line, whose columns are its slots, as `routes.route` has them for any other table.
-
-    `feet` tells for the wires from below in which depth under the panels they start. Where they end in rows (`once`),
-    the numbers stand right of all; else in boxes, and none crosses another if the leftmost is the longest.
-    """
-    whole, items, wires = _Line(slots, spare), slots.items, slots.wires
-    taps, runs, posts = whole.taps(feet, once), list[Run](), list[tuple[float, float, float]]()
-    for w in range(len(wires)):
-        corners, label, anchor, room = taps[w] if w in taps else whole.way(w)
-        points = [_at(*corner) for corner in corners]
-        runs.append(Run(tuple(points), _at(*label), anchor, max(0.0, room - 2.0) * SCALE))
-        posts += [(x0, min(y0, y1), max(y0, y1)) for (x0, y0), (x1, y1) in pairwise(points) if x0 == x1]
-    # A post right of all, so that numbers and boxes stand below each other.
-    rights = {items[wires[w].target].slot: way.corners[0][0] for w, way in sorted(taps.items(), key=lambda tap: tap[1])}
-    posts += [(x * SCALE, 0.0, math.inf) for x in rights.values()]
-    return Routed(
-        [_at(*centre) for centre in whole.centres],
-        runs,
-        whole.spines(),
-        {w: _at(*way.corners[0]) for w, way in taps.items()},
-        posts,
-        [x * SCALE - 11.0 for x in (*whole.lefts.values(), whole.end)],
-        [],
-        {k: item.look.height for k, item in enumerate(items)},
-        {0: (whole.bottom - HEAD) * SCALE},
-        whole.end * SCALE,
-    )
+    def route(self, least: Mapping[object, float], spare: float) -> Routed:
+        """Places for everything, as the columns of any other table have them; each step is wider by `spare`."""
+        whole = _Line(self, spare)
+        taps = whole.taps(self.feet, self.once)
+        runs = [taps[w] if w in taps else whole.way(w) for w in range(len(self.wires))]
+        ways = [pair for run in runs for pair in pairwise(run.curve)]
+        posts = [(x0, min(y0, y1), max(y0, y1)) for (x0, y0), (x1, y1) in ways if x0 == x1]
+        # A post right of all, so that numbers and boxes stand below each other.
+        each = sorted(taps.items(), key=lambda tap: tap[1].curve)
+        rights = {self.items[self.wires[w].target].slot: run.curve[0][0] for w, run in each}
+        posts += [(x, 0.0, math.inf) for x in rights.values()]
+        return Routed(
+            [_at(*centre) for centre in whole.centres],
+            runs,
+            whole.spines(),
+            {w: run.curve[0] for w, run in taps.items()},
+            posts,
+            [x * SCALE - 11.0 for x in (*whole.lefts.values(), whole.end)],
+            [],
+            {k: item.look.height for k, item in enumerate(self.items)},
+            {0: (whole.bottom - HEAD) * SCALE},
+            whole.end * SCALE,
+        )
 
 
 def _at(x: float, y: float) -> Point:
     return x * SCALE, (y - HEAD) * SCALE
 
 
-class _Way(NamedTuple):
-    """The corners of an edge, the place of its number, and the room there, if that is little."""
-
-    corners: list[Point]
-    label: Point
-    anchor: Anchor = "middle"
-    room: float = 0.0
+def _run(corners: Sequence[Point], label: Point, anchor: Anchor = "middle", room: float = 0.0) -> Run:
+    """A wire in points, from its corners, the place of its number, and the room there, if that is little."""
+    return Run(tuple(_at(*corner) for corner in corners), _at(*label), anchor, max(0.0, room - 2.0) * SCALE)
 
 
 class _Line:
@@ -263,7 +258,7 @@ class _Line:
             return self.cell.roles.get(source.node.id, "x")
         return _handed(self.plan, self.cell.roles[target.node.id])
 
-    def way(self, w: int) -> _Way:
+    def way(self, w: int) -> Run:
         """A wire between two boxes."""
         source, target = self.wires[w].source or 0, self.wires[w].target
         seat, (x, y) = self.items[target], self.centres[target]
@@ -272,28 +267,28 @@ class _Line:
             corners, label = self.ways[seat.slot][self.origin(w), role]
             corners = [(left + a, b) for a, b in corners]
             if label is None:
-                return _Way(corners, corners[0])
+                return _run(corners, corners[0])
             across = abs(corners[1][0] - corners[0][0]) if len(corners) == 2 else 0.0
             beside = role == "i g" or (label[2] == "end" and role != "h")
-            return _Way(corners, (left + label[0], label[1]), label[2], self.gap if beside else min(across, self.gap))
+            return _run(corners, (left + label[0], label[1]), label[2], self.gap if beside else min(across, self.gap))
         if source in self.leaves:
             side = 1 if self.centres[source][1] > y else -1
             near, far = (self.items[k].look.height / SCALE / 2 for k in (target, source))
             corners = [(x, y + side * (ASIDE - far)), (x, y + side * near)]
-            return _Way(corners, (x + 8.0, y + side * (ASIDE + near - far) / 2), "start")
+            return _run(corners, (x + 8.0, y + side * (ASIDE + near - far) / 2), "start")
         start, end = self.centres[source][0] + self.wide[source] / 2, x - self.wide[target] / 2
-        return _Way([(start, y), (end, y)], ((start + end) / 2 + 1.0, y - 13.0), room=44.0)
+        return _run([(start, y), (end, y)], ((start + end) / 2 + 1.0, y - 13.0), room=44.0)
 
-    def taps(self, feet: Mapping[int, float], once: bool) -> dict[int, _Way]:
+    def taps(self, feet: Mapping[int, float], once: bool) -> dict[int, Run]:
         """The wires from below, side by side in the order of their rows."""
-        found, used = dict[int, _Way](), dict[int, list[int]]()
+        found, used = dict[int, Run](), dict[int, list[int]]()
         for w in sorted(feet, key=lambda w: feet[w]):
             used.setdefault(self.wires[w].target, []).append(w)
         for target, ways in used.items():
             first, apart = self.plan.taps[self.cell.roles[self.items[target].node.id]]
             for k, w in enumerate(ways if once else ways[::-1]):
                 x = self.centres[target][0] + first + k * apart
-                found[w] = _Way([(x, self.bottom + feet[w] / SCALE), (x, self.foot)], (x, self.foot))
+                found[w] = _run([(x, self.bottom + feet[w] / SCALE), (x, self.foot)], (x, self.foot))
         return found
 
     def spines(self) -> list[Rect]:

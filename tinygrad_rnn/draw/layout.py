@@ -13,7 +13,7 @@ from . import cards, lines, table
 from .channels import Seat, Wire
 from .geometry import Rect, union
 from .grammar import FAN, Sentence, parse
-from .routes import columns, route
+from .routes import columns
 from .scene import Frame, PlacedNode, Scene
 from .style import LABEL_SIZE, look, number_room
 from .view import Parameters
@@ -55,7 +55,7 @@ def _whole(graph: GradientGraph, prefix: str, norm: Norm) -> Scene:
     rooms = [cards.number_room(e) if signed else number_room(e, graph.nodes[e.source], norm) for e in drawn]
     wires = [Wire(*pair, room) for pair, room in zip(inner, rooms, strict=True)]
     size, fan = (cards.NUMBER, len(drawn) + 1) if signed else (LABEL_SIZE, FAN)
-    found = route(columns(items, wires, {}, {0: 0.0}, {}, size=size, fan=fan), {}, 0.0)
+    found = columns(items, wires, {}, {0: 0.0}, {}, size=size, fan=fan).route({}, 0.0)
     scene = Scene(signed=signed)
     lines.Put(scene, found).boxes(items, drawn, wires)
     scene.frames = _frames(scene.nodes)

@@ -20,7 +20,7 @@ from .channels import Routed, Seat, Wire
 from .cut import Place, cut
 from .geometry import Point, Rect
 from .marks import SCALE
-from .routes import Columns, columns, route
+from .routes import Columns, columns
 from .scene import Frame, PlacedEdge, PlacedNode, Scene
 from .style import Look, number, number_room, text_width
 from .table import Table, check_size, grown
@@ -65,7 +65,7 @@ def _scene(table: Table, cell: grid.Cell | None, once: bool, width: float) -> Sc
     for key, wide in chain.from_iterable(line_of.columns.widths.items() for line_of in lines):
         least[key] = max(least.get(key, 0.0), wide)
     spare = min(line_of.columns.spare(width, least) for line_of in lines)
-    found = [line_of.route(least, spare) for line_of in lines]
+    found = [line_of.columns.route(least, spare) for line_of in lines]
     scene, y = Scene(), 0.0
     for line_of, routed in zip(lines, found, strict=True):
         put = _PutLine(scene, line_of, routed, y + HEADROOM)
@@ -82,7 +82,7 @@ def _scene(table: Table, cell: grid.Cell | None, once: bool, width: float) -> Sc
 
 def _broken(whole: _Line, room: float) -> list[Sequence[int]]:
     """The slots of each line: as many steps on each as fit, equally many if that can be."""
-    routed = whole.route({}, 0.0)
+    routed = whole.columns.route({}, 0.0)
     feet = [x for x, _ in routed.feet.values()]
     if max(routed.width, max(feet) + 52.0 + whole.table.total if feet and whole.once else 0.0) <= room:
         return [whole.slots]
@@ -173,17 +173,11 @@ class _Line:
         shape = item.look._replace(shape="again")
         return item._replace(id=f"{item.id}_again{self.slots[0]}", slot=slot, column=0, row=row, look=shape)
 
-    def route(self, least: Mapping[object, float], spare: float) -> Routed:
-        """The line at its places."""
-        if isinstance(self.columns, grid.Slots):
-            return grid.route(self.columns, {w: y for w, (_, y) in self.feet.items()}, self.once, spare)
-        return route(self.columns, least, spare)
-
     @cached_property
     def columns(self) -> Columns | grid.Slots:
         """The columns and channels of the line, equal ones in all steps; of a known cell its slots."""
         if self.cell is not None:
-            return grid.Slots(self.cell, self.items, self.wires)
+            return grid.Slots(self.cell, self.items, self.wires, {w: y for w, (_, y) in self.feet.items()}, self.once)
         rank = {key: k for k, key in enumerate(sorted({(item.band, item.row) for item in self.items}))}
         moved = []
         for item in self.items:

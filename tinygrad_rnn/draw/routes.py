@@ -124,6 +124,10 @@ class Columns:
         total = sum(max(self.widths[key], least.get(key, 0.0)) for key in self.keys) + boxes
         return min(40.0, max(0.0, page - total) / len(self.keys))
 
+    def route(self, least: Mapping[object, float], spare: float) -> Routed:
+        """Places for everything: channels have their widths, but at least these (by key), and so much more each."""
+        return _Places(self, [max(self.widths[key], least.get(key, 0.0)) for key in self.keys], spare).routed()
+
     def _width(self, key: object) -> float:
         sides = self.zones.get((key, 1), 0.0) + self.zones.get((key, -1), 0.0)
         bars = self.bars.get((key, 1), 0) + self.bars.get((key, -1), 0)
@@ -212,6 +216,23 @@ class _Places:
         aside = self.wide.zones.get((self.wide.key(way.b), target.way), STRIP) / 2 + 3.0
         return Run(curve, (edge - target.way * aside, self.all_of.numbers[w]), "middle")
 
+    def routed(self) -> Routed:
+        """All of it."""
+        wide, all_of = self.wide, self.all_of
+        corners = [self.corners(w) for w in range(len(all_of.wires))]
+        return Routed(
+            self.centres,
+            [self.run(w, way) for w, way in enumerate(corners)],
+            self.bars(corners),
+            {w: corners[w][0] for w in wide.feet},
+            [(a, min(b, d), max(b, d)) for way in corners for (a, b), (c, d) in pairwise(way) if a == c],
+            [left + wide.ending(key) for left, key in zip(self.lefts, wide.keys, strict=False)],
+            self.rights,
+            all_of.boxes,
+            all_of.bottoms,
+            self.rights[-1],
+        )
+
     def bars(self, runs: Sequence[Sequence[Point]]) -> list[Rect]:
         """The bars, each with what joins it to its box."""
         found = []
@@ -244,25 +265,6 @@ def columns(
     """
     all_of = Channels(items, wires, below, size, fan)
     return Columns(all_of, alike, {w: all_of.bottoms[band] + y for w, (band, y) in feet.items()})
-
-
-def route(wide: Columns, least: Mapping[object, float], spare: float) -> Routed:
-    """Places for everything: channels have their widths, but at least these (by key), and so much more each."""
-    all_of, wires = wide.all_of, wide.all_of.wires
-    places = _Places(wide, [max(wide.widths[key], least.get(key, 0.0)) for key in wide.keys], spare)
-    corners = [places.corners(w) for w in range(len(wires))]
-    return Routed(
-        places.centres,
-        [places.run(w, corners[w]) for w in range(len(wires))],
-        places.bars(corners),
-        {w: corners[w][0] for w in wide.feet},
-        [(a, min(b, d), max(b, d)) for way in corners for (a, b), (c, d) in pairwise(way) if a == c],
-        [left + wide.ending(key) for left, key in zip(places.lefts, wide.keys, strict=False)],
-        places.rights,
-        all_of.boxes,
-        all_of.bottoms,
-        places.rights[-1],
-    )
 
 
 def _curve(corners: list[Point]) -> Curve:

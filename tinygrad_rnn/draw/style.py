@@ -303,8 +303,11 @@ def look(node: Node) -> Look:
         box = _box("loss", name or "L", symbol if name != symbol else "", name or "L", minimum=48.0)
         # Its second border lies outside of a node's nominal size.
         return box._replace(height=40.0)
-    if node.members:
-        return _group_look(node, name, step)
+    if node.members and node.scope.rpartition("/")[2] in (node.step, node.scope):
+        return _step_look(node, name or "", step)
+    if node.members and name is None:
+        tail = clean(node.scope.rpartition("/")[2])
+        return _box("value", tail, "", tail)
     if node.kind in ("parameter", "input"):
         text = _leaf_text(node, short(name) if node.kind == "parameter" else name, step)
         # Room for three digits, whatever the number of the step: all cells are identical.
@@ -318,7 +321,7 @@ def look(node: Node) -> Look:
             else "×".join(map(str, node.shape))
         )
         return Look("constant", "box", max(22.0, math.ceil(text_width(text, 11.0) + 8.0)), 18.0, text, fontsize=11.0)
-    if name is not None:
+    if name is not None:  # of a gate, whose own name is in the tooltip, too
         return _box("value", name + subscript(step), symbol if symbol != name else "", name + "₀₀")
     if node.op == "getitem":
         return Look("op", "box", 22.0, 18.0, "[ ]", fontsize=11.0)
@@ -379,24 +382,10 @@ def _leaf_text(node: Node, name: str | None, step: str) -> str:
     return name[:-1] + subscript(name[-1]) if len(name) == 2 and name[1].isdigit() else name
 
 
-def _group_look(node: Node, name: str | None, step: str) -> Look:
-    path = node.scope.split("/")
-    if len(path) == 1 or path[-1] == node.step:
-        height = 50.0 + 52.0 * (name or "").count(", ")  # room for an edge per state
-        return Look(
-            "value",
-            "box",
-            max(58.0, math.ceil(text_width(clean(name or ""), 11.0) + 12.0)),
-            min(206.0, height),
-            f"t = {step}" if step else clean(node.scope),
-            clean(name or ""),
-            fontsize=12.0,
-        )
-    tail = clean(path[-1])
-    if name is None:
-        return _box("value", tail, "", tail)
-    symbol = clean(node.symbol or "", 14)  # the gate's own name is in the tooltip
-    return _box("value", name + subscript(step), symbol if symbol != name else "", name + "₀₀")
+def _step_look(node: Node, name: str, step: str) -> Look:
+    """A whole step, with room for an edge per state."""
+    width, height = max(58.0, math.ceil(text_width(name, 11.0) + 12.0)), min(206.0, 50.0 + 52.0 * name.count(", "))
+    return Look("value", "box", width, height, f"t = {step}" if step else clean(node.scope), name, fontsize=12.0)
 
 
 def number_text(value: Array) -> str:
