@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..graph.parts import Array, Edge, Graph, Node, grouped
 from .geometry import Rect
-from .marks import Anchor, Box, Group, Mark, Text
+from .marks import Anchor, Box, Mark, Text
 from .scene import PlacedNode, Scene
 from .style import MINUS, EdgeStyle, Heads, Look, Scale, clean, edge_style, number, short, text_width
 
@@ -122,14 +122,13 @@ def style(edge: Edge, largest: float, heads: Heads) -> EdgeStyle:
     return EdgeStyle(colour, round(width, 2), "solid", digits(edge.signed, plus=True), plain.head, bold=True)
 
 
-def paint_card(placed: PlacedNode, uses: int, tip: str, graph: int) -> Group:
+def paint_card(placed: PlacedNode, uses: int) -> list[Mark]:
     """A card: its head, its value, its gradient, and the sum of what comes back along several edges."""
     node, look, rect = placed.node, placed.look, placed.rect
     (x, y), line_of = placed.centre, f"line {look.role}"
     marks: list[Mark] = [Box(rect, f"fill {look.role}", line_of, radius=8.0)]
     if look.height <= 30.0:
-        marks.append(Text((x, y), look.big, TITLE, colour="muted"))
-        return Group("node", placed.id, tuple(marks), tip, node, graph=graph)
+        return [*marks, Text((x, y), look.big, TITLE, colour="muted")]
     marks.append(Text((x, rect.top - 14.0), look.big, TITLE, bold=True))
     marks.append(Box(Rect(rect.left, rect.top - 27.0, rect.right, rect.top - 26.2), line_of))
     rows = [("value", node.value)] + [("gradient", node.gradient)] * (node.gradient is not None)
@@ -137,19 +136,17 @@ def paint_card(placed: PlacedNode, uses: int, tip: str, graph: int) -> Group:
         height = rect.top - 38.0 - 19.0 * k
         marks.append(Text((rect.left + 9.0, height), word, ROW, colour="muted", anchor="start"))
         marks.append(Text((rect.right - 9.0, height), digits(_only(array)), ROW, bold=k == 1, anchor="end"))
-    marks += _sum_below(placed, uses) if look.small else []
-    return Group("node", placed.id, tuple(marks), tip, node, graph=graph)
+    return marks + _sum_below(placed, uses) if look.small else marks
 
 
-def _sum_below(placed: PlacedNode, uses: int) -> list[Text]:
+def _sum_below(placed: PlacedNode, uses: int) -> list[Mark]:
     """The sum; of a leaf it ends with the card, since its edges are at the right."""
     anchor: Anchor = "end" if placed.node.op is None else "middle"
     x = placed.rect.right if placed.node.op is None else placed.centre[0]
+    words, y = f"{_WORDS.get(uses, uses)} uses add up", placed.rect.bottom - 30.0
     return [
-        Text((x, placed.rect.bottom - 14.0), placed.look.small, TITLE, bold=True, anchor=anchor),
-        Text(
-            (x, placed.rect.bottom - 30.0), f"{_WORDS.get(uses, uses)} uses add up", 11.0, colour="muted", anchor=anchor
-        ),
+        Text((x, y + 16.0), placed.look.small, TITLE, bold=True, anchor=anchor),
+        Text((x, y), words, 11.0, colour="muted", anchor=anchor),
     ]
 
 

@@ -13,7 +13,7 @@ from html import escape
 from typing import Any, Literal
 
 from ..graph.model import GradientGraph
-from ..graph.steps import rows_of, states, step_number, steps_of
+from ..graph.steps import rows_of, states, steps_of
 from ..norms import norm_of
 from . import paint
 from .geometry import Rect
@@ -131,7 +131,8 @@ def _table(sight: Sight) -> dict[str, Any]:
     links = [group for group in groups if group.kind == "edge"]
     rank = {group.name: k for k, group in enumerate(nodes)}
     times, labels = _times(nodes, links, _backwards(sight), [t for t, _ in sight.series or ()])
-    reached = {group.name: times[group.name] if group.step is not None else min(labels) for group in nodes}
+    kept = {group.name for group in nodes if group.kind == "detail" and group.step is not None}
+    reached = {group.name: times[group.name] if group.name in kept else min(labels) for group in nodes}
     edges = []
     for link in links:
         assert link.edge is not None
@@ -180,19 +181,11 @@ def _times(
     What comes after all steps has the time after the last, what leads to them the one before the first. Through a row
     that runs `backwards` in time the gradient flows from the first step to the last, at the same pace.
     """
-    steps: dict[str, int] = {}
-    for group in nodes:
-        number = step_number(group.node.step) if group.node is not None and group.node.step else group.step
-        if number is not None:
-            steps[group.name] = number
+    steps = {group.name: group.step for group in nodes if group.step is not None}
     numbers = {*steps.values(), *more}
     turn = min(numbers, default=0) + max(numbers, default=0)
-    of = {group.name: group for group in nodes}
-    times: dict[str, int] = {}
-    for name, number in steps.items():
-        node = of[name].node
-        back = node is not None and (of[name].graph, node.id) in backwards
-        times[name] = turn - number if back else number
+    mirrored = {group.name for group in nodes if group.node and (group.graph, group.node.id) in backwards}
+    times = {name: turn - t if name in mirrored else t for name, t in steps.items()}
     labels = {k: f"t = {k}" + f", reverse t = {turn - k}" * bool(backwards) for k in (*times.values(), *more)}
     before, after = min(labels, default=1) - 1, max(labels, default=0) + 1
     users: dict[str, list[str]] = {}

@@ -126,11 +126,10 @@ def add_scene(drawing: Drawing, scene: Scene, graph: int = 0) -> None:
         drawing.add(Box(spine, "fill op", "line op", radius=4.0))
     uses = Counter(edge.tail for edge in scene.edges if edge.edge.carried is not None)
     for placed in scene.nodes:
-        if scene.signed:
-            tip = node_tooltip(placed.node, drawing.options.norm)
-            drawing.add(cards.paint_card(placed, uses[placed.id], tip, graph))
-        else:
-            drawing.add(_node(placed, drawing.options, graph))
+        marks = cards.paint_card(placed, uses[placed.id]) if scene.signed else _box(placed)
+        node, tip = placed.node, node_tooltip(placed.node, drawing.options.norm)
+        step = step_number(node.step) if node.step else None
+        drawing.add(Group("node", placed.id, tuple(marks), tip, node, graph=graph, step=step))
     for at, title in scene.titles:
         drawing.add(Text(at, title, 12.0, bold=True, anchor="start"))
     nodes = {placed.id: placed.node for placed in scene.nodes}
@@ -149,7 +148,8 @@ def _frame_head(frame: Frame) -> list[Text]:
     return [Text((middle, rect.top - 10.5), clean(frame.title), 12.0, bold=True)]
 
 
-def _node(placed: PlacedNode, options: Options, graph: int) -> Group:
+def _box(placed: PlacedNode) -> list[Mark]:
+    """A box, or an ellipse, and what is written in it."""
     look, rect = placed.look, placed.rect
     (x, y), loss = placed.centre, look.role == "loss"
     shape = Box(
@@ -161,19 +161,17 @@ def _node(placed: PlacedNode, options: Options, graph: int) -> Group:
         double=loss,
         dotted=look.shape == "again",
     )
-    marks: list[Mark] = [shape]
     if look.shape == "total":
-        marks.append(Text((rect.left + 5.0, y), look.big, look.fontsize, anchor="start"))
-        marks.append(Text((rect.right - 5.0, y), look.small, look.fontsize, bold=True, anchor="end"))
-        return Group("node", placed.id, tuple(marks), node_tooltip(placed.node, options.norm), placed.node, graph=graph)
+        name = Text((rect.left + 5.0, y), look.big, look.fontsize, anchor="start")
+        return [shape, name, Text((rect.right - 5.0, y), look.small, look.fontsize, bold=True, anchor="end")]
+    marks: list[Mark] = [shape]
     if look.big:
         muted = not look.small and (look.role == "constant" or look.big == "[ ]")
         at = (x, y + (0.6 * look.fontsize if look.small else 0.0))
-        bold = look.role in ("value", "loss")
-        marks.append(Text(at, look.big, look.fontsize, bold, "muted" if muted else "ink"))
+        marks.append(Text(at, look.big, look.fontsize, look.role in ("value", "loss"), "muted" if muted else "ink"))
     if look.small:
         marks.append(Text((x, y - 8.0), look.small, 11.0, colour="muted"))
-    return Group("node", placed.id, tuple(marks), node_tooltip(placed.node, options.norm), placed.node, graph=graph)
+    return marks
 
 
 def _style(options: Options, edge: Edge, largest: float | None) -> EdgeStyle:
