@@ -58,7 +58,7 @@ class Table:
         spots, self.states = self._parsed()
         order = sorted(spots, key=lambda place: (not parts.steps[place[1]], place[1], place[0]))
         for place in order:
-            self._put(place, spots[place])
+            self._put(place, *spots[place])
         for place, block in parts.blocks.items():
             for leaf in block.leaves:
                 if (leaf.id, place) not in self.boxes:
@@ -87,8 +87,8 @@ class Table:
                     found[target.id] = f"{symbol}{text}" if edge.operand else f"{text}{symbol}"
         return found
 
-    def _parsed(self) -> tuple[dict[Place, Spots], set[tuple[int, Place]]]:
-        """Where everything stands in its block, alike in blocks that are alike; and which nodes are states."""
+    def _parsed(self) -> tuple[dict[Place, tuple[list[Node], Spots]], set[tuple[int, Place]]]:
+        """What a block holds, and where it stands, alike in blocks that are alike; and which nodes are states."""
         parts, rank = self.parts, dict[tuple[int, Place], int]()
         inner: dict[Place, list[Pair]] = {place: [] for place in parts.blocks}
         given: dict[Place, dict[int, list[int]]] = {place: {} for place in parts.blocks}
@@ -122,7 +122,7 @@ class Table:
                 name = undated(self.graph.nodes[edge.source].name or "")
                 made = [k for k, (_, other) in enumerate(read[target].nodes) if other == name]
                 carried[read[target]] |= {(k, t) for k in made[-1:]}
-        found: dict[Place, Spots] = {}
+        found: dict[Place, tuple[list[Node], Spots]] = {}
         known: dict[Sentence, Spots] = {}
         marked: set[tuple[int, Place]] = set()
         for place, sentence in read.items():
@@ -131,17 +131,16 @@ class Table:
             marked |= {(parts.blocks[place].nodes[p].id, place) for p in out}
             inside = [leaf for leaf in parts.blocks[place].leaves if leaf.id in given[place]]
             quiet = frozenset(k for k, leaf in enumerate(inside) if leaf.gradient is None)
-            leaves = [leaf.id for leaf in inside]
             whole = replace(
                 sentence,
-                given=tuple(tuple(given[place][id]) for id in leaves),
+                given=tuple(tuple(given[place][leaf.id]) for leaf in inside),
                 quiet=quiet,
                 out=out,
                 fed=frozenset(fed.get(place, ())),
             )
             if whole not in known:
                 known[whole] = parse(whole, carried[sentence])
-            found[place] = known[whole]
+            found[place] = [*parts.blocks[place].nodes, *inside], known[whole]
         return found, marked
 
     def _way(self, place: Place) -> int:
@@ -149,11 +148,9 @@ class Table:
         block = self.parts.blocks[place]
         return -1 if self.parts.backwards[place[0]] and (self.parts.steps[place[1]] or not block.nodes) else 1
 
-    def _put(self, place: Place, spots: Spots) -> None:
+    def _put(self, place: Place, inside: list[Node], spots: Spots) -> None:
         """Boxes for a block; what is no time step stands at the height of what it follows."""
-        block, shift = self.parts.blocks[place], 0
-        inside = [*block.nodes, *(leaf for leaf in block.leaves if self._used_in(leaf, place))]
-        at = {node.id: spot for node, spot in zip(inside, spots.at, strict=True)}
+        shift, at = 0, {node.id: spot for node, spot in zip(inside, spots.at, strict=True)}
         if not self.parts.steps[place[1]]:
             links = [
                 (home[1], self.boxes[edge.source, home].row - at[edge.target][1])
@@ -164,13 +161,7 @@ class Table:
         for k, node in enumerate(inside):
             column, row = at[node.id]
             self._box(node, place, column, row + shift, k in spots.beside)
-        numbers = {node.id: k for k, node in enumerate(inside)}
-        for edge, home, target in self.parts.uses:
-            if home == target == place and (numbers[edge.source], numbers[edge.target]) in spots.upright:
-                self.joined.add((edge.source, edge.target, place))
-
-    def _used_in(self, leaf: Node, place: Place) -> bool:
-        return any(home == target == place for _, home, target in self.uses_of.get(leaf.id, ()))
+        self.joined |= {(inside[a].id, inside[b].id, place) for a, b in spots.upright}
 
     def _put_before(self, leaf: Node, place: Place) -> None:
         """An initial state stands beside the first step, at the height at which it comes in."""
