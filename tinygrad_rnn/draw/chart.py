@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arguments import one_of
 from ..graph.line import half_life, line_through
@@ -149,15 +148,12 @@ def gradient_through_time(
                 f"{name or 'the graph'} has no time steps that hand on a state: unroll a cell, or open scopes t=1, t=2"
             )
         for state, lane in found.items():
-            found_in = {t: node.gradient for t, node in lane.items() if node.gradient is not None}
-            decays.append(_decay(str(name), state, found_in, norm))
+            gradients = {t: node.gradient for t, node in lane.items() if node.gradient is not None}
+            newest = list(gradients)[::-1]  # of a reverse direction, the first step of time
+            table = tuple((t, abs(newest[0] - t), norm_of(gradients[t], norm)) for t in newest)
+            slope = line_through([gradients[t] for t in newest]).slope
+            decays.append(Decay(str(name), state, table, slope))
     measured = GradientThroughTime(tuple(decays), norm)
     if path is not None:
         measured.save(path, title)
     return measured
-
-
-def _decay(network: str, state: str, gradients: Mapping[int, NDArray[Any]], norm: Norm) -> Decay:
-    newest = list(gradients)[::-1]  # of a reverse direction, the first step of time
-    table = tuple((t, abs(newest[0] - t), norm_of(gradients[t], norm)) for t in newest)
-    return Decay(network, state, table, line_through([gradients[t] for t in newest]).slope)

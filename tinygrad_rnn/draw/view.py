@@ -93,20 +93,17 @@ class View:
         seen = collapse(graph, level)
         origin = graph.origin or graph
         dropped, uses = _dropped(origin), grouped(origin.edges, "source")
-        out = [_shared(edge, seen) or _is_dropped(edge, seen, dropped, uses) for edge in seen.edges]
-        if any(out):
-            pairs = zip(seen.edges, out, strict=True)
-            seen = replace(seen, edges=tuple(replace(e, internal=True) if left else e for e, left in pairs))
         hidden = _beside_steps(seen) if level == "step" else set()
-        for edge in seen.edges:
-            source = seen.nodes[edge.source]
-            unnamed = source.kind == "constant" and not source.name
-            if (unnamed and not self.constants) or (source.kind == "parameter" and self.parameters == "none"):
-                hidden.add(source.id)
-        if not hidden:
-            return seen
-        edges = tuple(replace(e, internal=True) if e.source in hidden else e for e in seen.edges)
-        return replace(seen, edges=edges)
+        for node in seen.nodes:
+            unnamed = node.kind == "constant" and not node.name
+            if (unnamed and not self.constants) or (node.kind == "parameter" and self.parameters == "none"):
+                hidden.add(node.id)
+
+        def left(edge: Edge) -> bool:
+            return edge.source in hidden or _shared(edge, seen) or _is_dropped(edge, seen, dropped, uses)
+
+        edges = tuple(replace(edge, internal=True) if left(edge) else edge for edge in seen.edges)
+        return seen if edges == seen.edges else replace(seen, edges=edges)
 
 
 def level_for(graph: GradientGraph) -> Level:
