@@ -37,7 +37,8 @@ def pack(rows, columns, dtype):
     """What `tinygrad_rnn.fast.pack` does."""
     pairs, width, _ = panels(columns, dtype)
 
-    def write(weight, w, at):
+    def write(flat, begin, down, right, w, at):
+        weight = np.array([[flat[begin + k * down + j * right] for j in range(columns)] for k in range(rows)])
         for start in range(0, columns, width):
             wide = width if start < pairs * width else width // 2
             panel = np.zeros((rows, wide), dtype)
@@ -65,11 +66,14 @@ def functions(F):
         exp=np.exp,
         tanh=np.tanh,
         sigmoid=lambda x: F(1 / (1 + np.exp(-x))),
-        larger=np.maximum,
-        smaller=np.minimum,
-        leaky=lambda x, slope: x if x > 0 else slope * x,
+        maximum=np.maximum,
+        minimum=np.minimum,
+        clip=lambda x, lo=-np.inf, hi=np.inf: F(np.clip(x, lo, hi)),
+        where=lambda x, y, chosen: x if chosen else y,
+        relu=lambda x: np.maximum(x, F(0)),
+        leaky_relu=lambda x, slope: x if x > 0 else slope * x,
         softplus=lambda x: np.logaddexp(F(0), x),
-        squared=lambda x: x * x,
+        square=lambda x: x * x,
     )
 
 

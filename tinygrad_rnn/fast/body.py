@@ -2,272 +2,288 @@
 
 After this file the reader knows how a part of a plan becomes machine code. Element-wise statements of one shape share a
 loop in which each is a local number; only what is read elsewhere (by a product, at another index, by the way back) is
-also stored. Sums, joined arrays and gradients are nothing but stores to another index.
+also stored. Sums, joined arrays and gradients are nothing but stores to another index. Which number a view shows at an
+index is left to NumPy: every place is an array of bytes that lies in memory as the numbers will, and is viewed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from ..bptt.identities import transposed
 from ..bptt.names import hint
 from ..bptt.program import Unsupported
 from ..bptt.rewrites import spans
-from ..bptt.text import is_elementwise
-from ..ops import is_basic
+from ..bptt.text import RESHAPES, VIEWS, is_elementwise
 from ..symbolic.notation import step_text, value_text
-from ..symbolic.trace import Node, Part
+from ..symbolic.trace import Node, run
+from .functions import functions
 
-Index = tuple[str, ...]
+Shape = tuple[int, ...]
+View = Callable[[Any], Any]
+SEEN_THROUGH = {*VIEWS, *RESHAPES, "kept"}
 SET, ADD = "{0} = {1}", "{0} += {1}"
+REDUCED = {
+    **{"sum": (0.0, ADD), "mean": (0.0, "{0} += {1} * F({2})")},
+    **{"max": (-np.inf, "{0} = maximum_({0}, {1})"), "min": (np.inf, "{0} = minimum_({0}, {1})")},
+}
+"""Where a reduction starts, and how one more number changes it."""
+OWN = vars(functions(np.float32)).keys()
+"""Primitives of single numbers that numba does not know by NumPy's name, or has no vectors for."""
+
+
+def whole(array: Any) -> Any:
+    """The view that shows all of an array."""
+    return array
+
+
+def indices(shape: Shape) -> list[str]:
+    """The names of the loops over a shape."""
+    return ["b", "j"][-len(shape) :] if 0 < len(shape) < 3 else [f"i{k}" for k in range(len(shape))]
+
+
+def seen(lies: Any, view: View, shape: Shape) -> tuple[int, dict[str, int]]:
+    """Where a view, stretched to a shape, begins in what it is a view of, and how far each index moves."""
+    shown = np.broadcast_to(view(lies), shape)
+    if not np.may_share_memory(shown, lies):
+        raise Unsupported("an index or a reshape that moves numbers is not compiled")
+    begins = shown.__array_interface__["data"][0] - lies.__array_interface__["data"][0]
+    return begins, {i: n for i, n, size in zip(indices(shape), shown.strides, shape, strict=True) if n and size > 1}
 
 
 @dataclass
 class Slot:
-    """Where a value stands: from a place of an area on, in rows that have place for whole vectors."""
+    """Where a value stands: from a place of an array on, which may move with t, and as `lies` does."""
 
-    area: str  # "w", which all steps share, or "r", the records of the steps
+    base: str
     at: int
-    shape: tuple[int, ...]
-    row: int  # from one row to the next
+    lies: Any
+    moves: str = ""
 
-    def text(self, index: Index, base: str) -> str:
-        """One element of it."""
-        steps = [int(np.prod(self.shape[k + 1 : -1])) * self.row for k in range(len(self.shape) - 1)] + [1]
-        terms = [i if n == 1 else f"{atom(i)} * {n}" for i, n in zip(index, steps, strict=False) if i != "0"]
-        return f"{base}[{' + '.join([*terms, *([str(self.at)] if self.at or not terms else [])])}]"
+    def text(self, view: View, shape: Shape) -> str:
+        """One element of a view of it, in a loop over a shape."""
+        begins, steps = seen(self.lies, view, shape)
+        terms = [i if n == 1 else f"{i} * {n}" for i, n in steps.items()]
+        terms = [*([self.moves] if self.moves else []), *terms]
+        return (
+            f"{self.base}[{' + '.join([*terms, *([str(self.at + begins)] if self.at + begins or not terms else [])])}]"
+        )
+
+    @property
+    def row(self) -> int:
+        """From one row to the next."""
+        return int(self.lies.strides[0]) if self.lies.ndim > 1 else 1
+
+
+def nest(shape: Shape, lines: Iterable[str]) -> list[str]:
+    """Loops over a shape around some lines."""
+    heads = [f"for {i} in range({n}):" for i, n in zip(indices(shape), shape, strict=True) if n > 1]
+    return ["    " * k + head for k, head in enumerate(heads)] + ["    " * len(heads) + line for line in lines]
+
+
+def moved(to: Slot, source: Slot) -> list[str]:
+    """All numbers of one place to another."""
+    shape = to.lies.shape
+    return nest(shape, [f"{to.text(whole, shape)} = {source.text(whole, shape)}"])
+
+
+def argument(name: str, node: Node, each: bool = False) -> Slot:
+    """Where a value stands that is an argument of a function, one after the other for each step or the same for all."""
+    lies = np.empty(node.shape, np.int8)
+    return Slot(name, 0, lies, f"t * {lies.size}" * each)
+
+
+def through(node: Node, view: View) -> View:
+    """A view of a node that shows its operand, as a view of that."""
+    return view if node.op in ("kept", "detach") else lambda array: view(run(node.op, [array], node.static, ()))
+
+
+def origin(node: Node) -> tuple[Node, int, int, int]:
+    """For a matrix: what it is a view of, where it begins there, and how far it is to the next row and column."""
+    base: Node = node
+    view: View = whole
+    while base.op in SEEN_THROUGH:
+        base, view = base.args[0], through(base, view)
+    begins, steps = seen(np.empty(base.shape, np.int8), view, node.shape)
+    return base, begins, steps.get("b", 0), steps.get("j", 0)
+
+
+class Products(Node):
+    """A sum of products with weights: of each, its rows and the weight."""
+
+
+class Outer(Node):
+    """aᵀ b, of the rows of a and b."""
 
 
 @dataclass(eq=False)
 class Store:
-    """A statement that only writes: a value of some shape to what `target` says for an index."""
+    """A statement that only writes: a value to what a view shows of a place."""
 
-    shape: tuple[int, ...]
     source: Node
-    target: Callable[[Index], str]
+    slot: Slot
+    view: View = whole
     how: str = SET
     makes: Node | None = None  # what is complete once all stores that make it are done
     alone: bool = False  # in a loop of its own: one that cannot be done in vectors
 
-
-Statement = Node | Store
+    @property
+    def shape(self) -> Shape:
+        """That of its loop."""
+        return tuple(self.view(self.slot.lies).shape)
 
 
 @dataclass
 class Group:
     """A loop, or lines that are no loop."""
 
-    shape: tuple[int, ...] | None
-    index: Index = ()
+    shape: Shape | None
     lines: list[Any] = field(default_factory=list)  # text, or what was computed there: (node, name, text)
     names: dict[Node, str] = field(default_factory=dict)
     stored: set[Node | None] = field(default_factory=set)  # what is complete only after the loop
 
 
-def atom(text: str) -> str:
-    """An index that can be multiplied."""
-    return f"({text})" if " " in text else text
-
-
-def indices(shape: tuple[int, ...]) -> Index:
-    """The names of the loops over a shape; an axis of one element has none."""
-    names = ("j",) if len(shape) == 1 else ("b", "j") if len(shape) == 2 else tuple(f"i{k}" for k in range(len(shape)))
-    return tuple("0" if n == 1 else name for n, name in zip(shape, names, strict=True))
-
-
-def nest(shape: tuple[int, ...], lines: Iterable[str]) -> list[str]:
-    """Loops over a shape around some lines."""
-    heads = [f"for {i} in range({n}):" for i, n in zip(indices(shape), shape, strict=True) if i != "0"]
-    inner = "    " * len(heads)
-    return ["    " * k + head for k, head in enumerate(heads)] + [inner + line for line in lines]
-
-
-def seen_through(node: Node, index: Index) -> tuple[Node, Index] | None:
-    """What a view shows at an index: its operand, and where in it; None if it is no view."""
-    if node.op in ("detach", "kept") or (node.op == "cast" and node.args[0].dtype == node.dtype):
-        return node.args[0], index
-    if node.op == "transpose":
-        places = dict(zip(node.static["axes"], index, strict=True))
-        return node.args[0], tuple(places[k] for k in range(node.ndim))
-    if node.op == "broadcast_to":
-        return node.args[0], narrowed(index, node.args[0])
-    if node.op == "getitem" and is_basic(node.static["index"]):
-        return node.args[0], picked(node.static["index"], node.args[0].shape, index)
-    if node.op == "reshape":
-        (arg,) = node.args
-        long = [(n, i) for n, i in zip(node.shape, index, strict=True) if n != 1]
-        if [n for n, _ in long] == [n for n in arg.shape if n != 1]:
-            left = iter(i for _, i in long)
-            return arg, tuple("0" if n == 1 else next(left) for n in arg.shape)
-        terms = [f"{atom(i)} * {int(np.prod(node.shape[k + 1 :]))}" for k, i in enumerate(index) if i != "0"]
-        flat = " + ".join(terms or ["0"])
-        return arg, tuple(f"({flat}) // {int(np.prod(arg.shape[k + 1 :]))} % {n}" for k, n in enumerate(arg.shape))
-    return None
-
-
-def is_seen_through(node: Node) -> bool:
-    """Whether a value is a view of another."""
-    return seen_through(node, indices(node.shape)) is not None
-
-
-def narrowed(index: Index, arg: Node) -> Index:
-    """The index of an operand that is stretched."""
-    own = index[len(index) - arg.ndim :]
-    return tuple("0" if n == 1 else i for i, n in zip(own, arg.shape, strict=True))
-
-
-def picked(items: Sequence[Any], shape: tuple[int, ...], index: Index) -> Index:
-    """Where in an array the element of a slice of it is."""
-    taken = sum(i is not None and i is not Ellipsis for i in items)
-    at = items.index(Ellipsis) if Ellipsis in items else len(items)
-    left, sizes, found = iter(index), iter(shape), []
-    for item in (*items[:at], *[slice(None)] * (len(shape) - taken), *items[at + 1 :]):
-        if item is None:
-            next(left)
-            continue
-        n = next(sizes)
-        if not isinstance(item, slice):
-            found.append(str(item % n))
-            continue
-        i, (start, _, step) = next(left), item.indices(n)
-        i = i if step == 1 else f"{atom(i)} * {step}"
-        found.append(f"{start}" if i == "0" else f"{start} + {i}" if start else i)
-    return tuple(found)
+def along(node: Node) -> View:
+    """The view that shows, for each element of the operand of a reduction, what it goes into."""
+    (arg,), axes, keep = node.args, node.static["axis"], node.static["keepdims"]
+    return lambda result: np.broadcast_to(result if keep else np.expand_dims(result, axes), arg.shape)
 
 
 class Body:
     """The statements of one part, grouped into loops."""
 
-    def __init__(self, source: Any, part: Part) -> None:
+    def __init__(self, source: Any) -> None:
         self.source = source  # a `FastSource`, which imports this
-        self.part = part
         self.groups = [Group(None)]
 
     # -- What is to be written --
 
-    def statements(self, node: Node) -> list[Statement]:
+    def statements(self, node: Node) -> list[Node | Store]:
         """What computes a value."""
-        if node.op not in ("sum", "max", "min", "concatenate", "scatter"):
+        op, args, static = node.op, node.args, node.static
+        if op not in ("concatenate", "stack", "scatter", *REDUCED):
             return [node]
-        slot, base = self.source.slot(node), self.base(node)
-        place = partial(slot.text, base=base)
-        if node.op == "concatenate":
-            pieces, axis = spans(node.args, node.static["axis"]), node.static["axis"]
-            return [Store(part.shape, part, partial(_along, place, axis, at), SET, node) for part, at, _ in pieces]
-        (arg,), static = node.args, node.static
-        first, how = {"max": (-np.inf, "{0} = larger_({0}, {1})"), "min": (np.inf, "{0} = smaller_({0}, {1})")}.get(
-            node.op, (0, ADD)
-        )
-        start = Store(node.shape, Node("number", value=float(first)), place, SET, node, True)
-        if node.op == "scatter":
-            if not is_basic(static["index"]):
-                raise Unsupported("scatter is not compiled")
-            return [start, Store(arg.shape, arg, lambda i: place(picked(static["index"], node.shape, i)), makes=node)]
-        return [start, Store(arg.shape, arg, lambda i: place(kept_axes(node, i)), how, node, True)]
+        slot = self.source.slot(node)
+        if op in ("concatenate", "stack"):
+            before = (slice(None),) * static["axis"]
+            joined = spans(args, static["axis"])
+            cuts: Any = (
+                [(k, a) for k, a in enumerate(args)] if op == "stack" else [(slice(i, j), a) for a, i, j in joined]
+            )
+            return [Store(part, slot, itemgetter((*before, cut)), makes=node) for cut, part in cuts]
+        first, how = REDUCED.get(op, (0.0, SET))
+        start = Store(Node("number", value=first), slot, makes=node, alone=True)
+        if op == "scatter":
+            return [start, Store(args[0], slot, itemgetter(static["index"]), makes=node)]
+        how = how.format("{0}", "{1}", node.value.size / args[0].value.size)
+        return [start, Store(args[0], slot, along(node), how, node, True)]
 
-    def write(self, statements: Iterable[Statement]) -> None:
+    def write(self, statements: Iterable[Node | Store]) -> None:
         """Emit statements, as many as possible in one loop."""
-        waiting, makers, needs = [*statements], dict[Any, list[Statement]](), dict[Statement, set[Statement]]()
-        for s in waiting:
-            made = makers.setdefault(s if isinstance(s, Node) else s.makes, [])
-            needs[s] = {*made} if isinstance(s, Store) and s.makes else set()
-            made.append(s)
-        for s in waiting:
-            reading = [s.source] if isinstance(s, Store) else [*s.args]
-            while reading:
-                node = reading.pop()
-                if node in makers:
-                    needs[s].update(makers[node])
-                elif self.source.plan.part.get(node) is self.part:
-                    reading += node.args
+        waiting = [*statements]
+        makes = {s: (s.makes or s) if isinstance(s, Store) else s for s in waiting}
+        reads = {s: self._reads(s, {*makes.values()}) for s in waiting}
         while waiting:
-            ready = [s for s in waiting if needs[s].isdisjoint(waiting)]
-            chosen = next((s for s in ready if self._joins(s)), ready[0])
+            left = [makes[s] for s in waiting]
+            ready = [s for k, s in enumerate(waiting) if reads[s].isdisjoint(left) and makes[s] not in left[:k]]
+            joining = [s for s in ready if s.shape == self.groups[-1].shape and self._in_vectors(s)]
+            chosen = (joining or ready)[0]
             waiting.remove(chosen)
-            if chosen in self.source.products:
-                self._products(chosen)  # type: ignore[arg-type]
+            if isinstance(chosen, Products):
+                self._products(chosen)
             else:
                 self._element(chosen)
 
-    def _joins(self, statement: Statement) -> bool:
-        calls = statement in self.source.products or (isinstance(statement, Store) and statement.alone)
-        return not calls and self.groups[-1].shape == statement.shape
+    def _reads(self, what: Node | Store, made: set[Any]) -> set[Node]:
+        """Which of what is made here a statement reads."""
+        nodes = [what.source] if isinstance(what, Store) else [*what.args]
+        for node in nodes:  # which grow
+            nodes += node.args if node not in made else ()
+        return made.intersection(nodes)
 
-    def group(self, shape: tuple[int, ...] | None, fresh: bool = False) -> Group:
+    def _in_vectors(self, what: Node | Store) -> bool:
+        """Whether a statement is one of a loop that is done in vectors."""
+        return not (isinstance(what, Products) or (isinstance(what, Store) and what.alone))
+
+    def group(self, shape: Shape | None, fresh: bool = False) -> Group:
         """The last group, if it has this shape, or a new one."""
         if fresh or self.groups[-1].shape != shape:
-            self.groups.append(Group(shape, indices(shape or ())))
+            self.groups.append(Group(shape))
         return self.groups[-1]
 
-    def _element(self, what: Statement) -> None:
+    def _element(self, what: Node | Store) -> None:
         """Into the last loop, if it has this shape and nothing in it is read that is not complete there."""
-        alone = isinstance(what, Store) and what.alone
+        alone, shape = not self._in_vectors(what), what.shape
         for fresh in (alone, True):
-            group, self.clash = self.group(what.shape, fresh), False
-            if isinstance(what, Store):
-                text = self.value(what.source, group.index)
-            else:
-                text = self.inline(what, group.index)
+            group, self.clash = self.group(shape, fresh), False
+            text = self.value(what.source, whole) if isinstance(what, Store) else self.computed(what, whole)
             if not self.clash:
                 break
         if isinstance(what, Store):
-            group.lines.append(what.how.format(what.target(group.index), text))
+            group.lines.append(what.how.format(what.slot.text(what.view, shape), text))
             group.stored.add(what.makes)
         else:
-            name = self.source.fresh(hint(self.source.plan, what))
-            group.lines.append((what, name, text))
-            group.names[what] = name
+            group.names[what] = self.source.fresh(hint(self.source.plan, what))
+            group.lines.append((what, group.names[what], text))
         if alone:
             self.group(None)
 
     def _products(self, node: Node) -> None:
-        """A product with a weight, or a sum of them, each of which is added to the one before."""
+        """A sum of products with weights, each of which is added to the one before."""
         source, slot = self.source, self.source.slot(node)
-        for k, p in enumerate(source.products[node]):
-            a, weight = p.args if p.args[1].ndim == 2 else (p.args[1], transposed(p.args[0]))
+        for k, (a, weight) in enumerate(zip(node.args[::2], node.args[1::2], strict=True)):
             (inner, columns), left = weight.shape, source.slot(a)
-            rows = a.shape[0] if a.ndim > 1 else 1
-            text = f"product({rows}, {inner}, {columns}, {left.row}, {slot.row}, F, {k > 0})"
-            places = f"{self.base(a)}, {left.at}, w, {source.packed(weight)}, {self.base(node)}, {slot.at}"
+            text = f"product({a.shape[0] if a.ndim > 1 else 1}, {inner}, {columns}, {left.row}, {slot.row}, F, {k > 0})"
             name = source.helper(f"{hint(source.plan, node)}_product", text)
+            places = f"{left.base}, {left.at}, w, {source.packed(weight)}, {slot.base}, {slot.at}"
             self.group(None).lines.append(f"{name}({places}, {inner}, 1)")
 
     # -- Values --
 
-    def base(self, node: Node) -> str:
-        """The array in which a node stands, as this part calls it: what a state was before the step is in `old`."""
-        return "w" if self.source.slot(node).area == "w" else "old" if node.op == "state" else "cur"
-
-    def value(self, node: Node, index: Index) -> str:
-        """One element of a node, as it is read here."""
-        group = self.groups[-1]
+    def value(self, node: Node, view: View) -> str:
+        """One element of a view of a node, as it is read here."""
+        group, source = self.groups[-1], self.source
+        shape = group.shape or ()
         if node.op == "number" or (node.op == "constant" and not node.shape):
             return f"F({value_text(node.value if node.op == 'number' else node.value[()].item())})"
         if node in group.names:
-            self.clash = self.clash or index != group.index
+            lies = np.empty(node.shape, np.int8)
+            self.clash = self.clash or seen(lies, view, shape) != seen(lies, whole, shape)
             return group.names[node]
-        if not self.source.stands(node):
-            return self.inline(node, index)
+        if not source.stands(node):
+            return self.computed(node, view)
         self.clash = self.clash or node in group.stored
-        text = self.source.slot(node).text(index, self.base(node))
-        return f"({text} != 0)" if node.dtype == bool else text
+        return str(source.slot(node).text(view, shape))
 
-    def inline(self, node: Node, index: Index) -> str:
-        """One element of a node, computed here."""
-        if (through := seen_through(node, index)) is not None:
-            return self.value(*through)
-        if (given := self.source.given(node, index)) is not None:
-            return str(given)
+    def computed(self, node: Node, view: View) -> str:
+        """One element of a view of a node, computed here."""
+        op, args = node.op, node.args
+        if op in SEEN_THROUGH:
+            return self.value(args[0], through(node, view))
+        if self.source.is_given(node):
+            return str(self.source.given(node).text(view, self.groups[-1].shape))
         if not is_elementwise(node):
-            raise Unsupported(f"{node.op} is not compiled")
-        if node.dtype not in (self.source.dtype, bool):
-            raise Unsupported(f"it computes {node.dtype}, and the state is {self.source.dtype}")
-        return element(node, {a: self.value(a, narrowed(index, a)) for a in node.args})
+            raise Unsupported(f"{op} is not compiled")
+        texts = {a: self.value(a, lambda s: view(np.broadcast_to(s, node.shape))) for a in args}
+
+        def write(x: Any, level: int = 0) -> str:
+            if isinstance(x, Node):
+                return texts[x]
+            raise Unsupported(
+                f"{op} is not compiled" if isinstance(x, str) else f"{op} with a fixed array is not compiled"
+            )
+
+        if op == "cast":
+            return f"F({write(args[0])})"
+        name, read = ("square", args[:1]) if op == "multiply" and args[0] is args[1] else (op, args)
+        if name in OWN:
+            static = [f"{key}=F({value_text(v, write)})" for key, v in node.static.items() if v is not None]
+            return f"{name}_({', '.join([*map(write, read), *static])})"
+        return f"({step_text(node, write)[0]})"
 
     def text(self) -> list[str]:
         """All loops; what is read elsewhere is stored."""
@@ -282,55 +298,6 @@ class Body:
                 note = self.source.note(node)
                 body.append(f"{name} = {text}" + (f"  # {note}" if note else ""))
                 if node in self.source.slots:
-                    value = f"F({name})" if node.dtype == bool else name
-                    body.append(f"{self.source.slots[node].text(group.index, self.base(node))} = {value}")
+                    body.append(f"{self.source.slots[node].text(whole, node.shape)} = {name}")
             lines += nest(group.shape or (), body) if body else []
         return lines
-
-
-def _along(place: Callable[[Index], str], axis: int, at: int, index: Index) -> str:
-    """Where in a joined array the element of a part of it stands that begins there."""
-    moved = str(at) if index[axis] == "0" else f"{index[axis]} + {at}" if at else index[axis]
-    return place((*index[:axis], moved, *index[axis + 1 :]))
-
-
-def kept_axes(node: Node, index: Index) -> Index:
-    """Where the result of a reduction has what is added to it at an index of its operand."""
-    axes, keep = node.static["axis"], node.static["keepdims"]
-    return tuple("0" if k in axes else i for k, i in enumerate(index) if keep or k not in axes)
-
-
-TEXTS = {
-    **{op: f"{op}_({{0}})" for op in ("exp", "tanh", "sigmoid", "softplus")},
-    **{"negative": "(-{0})", "cast": "F({0})", "relu": "larger_({0}, F(0))", "square": "squared_({0})"},
-    **{"maximum": "larger_({0}, {1})", "minimum": "smaller_({0}, {1})"},
-}
-"""Primitives of single numbers that numba does not know by NumPy's name, or has no vectors for."""
-
-
-def element(node: Node, texts: dict[Node, str]) -> str:
-    """A primitive of single numbers, as numba compiles it."""
-    op, static, args = node.op, node.static, [texts[a] for a in node.args]
-    if op in TEXTS:
-        return TEXTS[op].format(*args)
-    if op == "multiply" and args[0] == args[1]:
-        return TEXTS["square"].format(*args)
-
-    def write(x: Any, level: int) -> str:
-        if isinstance(x, Node):
-            return texts[x]
-        raise Unsupported(f"{op} is not compiled" if isinstance(x, str) else f"{op} with a fixed array is not compiled")
-
-    if op == "where":
-        return f"({args[0]} if {args[2] if node.keywords else value_text(static['condition'], write)} else {args[1]})"
-    if op == "leaky_relu":
-        return f"leaky_({args[0]}, F({value_text(float(static['slope']))}))"
-    if op == "clip":
-        text = args[0]
-        for bound, function in (("lo", "larger_"), ("hi", "smaller_")):
-            if static.get(bound) is not None:
-                if np.ndim(static[bound]):
-                    write(static[bound], 0)
-                text = f"{function}({text}, F({value_text(float(static[bound]))}))"
-        return text
-    return f"({step_text(node, write)[0]})"

@@ -140,20 +140,23 @@ def _panels(rows: int, columns: int, dtype: Any, add: bool, a: tuple[int, ...], 
 
 
 def pack(rows: int, columns: int, dtype: Any) -> Any:
-    """Write a weight to w from a place on: panel by panel, each all rows of one or two vectors."""
+    """Write a weight, in which an element is so far from that below and beside it, panel by panel to w.
+
+    A panel is all rows of two vectors, the last one of what is left.
+    """
     pairs, width, single = panels(columns, dtype)
 
+    begun = columns // width * width  # in whole panels: loops of a length that is known become vectors
+    wide = width if columns // width < pairs else single
+
     @njit(forceinline=True)
-    def write(weight, w, at):  # type: ignore[no-untyped-def]
-        for p in range(columns // width):
-            for k in range(rows):
-                for j in range(width):
-                    w[(p * rows + k) * width + j + at] = weight[k, p * width + j]
-        start = columns // width * width
-        wide = single if columns // width == pairs else width
+    def write(weight, begin, down, right, w, at):  # type: ignore[no-untyped-def]
         for k in range(rows):
-            for j in range(columns - start):
-                w[start * rows + k * wide + j + at] = weight[k, start + j]
+            for p in range(0, begun, width):
+                for j in range(width):
+                    w[p * rows + k * width + j + at] = weight[begin + k * down + (p + j) * right]
+            for j in range(columns - begun):
+                w[begun * rows + k * wide + j + at] = weight[begin + k * down + (begun + j) * right]
 
     return write
 
