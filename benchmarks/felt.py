@@ -128,7 +128,7 @@ def steps_of_training() -> dict[str, float]:
     return least(programs, 100)
 
 
-def watched_steps(steps: int, rounds: int = 300) -> dict[str, float]:
+def watched_steps(kind: str, steps: int, rounds: int = 300) -> dict[str, float]:
     """A training step that `tinygrad_rnn.torch.watch` writes to a file, over a plain one: medians of pairs in turns."""
     import torch
 
@@ -138,7 +138,7 @@ def watched_steps(steps: int, rounds: int = 300) -> dict[str, float]:
     x, y = torch.randn(32, steps, 2), torch.randn(32, 1)
 
     def trained(**options: int) -> Program:
-        network, head = torch.nn.LSTM(2, 32, batch_first=True), torch.nn.Linear(32, 1)
+        network, head = getattr(torch.nn, kind)(2, 32, batch_first=True), torch.nn.Linear(32, 1)
         model = torch.nn.ModuleList([network, head])
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
         if options:
@@ -189,9 +189,10 @@ def main() -> None:
     print(f"peak of backward at T = 10,000: {kept:.1f} MB, {freed:.1f} MB with retain_graph=False  (goal: less)")
     for name, time in steps_of_training().items():
         print(f"step of training, adding, T = 50, by {name}: {time:.2f} ms")
-    for steps in (50, 100) if find_spec("torch") else ():
-        for name, ratio in watched_steps(steps).items():
-            print(f"step of PyTorch's, H = 32, T = {steps}, watched, {name}: {ratio:.2f} of a plain one  (goal 1.1)")
+    for kind, steps in (("LSTM", 50), ("LSTM", 100), ("GRU", 100), ("RNN", 100)) if find_spec("torch") else ():
+        for name, ratio in watched_steps(kind, steps).items():
+            what = f"step of PyTorch's {kind}, H = 32, T = {steps}, watched, {name}"
+            print(f"{what}: {ratio:.2f} of a plain one  (goal 1.1)")
     probes = {f"LSTM, {batch} sequences": probe_of(tg.LSTMCell(2, 64, rng=0), batch) for batch in (1, 16)}
     for name, time in least(probes, 10).items():
         print(f"probe, T = 100, H = 64, {name}: {time:.1f} ms  (goal 5)")

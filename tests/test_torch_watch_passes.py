@@ -116,3 +116,58 @@ def test_a_pass_that_brings_no_gradient_takes_none_away(when):
     np.testing.assert_allclose(w.records[0]["rnn/by step"], right, rtol=1e-5)
     assert not any("call" in key for key in w.records[0])
     assert len(held) <= 9, "the graphs of the others are let go"
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["together", "zero_grad between"])
+def test_all_that_backward_brings_through_one_pass_is_added_up(between):
+    torch.manual_seed(0)
+    model, x = Last().double(), torch.randn(T, B, I, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    losses = [lambda out: out.square().mean(), lambda out: out.sum()]
+    right = by_backward(x, lambda x: sum(loss(model(x)) for loss in losses))
+    with watch(model, optimizer) as w:
+        out = model(x)
+        losses[0](out).backward(retain_graph=True)
+        if between:
+            optimizer.zero_grad()
+        losses[1](out).backward()
+        optimizer.step()
+    np.testing.assert_allclose(w.records[0]["rnn/by step"], right, rtol=1e-9)
+
+
+def test_backward_with_inputs_brings_the_norm_no_curve_and_no_alarm():
+    model, x = Last(), torch.randn(T, B, I)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with watch(model, optimizer, weights=0, gates=0) as w:
+        model(x).square().mean().backward(inputs=list(model.parameters()))
+        optimizer.step()
+    assert list(w.records[0]) == ["step", "gradient"] and w.alarms == []
+
+
+def test_updates_without_a_pass_of_their_own_blame_no_compiler():
+    model, x = nn.ModuleDict({"rnn": nn.LSTM(I, H), "head": nn.Linear(H, 1)}), torch.randn(T, B, I)
+    optimizer = torch.optim.SGD([model.head.bias], 0.1)  # which no rule reads
+    with watch(model, optimizer, weights=0) as w:
+        loss = model.head(model.rnn(x)[0]).square().mean()
+        for _ in range(3):  # of a graph that is kept
+            optimizer.zero_grad()
+            loss.backward(retain_graph=True)
+            optimizer.step()
+    assert ["rnn/by step" in record for record in w.records] == [True, False, False] and w.alarms == []
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU], ids=lambda kind: kind.__name__)
+def test_records_are_those_of_each_update_whenever_they_are_read(kind):
+    def records(read):
+        torch.manual_seed(0)
+        rnn, found = kind(I, H), []
+        optimizer = torch.optim.SGD(rnn.parameters(), 0.1)
+        with watch(rnn, optimizer, found.append if read == "called" else None, weights=3, gates=4) as w:
+            for step in range(23):
+                rnn(torch.randn(T + step % 3, B, I))[0].square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=False)  # which writes into the gradients
+                assert read != "each" or len(w.records) == step + 1
+        return found or w.records
+
+    assert records("called") == records("each") == records("after")

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from ..graph import Edge, GradientGraph, Node
-from ..graph.contributions import Contribution, Whole, summed
+from ..graph.contributions import Whole, summed
+from ..graph.parts import grouped
 from ..norms import state_of
 from .formulas import FORMULAS, SYMBOLS
 from .sweep import Sweep, is_leaf, is_python, to_array
@@ -43,7 +44,7 @@ class Seen:
     Attributes
     ----------
     operations : dict
-        By the sequence number of PyTorch's node.
+        By the sequence number of PyTorch's node; before the first is one of which nothing is known.
     values : dict
         By (node, output): what the forward pass computed.
     labels : dict
@@ -56,7 +57,7 @@ class Seen:
         What must live as long as its id is used.
     """
 
-    operations: dict[int, Operation] = field(default_factory=dict)
+    operations: dict[int, Operation] = field(default_factory=lambda: {-1: Operation("", [], False)})
     values: dict[tuple[Any, int], Any] = field(default_factory=dict)
     labels: dict[tuple[Any, int], str] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
@@ -159,8 +160,6 @@ class Builder:
         """What was recorded when a node was made, and whether it is that very operation and not one just before."""
         number = node._sequence_nr()
         near = bisect_right(self.numbers, number) - 1
-        if near < 0:
-            return Operation("", [], False), False
         operation = self.seen.operations[self.numbers[near]]
         same = self.numbers[near] == number and len(operation.operands) == len(node.next_functions)
         return operation, same and not is_python(node)
@@ -199,16 +198,13 @@ class Builder:
         """
         for node in self.watched.nodes:
             self.add(node)
-        sent: dict[int, list[Contribution]] = {}
-        for edge in self.edges:
-            if edge.carried is not None:
-                sent.setdefault(edge.source, []).append(edge.carried)
         nodes, residual = {node.id: node for node in self.by_tensor.values()}, 0.0
-        for node in list(nodes.values()):
+        for source, uses in grouped(self.edges, "source").items():
+            node, sent = nodes[source], [edge.carried for edge in uses if edge.carried is not None]
             gradient = node.gradient
-            if node.id not in sent or gradient is None or not gradient.size:
+            if gradient is None or not (sent and gradient.size):
                 continue
-            total = summed(sent[node.id]).array()
+            total = summed(sent).array()
             with np.errstate(invalid="ignore", over="ignore"):
                 error = float(np.abs(total - gradient).max() / max(np.abs(total).max(), 1e-300))
             if error < 2.0 ** (-6 if node.dtype in ("float16", "bfloat16") else -16):
@@ -222,13 +218,13 @@ class Builder:
         made = tuple(replace(nodes[number], id=rank) for number, rank in ids.items())
         lost = {n.id for n in nodes.values() if n.gradient is not None and state_of(n.gradient, False) == "underflow"}
         edges = []
-        for edge in sorted(self.edges, key=lambda e: (-e.target, e.operand)):  # newest first: what arrives at a node
+        newest_first = sorted(self.edges, key=lambda edge: (edge.target, edge.operand), reverse=True)
+        for edge in newest_first:  # what arrives at a node decides what its zeros mean
             state = "none" if edge.carried is None else edge.carried.state(edge.target in lost)
-            lost |= {edge.source} if state == "underflow" else set()  # decides what its zeros mean
+            lost |= {edge.source} if state == "underflow" else set()
             edges.append(replace(edge, source=ids[edge.source], target=ids[edge.target], state=state))
         if (size := sum(e.carried.kept.nbytes for e in edges if isinstance(e.carried, Whole))) > _LARGE:
             text = f"the contributions take {size // 1_000_000} MB: a few sequences show the same, such as x[:8]"
             warnings.warn(text, stacklevel=3)
-        edges.sort(key=lambda edge: (edge.target, edge.operand))
         by_tensor = {key: made[ids[node.id]] for key, node in self.by_tensor.items()}
-        return TorchGraph(made, tuple(edges), by_tensor, None, (self.seen.kept, self.watched)), residual
+        return TorchGraph(made, tuple(reversed(edges)), by_tensor, None, (self.seen.kept, self.watched)), residual

@@ -33,8 +33,8 @@ class Call(NamedTuple):
 
 
 @dataclass
-class Pass:
-    """One forward pass.
+class Pass(TorchFunctionMode):  # type: ignore[misc]
+    """One forward pass, which as a mode of PyTorch's notes dropouts: how much each drops, and whether it does.
 
     `entry` is the tensor in which the batch enters: the input, or of tokens the first embedding that takes them.
     """
@@ -45,18 +45,10 @@ class Pass:
     fronts: list[tuple[str, Any]] = field(default_factory=list)  # each nn.Linear that is given the entry itself
     dropouts: list[tuple[float, bool]] = field(default_factory=list)
 
-
-class _Dropouts(TorchFunctionMode):  # type: ignore[misc]
-    """Notes dropouts: how much each drops, and whether it does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[float, bool]] = []
-
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "").endswith("dropout"):
             given = dict(zip(("x", "p", "training"), args, strict=False)) | (kwargs or {})
-            self.found.append((float(given.get("p", 0.5)), bool(given.get("training", True))))
+            self.dropouts.append((float(given.get("p", 0.5)), bool(given.get("training", True))))
         return func(*args, **(kwargs or {}))
 
 
@@ -112,7 +104,7 @@ class Case:
     def run(self, model: Any, change: Callable[[Any], Any] = lambda entry: entry) -> tuple[Any, Pass]:
         """Run a copy: what it returns, and the pass; `change` makes another entry of the one that there is."""
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-        inputs, seen = list(_like(self.inputs, dtype)), Pass()
+        inputs, seen = list(as_dtype(self.inputs, dtype)), Pass()
         inputs[0] = given = inputs[0].detach().clone()  # whose memory is its own: views of it are made from it
         tokens = not given.is_floating_point()
 
@@ -142,7 +134,7 @@ class Case:
                 opened.callback(module.register_forward_hook(partial(note, name), with_kwargs=True).remove)
             opened.callback(torch.set_default_dtype, torch.get_default_dtype())
             torch.set_default_dtype(dtype)  # of zeros that a model makes
-            seen.dropouts = opened.enter_context(_Dropouts()).found
+            opened.enter_context(seen)
             if self.packed:
                 inputs[:2] = [pack_padded_sequence(*inputs[:2], batch_first=True, enforce_sorted=False)]
             result = model(*inputs)
@@ -152,22 +144,11 @@ class Case:
         seen.output = found[0]
         return result, seen
 
-    def double(self) -> Any:
-        """A copy in float64 and evaluation mode, for differences."""
-        model = self.evaluated().double()
-        for module in model.modules():  # a state that it keeps is no parameter
-            vars(module).update(_like(vars(module), torch.float64))
-        return model
 
-    def evaluated(self) -> Any:
-        """A copy in evaluation mode."""
-        return copied(self.own).eval()
-
-
-def _like(value: Any, dtype: Any) -> Any:
+def as_dtype(value: Any, dtype: Any) -> Any:
     """The tensors of tuples, lists and dictionaries in another dtype; all else as it is."""
     if isinstance(value, torch.Tensor):
         return value.to(dtype) if value.is_floating_point() else value
     if type(value) is dict:
-        return {key: _like(part, dtype) for key, part in value.items()}
-    return type(value)(_like(part, dtype) for part in value) if type(value) in (tuple, list) else value
+        return {key: as_dtype(part, dtype) for key, part in value.items()}
+    return type(value)(as_dtype(part, dtype) for part in value) if type(value) in (tuple, list) else value

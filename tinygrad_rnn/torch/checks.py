@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from .case import Case, copied, histories
-from .unrolled import first_not_finite, named_parameters, steps_of, tensors_of, weights_of
+from .case import Case, as_dtype, copied, histories
+from .unrolled import first_not_finite, named_parameters, size_of, steps_of, tensors_of, weights_of
 
 Found = Iterator[tuple[str, str]]
 
@@ -50,11 +50,6 @@ def bare(node: Any, also: str = "") -> Any:
 def before(node: Any) -> Any:
     """What made the first operand of a node, reshaping aside."""
     return bare(node.next_functions[0][0]) if node is not None and node.next_functions else None
-
-
-def size_of(tensors: Iterable[Any]) -> float:
-    """The norm of all of them together."""
-    return math.hypot(*[float(t.detach().norm()) for t in tensors if t is not None])
 
 
 # --- data, loss and axes ---
@@ -220,7 +215,7 @@ def samples_mix(case: Case) -> Found:
         return
     # In evaluation mode, where batch norm does not mix; a cuDNN kernel would have no backward then.
     with torch.backends.cudnn.flags(enabled=False):
-        seen = case.run(case.evaluated())[1]
+        seen = case.run(copied(case.own).eval())[1]
     (x, output), shares = (seen.entry, seen.output), []
     for a, b in [(a, b) for a in range(min(2, output.dim())) for b in (0, 1) if output.shape[a] == x.shape[b] > 1]:
         i, seed = output.shape[a] // 2, output.select(a, output.shape[a] // 2).pow(2).sum()
@@ -243,7 +238,9 @@ def cut(case: Case) -> Found:
     x, b = case.entry, case.batch_axis
     if any(samples_mix(case)) or x.dim() != 3:  # then no slope is that of a sample alone
         return
-    model, rows, steps = case.double(), x.shape[b], x.shape[1 - b]
+    model, rows, steps = copied(case.own).eval().double(), x.shape[b], x.shape[1 - b]  # so that differences tell
+    for module in model.modules():  # a state that it keeps is no parameter
+        vars(module).update(as_dtype(vars(module), torch.float64))
     seen = case.run(copied(model))[1]
     output, entry = seen.output, seen.entry
     if output.shape[:1] != (rows,) or not output.requires_grad:
@@ -399,7 +396,7 @@ def dropout(case: Case) -> Found:
     if most >= 0.9:
         yield f"dropout leaves {1 - most:.0%} of the units", "p=0.2"
     with torch.no_grad():
-        stays = [p for p, training in case.run(case.evaluated())[1].dropouts if training and p > 0]
+        stays = [p for p, training in case.run(copied(case.own).eval())[1].dropouts if training and p > 0]
     if stays:
         yield f"dropout of {stays[0]:g} stays on in evaluation mode", "F.dropout(x, p, training=self.training)"
 

@@ -6,7 +6,8 @@ operation after the other, each in the scope of its time step and gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import is_dataclass
 from typing import Any
@@ -42,10 +43,10 @@ def tensors_of(result: Any) -> list[Any]:
         return [result]
     if isinstance(result, PackedSequence):
         return [result.data]
-    if is_dataclass(result):
-        result = vars(result)
-    parts = result.values() if isinstance(result, Mapping) else result if isinstance(result, (tuple, list)) else ()
-    return [tensor for part in parts for tensor in tensors_of(part)]
+    if not isinstance(result, (tuple, list)):
+        result = vars(result) if is_dataclass(result) else result
+        result = result.values() if isinstance(result, Mapping) else ()
+    return [tensor for part in result for tensor in tensors_of(part)]
 
 
 def steps_of(module: Any, x: Any) -> int:
@@ -56,6 +57,12 @@ def steps_of(module: Any, x: Any) -> int:
 def values_of(gradient: Any) -> Any:
     """The numbers of a gradient, of a sparse one those that it holds."""
     return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def size_of(tensors: Iterable[Any]) -> float:
+    """The norm of all of them together."""
+    norm = torch.linalg.vector_norm  # of each, which takes no memory for all of them
+    return math.hypot(*[norm(values_of(t)).item() for t in tensors if t is not None])
 
 
 def checked(model: Any) -> Any:

@@ -29,7 +29,7 @@ from ..files import columns, write_whole
 from ..graph.line import line_through
 from . import unrolled
 from .recording import under_way
-from .unrolled import CELLS, RECURRENT, checked, named_modules, named_parameters, tensors_of, unroll, values_of
+from .unrolled import CELLS, RECURRENT, checked, named_modules, named_parameters, size_of, tensors_of, unroll, values_of
 
 _SATURATED = {**dict.fromkeys("iforz", (0.05, 0.95)), **dict.fromkeys("gnh", (-0.95, 0.95))}
 """By the letter of a gate or state: outside of these it hardly moves any more."""
@@ -49,7 +49,8 @@ class watch:
     where the state of one goes to the next; another sequence that gets a gradient in the same pass is "call 2". Every
     `weights` steps there is the update of each matrix relative to the matrix, every `gates` steps the means and the
     saturated shares of the gates, from eight of the sequences at most. The gradient is that of your loss, with your
-    mask, detach and truncation; a loss at every step gives a sum over lags.
+    mask, detach and truncation; a loss at every step gives a sum over lags. The norms by time step are computed ten
+    updates at a time, or when `records` is read; until then the gradients of the inputs are kept.
 
     Parameters
     ----------
@@ -68,8 +69,6 @@ class watch:
 
     Attributes
     ----------
-    records : list of dict
-        All that was seen, with ``step`` in each.
     alarms : list of str
 
     Raises
@@ -113,8 +112,9 @@ class watch:
             raise refusal("to", to, "a path that ends in .csv, a callable, or what has add_scalar or log")
         self.model, self.optimizer, self.to, self.alarm = checked(model), optimizer, to, alarm
         self.every, self.weights, self.gates = whole("every", every), whole("weights", weights), whole("gates", gates)
-        self.records, self.alarms = list[dict[str, Any]](), list[str]()
-        self._step, self._norms, self._largest, self._moved = 0, list[float](), 0.0, 0.0
+        self._records, self.alarms = list[dict[str, Any]](), list[str]()
+        self._waiting: list[Any] = []  # of the last updates: the record, and the gradients by module, sequence and call
+        self._step, self._norms, self._largest, self._moved, self._seen = 0, list[float](), 0.0, 0.0, False
         self._calls: dict[str, list[list[Any]]] = {}  # by module: of the last passes the sequences, each of its calls
         self._inputs: dict[str, Any] = {}  # by module: a few sequences for the gates
         self._before: dict[str, Any] = {}  # by name: the parameter, and its numbers before this update
@@ -128,6 +128,7 @@ class watch:
                 self._file = opened.enter_context(open(self.to, "w", encoding="utf-8", newline=""))
                 self._rows = csv.writer(self._file, lineterminator="\n")
                 self._rows.writerow(("step", "key", "value"))
+            opened.callback(self._settle)
             handles = [self.optimizer.register_step_pre_hook(self._pre)]
             for name, m in self._modules.items():
                 before, after = map(torch.compiler.disable, self._hooks(name))
@@ -140,6 +141,12 @@ class watch:
 
     def __exit__(self, *error: object) -> None:
         self._opened.close()
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All that was seen, with ``step`` in each."""
+        self._settle()
+        return self._records
 
     def _held(self) -> list[Any]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -189,11 +196,12 @@ class watch:
             passes = self._calls.setdefault(name, [[]])
             if any(end[1].grad is not None for calls in passes[-1] for end in (calls[0], calls[-1])):
                 passes[:] = [passes[-1], []]
-            calls = _handed_on(args[1] if len(args) > 1 else kwargs.get("hx"), passes[-1][-8:])
+            calls = _handed_on(args[1] if len(args) > 1 else kwargs.get("hx"), passes[-1][-8:]) if passes[-1] else None
             if calls is None:
                 passes[-1].append(calls := [])
                 for old in passes[-1][-9:-8]:  # whose graph would be kept
                     old[-1][2] = ()
+            self._seen = True
             calls.append(call := [x.batch_sizes.tolist() if packed else None, leaf, ()])
             if self._due(self.gates) and not packed and not isinstance(module, CELLS):
                 few = data.detach()
@@ -238,47 +246,47 @@ class watch:
             named = named_parameters(self.model).items()
             self._before = {n: (p, p.detach().clone()) for n, p in named if p.dim() > 1 and p.requires_grad}
 
-    def _measure(self) -> None:  # the norm of the gradient
-        found = [p.grad for p in self._held()] if self._due(self.every) else []
-        held = [values_of(g).flatten() for g in found if g is not None]
-        # One norm of all: that of each, and then of these, takes three times as long where they are small.
-        self._norm = torch.linalg.vector_norm(torch.cat([g.to(held[0].device) for g in held])) if held else None
+    def _measure(self) -> None:
+        gradients = [p.grad for p in self._held()] if self._due(self.every) else []
+        self._norm = size_of(gradients) if any(g is not None for g in gradients) else None
 
     def _post(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if any(map(callable, (*args[1:], *kwargs.values()))):  # a closure, which makes the gradient within the step
             self._measure()
-        record: dict[str, Any] = {"step": self._step}
-        if self._norm is not None:
-            record["gradient"] = float(self._norm)
-        for name, passes in self._calls.items():
-            module = self._modules[name]
-            arrived = (  # from the last pass on: one after it, as for a validation, has brought no gradient
-                [[_by_step(module, sizes, leaf.grad) for sizes, leaf, _ in c if leaf.grad is not None] for c in calls]
-                for calls in reversed(passes)
-            )
-            for k, parts in enumerate(filter(None, next(filter(any, arrived), [])), 1):
-                record |= _lost(name if k == 1 else f"{name}/call {k}", torch.cat(parts).tolist())
+        record: dict[str, Any] = {"step": self._step} | ({} if self._norm is None else {"gradient": self._norm})
         known = self._modules or {"a recurrent module (TorchScript hides its own)": self.model}
-        if self._norm is not None and not self._calls and any(m.training for m in known.values()):
+        if self._norm is not None and not self._seen and any(m.training for m in known.values()):
             seen = f"no call of {', '.join(known)} was seen before this update"
             self._alarm(f"{seen}: what is compiled runs as it first did, so enter watch before that", True)
         moved = {n: float((p.detach() - a).norm() / a.norm()) for n, (p, a) in self._before.items() if a.any()}
         record |= {f"{name}/update": share for name, share in moved.items()}
         for name, x in self._inputs.items():
             record |= {f"{name}/{key}": value for key, value in _gates(self._modules[name], x).items()}
+        self._waiting.append((record, {name: _arrived(passes) for name, passes in self._calls.items()}))
         self._calls, self._inputs, self._before = {}, {}, {}
         self._warn(record, moved)
-        self.records.append(record)
-        self._write(record)
+        # Ten at a time where nobody waits for them: one alone finds all caches cold, and takes three times as long.
+        if self._step % 10 == 0 or not (self.to is None or isinstance(self.to, (str, PathLike))):
+            self._settle()
         self._step += 1
+
+    def _settle(self) -> None:
+        """Complete the records that wait, and write them."""
+        waiting, self._waiting = self._waiting, []
+        for record, arrived in waiting:
+            for name, sequences in arrived.items():
+                for k, parts in enumerate(sequences, 1):
+                    norms = torch.cat([_by_step(self._modules[name], *part) for part in parts]).tolist()
+                    record |= _lost(name if k == 1 else f"{name}/call {k}", norms)
+            self._records.append(record)
+            self._write(record)
 
     def _write(self, record: dict[str, Any]) -> None:
         """To a file, a writer as TensorBoard and others have, or a callable."""
         step, numbers = record["step"], {k: v for k, v in record.items() if k != "step" and not isinstance(v, list)}
         if isinstance(self.to, (str, PathLike)):
             self._rows.writerows([(step, key, value) for key, value in numbers.items()])
-            if step % 10 == 0:  # to be read at any time, at a tenth of what it costs each time
-                self._file.flush()
+            self._file.flush()  # to be read at any time
         elif hasattr(self.to, "add_scalar"):
             for key, value in numbers.items():
                 self.to.add_scalar(key, value, step)
@@ -333,9 +341,18 @@ def _handed_on(hx: Any, sequences: list[Any]) -> Any:
     return None
 
 
+def _arrived(passes: list[Any]) -> list[Any]:
+    """Of the last pass that brought a gradient what each call got, by sequence; a validation may come after it."""
+    for sequences in reversed(passes):
+        got = [[(sizes, x.grad.detach()) for sizes, x, _ in calls if x.grad is not None] for calls in sequences]
+        if any(got):
+            return [calls for calls in got if calls]
+    return []
+
+
 def _by_step(module: Any, sizes: Any, g: Any) -> Any:
     """‖∂L/∂x_t‖ for each step, the mean over the sequences that have it."""
-    norms = torch.linalg.vector_norm(g.detach(), dim=-1)
+    norms = torch.linalg.vector_norm(g, dim=-1)
     if sizes:  # of a PackedSequence
         return torch.stack([part.mean() for part in norms.split(sizes)])
     if isinstance(module, CELLS):
