@@ -50,26 +50,18 @@ class Seen:
     labels : dict
         By (node, output): what a step calls it, such as h or c.
     names : dict
-        By the id of a tensor: its name in the model.
-    scopes : dict
-        By the id of an input of one step: where it belongs.
-    kept : list
-        What must live as long as its id is used.
+        By the tensor: its name in the model, and, of an input of one step, the scope where it belongs.
     """
 
     operations: dict[int, Operation] = field(default_factory=lambda: {-1: Operation("", [], False)})
     values: dict[tuple[Any, int], Any] = field(default_factory=dict)
     labels: dict[tuple[Any, int], str] = field(default_factory=dict)
-    names: dict[int, str] = field(default_factory=dict)
-    scopes: dict[int, str] = field(default_factory=dict)
-    kept: list[Any] = field(default_factory=list)
+    names: dict[Any, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TorchGraph(GradientGraph):
     """The gradient graph of a PyTorch loss: a `GradientGraph` whose `node_of` takes PyTorch's tensors."""
-
-    kept: tuple[Any, ...] = ()  # so that no other tensor gets the id of one of these
 
     def node_of(self, tensor: Any) -> Node:
         """The node of a parameter, or of a tensor that was computed.
@@ -80,7 +72,7 @@ class TorchGraph(GradientGraph):
             If the loss was not computed from it.
         """
         made_by, known = getattr(tensor, "grad_fn", None), cast(dict[Any, Node], self.by_tensor)
-        key = id(tensor) if made_by is None else (made_by, tensor.output_nr)
+        key = tensor if made_by is None else (made_by, tensor.output_nr)
         if key not in known:
             what = f"a tensor of shape {tuple(getattr(tensor, 'shape', ()))}"
             raise KeyError(f"{what} is not among those that this loss was computed from")
@@ -158,10 +150,9 @@ class Builder:
 
     def _operation(self, node: Any) -> tuple[Operation, bool]:
         """What was recorded when a node was made, and whether it is that very operation and not one just before."""
-        number = node._sequence_nr()
-        near = bisect_right(self.numbers, number) - 1
-        operation = self.seen.operations[self.numbers[near]]
-        same = self.numbers[near] == number and len(operation.operands) == len(node.next_functions)
+        number = self.numbers[bisect_right(self.numbers, node._sequence_nr()) - 1]  # the last up to its own
+        operation = self.seen.operations[number]
+        same = number == node._sequence_nr() and len(operation.operands) == len(node.next_functions)
         return operation, same and not is_python(node)
 
     def _operand(self, node: Any, i: int, operation: Operation | None) -> tuple[str, Node | None]:
@@ -172,11 +163,12 @@ class Builder:
             return name, self.by_tensor.get((f, k))
         if f is not None:
             v = f.variable
-            return name, self._node(id(v), "parameter", self.seen.names.get(id(v)), None, "", v, v)
+            return name, self._node(v, "parameter", self.seen.names.get(v, (None,))[0], None, "", v, v)
         held = copy if isinstance(copy, torch.Tensor) else value
         held = torch.as_tensor(held) if isinstance(held, (torch.Tensor, int, float)) else None
-        if label := self.seen.names.get(id(value)):
-            return name, self._node(id(value), "input", label, None, self.seen.scopes.get(id(value), ""), held, held)
+        if value in self.seen.names:
+            label, scope = self.seen.names[value]
+            return name, self._node(value, "input", label, None, scope, held, held)
         scope = operation.scope if operation else ""
         return name, self._node((node, "operand", i), "constant", None, None, scope, held, held)
 
@@ -227,4 +219,4 @@ class Builder:
             text = f"the contributions take {size // 1_000_000} MB: a few sequences show the same, such as x[:8]"
             warnings.warn(text, stacklevel=3)
         by_tensor = {key: made[ids[node.id]] for key, node in self.by_tensor.items()}
-        return TorchGraph(made, tuple(reversed(edges)), by_tensor, None, (self.seen.kept, self.watched)), residual
+        return TorchGraph(made, tuple(reversed(edges)), by_tensor), residual

@@ -80,17 +80,15 @@ class record(TorchDispatchMode):  # type: ignore[misc]
         super().__init__()
         model = torch.nn.Module() if model is None else checked(model)
         self.residual = self.unrolled = 0.0
-        self.seen = Seen(names={id(tensor): name for name, tensor in (names or {}).items()})
+        self.seen = Seen(names={tensor: (name, "") for name, tensor in (names or {}).items()})
         every = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         for name, tensor in every:  # a shared weight has all its names
-            before, name = self.seen.names.get(id(tensor)), original(name)
-            self.seen.names[id(tensor)] = f"{before} = {name}" if before else name
-        modules = list(model.modules())
-        self.seen.kept += [modules, every, *(names or {}).values()]
-        self._paths = {id(module): original(name) for name, module in model.named_modules()}
-        self._cells = sum(isinstance(module, CELLS) for module in modules)
-        self._stacks = sum(isinstance(module, RECURRENT) for module in modules) - self._cells
-        self._steps, self._calls = Counter[int](), Counter[int]()  # by module
+            before = self.seen.names[tensor][0] + " = " if tensor in self.seen.names else ""
+            self.seen.names[tensor] = before + original(name), ""
+        self._paths = {module: original(name) for name, module in model.named_modules()}
+        self._cells = sum(isinstance(module, CELLS) for module in self._paths)
+        self._stacks = sum(isinstance(module, RECURRENT) for module in self._paths) - self._cells
+        self._steps, self._calls = Counter[Any](), Counter[Any]()  # by module
         self._modules: list[str] = []
 
     def __enter__(self) -> record:
@@ -119,7 +117,7 @@ class record(TorchDispatchMode):  # type: ignore[misc]
 
     def _enter(self, module: Any, arguments: Any) -> None:
         if threading.get_ident() == self._thread:
-            path = self._paths.get(id(module), type(module).__name__).replace(".", "/")
+            path = self._paths.get(module, type(module).__name__).replace(".", "/")
             self._modules.append("" if isinstance(module, RECURRENT) else path)
 
     def _leave(self, module: Any, arguments: Any, output: Any) -> None:
@@ -131,9 +129,7 @@ class record(TorchDispatchMode):  # type: ignore[misc]
         if tensor.grad_fn is not None:
             self.seen.labels[tensor.grad_fn, tensor.output_nr] = name
         else:
-            self.seen.names.setdefault(id(tensor), name)
-            self.seen.scopes.setdefault(id(tensor), current()[0])
-            self.seen.kept.append(tensor)
+            self.seen.names.setdefault(tensor, (name, current()[0]))
         return tensor
 
     def _step_by_step(self, forward: Any) -> Any:
@@ -158,11 +154,11 @@ class record(TorchDispatchMode):  # type: ignore[misc]
         return run
 
     def _run(self, module: Any, x: Any, hx: Any) -> Any:
-        path, first = self._paths.get(id(module), type(module).__name__), self._steps[id(module)] + 1
-        self._calls[id(module)] += 1
+        path, first = self._paths.get(module, type(module).__name__), self._steps[module] + 1
+        self._calls[module] += 1
         with ExitStack() as places:
             if isinstance(module, CELLS):
-                self._steps[id(module)] += 1
+                self._steps[module] += 1
                 if self._stacks:  # whose steps have numbers too
                     places.enter_context(scope(path.rpartition(".")[0] or path))
                 places.enter_context(step_scope(first))
@@ -172,9 +168,9 @@ class record(TorchDispatchMode):  # type: ignore[misc]
             if self._stacks > 1 or self._cells:
                 places.enter_context(scope(path.replace(".", "/")))
             if first > 1 and hx is None:  # another sequence, not the next part of the one before
-                places.enter_context(scope(f"call {self._calls[id(module)]}"))
+                places.enter_context(scope(f"call {self._calls[module]}"))
                 first = 1
-            self._steps[id(module)] = first - 1 + steps_of(module, x)
+            self._steps[module] = first - 1 + steps_of(module, x)
             return unroll(module, x, hx, self._note, first)
 
     def _compare(self, module: Any, ours: list[Any], theirs: list[Any]) -> None:
