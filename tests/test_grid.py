@@ -197,6 +197,18 @@ def test_what_is_not_quite_such_a_cell_is_drawn_otherwise_and_whole(change):
     assert len(arrange(seen).edges) == sum(not edge.internal for edge in seen.edges)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_that_reads_the_first_state_has_it_beside_it(kind):
+    h0, rest = tg.Tensor(np.ones((1, 4)), requires_grad=True, name="h0"), ()
+    if "lstm" in kind:
+        rest = (tg.Tensor(np.ones((1, 4)), name="c0"),)
+    _, state = tg.unroll(KINDS[kind](3, 4, rng=0), np.ones((2, 1, 3)), (h0, *rest) if rest else h0)
+    h = state[0] if rest else state
+    _, scene = on_grid(tg.gradient_graph(tg.sum(h) + tg.sum(h0 * h0)), level="gate")
+    left, right = sorted(p.centre[0] for p in scene.nodes if p.node.name == "h0")
+    assert left < min(frame.rect.left for frame in scene.frames) < max(f.rect.right for f in scene.frames) < right
+
+
 # --- nothing touches --------------------------------------------------------------------------------------------------
 
 NETS = st.fixed_dictionaries(

@@ -414,6 +414,22 @@ def test_all_of_the_first_state_and_nothing_else_stands_before_the_first_step(na
     assert not inside and start.id not in {e.source for e, _ in parts.parameters}
 
 
+@pytest.mark.parametrize("learnt", [False, True])
+@pytest.mark.parametrize("level", ["op", "step"])
+def test_a_first_state_that_the_loss_reads_too_is_drawn_once(learnt, level):
+    """Its uses meet where it stands; a learnt one has no row beside its box."""
+    weight = tg.Tensor(np.eye(3), requires_grad=True, name="W")
+    first = s = tg.Tensor(np.ones((1, 3)), requires_grad=learnt, name="h0")
+    for t in (1, 2, 3):
+        with tg.scope(f"t={t}"):
+            s = named(tg.tanh(s @ weight), "h")
+    picture = draw(tg.sum(s) + tg.sum(first * first) + tg.sum(s * first), level=level, page="notebook")
+    ((_, scene),) = picture.sight.rows
+    found = [p for p in scene.nodes if p.node.name == "h0" and p.look.shape != "again"]
+    assert len(found) == 1 and faults(picture.drawing) == []
+    assert sum(placed.tail == found[0].id for placed in scene.edges) == (4 if learnt and level == "op" else 2)
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("learnt", [False, True])
 @pytest.mark.parametrize(("first", "state"), [("h0", "h"), ("s0", "s"), ("start", "h"), ("m", "m")])

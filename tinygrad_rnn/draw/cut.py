@@ -71,6 +71,10 @@ def cut(graph: GradientGraph) -> Cut | None:
     initial = _initial(graph, drawn, places, blocks, backwards, steps)
     uses: list[tuple[Edge, Place, Place]] = []
     parameters: list[tuple[Edge, Place]] = []
+    starts: dict[int, Place] = {}
+    for edge in initial:
+        band, slot = places[edge.target]
+        starts[edge.source] = band, slot + (1 if backwards[band] else -1)
     for edge in drawn:
         target = places[edge.target]
         if edge.source in places:
@@ -79,6 +83,8 @@ def cut(graph: GradientGraph) -> Cut | None:
         source = graph.nodes[edge.source]
         if edge in initial:
             home = target[0], target[1] + (1 if backwards[target[0]] else -1)
+        elif edge.source in starts and not steps[target[1]]:  # a loss that reads a first state reads it there
+            home = starts[edge.source]
         elif source.kind == "parameter" and not source.step:  # one that a step has made is given to it
             parameters.append((edge, target))
             continue

@@ -53,6 +53,7 @@ class Cell:
 
 def read(parts: Cut, graph: GradientGraph) -> Cell | None:
     """The cell of a graph; None if it is none of these in its plainest form, or more than a chain follows the steps."""
+    parts = _beside_tail(parts, graph)
     into = grouped([edge for edge, *_ in parts.uses], "target")
     by_role = {place: _roles(block.nodes, into) for place, block in parts.blocks.items() if parts.steps[place[1]]}
     names = {frozenset(found) | {"x"} for found in by_role.values()}
@@ -73,7 +74,7 @@ def read(parts: Cut, graph: GradientGraph) -> Cell | None:
     after = sorted(place for place, block in parts.blocks.items() if place not in edges and block.nodes)
     if not after or after[0] < max(edges) or not _is_chain(parts, after, roles):
         return None
-    return Cell(plan, roles, _beside_tail(parts, graph))
+    return Cell(plan, roles, parts)
 
 
 def _roles(nodes: Sequence[Node], into: Mapping[int, list[Edge]]) -> dict[str, Node]:
@@ -125,14 +126,14 @@ def _is_chain(parts: Cut, after: Sequence[Place], roles: Mapping[int, str]) -> b
 
 
 def _beside_tail(parts: Cut, graph: GradientGraph) -> Cut:
-    """The same with the parameters of what follows the steps as boxes beside it: of one use there is no row."""
-    blocks, uses, kept = dict(parts.blocks), list(parts.uses), list[tuple[Edge, Place]]()
-    for edge, place in parts.parameters:
-        if parts.steps[place[1]]:
-            kept.append((edge, place))
-        else:
-            blocks[place] = Block(blocks[place].nodes, [*blocks[place].leaves, graph.nodes[edge.source]])
-            uses.append((edge, place, place))
+    """The same with the parameters of what follows the steps, and first states, as boxes beside it."""
+    blocks, kept = dict(parts.blocks), [(edge, place) for edge, place in parts.parameters if parts.steps[place[1]]]
+    given = [(edge, home, place) for edge, home, place in parts.uses if not parts.steps[place[1]]]
+    given = [use for use in given if graph.nodes[use[0].source] in blocks[use[1]].leaves and use[1] < use[2]]
+    beside = [*(use for use in parts.parameters if use not in kept), *((edge, place) for edge, _, place in given)]
+    for edge, place in beside:
+        blocks[place] = Block(blocks[place].nodes, [*blocks[place].leaves, graph.nodes[edge.source]])
+    uses = [use for use in parts.uses if use not in given] + [(edge, place, place) for edge, place in beside]
     return replace(parts, blocks=blocks, uses=uses, parameters=kept)
 
 

@@ -157,8 +157,8 @@ def _beside_steps(graph: GradientGraph) -> set[int]:
 
     def initial(node: Node) -> bool:
         """Given to one step alone, and named like what a step makes, or like nothing that other steps are given."""
-        name, step = undated(node.name or ""), graph.nodes[uses[node.id][0].target].step
-        alone = len(uses[node.id]) == 1 and bool(step) and not node.step
+        name, by = undated(node.name or ""), {graph.nodes[edge.target].step for edge in uses[node.id]} & steps
+        alone = len(by) == 1 and not node.step
         return alone and (name in made_of or (len(steps) > 1 and bool(name) and given[name] == 1))
 
     return {node.id for node in leaves if not initial(node)}
