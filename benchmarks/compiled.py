@@ -3,7 +3,8 @@
 ``python -m benchmarks.compiled`` runs a GRU, a stack of two layers, a cell of a user, sizes that fill no vectors, long
 sequences, both dtypes and both kinds of loss, on one thread. All get the same arrays, their gradients are compared
 before anything is timed, and they take turns. A row is wall-clock time; processor time stands behind a slash where the
-two differ by more than a tenth.
+two differ by more than a tenth. ``--narrow`` compiles for vectors of 32 bytes, without AVX-512; ``--compiling`` times
+instead what the first process and the next one pay for a program, with an empty cache.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
@@ -180,17 +184,71 @@ def measured(runs: dict[str, Run], seconds: float) -> dict[str, tuple[float, flo
     return {n: tuple(min(column) for column in zip(*found[SKIPPED:], strict=True)) for n, found in times.items()}  # type: ignore[misc]
 
 
+STARTED = """
+import sys
+from time import process_time
+import numpy as np
+import tinygrad_rnn as tg
+from benchmarks.compiled import CELLS, ours
+kind, dtype, *size = sys.argv[1:]
+steps, batch, inputs, hidden = map(int, size)
+start = process_time()
+import tinygrad_rnn.fast
+imported = process_time()
+cell, v = CELLS[kind](inputs, hidden, rng=0, dtype=np.dtype(dtype)), np.ones((batch, hidden), dtype)
+ours(cell, np.ones((steps, batch, inputs), dtype), v, False, True)
+print(imported - start, process_time() - imported)
+"""
+
+
+def compiling(kind: str, size: Sequence[int], dtype: str) -> list[tuple[float, float]]:
+    """Seconds of processor time for numba's import and for deriving: in a process with an empty cache, in the next."""
+    with TemporaryDirectory() as folder:
+        environment = os.environ | {"NUMBA_CACHE_DIR": folder}
+        command = [sys.executable, "-c", STARTED, kind, dtype, *map(str, size)]
+        said = [subprocess.run(command, env=environment, capture_output=True, check=True, text=True) for _ in range(2)]
+    return [tuple(map(float, done.stdout.split())) for done in said]  # type: ignore[misc]
+
+
+def narrow() -> None:
+    """From now on, compile for vectors of 32 bytes, as of a machine without AVX-512."""
+    os.environ |= {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}  # read when numba is imported
+    from tinygrad_rnn.fast import products
+
+    products._BYTES, products._ROWS = 32, 6
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: one table, in the form that the documentation shows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compiled", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0, help="time per row (default 4)")
     parser.add_argument("--dtypes", nargs="*", default=["float32", "float64"], help="which dtypes (default both)")
+    parser.add_argument("--rows", default="", help="only rows that begin so, such as 'LSTM 100' (default all)")
+    parser.add_argument("--narrow", action="store_true", help="compile without AVX-512")
+    parser.add_argument("--compiling", action="store_true", help="instead: seconds until a program is there")
     options = parser.parse_args(arguments)
+    if options.compiling:
+        print(
+            "| processor time, s | compiling, first process | import of numba, next process | deriving, next process |"
+        )
+        print("|---|---|---|---|")
+        for dtype in options.dtypes:
+            for kind, *size, reads in ROWS:
+                name = f"{kind.upper()} {size[0]:,}, {'x'.join(map(str, size[1:]))}, {reads}, {dtype}"
+                if name.startswith(options.rows) and reads == "last":
+                    (_, first), (imported, later) = compiling(kind, size, dtype)
+                    print(f"| {name} | {first:.1f} | {imported:.2f} | {later:.2f} |", flush=True)
+        return
+    if options.narrow:
+        narrow()
     names = ["compiled", "derived", "torch nn", "jax.jit(scan)"]
     print(f"| ms | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}")
     ratios: dict[str, list[float]] = {name: [] for name in names[1:]}
     for dtype in options.dtypes:
         for kind, steps, batch, inputs, hidden, reads in ROWS:
+            row = f"{kind.upper()} {steps:,}, {batch}x{inputs}x{hidden}, {reads}, {dtype}"
+            if not row.startswith(options.rows):
+                continue
             cell, rng = CELLS[kind](inputs, hidden, rng=0, dtype=np.dtype(dtype)), np.random.default_rng(1)
             x, v = (rng.normal(size=s).astype(dtype) for s in ((steps, batch, inputs), (batch, hidden)))
             every, runs, missing = reads == "all", dict[str, Run](), dict[str, str]()
@@ -216,7 +274,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{wall:.3g}" + (f" / {cpu:.3g}" if abs(cpu / wall - 1) > 0.1 else "")
                 for wall, cpu in (times.get(name, (np.nan, np.nan)) for name in names)
             ]
-            row = f"{kind.upper()} {steps:,}, {batch}x{inputs}x{hidden}, {reads}, {dtype}"
             print(f"| {row} | {' | '.join(shown).replace('nan', '–')} |", flush=True)
     means = " | ".join(f"{statistics.geometric_mean(found):.2f}" if found else "–" for found in ratios.values())
     print(f"| compiled, to it | 1.00 | {means} |")
