@@ -1,6 +1,8 @@
 """The size of an array: of its numbers as they are, in whatever type they come, and of any size."""
 
+import json
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -46,3 +48,22 @@ def test_statistics_are_those_of_a_table_and_of_json():
     assert statistics(np.zeros(0)) == {"norm": 0.0, "min": None, "max": None, "mean": None}
     said = statistics(np.array([np.inf, -np.inf]))
     assert said == {"norm": "inf", "min": "-inf", "max": "inf", "mean": "nan"} and json_ready(None) is None
+
+
+@dataclass
+class Found:
+    slope: float
+    rates: dict
+    _cache: int = 0
+
+
+def test_whatever_was_found_becomes_plain_data():
+    found = Found(np.float32(0.5), {("forward", "h"): np.array([1.0, np.nan]), 3: (np.int64(2), [np.True_])}, 7)
+    said = json_ready({"found": found, "none": None, "text": "inf"})
+    assert said == {
+        "found": {"slope": 0.5, "rates": {"h forward": [1.0, "nan"], "3": [2, [True]]}},
+        "none": None,
+        "text": "inf",
+    }
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    assert json_ready({("", "h"): -np.inf}) == {"h": "-inf"}

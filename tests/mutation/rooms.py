@@ -58,8 +58,8 @@ TESTS = {
     "bptt": "test_derived* test_train_windows test_train_derived test_at_once",
     "cli": "test_cli* test_text_from_outside",
     "testing": "test_kit* test_oracles test_strategies test_declared test_cli_check",
-    "files": "test_files test_norms test_arguments* test_refusals test_train_checkpoints test_data test_package "
-    "test_explained test_cli_outputs test_numpy_names test_graph test_graph_views test_contributions test_data_tables",
+    "files": "test_files test_norms test_figure test_arguments* test_refusals test_train_checkpoints test_data* "
+    "test_package test_explained test_cli_outputs test_numpy_names test_graph test_graph_views test_contributions",
     "symbolic": "test_notation test_trace test_derived* test_explained test_graph_formulas test_numpy_names "
     "test_at_once test_declared",
     "draw": "test_draw test_long test_html test_table test_grid test_rolled test_film test_svg test_style test_cards "
