@@ -222,3 +222,20 @@ def test_what_is_the_same_in_all_rows_stands_under_the_heading(monkeypatch, more
     draw_atlas(varied, "map.svg", title="x" * 300)
     first, _, second = axes.set_title.call_args.args[0].partition("\n")
     assert "T =" not in second and len(first) <= 201
+
+
+def test_a_setting_along_an_axis_is_not_said_again_though_it_has_one_value(monkeypatch):
+    monkeypatch.setattr("tinygrad_rnn.atlas.map.save_figure", lambda figure, path: None)
+    rows = [{"nonlinearity": "relu", "scale": 2.0, "seed": seed, "slope": 0.0} for seed in (0, 1)]
+    axes, _ = mapped(monkeypatch, Table.of(rows))
+    for x, y in (("scale", "nonlinearity"), ("nonlinearity", "scale")):
+        draw_atlas(Table.of(rows), "map.svg", x=x, y=y, title="T")
+        said = axes.set_title.call_args.args[0]
+        assert "scale" not in said and "relu" not in said and said.endswith("; median of 2 seeds")
+
+
+def test_theory_has_no_boundary_for_weights_without_one():
+    for settings in ({"weights": "identity"}, {"weights": "uniform"}, {"cell": "lstm"}, {"cell": "gru"}):
+        assert boundaries(settings) == []
+    (exact,), (estimate,) = (boundaries({"nonlinearity": "identity", "weights": w}) for w in ("orthogonal", "gaussian"))
+    assert (exact.scale, exact.kind, estimate.scale, estimate.kind) == (1.0, "exact", 1.0, "estimate")

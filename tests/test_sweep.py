@@ -443,14 +443,6 @@ def test_four_futures_for_each_worker_are_under_way(workers, usual, monkeypatch)
     assert executor.most == usual
 
 
-def test_a_pool_leaves_the_environment_as_it_was(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    with process_pool(1):
-        assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
-    assert os.environ["OMP_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
-
-
 def test_the_bar_counts_what_failed_and_nothing_else(capsys):
     def measure(configuration):
         return {"half": 1 / configuration["x"]}

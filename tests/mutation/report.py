@@ -12,7 +12,7 @@ from . import rooms
 
 Report = dict[str, Any]
 Table = dict[str, rooms.Score]
-HEADING = ("room", "possible", "drawn", "equivalent", "killed", "share", "95 % interval", "goal")
+HEADING = ("part", "possible", "drawn", "equivalent", "killed", "share", "95 % interval", "goal")
 
 
 def line_of(report: Report, known: Mapping[str, str]) -> str:
