@@ -115,6 +115,18 @@ def test_a_shared_number_has_its_sum_written_out():
     assert "exactly zero" not in svg and "L2 norm" not in svg
 
 
+@pytest.mark.parametrize("uses", range(2, 9))
+def test_a_sum_has_all_its_terms_or_the_first_three_and_says_so(uses):
+    """What comes back along the edges, in their order; of more than five the rest is three dots."""
+    x = tg.Tensor(1.0, requires_grad=True, name="x")
+    graph = tg.gradient_graph(sum((x * float(k) for k in range(2, uses + 1)), start=x * -1.0))
+    signed = [edge.signed for edge in graph.edges_from(graph.node_of(x))]
+    terms = [digits(signed[0], plus=True), *(f"+ {digits(s)}" if s > 0 else f"− {digits(-s)}" for s in signed[1:])]
+    shown = terms if uses <= 5 else [*terms[:3], "+ …"]
+    texts = [mark.text for mark in marks_of(draw(graph).drawing.items) if isinstance(mark, Text)]
+    assert len(terms) == uses and f"{' '.join(shown)} = {digits(sum(signed))}" in texts
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(2.0, "+2"), (-0.5, "−0.5"), (0.0, "0"), (0.70710678, "+0.707"), (-4.92e-5, "−4.9e−5"), (12345.0, "+12345")],

@@ -107,6 +107,23 @@ def test_after_a_half_life_half_of_a_line_is_left(rate):
     assert line.half_life == pytest.approx({0.5: 1.0, 0.25: 0.5, 2.0: 1.0, 1.0: math.inf}[rate])
 
 
+@pytest.mark.parametrize("loss", ["all", "last"])
+def test_the_lag_counts_the_calls_of_a_cell_back_whichever_way_it_runs(loss):
+    """A reverse direction is, lag by lag, the same cell running forwards over the sequence turned round."""
+    both, x = tg.RNN(2, 3, bidirectional=True, rng=0), np.random.default_rng(0).normal(size=(6, 2, 2))
+    alone = tg.RNNCell(2, 3, rng=0)
+    for name, p in alone.parameters().items():
+        p.data = both.parameters()[f"{name}_l0_reverse"].data
+    (outputs, last), (turned, end) = both(x), tg.unroll(alone, x[::-1].copy())
+    found = gradient_through_time(tg.sum(outputs if loss == "all" else last))
+    wanted = gradient_through_time(tg.sum(turned if loss == "all" else end))["h"]
+    forwards, reverse = found["h layer 0"].table, found["h layer 0 reverse"].table
+    assert [(t, lag) for t, lag, _ in forwards] == [(6 - lag, lag) for lag in range(6)]
+    assert [(t, lag) for t, lag, _ in reverse] == [(1 + lag, lag) for lag in range(6)]
+    assert [size for *_, size in reverse] == pytest.approx([size for *_, size in wanted.table])
+    assert found["h layer 0 reverse"].slope == pytest.approx(wanted.slope)
+
+
 def test_misuse_is_named(tmp_path):
     x = tg.Tensor(1.0, requires_grad=True)
     with pytest.raises(ValueError, match="no time steps"):

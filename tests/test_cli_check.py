@@ -58,6 +58,13 @@ def test_a_right_primitive(check):
     assert out == "ok      swish: 10 checks on 10 examples, 368 derivatives compared\n"
 
 
+def test_an_error_is_told_with_the_line_that_raised_it_and_not_the_one_that_called(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def inner():\n    return 1 / 0\n\n\ndef outer():\n    return inner()\n\n\nouter()\n")
+    with pytest.raises(UnusableError, match=r"mine\.py:2: ZeroDivisionError"):
+        check_file(path, print)
+
+
 def test_one_line_for_each_object_and_the_report_of_what_failed(check):
     code, out, err = check(RIGHT, WRONG, CELL.format(default="=0.3", step=RIGHT_STEP))
     assert (code, err) == (1, "")

@@ -101,6 +101,14 @@ def test_padding_is_not_looked_at(tmp_path):
     assert "lengths are those of padded" in refused(write(tmp_path, "y.npy", npy(np.ones(3))), lengths=[3])
 
 
+@pytest.mark.parametrize("how", [{}, {"steps": 2}, {"most": 1}, {"steps": 3}])
+def test_what_is_said_of_a_file_is_the_same_however_much_of_it_is_taken(tmp_path, how):
+    path = write(tmp_path, "x.npy", npy(np.random.default_rng(0).normal(size=(3, 6, 2))))
+    for lengths, padded in ((None, ""), ([6, 3, 4], ", padded after 3 or more")):
+        name = f"x.npy, 3 sequences of 6 steps, read as (N, T, F){padded}"
+        assert read(path, lengths=lengths, **how).name == name
+
+
 def test_windows_are_spread_over_the_whole_file(tmp_path):
     path = write(tmp_path, "x.csv", "a\n" + "".join(f"{k * k}\n" for k in range(20)))
     data = read(path, steps=5, windows=4, standardise=False)

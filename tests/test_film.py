@@ -19,6 +19,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.draw import Film
 from tinygrad_rnn.draw.marks import Group, Text, Way, marks_of
 from tinygrad_rnn.draw.picture import draw
+from tinygrad_rnn.draw.style import REDS
 
 
 class Leaky:
@@ -117,6 +118,18 @@ def test_the_scale_spans_all_frames():
         assert (made.scale.lo, made.scale.hi) == (min(s.lo for s in each), max(s.hi for s in each))
     assert len({s.lo for s in each}) == 3
     assert tg.film(losses, scale="fixed").scale.lo == 1e-12
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations((1.0, 2e4, 3e8))])
+def test_the_largest_gradient_of_any_frame_has_the_last_of_the_reds_whichever_comes_first(order):
+    def exploding(factor):
+        return tg.sum(tg.Tensor(np.ones(2), requires_grad=True, name="x") * np.array([factor, 0.0]))
+
+    made = tg.film({factor: exploding(factor) for factor in order})
+    assert made.scale.top == 3e8
+    (versions,) = (groups for groups in made._screen().edges if groups[0].tip.startswith("x →"))
+    colours = {factor: group.marks[0].style.color for factor, group in zip(order, versions, strict=True)}
+    assert colours[1.0].startswith("r") and colours[3e8] == f"e{REDS - 1}" and colours[2e4] in ("e1", "e2", "e3")
 
 
 def test_what_only_some_frames_show_is_behind_what_it_is_behind_there():

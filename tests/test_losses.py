@@ -110,6 +110,19 @@ def test_what_is_ignored_may_hold_anything():
         tg.cross_entropy(x, [1, -1])
 
 
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_of_the_weights_only_their_proportions_count_for_the_mean(size):
+    """It is divided by the weights that were used, be they large or small; by none it is not known."""
+    rng = np.random.default_rng(0)
+    x, labels, w = tg.Tensor(rng.normal(size=(5, 3)), requires_grad=True), [0, 2, 9, 1, 2], np.array([0.5, 1.0, 2.0])
+    each = -log_softmax(x.numpy())[np.arange(5), [0, 2, 0, 1, 2]]
+    used = w[[0, 2, 0, 1, 2]] * [1, 1, 0, 1, 1]
+    loss = tg.cross_entropy(x, labels, weight=size * w, ignore_index=9)
+    assert loss.item() == pytest.approx(each @ used / used.sum(), rel=1e-12)
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(tg.cross_entropy(x, [9] * 5, weight=size * w, ignore_index=9).item())
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

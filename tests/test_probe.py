@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.diagnose import FlowProbe, probe_chart
+from tinygrad_rnn.diagnose import FlowProbe, gradient_flow, probe_chart
 from tinygrad_rnn.train import Adam, Adding, SequenceModel, every, fit
 
 
@@ -27,6 +27,30 @@ def test_probe_records_and_draws(tmp_path):
     history.records.clear()
     with pytest.raises(ValueError, match="FlowProbe"):
         probe_chart(history, tmp_path / "b.svg")
+
+
+@pytest.mark.parametrize("forget_bias", [0.0, 2.0])
+def test_every_number_of_a_record_is_that_of_the_network_by_hand(forget_bias):
+    """A gate is averaged over time and sequences: the largest is of its units, and not of its steps."""
+    steps, x = 9, 2.0 * np.random.default_rng(0).normal(size=(9, 3, 2))
+    cell = tg.LSTMCell(2, 4, forget_bias=forget_bias, rng=0)
+    record = FlowProbe(x).measure(cell)
+    w, u, b, d = (p.numpy() for p in cell.parameters().values())
+    h, c, found = np.zeros((3, 4)), np.zeros((3, 4)), []
+    for row in x:
+        i, f, g, o = np.split(row @ w.T + h @ u.T + b + d, 4, axis=1)
+        i, f, o = (1 / (1 + np.exp(-a)) for a in (i, f, o))
+        c = f * c + i * np.tanh(g)
+        h = o * np.tanh(c)
+        found.append((i, f, o))
+    for name, values in zip("ifo", map(np.array, zip(*found, strict=True)), strict=True):
+        assert record[f"gate {name}"] == pytest.approx(values.mean())
+        assert record[f"largest gate {name}"] == pytest.approx(values.mean(axis=(0, 1)).max())
+    flow = gradient_flow(cell, x)
+    newest, first = (np.median(row) for row in flow["c"].logs[[0, -1]])
+    assert np.median(flow["c"].logs[-1] - flow["c"].logs[0]) == pytest.approx(record["ratio"])
+    assert record["ratio"] < 0 and newest > first  # what is left at the first step, and not the other way round
+    assert record["slope"] == flow["h"].line.slope and record["carried"] == flow.shares["", "c"].mean[steps - 5]
 
 
 @pytest.mark.parametrize("ends", ["well", "by Ctrl-C", "by an error"])

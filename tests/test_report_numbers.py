@@ -372,6 +372,26 @@ def test_the_chart_names_each_layer_whose_state_is_carried():
         np.testing.assert_array_equal(lower.lines[0].get_ydata(), next(iter(flow.shares.values())).mean)
 
 
+def test_the_chart_of_a_report_has_each_states_own_dots_rate_and_band():
+    """Dots are medians over the sequences, the band beside them holds the middle 80 % of these."""
+    pytest.importorskip("matplotlib")
+    inputs = np.random.default_rng(2).normal(size=(T, 24, M))
+    flow = gradient_flow(tg.LSTM(M, N, 2, rng=0), inputs)
+    axes = flow_figure(flow).axes[0]
+    dots = {line.get_label().partition(":")[0]: line for line in axes.lines}
+    rates, edges = set(), [path.vertices for band in axes.collections for path in band.get_paths()]
+    for (layer, name), logs in flow.end.states.items():
+        line = dots[f"∂L/∂{name} {layer}"]
+        np.testing.assert_array_equal(line.get_ydata(), np.median(logs, axis=1))
+        rate = f"{flow[layer, name].line.slope:+.3g} decades a step"
+        assert line.get_label() == f"∂L/∂{name} {layer}: {rate}"
+        rates.add(rate)
+        for end in (0.1, 0.9):
+            wanted = np.quantile(logs, end, axis=1)
+            assert any({*np.round(wanted, 9)} <= {*np.round(band[:, 1], 9)} for band in edges), (name, end)
+    assert len(rates) == 4  # else any lane's rate would be the right one
+
+
 def test_one_sequence_is_that_long_and_each_layer_has_its_own_line():
     text = str(gradient_flow(tg.nn.GRU(M, N, num_layers=2, rng=0), X, lengths=[12, 5, 3]))
     assert "; 1 is that long" in text.split("\n")[0]

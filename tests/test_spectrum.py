@@ -129,3 +129,15 @@ def test_the_largest_exponents_alone_are_those_among_all(kind):
         assert found.shape == (k,) and found == pytest.approx(every[:k], abs=0.02)
     with pytest.raises(ValueError, match="and so many exponents"):
         lyapunov(cell, x, k=99)
+
+
+@pytest.mark.parametrize("kind", [tg.RNNCell, tg.LSTMCell])
+def test_the_sequence_that_is_asked_for_is_measured_as_if_it_were_alone(kind):
+    cell, x = kind(2, 4, rng=0), np.random.default_rng(0).normal(size=(30, 3, 2))
+    seen = []
+    for k in range(3):
+        one, found = x[:, k : k + 1], jacobian_spectrum(cell, x, sequence=k)[0].logs
+        np.testing.assert_allclose(found, jacobian_spectrum(cell, one)[0].logs, rtol=1e-9)
+        np.testing.assert_allclose(lyapunov(cell, x, sequence=k), lyapunov(cell, one), rtol=1e-9)
+        seen.append(found[0])
+    assert np.unique(np.round(seen, 3)).size == 3  # each has values of its own

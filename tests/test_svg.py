@@ -186,3 +186,20 @@ def test_draw_writes_svg_without_any_engine(tmp_path, no_engine):
     assert "No engine" in [t.text for t in root.iter(f"{SVG}text")]
     assert len([g for g in root.iter(f"{SVG}g") if g.get("class") == "e"]) == len(foreign().edges)
     assert picture._repr_mimebundle_()["image/svg+xml"].startswith("<svg")
+
+
+GRADIENTS = {"above 1000": 1e6, "NaN or infinite": np.nan, "exactly zero": 0.0, "underflow": 1e-310, "": 1.0}
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("kinds", [*itertools.combinations(GRADIENTS, 2)])
+def test_the_legend_names_every_kind_of_edge_that_occurs_and_no_other(kinds, constant):
+    """In whichever of several pictures; the colour bar explains what is finite, and not above it."""
+    graphs = {}
+    for kind in kinds:
+        x, seed = tg.Tensor(np.ones(2), requires_grad=True, name="x"), np.full(2, GRADIENTS[kind])
+        with np.errstate(all="ignore"):
+            graphs[f"of {len(graphs)}"] = tg.gradient_graph(x * 1.0 if constant else -x, seed)
+    texts = [e.text for e in ElementTree.fromstring(draw(graphs).svg()).iter(f"{SVG}text")]
+    named = [text for text in texts if text in {*GRADIENTS, "needs no gradient"}]
+    assert named == [kind for kind in kinds if kind] + ["needs no gradient"] * constant

@@ -35,6 +35,19 @@ def test_history_in_words_and_as_a_table():
     assert told([1.0], metrics=[(1, 0.5)]).solved_at is None  # below, not at
 
 
+@pytest.mark.parametrize("every", [1, 3, 4, 10])
+def test_a_line_of_the_table_has_the_means_over_the_steps_since_the_line_before(every):
+    losses, norms = (np.random.default_rng(0).uniform(1, 2, size=(2, 10))).tolist()
+    at = sorted({*range(every, 11, every), 10})
+    history = History("t", 2.0, "", "height", 0.5, losses, norms, [(step, 0.1 * step) for step in at])
+    rows = [line.split() for line in history.table().splitlines()[1:]]
+    parts = [slice(before, step) for before, step in zip([0, *at], at, strict=False)]
+    assert rows == [
+        [f"{step}", f"{np.mean(losses[part]):.4g}", f"{0.1 * step:.4g}", f"{np.mean(norms[part]):.4g}"]
+        for step, part in zip(at, parts, strict=True)
+    ]
+
+
 def test_history_as_data(tmp_path):
     one = told([1.0, 0.25], metrics=[(1, 0.7), (2, 0.4)], records=[(2, {"rate": [1, 2]})])
     one.to_json(tmp_path / "history.json")

@@ -125,3 +125,16 @@ def test_a_pytorch_module_is_refused_in_one_line():
 def test_a_word_is_still_there_only_where_it_was_before(before, after):
     said = str(Trial({"bias": 1.0}, judged(3.0, before), judged(2.5, after), ""))
     assert said.endswith("HEALTHY" if after == "healthy" else f", {'still' if after == before else 'now'} {after}")
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("junk", [0.0, 1e9, np.nan])
+def test_what_stands_in_padding_takes_no_part_in_standardising(junk, batch_first):
+    x, lengths = 3.0 + 2.0 * noise(7, 4, 3), np.array([7, 2, 5, 4])
+    running = np.arange(7)[:, None] < lengths
+    x[~running] = junk
+    kept = x[running]
+    model = nn.GRU(3, 5, batch_first=batch_first, rng=0)
+    _, found = change(model, x.swapaxes(0, 1) if batch_first else x, lengths=lengths, standardise=True)
+    found = found.swapaxes(0, 1) if batch_first else found
+    np.testing.assert_allclose(found[running], (kept - kept.mean(axis=0)) / kept.std(axis=0), rtol=1e-12)
