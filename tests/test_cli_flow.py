@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import tinygrad_rnn as tg
 from tinygrad_rnn.cli import main
 from tinygrad_rnn.nn import load, save
+from tinygrad_rnn.train import Adam, SequenceModel
 
 
 def run(capsys, *arguments):
@@ -51,6 +53,37 @@ def test_a_task_tells_which_changes_learn(capsys):
         code, _, err = run(capsys, *cell, "--cure", "adding", *wrong)
         assert code == 2 and f"{wrong[0]} is not asked with --cure" in err
     assert "--updates belongs to --cure" in run(capsys, "--cell", "rnn", "--updates", 3)[2]
+
+
+@pytest.mark.parametrize(("seed", "updates"), [(0, None), (3, 7)])
+def test_what_is_trained_for_a_cure_is_drawn_by_the_seed_and_trained_as_often_as_is_said(
+    seed, updates, capsys, monkeypatch
+):
+    seen = []
+
+    def fit(model, task, optimiser, steps, **options):
+        seen.append((model, task, optimiser, steps, options))
+        return SimpleNamespace(losses=[1.0])
+
+    def cure(flow, train, below):
+        train(flow.experiment.model)
+        return f"below {below:.6g}"
+
+    monkeypatch.setattr("tinygrad_rnn.train.fit", fit)
+    monkeypatch.setattr("tinygrad_rnn.diagnose.cure", cure)
+    often = () if updates is None else ("--updates", updates)
+    code, out, _ = run(
+        capsys, *("--cell", "rnn", "--hidden", 3, "--steps", 12, "--cure", "adding", "--seed", seed), *often
+    )
+    ((model, task, optimiser, steps, options),) = seen
+    network = tg.RNNCell(2, 3, rng=seed)
+    wanted = SequenceModel(network, task, rng=np.random.default_rng([seed, 2]))
+    assert code == 0 and "below 0.133333" in out and repr(task) == "adding, T=12"
+    assert {n: p.numpy().tolist() for n, p in model.parameters().items()} == {
+        n: p.numpy().tolist() for n, p in wanted.parameters().items()
+    }
+    assert (steps, optimiser.lr, type(optimiser)) == (updates or 500, 0.01, Adam)
+    assert (options["seed"], options["clip_norm"]) == (seed, 1.0)
 
 
 def test_several_weights_are_compared(tmp_path, capsys):
