@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.diagnose import gradient_flow
+from tinygrad_rnn.diagnose import compare, gradient_flow
 from tinygrad_rnn.diagnose.charts import flow_figure
 from tinygrad_rnn.diagnose.theory import mean_field
 
@@ -390,6 +390,21 @@ def test_the_chart_of_a_report_has_each_states_own_dots_rate_and_band():
             wanted = np.quantile(logs, end, axis=1)
             assert any({*np.round(wanted, 9)} <= {*np.round(band[:, 1], 9)} for band in edges), (name, end)
     assert len(rates) == 4  # else any lane's rate would be the right one
+
+
+@pytest.mark.parametrize("steps", [6, 10, 11, 12])
+def test_a_row_of_a_comparison_has_the_numbers_of_that_report(steps):
+    """The share is that of the first state that is carried, after ten steps, or after all where there are fewer."""
+    cells = {"gru": tg.GRUCell(M, N, rng=0), "lstm": tg.LSTMCell(M, N, rng=1), "rnn": tg.RNNCell(M, N, rng=2)}
+    flows = {name: gradient_flow(cell, X[:steps]) for name, cell in cells.items()}
+    for row, (name, flow) in zip(compare(flows).table(), flows.items(), strict=True):
+        lane, share = flow["h"].line, {"gru": ("", "h"), "lstm": ("", "c")}.get(name)
+        carried = None if share is None else flow.shares[share].carried[min(10, steps)].mean()
+        assert (row["network"], row["steps"], row["verdict"]) == (name, steps, flow.word)
+        assert [row[key] for key in ("slope", "spread", "decades lost", "half-life")] == pytest.approx(
+            [np.median(lane.slopes), lane.slopes.std(ddof=1), flow.judgement.decades, lane.half_life]
+        )
+        assert row["carried at lag 10"] == (None if carried is None else pytest.approx(carried))
 
 
 def test_one_sequence_is_that_long_and_each_layer_has_its_own_line():
