@@ -8,8 +8,10 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.cli import main
+from tinygrad_rnn.cli.draw import left_of
 from tinygrad_rnn.diagnose import gradient_flow
 from tinygrad_rnn.draw import gradient_through_time
+from tinygrad_rnn.draw.chart import Decay
 from tinygrad_rnn.draw.style import number
 from tinygrad_rnn.graph.line import fit
 
@@ -122,6 +124,23 @@ def test_the_lag_counts_the_calls_of_a_cell_back_whichever_way_it_runs(loss):
     assert [(t, lag) for t, lag, _ in reverse] == [(1 + lag, lag) for lag in range(6)]
     assert [size for *_, size in reverse] == pytest.approx([size for *_, size in wanted.table])
     assert found["h layer 0 reverse"].slope == pytest.approx(wanted.slope)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-30, 9.99e-4, 1e-3, 0.25, 1.0, 9.99, 10.0, 4e7])
+def test_what_is_left_in_the_line_of_a_command_is_the_share_of_the_last_step(share):
+    """In per cent where that can be read, else as a factor; of several states that which keeps most."""
+
+    def decay(name, left):
+        table = tuple((9 - lag, lag, 2.0 * left ** (lag / 8)) for lag in range(9))
+        return Decay("", name, table, 0.0)
+
+    told = left_of([decay("less", share / 2), decay("most", share)])
+    number, unit = re.fullmatch(r"∂L/∂most at t=1 is (\S+) (% of|times) that at t=9(?:, on average .*)?", told).groups()
+    assert float(number) / (100 if unit == "% of" else 1) == pytest.approx(share, rel=0.06)
+    assert (unit == "% of") == (1e-3 <= share < 10)
+    factor = re.search(r"on average × (\S+) a step", told)
+    assert (factor is None) == (share == 0.0)
+    assert factor is None or float(factor[1]) == pytest.approx(share ** (1 / 8), rel=6e-3)
 
 
 def test_misuse_is_named(tmp_path):

@@ -363,3 +363,24 @@ def test_rules_of_other_libraries_and_cells_in_a_file(tmp_path, monkeypatch):
     assert check_file(tmp_path / "mine.py", lambda *what: said.append(what)) == 1
     assert [one[:2] for one in said] == [("ok", "double"), ("FAILED", "half"), ("ok", "Small")]
     assert "off by a constant factor of 4" in said[1][2] and said[2][2].startswith("6 checks on 1 example")
+
+
+@pytest.mark.parametrize("part", ["value", "rule"])
+@pytest.mark.parametrize(("off", "right"), [(1e-6, True), (1e-2, False)])
+def test_what_is_wrong_in_float32_alone_is_found_in_value_and_rule(part, off, right, declared):
+    """To as many digits as float32 has; in float64 nothing is wrong, so that no other check has anything to say."""
+
+    def factor(x, which):
+        return x.dtype.type(1 + off * (which == part and x.dtype == np.float32))
+
+    op = declared(
+        f"square_{part}_{off:g}", lambda x: x * x * factor(x, "value"), lambda g, y, x: 2 * g * x * factor(x, "rule")
+    )
+    if right:
+        assert "float32" in check_primitive(op, order=1).passed
+        return
+    with pytest.raises(CheckError) as caught:
+        check_primitive(op, order=1)
+    what = "gradients 0" if part == "rule" else "results"
+    assert [*caught.value.failed] == ["float32"]
+    assert f"{what} in float32 and in float64" in str(caught.value)

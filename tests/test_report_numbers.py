@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.diagnose import compare, gradient_flow
+from tinygrad_rnn import nn
+from tinygrad_rnn.diagnose import change, compare, gradient_flow
 from tinygrad_rnn.diagnose.charts import flow_figure
 from tinygrad_rnn.diagnose.theory import mean_field
 
@@ -414,3 +415,29 @@ def test_one_sequence_is_that_long_and_each_layer_has_its_own_line():
         line for line in str(gradient_flow(tg.nn.GRU(M, N, num_layers=2, rng=0), X)).split("\n") if "alone" in line
     ]
     assert re.findall(r"; layer (\d) alone: [-+]0\.\d{4} decades a step", line) == ["0", "1"]
+
+
+@pytest.mark.parametrize("part", ["recurrent weights", "input weights", "biases"])
+def test_what_is_drawn_anew_is_drawn_as_pytorch_draws_it(part):
+    """Evenly from ±1/√H, however many inputs there are; and nothing else is drawn."""
+    cell = tg.LSTMCell(50, 16, rng=0)
+    other, _ = change(cell, redraw=part)
+    names = {"recurrent weights": {"weight_hh"}, "input weights": {"weight_ih"}, "biases": {"bias_ih", "bias_hh"}}
+    for name, p in other.parameters().items():
+        before, after = cell.parameters()[name].numpy(), p.numpy()
+        assert np.array_equal(before, after) == (name not in names[part])
+        if name in names[part]:
+            assert 0.95 / 4 < np.abs(after).max() <= 1 / 4
+            assert np.square(after).mean() == pytest.approx(1 / 16 / 3, rel=0.25)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e9])
+def test_the_chart_says_where_float32_ends_for_this_loss(factor):
+    """Its axis is relative to ∂L/∂output: of a large loss there is more left before float32 reads zero."""
+    pytest.importorskip("matplotlib")
+    cell = tg.RNNCell(M, N, "identity", init={"weight_hh": nn.init.orthogonal(0.05)}, rng=0)
+    inputs = np.random.default_rng(0).normal(size=(60, B, M))
+    axes = flow_figure(gradient_flow(cell, inputs, lambda outputs: factor * tg.sum(outputs[-1]))).axes[0]
+    (told,) = [text for text in axes.texts if text.get_text() == "float32 reads zero"]
+    at = math.log10(2.0**-150) - math.log10(factor * math.sqrt(N))
+    assert told.xy[1] == pytest.approx(at) and any(line.get_ydata()[0] == told.xy[1] for line in axes.lines)

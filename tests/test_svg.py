@@ -12,6 +12,7 @@ from touching import faults
 import tinygrad_rnn as tg
 from tinygrad_rnn.draw import draw, engine, svg
 from tinygrad_rnn.draw.layout import arrange
+from tinygrad_rnn.draw.marks import Group, Way
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = [
@@ -203,3 +204,25 @@ def test_the_legend_names_every_kind_of_edge_that_occurs_and_no_other(kinds, con
     texts = [e.text for e in ElementTree.fromstring(draw(graphs).svg()).iter(f"{SVG}text")]
     named = [text for text in texts if text in {*GRADIENTS, "needs no gradient"}]
     assert named == [kind for kind in kinds if kind] + ["needs no gradient"] * constant
+
+
+@pytest.mark.parametrize("heads", ["gradient", "data"])
+def test_in_dot_a_head_is_at_the_end_of_its_line_where_the_picture_has_it(heads):
+    """`s` or `e` in a position is where the head's tip stands: beside the first point of the line or the last one."""
+    picture = draw(unrolled("lstm", 2), heads=heads)
+    ends = {}
+    for group in picture.drawing.items:
+        if isinstance(group, Group) and group.kind == "edge":
+            way = next(mark for mark in group.marks if isinstance(mark, Way))
+            at_head = way.style.head in ("open", "forward")
+            tip = way.curve[-1] if at_head else way.curve[0]
+            ends.setdefault((group.tail, group.head), []).append(("e" if at_head else "s", *tip))
+    found = {}
+    line = r'^\t"?([\w:]+)"? -> "?([\w:]+)"? \[.*?pos="([se]),(-?[\d.]+),(-?[\d.]+) '
+    for tail, head, kind, x, y in re.findall(line, picture.dot, re.MULTILINE | re.DOTALL):
+        found.setdefault((tail, head), []).append((kind, float(x), float(y)))
+    for key, places in ends.items():
+        assert [kind for kind, *_ in found[key]] == [kind for kind, *_ in places]
+        np.testing.assert_allclose([at for _, *at in found[key]], [at for _, *at in places], atol=0.01)
+    kinds = {kind for places in ends.values() for kind, *_ in places}
+    assert kinds == {"s", "e"}  # of both there is something, whichever way the heads of what has a gradient point
