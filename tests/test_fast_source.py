@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from derived_cells import LOSSES, H, I, random_cells
+from derived_cells import LOSSES, H, I, assert_equal, by_engine, random_cells
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +77,20 @@ def functions(F):
     )
 
 
+def compiled(dtype, *ranks):
+    """What `tinygrad_rnn.fast.compiled` asks of what a function is called with."""
+
+    def decorate(function):
+        def call(steps, *arrays):
+            assert [(a.dtype, a.ndim) for a in arrays] == [(np.dtype(dtype), abs(n)) for n in ranks]
+            assert all(a.flags.c_contiguous for a in arrays)
+            return function(steps, *arrays)
+
+        return call
+
+    return decorate
+
+
 @pytest.fixture
 def by_python(monkeypatch):
     """Emitted functions stay Python's."""
@@ -84,7 +98,7 @@ def by_python(monkeypatch):
     monkeypatch.setattr(fast, "outer", outer)
     monkeypatch.setattr(fast, "pack", pack)
     monkeypatch.setattr(fast, "functions", functions)
-    monkeypatch.setattr(fast, "compiled", lambda *ranks: lambda function: function)
+    monkeypatch.setattr(fast, "compiled", compiled)
     monkeypatch.setattr(fast.FastSource, "file", lambda self: "")
 
 
@@ -123,3 +137,31 @@ def test_gradient_that_is_turned_round_on_its_way(by_python):
     x, h = np.ones((3, 2, H)), np.ones((2, H))
     program = tg.derive_bptt(Flipped(), LOSSES["state"], (x, h), compiled=True)
     assert "@compiled" in program.source
+
+
+class Ranks:
+    """Each part of the state is of a shape of its own, and all see all."""
+
+    def __init__(self, *shapes):
+        self.shapes, self.w = shapes, tg.Tensor(0.5, requires_grad=True)
+
+    def parameters(self):
+        return {"w": self.w}
+
+    def __call__(self, x, state):
+        parts = state if isinstance(state, tuple) else (state,)
+        seen = tg.mean(x) + sum(tg.mean(part) for part in parts)
+        new = tuple(tg.tanh(self.w * part + seen) for part in parts)
+        return new if len(new) > 1 else new[0]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("shapes", [[()], [(), ()], [(), (3,)], [(2, 3), ()], [(1,)], [(2, 1, 3), (), (2,)]], ids=str)
+def test_state_of_any_shape(by_python, shapes, compiled):
+    cell, x = Ranks(*shapes), np.linspace(-1, 1, 15).reshape(5, 3)
+    state = tuple(np.full(shape, 0.3) for shape in shapes)
+    example = x, state if len(state) > 1 else state[0]
+    for loss in ("all outputs", "state"):
+        program = tg.derive_bptt(cell, LOSSES[loss], (tg.Tensor(x, requires_grad=True), example[1]), compiled=compiled)
+        assert program.compiled == compiled
+        assert_equal(program(*example, cell.parameters()), by_engine(cell, LOSSES[loss], *example), "f8")

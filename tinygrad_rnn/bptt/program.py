@@ -356,7 +356,7 @@ def _check(program: Program, cell: CellLike, loss: Loss | None, x: Any, states: 
     if check is None or (check.free and check.at(FEW, check.given(FEW))):
         x = np.resize(x, (FEW, *x.shape[1:]))
     for _ in range(0, FEW, len(x)):
-        x, *states = ((2 * rng.normal(size=a.shape)).astype(a.dtype) for a in (x, *states))
+        x, *states = (np.asarray(2 * rng.normal(size=a.shape), a.dtype) for a in (x, *states))
         _compare(program, cell, loss, x, states, check.given(len(x)) if check else (), only_finite=True)
 
 

@@ -255,7 +255,7 @@ class FastSource(Source):
             slot = self.slots[state.leaf]
             rows = rows_of(slot.lies)
             view = f"r.reshape(-1, record)[:, {slot.at}:{slot.at + rows.size}].reshape{value_text((-1, *rows.shape))}"
-            view += f"[..., :{state.leaf.shape[-1]}]" * bool(state.leaf.shape)
+            view += f"[..., :{state.leaf.shape[-1]}]" if state.leaf.shape else ""
             self.put(f"{state.array} = {view if self.step.loss is not None else f'np.array({view})'}")
         return lines
 
