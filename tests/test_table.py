@@ -450,6 +450,19 @@ def test_whole_steps_begin_with_their_first_state_whatever_its_name(first, state
     assert all(leaves[0].rect.right < p.rect.left for p in scene.nodes if p.node.members)
 
 
+@pytest.mark.parametrize("at", [0, 2, 3])
+def test_what_one_step_alone_is_given_is_no_first_state_unless_it_looks_like_one(at):
+    """Weights of one step each, and an input of one step in the middle, are left out of whole steps."""
+    s = tg.Tensor(np.ones((1, 3)), requires_grad=True, name="h0")
+    kick = tg.Tensor(np.ones((1, 3) if at == 2 else (1, 1)), requires_grad=True, name="kick")
+    for t in range(4):
+        weight = tg.Tensor(np.eye(3), requires_grad=True, name="W" + "abcd"[t])
+        with tg.scope(f"t={t + 1}"):
+            s = named(tg.tanh(s @ weight + (kick if t == at else 0.0)), "h")
+    ((_, scene),) = draw(tg.sum(s), level="step").sight.rows
+    assert [p.node.name for p in scene.nodes if p.node.op is None and not p.node.members] == ["h0"]
+
+
 def test_ends_that_are_cut_off_begin_with_their_first_states():
     outputs, _ = tg.unroll(tg.LSTMCell(2, 3, rng=0), np.ones((30, 1, 2)))
     seen = View("op", 1).of([tg.gradient_graph(tg.sum(outputs[-1]))])[0]

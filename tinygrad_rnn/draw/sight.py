@@ -155,7 +155,7 @@ def _notes(
     names = list(dict.fromkeys(str(short(clean(node.name or ""))) for node in leaves))
     if names:
         what = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
-        notes.append(f"{what}: one array each, drawn in every step that uses it; its gradient is the sum over these")
+        notes.append(f"{what}: one array each, drawn wherever it is used; its gradient is the sum over these")
     if any(scene.lanes for _, scene in rows):
         notes.append("boxes: the whole gradient; bold: the sum over all steps, as vectors")
     for graph, seen in zip(whole.values(), graphs, strict=True):

@@ -154,12 +154,17 @@ def _beside_steps(graph: GradientGraph) -> set[int]:
     leaves = [node for node in graph.nodes if node.id in uses.keys() - made and not node.members]
     given = Counter(undated(node.name or "") for node in leaves)
     made_of = {member.name for node in graph.nodes for member in node.members if member.name}
+    between = [edge for edge in graph.edges if graph.nodes[edge.source].members and graph.nodes[edge.target].members]
+    handed_on, numbers = {edge.tensor.shape for edge in between if edge.tensor is not None}, steps_of(graph)
+    ends = {numbers[0], numbers[-1]} if numbers else set()
 
     def initial(node: Node) -> bool:
-        """Given to one step alone, and named like what a step makes, or like nothing that other steps are given."""
+        """Given to one step alone, and named like what a step makes, or else to an end, in the form of a state."""
         name, by = undated(node.name or ""), {graph.nodes[edge.target].step for edge in uses[node.id]} & steps
-        alone = len(by) == 1 and not node.step
-        return alone and (name in made_of or (len(steps) > 1 and bool(name) and given[name] == 1))
+        if len(by) != 1 or node.step:
+            return False
+        first = step_number(by.pop()) in ends and given[name] == 1
+        return name in made_of or (first and len(numbers) > 1 and bool(name) and node.shape in handed_on)
 
     return {node.id for node in leaves if not initial(node)}
 
