@@ -156,14 +156,14 @@ def _beside_steps(graph: GradientGraph) -> set[int]:
     made_of = {member.name for node in graph.nodes for member in node.members if member.name}
     between = [edge for edge in graph.edges if graph.nodes[edge.source].members and graph.nodes[edge.target].members]
     handed_on, numbers = {edge.tensor.shape for edge in between if edge.tensor is not None}, steps_of(graph)
-    ends = {numbers[0], numbers[-1]} if numbers else set()
+    ends = {f"t={number}" for number in (*numbers[:1], *numbers[-1:])}
 
     def initial(node: Node) -> bool:
         """Given to one step alone, and named like what a step makes, or else to an end, in the form of a state."""
         name, by = undated(node.name or ""), {graph.nodes[edge.target].step for edge in uses[node.id]} & steps
         if len(by) != 1 or node.step:
             return False
-        first = step_number(by.pop()) in ends and given[name] == 1
+        first = by.pop() in ends and given[name] == 1
         return name in made_of or (first and len(numbers) > 1 and bool(name) and node.shape in handed_on)
 
     return {node.id for node in leaves if not initial(node)}
