@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
+from tinygrad_rnn import nn
 from tinygrad_rnn.diagnose import compare, gradient_flow
 from tinygrad_rnn.nn import init
 
@@ -271,3 +272,29 @@ def test_nothing_is_dropped_while_it_is_measured():
     x = np.random.default_rng(0).normal(size=(9, 2, 3))
     np.testing.assert_array_equal(gradient_flow(net, x).end.x, gradient_flow(plain, x).end.x)
     assert net.training
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_v_is_known_of_whatever_network_has_one(both):
+    """Of a network in both directions, of padded sequences and of a Module too; a loss of one's own has none."""
+    x, net = np.random.default_rng(0).standard_normal((6, 2, 3)), nn.LSTM(3, 4, bidirectional=both, rng=0)
+
+    class Head(nn.Module):
+        def __init__(self):
+            self.net, self.out = net, nn.Linear(4 * (1 + both), 5, rng=0)
+
+        def __call__(self, x):
+            return self.out(self.net(x)[0])
+
+    for width, flow in [
+        (4 * (1 + both), gradient_flow(net, x)),
+        (4 * (1 + both), gradient_flow(net, x, lengths=[6, 4])),
+        (5, gradient_flow(Head(), x)),
+    ]:
+        assert flow.direction.shape == (width,) and np.linalg.norm(flow.direction) == pytest.approx(1.0)
+        again = gradient_flow(flow.experiment.model, x, direction=flow.direction, lengths=flow.experiment.lengths)
+        assert again.decades_lost == flow.decades_lost
+    loss = tg.sum(net(x)[0])
+    for flow in (gradient_flow(loss), gradient_flow(net, x, lambda outputs: tg.sum(outputs[-1]))):
+        with pytest.raises(ValueError, match="of your own has none"):
+            _ = flow.direction

@@ -22,12 +22,13 @@ from ..nn.cells import CELLS
 from ..nn.sequences import in_one_array
 from ..nn.stacks import Stack, run_sequence, where_running
 from ..nn.state import parts_of, state_of
-from ..scope import recorded
+from ..scope import no_grad, recorded
 from ..tensor import GradientError, Tensor, as_array, raw
 from .chain import Array, Chain, batched, in_float64, is_chain, sequences_of
 
 Loss = str | Callable[[Tensor], Tensor]
 NAMED = ("last", "all")
+NO_DIRECTION = "direction= is v of the losses 'last' and 'all': a loss of your own has none"
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,24 +103,40 @@ class Experiment(Brief):
         """
         if isinstance(self.model, Tensor):
             return self.model
-        model = in_float64(self.model, gradients=True)
-        if self.is_module:
-            result = model(*((self.inputs,) if self.state is None else (self.inputs, self.state)))
-            if callable(self.loss):
-                return one_number(self.loss(result))
-            if not isinstance(result, Tensor):
-                raise ValueError(f"{model!r} returns {type(result).__name__}: give loss=, a function of it to a number")
-            steps = result.ndim > 2
-            outputs = transpose(result, (1, 0, *range(2, result.ndim))) if steps and self.batch_first else result
-            last = outputs[-1] if steps else outputs
-        else:
-            outputs, last = self._run(model)
+        outputs, last = self._outputs()
         if callable(self.loss):
             return one_number(self.loss(outputs))
         if self.read is not None and (outputs.ndim > 2 or not self.is_module):
             last = outputs[check_read(self.read, len(outputs)) - 1]
         read: Tensor = outputs if self.loss == "all" else last
         return one_number(sum(read * unit(self.v, last.shape[-1:])))
+
+    @no_grad()
+    def direction(self) -> Array:
+        """v, of which the network knows how wide it is.
+
+        Raises
+        ------
+        ValueError
+            If the loss has none.
+        """
+        if isinstance(self.model, Tensor) or callable(self.loss):
+            raise ValueError(NO_DIRECTION)
+        return unit(self.v, self._outputs()[1].shape[-1:])
+
+    def _outputs(self) -> tuple[Any, Any]:
+        """What the model gives, with the steps first, and the last of it; of a Module, only one's own loss knows."""
+        model = in_float64(self.model, gradients=True)
+        if not self.is_module:
+            return self._run(model)
+        result = model(*((self.inputs,) if self.state is None else (self.inputs, self.state)))
+        if callable(self.loss):
+            return result, result
+        if not isinstance(result, Tensor):
+            raise ValueError(f"{model!r} returns {type(result).__name__}: give loss=, a function of it to a number")
+        steps = result.ndim > 2
+        outputs = transpose(result, (1, 0, *range(2, result.ndim))) if steps and self.batch_first else result
+        return outputs, outputs[-1] if steps else outputs
 
     def _run(self, model: Any) -> tuple[Tensor, Tensor]:
         """All outputs of a cell or a stack, and what is known at the end; the first state is followed as the others."""
@@ -184,7 +201,7 @@ def experiment_of(
     if not callable(loss) and loss not in NAMED:
         raise refusal("loss", loss, "'last', 'all', or a function of the outputs")
     if callable(loss) and direction is not None:
-        raise ValueError("direction= is v of the losses 'last' and 'all': a loss of your own has none")
+        raise ValueError(NO_DIRECTION)
     if isinstance(model, Tensor):
         given = {"inputs": inputs, "loss": None if loss == "last" else loss, "state": state, "direction": direction}
         if told := [name for name, value in (given | {"lengths": looks["lengths"]}).items() if value is not None]:

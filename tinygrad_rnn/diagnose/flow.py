@@ -18,7 +18,7 @@ from ..graph.line import median
 from ..tensor import Tensor
 from .chain import Array, Chain
 from .ends import End, Key
-from .experiment import Experiment, unit
+from .experiment import Experiment
 from .measure import Activation, ByLag, Lane, Measured, Share, measure_without_carry
 from .remedy import Verdict, find
 from .theory import Theory, theory_of
@@ -122,8 +122,7 @@ class Flow:
     @property
     def direction(self) -> Array:
         """v of the losses "last" and "all"."""
-        assert self.chain is not None
-        return unit(self.experiment.v, self.chain.states[-1][self.chain.output].shape[1:])
+        return self.experiment.direction()
 
     # -- The verdict ---------------------------------------------------------------------------------------------------
 
