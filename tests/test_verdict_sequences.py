@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.diagnose import change, gradient_flow
 from tinygrad_rnn.diagnose.remedy import Trial
@@ -138,3 +139,43 @@ def test_what_stands_in_padding_takes_no_part_in_standardising(junk, batch_first
     _, found = change(model, x.swapaxes(0, 1) if batch_first else x, lengths=lengths, standardise=True)
     found = found.swapaxes(0, 1) if batch_first else found
     np.testing.assert_allclose(found[running], (kept - kept.mean(axis=0)) / kept.std(axis=0), rtol=1e-12)
+
+
+class Choosing:
+    """A cell that keeps all of its state, or half of it, or (`still`) does nothing, as the input says."""
+
+    def __init__(self, still, choose):
+        self.w = tg.Tensor(np.full((3, 1), 0.5), requires_grad=True, name="w")
+        self.still, self.choose = still, choose
+
+    def parameters(self):
+        return {"w": self.w}
+
+    def initial_state(self, batch):
+        return tg.Tensor(np.full((batch, 1), 0.1))
+
+    def __call__(self, x, h):
+        positive = tg.Tensor(x).data[:, :1] > -0.5
+        if not self.still:
+            kept = tg.where(positive, h, h * 0.5) if self.choose else h * np.where(positive, 1.0, 0.5)
+            return tg.tanh(x @ self.w + kept)
+        new = tg.tanh(x @ self.w + h)
+        new.name = "h"
+        found = tg.where(positive, new, h) if self.choose else new * positive + h * ~positive
+        found.name = "h"
+        return found
+
+
+@pytest.mark.parametrize("still", [False, True])
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_a_choice_by_where_is_no_padding(still, unrolled):
+    x, found = noise(12, 4, 3), []
+    for choose in (True, False):
+        cell, h = Choosing(still, choose), tg.Tensor(np.full((4, 1), 0.1))
+        for t, row in enumerate(x, 1):
+            with tg.scope(f"t={t}"):
+                h = cell(tg.Tensor(row, name="x"), h)
+        flow = gradient_flow(tg.sum(h), lag=3) if unrolled else gradient_flow(cell, x, lag=3)
+        found.append(flow)
+    assert found[0].word == found[1].word
+    np.testing.assert_allclose(found[0].end.curve, found[1].end.curve, rtol=1e-12)

@@ -222,11 +222,9 @@ def _edited(name: str, value: Any, a: Array, key: str, cell: Any, rng: np.random
         return np.asarray(init.orthogonal(value)(np.random.default_rng(0), a.shape))
     if KINDS[name].names != BIASES:
         return np.asarray(a * value)
-    letters = gates(cell)
-    blocks = a.reshape(len(letters), -1)
-    bias = init.chrono(0, blocks.shape[1], value)[0] if name == "chrono" else value
-    for letter, sign in KINDS[name].gates.items():  # of the two biases of each gate b_ih is the whole, and b_hh zero
-        blocks[letters.index(letter)] = sign * bias * ("bias_ih" in key)
+    bias = init.chrono(0, cell.hidden_size, value)[0] if name == "chrono" else value
+    for gate, sign in KINDS[name].gates.items():  # of its two biases b_ih is the whole, and b_hh zero
+        a[getattr(cell, f"_{gate}") if gate else ...] = sign * bias * ("bias_ih" in key)
     return a
 
 
@@ -266,7 +264,7 @@ def lines_of(experiment: Experiment, changes: Changes, torch: bool = False) -> s
     if not torch:
         return f"{known}\nmodel, {made} = change(model, {asked})"
     if not in_torch(experiment):
-        raise ValueError(f"PyTorch has no {experiment.model!r}")
+        raise ValueError(f"PyTorch has no {name_of(experiment.model)}")
     lines = ["import torch", "from tinygrad_rnn import nn", known]
     lines += [f"ours, {made} = change(nn.from_torch(model), {asked})"]
     if "nonlinearity" in changes:

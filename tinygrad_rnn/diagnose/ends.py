@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class Unrolled:
     ----------
     value : Tensor
         The loss.
-    lengths : array of int, shape (B,), optional
-        How long each of padded sequences is, where that is known.
+    lengths : array of int, shape (B,), or infinity, optional
+        How long each of padded sequences is, where that is known; infinity: none is padded.
 
     Attributes
     ----------
@@ -62,7 +63,7 @@ class Unrolled:
         If nothing is handed from step to step.
     """
 
-    def __init__(self, value: Tensor, lengths: Array | None = None) -> None:
+    def __init__(self, value: Tensor, lengths: Array | float | None = None) -> None:
         self.value = value
         self.nodes = history([value]) if value.requires_grad else []
         self.layered = any(place(node.scope)[1] for node in self.nodes)
@@ -96,7 +97,7 @@ class Unrolled:
         """Find values, states, and inputs with their name; gives which sequences have a padded step."""
         keys: dict[Tensor | None, Key] = {}
         latest: dict[Key, tuple[int, int]] = {}
-        counts, choices = Counter[Any](), list[tuple[int, Tensor]]()
+        counts, choices = Counter[Any](), list[tuple[int, Any, Array]]()
         for node in self.nodes:
             step, layer = place(node.scope)
             if step is None or node.op is None:
@@ -119,11 +120,11 @@ class Unrolled:
             keys[node] = key
             self.values[key].setdefault(step, node)
             if node.op.name == "where" and node.ndim > 1 and node.static["condition"].size == len(node.data):
-                choices.append((step, node))
+                choices.append((step, node.operands[0], node.static["condition"].reshape(-1)))
         self.values = {key: lane for key, lane in self.values.items() if key in self.states or "#" not in key[1]}
-        # Past the end of a padded sequence its state stands still, and its output is zero.
-        padded = [(t, node) for t, node in choices if keys.get(node.operands[0]) in self.states]
-        return {t: node.static["condition"].reshape(-1) for t, node in padded}
+        # Past the end of a padded sequence its state stands still, and its output is zero; no step comes after it.
+        masks = {t: mask for t, new, mask in choices if keys.get(new) in self.states and place(new.scope)[0] == t}
+        return masks if all((masks[s] >= masks[t]).all() for s, t in pairwise(sorted(masks))) else {}
 
     def _inputs_without_a_name(self, steps: Iterable[int]) -> dict[int, Tensor]:
         """Constants that meet one weight at every step, if they are the only ones: of a recurrence by hand."""
@@ -143,11 +144,6 @@ class Unrolled:
         wanted = [tensor for tensor in read if self.inside(tensor)]
         found = pullback(seeds, wanted, lambda node, i, g: np.zeros_like(g) if self.inside(node) else g)
         return {tensor: g for tensor, g in found.items() if g.any()}
-
-    def first_overflow(self) -> int | None:
-        """The first step at which a state leaves float64."""
-        lanes = [self.values[key].items() for key in self.states]
-        return min((t for lane in lanes for t, node in lane if not np.isfinite(node.data).all()), default=None)
 
 
 def _key(layer: str, name: str, run: int) -> Key:
@@ -232,9 +228,10 @@ def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
     GradientError
         If the loss is not finite, though every state is.
     """
-    graph = Unrolled(experiment.value(), experiment.lengths)
-    if (t := graph.first_overflow()) is not None:
-        overflow = f"overflow: the state leaves float64 at step {t}"
+    graph = Unrolled(experiment.value(), np.inf if experiment.is_chain else experiment.lengths)
+    states = [(t, node) for key in graph.states for t, node in graph.values[key].items()]
+    if beyond := [t for t, node in states if not np.isfinite(node.data).all()]:
+        overflow = f"overflow: the state leaves float64 at step {(t := min(beyond))}"
         if not experiment.is_module and not isinstance(experiment.model, Tensor) and t > 2:
             return measure_ends(experiment.cut(t - 1), f"{overflow}, and the steps before it are measured")
         unknown = np.full((len(graph.steps), graph.batch), np.nan)
@@ -293,11 +290,10 @@ def _end(graph: Unrolled, name: str, reads: Mapping[Tensor, Array], wanted: int 
     if len(read) > 1:
         before = ", or the last of a sequence" * bool((ends != step).any())
         notes.append(f"the loss reads {len(read)} steps; judged is what it sees from step {step}{before}")
-    known = [peak, *states.values(), *([] if x is None else [x])]
-    unread = ~np.any([curve > -np.inf for curve in known], axis=(0, 1))  # not even the output itself is reached
+    unread = np.isneginf(size)
     if unread.any() and not unread.all():
         notes.append(f"of {batch} sequences the loss reads {np.sum(~unread)} there")
-        for curve in known:
+        for curve in [peak, *states.values(), *([] if x is None else [x])]:
             curve[:, unread] = np.nan
     hidden = [(t, node) for key, lane in lanes.items() if key[1] != "c" for t, node in lane.items()]
     h = np.concatenate([[0.0], *(node.data.reshape(batch, -1)[graph.running[t]].ravel() for t, node in hidden)])

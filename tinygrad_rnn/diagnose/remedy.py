@@ -67,9 +67,8 @@ class Trial:
     def __str__(self) -> str:
         now = f"{'still' if self.after.word == self.before.word else 'now'} {self.after.word}"
         said = "HEALTHY" if self.heals else f"refused, {self.refused}" if self.refused else now
-        through = ""
-        if self.before.level < BLOCKED:
-            through = f"the most that gets through from {power(self.before.level)} to {power(self.after.level)}, "
+        most = f"the most that gets through from {power(self.before.level)} to {power(self.after.level)}, "
+        through = most * (self.before.level < BLOCKED)
         return f"{self.label}: {through}D from {in_decades(self.before.decades)} to {in_decades(self.decades)}, {said}"
 
 
@@ -218,9 +217,8 @@ class Verdict(Judgement, Brief):
         if self.about == "inputs":
             return self.reason
         if self.undone:
-            but = {name: f", but {t.refused}" * bool(t.refused) for name, t in self.undone.items()}
             return " or ".join(
-                f"{name} (put back: {t.after.word}, D = {in_decades(t.decades)}{but[name]})"
+                f"{name} (put back: {t.after.word}, D = {in_decades(t.decades)}{t.refused and f', but {t.refused}'})"
                 for name, t in self.undone.items()
             )
         if not self.default:
