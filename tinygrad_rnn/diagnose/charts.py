@@ -53,10 +53,8 @@ def _lane(axes: Axes, lane: Lane, colour: str, label: str, marker: str) -> None:
 
 
 def _rate(lane: Lane) -> str:
-    line = lane.line
-    if not np.isfinite(line.slope):
-        return "no slope"
-    return f"{line.slope:+.3g} decades a step"
+    slope = lane.line.slope
+    return f"{slope:+.3g} decades a step" if np.isfinite(slope) else "no slope"
 
 
 def _below(axes: Axes, what: str, drop: float) -> None:

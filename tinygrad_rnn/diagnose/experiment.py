@@ -133,8 +133,7 @@ class Experiment(Brief):
         if callable(self.loss):
             return result, result
         if not isinstance(result, Tensor):
-            found = type(result).__name__
-            raise ValueError(f"{name_of(model)} returns {found}: give loss=, a function of it to a number")
+            raise ValueError(f"{name_of(model)} returns {type(result).__name__}: give loss=, which makes it a number")
         steps = result.ndim > 2
         outputs = transpose(result, (1, 0, *range(2, result.ndim))) if steps and self.batch_first else result
         return outputs, outputs[-1] if steps else outputs

@@ -68,7 +68,7 @@ class GradientFlow(Flow, Shown):
 
     def text(self) -> str:
         """The report in words and numbers."""
-        return report(self)
+        return "\n".join(report(self))
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, with all that is needed to measure it again; what is not finite is a string."""

@@ -17,12 +17,8 @@ from .remedy import Trial
 from .verdict import BLOCKED, in_decades, power
 
 
-def report(flow: Flow) -> str:
-    """The whole report."""
-    return "\n".join(_lines(flow))
-
-
-def _lines(flow: Flow) -> Iterator[str]:
+def report(flow: Flow) -> Iterator[str]:
+    """The lines of the whole report."""
     judged, end, setting = flow.judgement, flow.end, flow.setting
     batch = end.curve.shape[1]
     long = int(np.sum(np.sum(~np.isnan(end.curve), axis=0) > judged.lag))
