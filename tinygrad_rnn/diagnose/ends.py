@@ -113,11 +113,9 @@ class Unrolled:
             name = node.name or f"{node.op.name}#{counts[layer, step]}"
             # A network that runs a second time, as on top of another one, has the same scopes.
             before, run = latest.get((layer, name), (step, 1))
-            key = _key(layer, name, run)
-            if before != step and step in self.values[key]:
-                key = _key(layer, name, run := run + 1)
+            run += before != step and step in self.values[_key(layer, name, run)]
             latest[layer, name] = step, run
-            keys[node] = key
+            keys[node] = key = _key(layer, name, run)
             self.values[key].setdefault(step, node)
             if node.op.name == "where" and node.ndim > 1 and node.static["condition"].size == len(node.data):
                 choices.append((step, node.operands[0], node.static["condition"].reshape(-1)))

@@ -79,8 +79,7 @@ Family = tuple[str, str, tuple[Any, ...]]
 def families(experiment: Experiment, steps: int) -> Iterator[Family]:
     """What may apply to a network; an LSTM's two gate biases first: the forget bias alone teaches little."""
     if not is_ours(experiment.model):
-        names = once(experiment.model.parameters().items())
-        yield from ((name, "scale", KINDS["scale"].tried) for name in names)
+        yield from ((name, "scale", KINDS["scale"].tried) for name in once(experiment.model.parameters().items()))
         return
     cells, lag = cells_of(experiment.model), max(experiment.lag or steps - 1, 2)
     for name, kind in KINDS.items():
