@@ -81,3 +81,23 @@ def test_what_is_lost_whole_in_depth_is_no_number_of_decades():
     states = {("layer 1", "h"): np.zeros((20, 1)), ("layer 0", "h"): np.full((20, 1), -np.inf)}
     found = judge(end(np.full(20, -np.inf), states=states))
     assert (found.word, found.reason) == ("dies in depth", "all is lost from the top layer down to the lowest")
+
+
+def cut_off(model, **arrays):
+    model.load_state_dict(model.state_dict() | arrays)
+    return model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        cut_off(tg.RNNCell(2, 4, "relu", rng=0), bias_ih=np.full(4, -50.0)),  # dead
+        cut_off(tg.RNNCell(2, 4, rng=0), weight_hh=np.zeros((4, 4))),  # one step alone
+        tg.LSTMCell(2, 4, forget_bias=15.0, input_bias=-15.0, rng=0),  # shut: little gets in, from however far
+    ],
+)
+def test_a_report_of_what_is_cut_off_is_written_without_a_warning(model):
+    """Warnings are errors in these tests."""
+    flow = gradient_flow(model, np.random.default_rng(0).standard_normal((30, 3, 2)))
+    assert flow.reach() == flow.verdict.healthy_up_to == 0 and flow.word in flow.text().lower()
+    assert flow.to_dict()["verdict"]["healthy_up_to"] == 0

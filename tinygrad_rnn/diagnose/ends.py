@@ -288,10 +288,11 @@ def _end(graph: Unrolled, name: str, reads: Mapping[Tensor, Array], wanted: int 
     if len(read) > 1:
         before = ", or the last of a sequence" * bool((ends != step).any())
         notes.append(f"the loss reads {len(read)} steps; judged is what it sees from step {step}{before}")
-    unread = np.isneginf(size)
+    known = [peak, *states.values(), *([] if x is None else [x])]
+    unread = ~np.any([curve > -np.inf for curve in known], axis=(0, 1))  # not even the output itself is reached
     if unread.any() and not unread.all():
         notes.append(f"of {batch} sequences the loss reads {np.sum(~unread)} there")
-        for curve in [peak, *states.values(), *([] if x is None else [x])]:
+        for curve in known:
             curve[:, unread] = np.nan
     hidden = [(t, node) for key, lane in lanes.items() if key[1] != "c" for t, node in lane.items()]
     h = np.concatenate([[0.0], *(node.data.reshape(batch, -1)[graph.running[t]].ravel() for t, node in hidden)])

@@ -22,7 +22,7 @@ from .experiment import Experiment
 from .measure import Activation, ByLag, Lane, Measured, Share, measure_without_carry
 from .remedy import Verdict, find
 from .theory import Theory, theory_of
-from .verdict import HEALTHY, Judgement, reach, rounded, verdict
+from .verdict import BLOCKED, HEALTHY, Judgement, reach, rounded, verdict
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,8 @@ class Flow:
     def reach(self, decades: float = HEALTHY, layer: str | None = None) -> int:
         """The lag up to which no more than so many decades are lost or gained, in the median sequence.
 
+        Of the inputs it is 0 where nothing gets through, though the curve may be flat.
+
         Parameters
         ----------
         decades : float
@@ -172,7 +174,7 @@ class Flow:
         """
         number("decades", decades, POSITIVE)
         if layer is None:
-            return reach(self.end.curve, decades)
+            return 0 if self.judgement.level < BLOCKED and self.end.x is not None else reach(self.end.curve, decades)
         if (layer, "h") not in self.end.states:
             raise KeyError(f"no layer {layer!r} among {', '.join(repr(key[0]) for key in self.end.states)}")
         return reach(self.end.states[layer, "h"], decades)

@@ -143,6 +143,7 @@ def _middle(values: Array) -> float:
     return float(np.sort(values)[len(values) // 2])
 
 
+@np.errstate(invalid="ignore")
 def reach(curve: Array, decades: float) -> int:
     """The lag up to which a curve loses or gains no more than so many decades, in the median sequence."""
     rows = curve.T
@@ -170,6 +171,7 @@ def power(log: float) -> str:
     return f"10^{log:z.1f}" if math.isfinite(log) else "beyond float64" if log > 0 else "0"
 
 
+@np.errstate(invalid="ignore")
 def rounded(experiment: Experiment, ends: list[End]) -> Judgement | None:
     """The verdict with every weight changed in its last digit; None where nothing grows enough to show it.
 
