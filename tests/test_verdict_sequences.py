@@ -179,3 +179,63 @@ def test_a_choice_by_where_is_no_padding(still, unrolled):
         found.append(flow)
     assert found[0].word == found[1].word
     np.testing.assert_allclose(found[0].end.curve, found[1].end.curve, rtol=1e-12)
+
+
+STEPS, ENDS = 14, np.array([14, 9, 14, 6])
+
+
+def chosen(how, kind, by_hand):
+    """The loss of a network that chooses by `where`, or does the same by arithmetic."""
+    cell, x = kind(3, 5, rng=0), noise(STEPS, 4, 3)
+    h, drawn, outputs = cell.initial_state(4), np.random.default_rng(1).random((STEPS, 4, 1)), []
+
+    def pick(condition, one, other):
+        return one * condition + other * ~condition if by_hand else tg.where(condition, one, other)
+
+    for t in range(STEPS):
+        runs = {
+            "zoneout": drawn[t] > 0.3,
+            "skip": (t + np.arange(4)[:, None]) % 3 == 0,
+            "begins late": t >= STEPS - ENDS[:, None],
+            "read past its end": t < ENDS[:, None],
+        }.get(how, np.full((4, 1), t not in (5, STEPS - 1) if how == "resets" else t != 7))
+        with tg.scope(f"t={t + 1}"):
+            before = h
+            if how in ("resets", "one goes on"):
+                begins = runs | (np.arange(4)[:, None] == 3) * (how == "one goes on")
+                h = cell(tg.Tensor(x[t], name="x"), pick(begins, h, np.zeros((4, 5))))
+                outputs.append(h)
+            else:
+                new = cell(tg.Tensor(x[t], name="x"), before)
+                h = pick(runs, new, before) if t % 2 else pick(~runs, before, new)
+                outputs.append(new if how == "read past its end" else h)
+    return tg.sum(outputs[-1] * np.arange(1.0, 6.0))
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell])
+@pytest.mark.parametrize("how", ["resets", "one goes on", "zoneout", "skip", "begins late", "read past its end"])
+def test_what_is_chosen_by_where_and_is_no_padding_is_arithmetic(how, kind):
+    """A state that is reset, or kept for some steps, has lost what it has lost: no step is left out of the curve."""
+    one, other = (gradient_flow(chosen(how, kind, by_hand)) for by_hand in (False, True))
+    assert one.word == other.word and one.judgement.lag == other.judgement.lag == STEPS - 1
+    np.testing.assert_allclose(one.end.x, other.end.x, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])
+@pytest.mark.parametrize("turned", [False, True])
+def test_padding_is_known_in_either_order(turned, kind):
+    """Past its end every state of a sequence is what it was: then a loop by hand is the same as `lengths=`."""
+    cell, x = kind(3, 5, rng=0), noise(STEPS, 4, 3)
+    state = cell.initial_state(4)
+    for t in range(STEPS):
+        runs = t < ENDS[:, None]
+        with tg.scope(f"t={t + 1}"):
+            new = cell(tg.Tensor(x[t], name="x"), state)
+            pairs = zip(new, state, strict=True) if kind is nn.LSTMCell else [(new, state)]
+            parts = [tg.where(~runs, old, now) if turned else tg.where(runs, now, old) for now, old in pairs]
+        state = tuple(parts) if kind is nn.LSTMCell else parts[0]
+    v = np.arange(1.0, 6.0)
+    flow = gradient_flow(tg.sum(parts[0] * v))
+    same = gradient_flow(cell, x, lengths=ENDS, direction=v)
+    np.testing.assert_allclose(flow.end.x, same.end.x, rtol=1e-9)
+    assert flow.word == same.word and flow.decades_lost == pytest.approx(same.decades_lost)

@@ -95,9 +95,9 @@ class Unrolled:
 
     def _sort(self) -> dict[int, Array]:
         """Find values, states, and inputs with their name; gives which sequences have a padded step."""
-        keys: dict[Tensor | None, Key] = {}
+        keys: dict[Tensor, Key] = {}
         latest: dict[Key, tuple[int, int]] = {}
-        counts, choices = Counter[Any](), list[tuple[int, Any, Array]]()
+        counts = Counter[Any]()
         for node in self.nodes:
             step, layer = place(node.scope)
             if step is None or node.op is None:
@@ -117,12 +117,35 @@ class Unrolled:
             latest[layer, name] = step, run
             keys[node] = key = _key(layer, name, run)
             self.values[key].setdefault(step, node)
-            if node.op.name == "where" and node.ndim > 1 and node.static["condition"].size == len(node.data):
-                choices.append((step, node.operands[0], node.static["condition"].reshape(-1)))
         self.values = {key: lane for key, lane in self.values.items() if key in self.states or "#" not in key[1]}
-        # Past the end of a padded sequence its state stands still, and its output is zero; no step comes after it.
-        masks = {t: mask for t, new, mask in choices if keys.get(new) in self.states and place(new.scope)[0] == t}
-        return masks if all((masks[s] >= masks[t]).all() for s, t in pairwise(sorted(masks))) else {}
+        lanes: dict[Key, dict[int, Tensor]] = defaultdict(dict)
+        for node, key in keys.items():
+            lanes[key][place(node.scope)[0] or 0] = node  # the last one is handed on
+        return self._padding(lanes)
+
+    def _padding(self, lanes: Mapping[Key, Mapping[int, Tensor]]) -> dict[int, Array]:
+        """Which sequences have a step, where others have ended: their states change no more, and nothing new is read.
+
+        A state that is reset, or that is kept for some steps, is none of this: then no step is called padded.
+        """
+        chosen, given = list[tuple[int, Tensor, Array]](), dict[int, Array]()
+        for lane in (lanes[key] for key in self.states):
+            for before, (t, node) in zip((None, *lane.values()), lane.items(), strict=False):
+                new, running = _chosen(node, before, t)
+                chosen.append((t, new, running))
+                if new is node and t == [*lane][-1]:  # handed on to no other: how it is read will tell
+                    continue
+                if not np.array_equal(given.setdefault(t, running), running):
+                    return {}
+        if all(running.all() for running in given.values()) or len({len(running) for *_, running in chosen}) > 1:
+            return {}
+        found = pullback({self.value: np.ones(self.value.shape)}, [new for _, new, _ in chosen])
+        read = {t: np.zeros_like(running) for t, _, running in chosen}
+        for t, new, running in chosen:
+            read[t] |= found.get(new, np.zeros(new.shape)).reshape(len(running), -1).any(axis=1)
+        masks = dict.fromkeys((t for lane in lanes.values() for t in lane), np.array(True)) | read | given
+        ended = all((masks[s] >= masks[t]).all() for s, t in pairwise(sorted(masks)))
+        return masks if ended and not any((read[t] & ~masks[t]).any() for t in read) else {}
 
     def _inputs_without_a_name(self, steps: Iterable[int]) -> dict[int, Tensor]:
         """Constants that meet one weight at every step, if they are the only ones: of a recurrence by hand."""
@@ -142,6 +165,22 @@ class Unrolled:
         wanted = [tensor for tensor in read if self.inside(tensor)]
         found = pullback(seeds, wanted, lambda node, i, g: np.zeros_like(g) if self.inside(node) else g)
         return {tensor: g for tensor, g in found.items() if g.any()}
+
+
+def _chosen(node: Tensor, before: Tensor | None, step: int) -> tuple[Tensor, Array]:
+    """What is new in a state, and which sequences have it, where the others have the very state before."""
+    every = np.ones(len(node.data) if node.ndim > 1 else 1, bool)
+    if (
+        node.op is not None
+        and node.op.name == "where"
+        and node.static["condition"].shape == (len(every), *[1] * (node.ndim - 1))
+    ):
+        running = node.static["condition"].reshape(-1)
+        for of, new, old in zip((running, ~running), node.operands, reversed(node.operands), strict=True):
+            kept = old is before if before is not None else old is None or place(old.scope)[0] is None
+            if kept and new is not None and new.op is not None and place(new.scope)[0] == step:
+                return new, of
+    return node, every
 
 
 def _key(layer: str, name: str, run: int) -> Key:
