@@ -115,7 +115,7 @@ def _description(sources: Mapping[str, GradientGraph], options: Options) -> str:
         parts.append(f"{name or 'The graph'}: {len(graph.nodes)} tensors, {len(graph.edges)} edges.")
         for state, lane in states(graph).items():
             (start, one), *_, (end, other) = [*lane.items(), *lane.items()]
-            sizes = [number(norm_of(n.gradient, options.norm)) for n in (other, one) if n.gradient is not None]
+            sizes = ["none" if n.gradient is None else number(norm_of(n.gradient, options.norm)) for n in (other, one)]
             if len(lane) > 1:
                 parts.append(f"The gradient of {state} is {sizes[0]} at t={end} and {sizes[1]} at t={start}.")
     return " ".join(parts)
