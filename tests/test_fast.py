@@ -14,7 +14,7 @@ numba = pytest.importorskip("numba", reason="the extra [fast] is not installed")
 
 from tinygrad_rnn.fast import functions, product, products  # noqa: E402
 from tinygrad_rnn.fast.functions import FLAGS  # noqa: E402
-from tinygrad_rnn.fast.products import padded, panels  # noqa: E402
+from tinygrad_rnn.fast.products import padded, panel  # noqa: E402
 from tinygrad_rnn.fast.store import Space, keep  # noqa: E402
 
 
@@ -129,15 +129,12 @@ def test_tanh_and_sigmoid_over_the_whole_range(dtype):
 @pytest.mark.parametrize("rows, inner, columns", [(1, 3, 1), (3, 5, 9), (9, 4, 37)])
 def test_product_of_any_size(rows, inner, columns, wide, monkeypatch):
     monkeypatch.setattr(products, "_BYTES", wide)
-    products._panels.cache_clear()
-    rng, row = np.random.default_rng(0), padded(columns, np.float64)
+    rng, row, width = np.random.default_rng(0), padded(columns, np.float64), panel(columns, np.float64)
     a, weight = rng.normal(size=(rows, inner)), rng.normal(size=(inner, columns))
-    pairs, width, single = panels(columns, np.float64)
-    ends = [*((p * width, (p + 1) * width) for p in range(pairs)), *([(pairs * width, row)] if single else [])]
-    wide = np.pad(weight, ((0, 0), (0, row - columns)))
-    packed = np.concatenate([wide[:, start:stop].ravel() for start, stop in ends])
+    packed = np.pad(weight, ((0, 0), (0, row - columns))).reshape(inner, -1, width).swapaxes(0, 1).ravel()
     c = np.ones((rows, row))
-    product(rows, inner, columns, inner, row, np.float64, True)(a.ravel(), 0, packed, 0, c.reshape(-1), 0, inner, 1)
+    multiply = product(rows, columns, np.float64, True, (inner, 1, 0), (width, 0, inner * width), row)
+    multiply(a.ravel(), 0, packed, 0, c.reshape(-1), 0, inner, 1)
     np.testing.assert_allclose(c[:, :columns], 1 + a @ weight, rtol=1e-13, atol=1e-14)
 
 

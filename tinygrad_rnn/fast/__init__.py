@@ -10,9 +10,9 @@ except ImportError as error:
 from ..bptt.program import COMPILED
 from .emit import USED, FastSource
 from .functions import functions
-from .products import outer, pack, product
+from .products import product
 from .store import Space, compiled
 
 COMPILED.uses, COMPILED.source = USED, FastSource
 
-__all__ = ["FastSource", "Space", "compiled", "functions", "outer", "pack", "product"]
+__all__ = ["FastSource", "Space", "compiled", "functions", "product"]

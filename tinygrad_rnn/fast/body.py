@@ -22,6 +22,7 @@ from ..bptt.text import RESHAPES, VIEWS, is_elementwise
 from ..symbolic.notation import step_text, value_text
 from ..symbolic.trace import Node, run
 from .functions import functions
+from .products import panel
 
 Shape = tuple[int, ...]
 View = Callable[[Any], Any]
@@ -85,10 +86,10 @@ def nest(shape: Shape, lines: Iterable[str]) -> list[str]:
     return ["    " * k + head for k, head in enumerate(heads)] + ["    " * len(heads) + line for line in lines]
 
 
-def moved(to: Slot, source: Slot) -> list[str]:
-    """All numbers of one place to another."""
-    shape = to.lies.shape
-    return nest(shape, [f"{to.text(whole, shape)} = {source.text(whole, shape)}"])
+def moved(to: Slot, source: Slot, at: View = whole, of: View = whole) -> list[str]:
+    """All numbers that a view shows of one place, to where a view shows another."""
+    shape = at(to.lies).shape
+    return nest(shape, [f"{to.text(at, shape)} = {source.text(of, shape)}"])
 
 
 def argument(name: str, node: Node, each: bool = False) -> Slot:
@@ -102,18 +103,17 @@ def through(node: Node, view: View) -> View:
     return view if node.op in ("kept", "detach") else lambda array: view(run(node.op, [array], node.static, ()))
 
 
-def origin(node: Node) -> tuple[Node, int, int, int]:
-    """For a matrix: what it is a view of, where it begins there, and how far it is to the next row and column."""
+def origin(node: Node) -> tuple[Node, View]:
+    """What a node is a view of, and that view."""
     base: Node = node
     view: View = whole
     while base.op in SEEN_THROUGH:
         base, view = base.args[0], through(base, view)
-    begins, steps = seen(np.empty(base.shape, np.int8), view, node.shape)
-    return base, begins, steps.get("b", 0), steps.get("j", 0)
+    return base, view
 
 
-class Products(Node):
-    """A sum of products with weights: of each, its rows and the weight."""
+class Product(Node):
+    """Rows times a weight."""
 
 
 class Outer(Node):
@@ -129,7 +129,6 @@ class Store:
     view: View = whole
     how: str = SET
     makes: Node | None = None  # what is complete once all stores that make it are done
-    alone: bool = False  # in a loop of its own: one that cannot be done in vectors
 
     @property
     def shape(self) -> Shape:
@@ -139,12 +138,11 @@ class Store:
 
 @dataclass
 class Group:
-    """A loop, or lines that are no loop."""
+    """A loop."""
 
-    shape: Shape | None
-    lines: list[Any] = field(default_factory=list)  # text, or what was computed there: (node, name, text)
+    shape: Shape
+    lines: list[tuple[Node | None, str]] = field(default_factory=list)  # each with what it gives a name
     names: dict[Node, str] = field(default_factory=dict)
-    stored: set[Node | None] = field(default_factory=set)  # what is complete only after the loop
 
 
 def along(node: Node) -> View:
@@ -158,106 +156,94 @@ class Body:
 
     def __init__(self, source: Any) -> None:
         self.source = source  # a `FastSource`, which imports this
-        self.groups = [Group(None)]
+        self.groups: list[Group] = []
 
     # -- What is to be written --
 
     def statements(self, node: Node) -> list[Node | Store]:
         """What computes a value."""
         op, args, static = node.op, node.args, node.static
-        if op not in ("concatenate", "stack", "scatter", *REDUCED):
+        if op not in ("concatenate", "scatter", *REDUCED):
             return [node]
         slot = self.source.slot(node)
-        if op in ("concatenate", "stack"):
+        if op == "concatenate":
             before = (slice(None),) * static["axis"]
-            joined = spans(args, static["axis"])
-            cuts: Any = (
-                [(k, a) for k, a in enumerate(args)] if op == "stack" else [(slice(i, j), a) for a, i, j in joined]
-            )
-            return [Store(part, slot, itemgetter((*before, cut)), makes=node) for cut, part in cuts]
-        first, how = REDUCED.get(op, (0.0, SET))
-        start = Store(Node("number", value=first), slot, makes=node, alone=True)
-        if op == "scatter":
-            return [start, Store(args[0], slot, itemgetter(static["index"]), makes=node)]
+            parts = spans(args, static["axis"])
+            return [Store(part, slot, itemgetter((*before, slice(i, j))), makes=node) for part, i, j in parts]
+        first, how = REDUCED.get(op, (0.0, ADD))
+        view = itemgetter(static["index"]) if op == "scatter" else along(node)
         how = how.format("{0}", "{1}", node.value.size / args[0].value.size)
-        return [start, Store(args[0], slot, along(node), how, node, True)]
+        return [Store(Node("number", value=first), slot, makes=node), Store(args[0], slot, view, how, node)]
 
     def write(self, statements: Iterable[Node | Store]) -> None:
-        """Emit statements, as many as possible in one loop."""
-        waiting = [*statements]
-        makes = {s: (s.makes or s) if isinstance(s, Store) else s for s in waiting}
-        reads = {s: self._reads(s, {*makes.values()}) for s in waiting}
-        while waiting:
-            left = [makes[s] for s in waiting]
-            ready = [s for k, s in enumerate(waiting) if reads[s].isdisjoint(left) and makes[s] not in left[:k]]
-            joining = [s for s in ready if s.shape == self.groups[-1].shape and self._in_vectors(s)]
-            chosen = (joining or ready)[0]
-            waiting.remove(chosen)
-            if isinstance(chosen, Products):
-                self._products(chosen)
-            else:
-                self._element(chosen)
+        """Emit statements: those of one shape that wait for equally many loops share one."""
+        known: dict[Any, tuple[int, Shape | None]] = {}  # after how many loops a value is, and in a loop of which shape
+        loops: dict[tuple[int, bool, Shape], list[Node | Store]] = {}
+        for what in statements:
+            made, later = what, isinstance(what, Product)
+            reads = self._reads(what)
+            if isinstance(what, Store):
+                made, later = what.makes or what, True
+                reads += [made] if what.how != SET else []  # which was set before
+            waits = [known[n] for n in reads if n in known]
+            before = max([n + (shape != what.shape) for n, shape in waits], default=0)
+            known[made] = before, None if later else what.shape
+            loops.setdefault((before, isinstance(what, Product), what.shape), []).append(what)
+        for (_, is_product, shape), alike in sorted(loops.items(), key=itemgetter(0)):
+            self.groups.append(Group(() if is_product else shape))
+            for what in alike:
+                if isinstance(what, Product):
+                    self._product(what)
+                else:
+                    self._element(what)
 
-    def _reads(self, what: Node | Store, made: set[Any]) -> set[Node]:
-        """Which of what is made here a statement reads."""
+    def _reads(self, what: Node | Store) -> list[Any]:
+        """The values that a statement reads, and those that are computed where it is."""
         nodes = [what.source] if isinstance(what, Store) else [*what.args]
         for node in nodes:  # which grow
-            nodes += node.args if node not in made else ()
-        return made.intersection(nodes)
-
-    def _in_vectors(self, what: Node | Store) -> bool:
-        """Whether a statement is one of a loop that is done in vectors."""
-        return not (isinstance(what, Products) or (isinstance(what, Store) and what.alone))
-
-    def group(self, shape: Shape | None, fresh: bool = False) -> Group:
-        """The last group, if it has this shape, or a new one."""
-        if fresh or self.groups[-1].shape != shape:
-            self.groups.append(Group(shape))
-        return self.groups[-1]
+            nodes += node.args if node.args and not self.source.stands(node) else ()
+        return nodes
 
     def _element(self, what: Node | Store) -> None:
-        """Into the last loop, if it has this shape and nothing in it is read that is not complete there."""
-        alone, shape = not self._in_vectors(what), what.shape
-        for fresh in (alone, True):
-            group, self.clash = self.group(shape, fresh), False
+        """Into the last loop, or into a new one if a number is read that another turn of it computes."""
+        for fresh in (False, True):
+            if fresh:
+                self.groups.append(Group(what.shape))
+            group, self.clash = self.groups[-1], False
             text = self.value(what.source, whole) if isinstance(what, Store) else self.computed(what, whole)
             if not self.clash:
                 break
         if isinstance(what, Store):
-            group.lines.append(what.how.format(what.slot.text(what.view, shape), text))
-            group.stored.add(what.makes)
+            group.lines.append((None, what.how.format(what.slot.text(what.view, what.shape), text)))
         else:
             group.names[what] = self.source.fresh(hint(self.source.plan, what))
-            group.lines.append((what, group.names[what], text))
-        if alone:
-            self.group(None)
+            group.lines.append((what, f"{group.names[what]} = {text}"))
 
-    def _products(self, node: Node) -> None:
-        """A sum of products with weights, each of which is added to the one before."""
-        source, slot = self.source, self.source.slot(node)
-        for k, (a, weight) in enumerate(zip(node.args[::2], node.args[1::2], strict=True)):
-            (inner, columns), left = weight.shape, source.slot(a)
-            text = f"product({a.shape[0] if a.ndim > 1 else 1}, {inner}, {columns}, {left.row}, {slot.row}, F, {k > 0})"
-            name = source.helper(f"{hint(source.plan, node)}_product", text)
-            places = f"{left.base}, {left.at}, w, {source.packed(weight)}, {slot.base}, {slot.at}"
-            self.group(None).lines.append(f"{name}({places}, {inner}, 1)")
+    def _product(self, node: Product) -> None:
+        """Rows times a weight, panel by panel."""
+        source, (a, weight) = self.source, node.args
+        slot, left, (inner, columns) = source.slot(node), source.slot(a), weight.shape
+        width = panel(columns, source.dtype)
+        strides = f"({left.row}, 1, 0), ({width}, 0, {inner * width}), {slot.row}"
+        text = f"product({a.shape[0] if a.ndim > 1 else 1}, {columns}, F, False, {strides})"
+        name = source.helper(f"{hint(source.plan, weight)}_product", text)
+        places = f"{left.base}, {left.at}, w, {source.packed(weight)}, {slot.base}, {slot.at}"
+        self.groups[-1].lines.append((None, f"{name}({places}, {inner}, 1)"))
 
     # -- Values --
 
     def value(self, node: Node, view: View) -> str:
         """One element of a view of a node, as it is read here."""
         group, source = self.groups[-1], self.source
-        shape = group.shape or ()
         if node.op == "number" or (node.op == "constant" and not node.shape):
             return f"F({value_text(node.value if node.op == 'number' else node.value[()].item())})"
         if node in group.names:
             lies = np.empty(node.shape, np.int8)
-            self.clash = self.clash or seen(lies, view, shape) != seen(lies, whole, shape)
+            self.clash = self.clash or seen(lies, view, group.shape) != seen(lies, whole, group.shape)
             return group.names[node]
         if not source.stands(node):
             return self.computed(node, view)
-        self.clash = self.clash or node in group.stored
-        return str(source.slot(node).text(view, shape))
+        return str(source.slot(node).text(view, group.shape))
 
     def computed(self, node: Node, view: View) -> str:
         """One element of a view of a node, computed here."""
@@ -279,10 +265,9 @@ class Body:
 
         if op == "cast":
             return f"F({write(args[0])})"
-        name, read = ("square", args[:1]) if op == "multiply" and args[0] is args[1] else (op, args)
-        if name in OWN:
+        if op in OWN:
             static = [f"{key}=F({value_text(v, write)})" for key, v in node.static.items() if v is not None]
-            return f"{name}_({', '.join([*map(write, read), *static])})"
+            return f"{op}_({', '.join([*map(write, args), *static])})"
         return f"({step_text(node, write)[0]})"
 
     def text(self) -> list[str]:
@@ -290,14 +275,10 @@ class Body:
         lines: list[str] = []
         for group in self.groups:
             body: list[str] = []
-            for line in group.lines:
-                if isinstance(line, str):
-                    body.append(line)
-                    continue
-                node, name, text = line
-                note = self.source.note(node)
-                body.append(f"{name} = {text}" + (f"  # {note}" if note else ""))
-                if node in self.source.slots:
-                    body.append(f"{self.source.slots[node].text(whole, node.shape)} = {name}")
-            lines += nest(group.shape or (), body) if body else []
+            for node, line in group.lines:
+                note = self.source.note(node) if node else ""
+                body.append(f"{line}  # {note}" if note else line)
+                if node and node in self.source.slots:
+                    body.append(f"{self.source.slots[node].text(whole, node.shape)} = {group.names[node]}")
+            lines += nest(group.shape, body)
         return lines

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from operator import itemgetter
 from textwrap import wrap
 from typing import Any
 
@@ -20,19 +21,19 @@ from ..bptt.emit import Source
 from ..bptt.identities import transposed
 from ..bptt.names import hint
 from ..bptt.program import Unsupported
-from ..bptt.rewrites import read_once, rebuild, terms_of, total, whole_sums
+from ..bptt.rewrites import rebuild
 from ..bptt.step import Step
 from ..bptt.text import array_text, is_elementwise
 from ..files import printable
 from ..symbolic.notation import value_text
 from ..symbolic.trace import Node, Part, computed
-from .body import ADD, OWN, REDUCED, SEEN_THROUGH, Body, Outer, Products, Slot, Store, along, argument, moved, origin
-from .products import BLOCK, padded, panels
+from .body import ADD, OWN, REDUCED, SEEN_THROUGH, Body, Outer, Product, Slot, Store, argument, moved, origin
+from .products import BLOCK, padded, panel
 from .store import keep
 
 USED = ("dead_code", "share", "only_last", "tiles", "split", "join", "factor", "regroup", "buffers")
 """The rewrites that serve a compiled program: loops of its own need no function for several gates at once."""
-TAKEN = "w r cur old space forward backward F b j compiled functions pack product outer Space record".split()
+TAKEN = "w r cur old space forward backward F b j compiled functions product Space record".split()
 LOOPS = (Part.FORWARD, Part.BACKWARD)
 
 
@@ -54,8 +55,7 @@ def is_outer(node: Node) -> bool:
 
 
 def prepare(step: Step) -> None:
-    """Let there be fewer kinds of equations: sums of products with weights, aᵀ b of steps, and element by element."""
-    once, sums = read_once(step), whole_sums(step, read_once(step))
+    """Let there be fewer kinds of equations: products with weights, aᵀ b of steps, and element by element."""
     outer = {n.args[0] for n in step.order() if n.op == "total" and is_outer(n.args[0])}
 
     def rule(node: Node, old: Node, new: dict[Node, Node]) -> Node:
@@ -67,15 +67,8 @@ def prepare(step: Step) -> None:
             return Outer("outer", (node.args[0].args[0], node.args[1]), value=node.value)
         if is_product(node):
             a, b = node.args
-            return Products("product", (a, b) if b.ndim == 2 else (b, transposed(a)), value=node.value)
-        terms = terms_of(old, "add", once) if old in sums else []
-        alike = [t for t in terms if t in once and isinstance(new[t], Products) and t.form == old.form]
-        if len(alike) < 2:
-            return node
-        whole = Products("product", tuple([a for t in alike for a in new[t].args]), value=node.value)
-        known = [new[t] for t in terms if t.known is Part.ONCE]  # what is added to products comes after them, as one
-        rest = [new[t] for t in terms if t not in alike and t.known is not Part.ONCE]
-        return total([whole, *([total(known)] if known else []), *rest])
+            return Product("product", (a, b) if b.ndim == 2 else (b, transposed(a)), value=node.value)
+        return node
 
     rebuild(step, rule)
 
@@ -104,6 +97,7 @@ class FastSource(Source):
 
     def _write(self) -> None:
         self.taken |= {*TAKEN, *(f"{n}_" for n in OWN)}
+        self.with_buffers = True  # what goes back stands in arrays of its own, which are written over
         self._begin()
         self._look()
         begin, self.lines = self.lines, []
@@ -139,17 +133,15 @@ class FastSource(Source):
         self.totals = [n for n in order if n.op == "total"]
         if not all(n.args[0].stepped for n in self.totals):
             raise Unsupported("a gradient that is the same at every step is not compiled")
-        products, outer = ([n for n in order if isinstance(n, kind)] for kind in (Products, Outer))
-        self.recorded = {a for n in outer for a in n.args}
-        self.vectors = {*products, *(n.args[1] for n in outer), *(n for n in self.totals if n.args[0] in outer)}
+        self.recorded = {a for n in order if isinstance(n, Outer) for a in n.args}
+        products = [n for n in order if isinstance(n, Product)]
         self.state_of = {
             s.root: s for s in reversed(step.states) if s.root.args and self.plan.part[s.root] is Part.FORWARD
         }
         self.forced = {*self.state_of, *(s.back for s in step.states if s.back), *self.recorded, *products}
-        self.forced |= {a for n in products for a in n.args[::2]}
+        self.forced |= {n.args[0] for n in products}
         for state in step.states:
             state.array = self.fresh(state.name)
-            self.vectors |= {state.leaf} if state.root in self.vectors else set()
             slot = self.slots[state.leaf] = self.new_slot("old", state.leaf)
             if self.state_of.get(state.root) is state:
                 self.slots[state.root] = replace(slot, base="cur")
@@ -163,8 +155,6 @@ class FastSource(Source):
             return False
         if part is Part.ONCE or part not in LOOPS:
             return part is Part.ONCE
-        if node.op == "sum" and all(u.op == "total" for u in users):
-            return False
         if not is_elementwise(node):
             return True
         if all(u.op == "getitem" and not self.stands(u) for u in users):  # slices of it side by side, computed there
@@ -176,9 +166,9 @@ class FastSource(Source):
     # -- Places --
 
     def new_slot(self, base: str, node: Node) -> Slot:
-        """A place of its own, in rows that have place for whole vectors if they are read or written in such."""
+        """A place of its own, in rows that have place for whole vectors."""
         lies = np.empty(node.shape, np.int8)
-        if node in self.vectors and node.shape:
+        if node.shape:
             lies = np.empty((*node.shape[:-1], padded(node.shape[-1], self.dtype)), np.int8)[..., : node.shape[-1]]
         return Slot(base, self._grow("w" if base == "w" else "r", rows_of(lies).size), lies)
 
@@ -197,8 +187,7 @@ class FastSource(Source):
     def packed(self, weight: Node) -> int:
         """Where a weight stands panel by panel, as `product` reads it."""
         if weight not in self.weights:
-            pairs, width, single = panels(weight.shape[1], self.dtype)
-            self.weights[weight] = self._grow("w", weight.shape[0] * (pairs * width + single))
+            self.weights[weight] = self._grow("w", weight.shape[0] * padded(weight.shape[1], self.dtype))
         return self.weights[weight]
 
     def is_given(self, node: Node) -> bool:
@@ -230,7 +219,6 @@ class FastSource(Source):
         given = [n for n in self.plan.order if n.op == ("input" if part is Part.FORWARD else "at_t")]
         nodes = [n for n in (*given, *self.plan.of(part)) if self.stands(n)]
         body.write([*(s for n in nodes for s in body.statements(n)), *more])
-        body.group(None, True)
         body.write(last)
         steps = "old, cur = r[t * record : (t + 1) * record], r[(t + 1) * record : (t + 2) * record]"
         return ["    " + line for line in (steps, *body.text())]
@@ -243,10 +231,7 @@ class FastSource(Source):
             if self.plan.part.get(node) is Part.ONCE:
                 ahead += moved(slot, self.given(node))
         for weight, at in self.weights.items():
-            base, *place = origin(weight)
-            name = self.given(base).base
-            write = self.helper(f"{name}_pack", f"pack({weight.shape[0]}, {weight.shape[1]}, F)")
-            ahead.append(f"{write}({name}, {', '.join(map(str, place))}, w, {at})")
+            ahead += self._pack(weight, at)
         for first, state in zip(self.firsts, states, strict=True):
             self.inputs[first] = first, state.leaf.ndim
             ahead += moved(replace(self.slots[state.leaf], base="r"), argument(first, state.leaf))
@@ -259,28 +244,44 @@ class FastSource(Source):
             self.put(f"{state.array} = {view if self.step.loss is not None else f'np.array({view})'}")
         return lines
 
+    def _pack(self, weight: Node, at: int) -> list[str]:
+        """Write a weight panel by panel; what is left of its columns goes into a last one."""
+        (inner, columns), lines = weight.shape, list[str]()
+        base, view = origin(weight)
+        width = panel(columns, self.dtype)
+        full, rest = divmod(columns, width)
+        slot, source = Slot("w", at, np.empty((full + (rest > 0), inner, width), np.int8)), self.given(base)
+
+        def panels(array: Any) -> Any:
+            return view(array)[:, : full * width].reshape(inner, full, width).swapaxes(0, 1)
+
+        if full:
+            lines += moved(slot, source, itemgetter(slice(full)), panels)
+        if rest:
+            narrow = itemgetter((full, ..., slice(rest)))
+            lines += moved(slot, source, narrow, lambda array: view(array)[:, full * width :])
+        return lines
+
     def _backward(self) -> list[str]:
         back_x, zero = self.step.back_x, Node("number", value=0)
-        seeds = {self.places[s.carry].name: s for s in self.step.states if s.carry in self.places}
-        ahead, out, stores, last = list[str](), list[str](), list[Store](), list[Store]()
-        written: dict[str, Node] = {name: s.carry for name, s in seeds.items()}
-        for name, state in seeds.items():
-            slot = self.slots[state.carry] = self.new_slot("w", state.carry)
-            ahead += moved(slot, argument(name, state.carry))
-            last.append(Store(state.back or zero, slot))
+        out, stores, last, written = list[str](), list[Store](), list[Store](), dict[str, Node]()
+        for state in self.step.states:
+            if state.carry in self.places:
+                name = self.places[state.carry].name
+                written[name], slot = state.carry, argument(name, state.carry)
+                self.slots[state.carry] = slot
+                last.append(Store(state.back or zero, slot))
         start = self.sizes["w"]
         for node in self.totals:
             name = self.variable(node)
             self.put(f"{name} = {array_text('empty', node)}")
             written[name] = node
-            slot, (part,) = self.new_slot("w", node), node.args
-            self.slots[node] = slot
-            if not isinstance(part, Outer):
-                reduced = part.op == "sum" and not self.stands(part)
-                stores.append(Store(part.args[0], slot, along(part), ADD) if reduced else Store(part, slot, how=ADD))
+            self.slots[node] = self.new_slot("w", node)
+            if not isinstance(node.args[0], Outer):
+                stores.append(Store(node.args[0], self.slots[node], how=ADD))
         stop = self.sizes["w"]
         for name, node in written.items():
-            out += moved(argument(name, node), self.slots[node])
+            out += moved(argument(name, node), self.slots[node]) if node.op == "total" else []
         if back_x is not None:
             name = self.rows(back_x)
             self.put(f"{name} = {array_text('empty', back_x, 'T')}")
@@ -289,7 +290,7 @@ class FastSource(Source):
         outer = [line for n in self.totals if isinstance(n.args[0], Outer) for line in self._outer(n, n.args[0])]
         loop = [*self._loop(Part.BACKWARD, stores, last), *outer]
         ranks = {name: node.ndim + (node is back_x) for name, node in written.items()}
-        body = [f"w[{start}:{stop}] = F(0)", *ahead, "for t in range(T - 1, -1, -1):", *loop, *out]
+        body = [f"w[{start}:{stop}] = F(0)", "for t in range(T - 1, -1, -1):", *loop, *out]
         lines = self._function("backward", body, ranks)
         for state in self.step.states:
             self.put(f"{state.array} = np.array({state.array}[-1:])")
@@ -298,8 +299,9 @@ class FastSource(Source):
     def _outer(self, node: Node, product: Node) -> list[str]:
         """The gradient of a weight: of as many steps at once as are in the cache still."""
         a, b = map(self.slot, product.args)
-        times, block = a.lies.shape[0], max(1, BLOCK // a.lies.shape[0])
-        text = f"outer({a.lies.shape[1]}, {b.lies.shape[1]}, {a.row}, {b.row}, record, F)"
+        times, columns, block = a.lies.shape[0], b.lies.shape[1], max(1, BLOCK // a.lies.shape[0])
+        strides = f"(1, {a.row}, record), ({b.row}, record, {panel(columns, self.dtype)}), {self.slots[node].row}"
+        text = f"product({a.lies.shape[1]}, {columns}, F, True, {strides})"
         name = self.helper(f"{self.places[node].name}_product", text)
         starts = [f"r, {s.at} + {'t' if s.base == 'old' else '(t + 1)'} * record" for s in (a, b)]
         call = f"{name}({', '.join(starts)}, w, {self.slots[node].at}, {times}, min({block}, T - t))"
@@ -322,7 +324,7 @@ class FastSource(Source):
     def _head(self, lines: list[str]) -> list[str]:
         """What the two functions use, before them."""
         body = "\n".join(lines)
-        head = ["from tinygrad_rnn.fast import Space, compiled, functions, outer, pack, product", ""]
+        head = ["from tinygrad_rnn.fast import Space, compiled, functions, product", ""]
         head += [f"F = {value_text(self.dtype)}", *(f"{n}_ = functions(F).{n}" for n in OWN if f"{n}_(" in body)]
         head += [f"record = {self.sizes['r']}  # numbers of one step", *(f"{n} = {t}" for t, n in self.helpers.items())]
         return [*head, f"space = Space({self.sizes['w']}, record, F)", "", "", *lines]

@@ -24,27 +24,18 @@ from .functions import FLAGS
 MOST_KEPT = 1 << 26  # bytes of memory that a program keeps from call to call
 
 
-def folder() -> Path:
-    """Where compiled programs are kept: numba's cache if it is set, or else the user's."""
-    if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR) / "tinygrad-rnn"
-    home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "tinygrad-rnn"
-
-
 def keep(source: str) -> str:
-    """The file of a program, written if it is not there; "" if it cannot be."""
+    """The file of a program in numba's cache, if it is set, or else in the user's; "" if it cannot be written."""
     if numba.config.DISABLE_JIT:  # said before anything is made that stays what it is
         raise Unsupported("NUMBA_DISABLE_JIT is set")
     ours = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]  # what is compiled into it
     key = hashlib.sha256(b"\0".join([source.encode(), numba.__version__.encode(), *ours])).hexdigest()[:20]
+    users = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
-        path = folder() / f"bptt_{key}.py"
+        path = Path(numba.config.CACHE_DIR or users).expanduser() / "tinygrad-rnn" / f"bptt_{key}.py"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, source)
-        if path.read_text(encoding="utf-8") != source:
-            return ""
     except (OSError, RuntimeError):  # no such folder may be made, or there is no home
         return ""
     return str(path)
@@ -61,9 +52,8 @@ def compiled(dtype: Any, *ranks: int) -> Callable[[Any], Any]:
 
     def decorate(function: Any) -> Any:
         try:
-            if os.path.exists(function.__code__.co_filename):
-                with suppress(OSError, RuntimeError):  # where no machine code can be written
-                    return njit(signature, cache=True, **FLAGS)(function)
+            with suppress(OSError, RuntimeError):  # of a program without a file, or where no machine code can be kept
+                return njit(signature, cache=True, **FLAGS)(function)
             return njit(signature, **FLAGS)(function)
         except (numba.NumbaError, RuntimeError) as error:
             raise Unsupported(f"numba says {str(error).strip().splitlines()[-1]}") from error
@@ -76,18 +66,14 @@ class Space:
 
     def __init__(self, shared: int, record: int, dtype: Any) -> None:
         self.shared, self.record, self.dtype = shared, record, dtype
-        self.free: list[tuple[Any, Any]] = []
+        self.free: dict[int, tuple[Any, Any]] = {}  # that of the last run, by its steps
 
     def take(self, steps: int) -> tuple[Any, Any]:
         """Arrays that nobody else uses; those of the last run, if it was as long."""
-        try:
-            w, r = self.free.pop()
-        except IndexError:
-            w, r = np.zeros(self.shared, self.dtype), np.zeros(0, self.dtype)
-        size = (steps + 1) * self.record
-        return w, r if len(r) == size else np.zeros(size, self.dtype)
+        kept = self.free.pop(steps, None)
+        return kept or (np.zeros(self.shared, self.dtype), np.zeros((steps + 1) * self.record, self.dtype))
 
     def give(self, w: Any, r: Any) -> None:
         """Leave them to the next run."""
-        if not self.free and w.nbytes + r.nbytes <= MOST_KEPT:
-            self.free.append((w, r))
+        if w.nbytes + r.nbytes <= MOST_KEPT:
+            self.free = {len(r) // self.record - 1: (w, r)}
