@@ -191,8 +191,7 @@ class Source(Draft):
                 self.put(f"{name} = {array_text('zeros', state.leaf)}")
             else:
                 text = self.text_of(state.seed)
-                own = state.seed.op == "broadcast_to" and text.startswith(("np.ones(", "np.full("))
-                if self.with_buffers and not own:
+                if self.with_buffers and (state.seed.op != "broadcast_to" or text[:8] not in ("np.ones(", "np.full(")):
                     # The loop adds to it in place, and `np.dot` writes into it: a copy whose rows are in order.
                     text = f"np.array({text})" if state.seed.op == "constant" else f'np.array({text}, order="C")'
                 self.put(f"{name} = {text}")

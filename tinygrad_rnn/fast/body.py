@@ -187,7 +187,8 @@ class Body:
                 reads += [made] if what.how != SET else []  # which was set before
             waits = [known[n] for n in reads if n in known]
             before = max([n + (shape != what.shape) for n, shape in waits], default=0)
-            known[made] = before, None if later else what.shape
+            last = max(before, known[made][0]) if made in known else before  # of all stores that make it
+            known[made] = last, None if later else what.shape
             loops.setdefault((before, isinstance(what, Product), what.shape), []).append(what)
         for (_, is_product, shape), alike in sorted(loops.items(), key=itemgetter(0)):
             self.groups.append(Group(() if is_product else shape))
