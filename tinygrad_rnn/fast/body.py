@@ -68,11 +68,8 @@ class Slot:
     def text(self, view: View, shape: Shape) -> str:
         """One element of a view of it, in a loop over a shape."""
         begins, steps = seen(self.lies, view, shape)
-        terms = [i if n == 1 else f"{i} * {n}" for i, n in steps.items()]
-        terms = [*([self.moves] if self.moves else []), *terms]
-        return (
-            f"{self.base}[{' + '.join([*terms, *([str(self.at + begins)] if self.at + begins or not terms else [])])}]"
-        )
+        terms = [self.moves, *(i if n == 1 else f"{i} * {n}" for i, n in steps.items()), str(self.at + begins)]
+        return f"{self.base}[{' + '.join([term for term in terms if term not in ('', '0')]) or 0}]"
 
     @property
     def row(self) -> int:

@@ -73,11 +73,6 @@ def prepare(step: Step) -> None:
     rebuild(step, rule)
 
 
-def rows_of(lies: Any) -> Any:
-    """An array with the ends of its rows that no number uses."""
-    return lies if lies.base is None else lies.base
-
-
 class FastSource(Source):
     """The compiled program of a step.
 
@@ -167,10 +162,10 @@ class FastSource(Source):
 
     def new_slot(self, base: str, node: Node) -> Slot:
         """A place of its own, in rows that have place for whole vectors."""
-        lies = np.empty(node.shape, np.int8)
-        if node.shape:
-            lies = np.empty((*node.shape[:-1], padded(node.shape[-1], self.dtype)), np.int8)[..., : node.shape[-1]]
-        return Slot(base, self._grow("w" if base == "w" else "r", rows_of(lies).size), lies)
+        *rest, last = node.shape or (1,)
+        rows = np.empty((*rest, padded(last, self.dtype)), np.int8)
+        lies = rows[..., :last].reshape(node.shape)
+        return Slot(base, self._grow("w" if base == "w" else "r", rows.size), lies)
 
     def _grow(self, area: str, size: int) -> int:
         self.sizes[area] += -(-size // 16) * 16
@@ -237,10 +232,10 @@ class FastSource(Source):
             ahead += moved(replace(self.slots[state.leaf], base="r"), argument(first, state.leaf))
         lines = self._function("forward", [*ahead, "for t in range(T):", *loop], {})
         for state in states:
-            slot = self.slots[state.leaf]
-            rows = rows_of(slot.lies)
+            slot, shape = self.slots[state.leaf], state.leaf.shape
+            rows = slot.lies.base
             view = f"r.reshape(-1, record)[:, {slot.at}:{slot.at + rows.size}].reshape{value_text((-1, *rows.shape))}"
-            view += f"[..., :{state.leaf.shape[-1]}]" if state.leaf.shape else ""
+            view += f"[..., :{shape[-1]}]" if shape else "[..., 0]"
             self.put(f"{state.array} = {view if self.step.loss is not None else f'np.array({view})'}")
         return lines
 
