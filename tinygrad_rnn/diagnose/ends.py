@@ -54,6 +54,8 @@ class Unrolled:
         The numbers of the time steps, in order.
     batch : int
         B; 0 if nothing is handed on.
+    longer : bool
+        Whether a second run has steps that the first has not, as a decoder on top of a shorter encoder.
     running : dict of int to array of bool, shape (B,)
         Which sequences have a step, and no padding in its place.
 
@@ -97,7 +99,7 @@ class Unrolled:
         """Find values, states, and inputs with their name; gives which sequences have a padded step."""
         keys: dict[Tensor, Key] = {}
         latest: dict[Key, tuple[int, int]] = {}
-        counts = Counter[Any]()
+        counts, beyond = Counter[Any](), set[Key]()
         for node in self.nodes:
             step, layer = place(node.scope)
             if step is None or node.op is None:
@@ -117,7 +119,10 @@ class Unrolled:
             latest[layer, name] = step, run
             keys[node] = key = _key(layer, name, run)
             self.values[key].setdefault(step, node)
+            if run > 1 and step not in self.values[_key(layer, name, 1)]:
+                beyond.add(key)
         self.values = {key: lane for key, lane in self.values.items() if key in self.states or "#" not in key[1]}
+        self.longer = bool(beyond & self.states)
         lanes: dict[Key, dict[int, Tensor]] = defaultdict(dict)
         for node, key in keys.items():
             lanes[key][place(node.scope)[0] or 0] = node  # the last one is handed on
@@ -214,6 +219,10 @@ class End(Brief):
     notes : tuple of str
     overflow : str
         What is said if a state has left float64.
+    apart : str
+        What is said if the steps that the loss reads are no steps of the inputs.
+    cut : str
+        What is said if the loss does not see the inputs of the first steps.
     """
 
     name: str
@@ -228,6 +237,8 @@ class End(Brief):
     inputs: str = ""
     notes: tuple[str, ...] = ()
     overflow: str = ""
+    apart: str = ""
+    cut: str = ""
 
     @property
     def curve(self) -> Array:
@@ -280,11 +291,15 @@ def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
     if experiment.read is not None and read and experiment.read not in read:
         steps = f"step {read[0]}" if len(read) == 1 else f"{len(read)} steps from {read[0]} to {read[-1]}"
         raise ValueError(f"read={experiment.read}: the loss reads {steps}, and not that one")
+    cut = ""
+    if not isinstance(experiment.model, Tensor) and len(graph.steps) > 1 and graph.steps[0] > 1:
+        seen = f"steps {graph.steps[0]} to {graph.steps[-1]}"
+        cut = f"the loss sees {seen} alone: its graph begins at t={graph.steps[0]} (a detach, say)"
     ends = []
     for name in ("forward", "reverse") if reverse else ("",):
         own = {x: g for x, g in reads.items() if place(x.scope)[1].endswith("reverse") is (name == "reverse")}
         if own:
-            ends.append(_end(graph, name, own, experiment.read, overflow))
+            ends.append(_end(graph, name, own, experiment.read, overflow, cut))
         else:
             batch = graph.batch or (*np.shape(experiment.inputs), 1, 1)[1]
             nothing = np.full((max(len(graph.steps), 1), batch), -np.inf)
@@ -292,7 +307,7 @@ def measure_ends(experiment: Experiment, overflow: str = "") -> list[End]:
     return ends
 
 
-def _end(graph: Unrolled, name: str, reads: Mapping[Tensor, Array], wanted: int | None, overflow: str) -> End:
+def _end(graph: Unrolled, name: str, reads: Mapping[Tensor, Array], wanted: int | None, overflow: str, cut: str) -> End:
     """Follow what is read at one step, against the direction in which the state was handed on."""
     read, batch, reverse = _steps_of(reads), graph.batch, name == "reverse"
     step = wanted if wanted in read else read[0] if reverse else read[-1]
@@ -307,9 +322,11 @@ def _end(graph: Unrolled, name: str, reads: Mapping[Tensor, Array], wanted: int 
     scale = np.where(np.isfinite(size), 10.0**size, 1.0)[:, None]
     order = [t for t in graph.steps if t >= step] if reverse else [t for t in reversed(graph.steps) if t <= step]
     lanes = {key: lane for key, lane in graph.values.items() if key in graph.states}
-    nodes = [lane[t] for lane in (graph.inputs, *lanes.values()) for t in order if t in lane]
+    nodes = [lane[t] for lane in (graph.inputs, *lanes.values()) for t in (order if name else graph.steps) if t in lane]
     found = pullback({tensor: (g / scale).reshape(tensor.shape) for tensor, g in at.items()}, nodes)
     running = np.array([graph.running[t] for t in order])
+    later = [t for t in graph.inputs if not name and t > step and found.get(graph.inputs[t], np.zeros(1)).any()]
+    apart = "the loss reads a second run, whose steps are not those of the inputs (a decoder, say): give each alone"
 
     def logs(lane: Mapping[int, Tensor]) -> tuple[Array, Array]:
         nothing = np.zeros(next(iter(lane.values())).shape)
@@ -323,7 +340,7 @@ def _end(graph: Unrolled, name: str, reads: Mapping[Tensor, Array], wanted: int 
     if graph.inputs:
         (x, peak), (dev, drive, told) = logs(graph.inputs), _drive(graph, reverse)
         x = x + dev
-    notes = [told] * bool(told)
+    notes = [said for said in (told, cut) if said]
     if len(read) > 1:
         before = ", or the last of a sequence" * bool((ends != step).any())
         notes.append(f"the loss reads {len(read)} steps; judged is what it sees from step {step}{before}")
@@ -336,7 +353,22 @@ def _end(graph: Unrolled, name: str, reads: Mapping[Tensor, Array], wanted: int 
     hidden = [(t, node) for key, lane in lanes.items() if key[1] != "c" for t, node in lane.items()]
     h = np.concatenate([[0.0], *(node.data.reshape(batch, -1)[graph.running[t]].ravel() for t, node in hidden)])
     largest, saturated = float(np.abs(h).max()), float((np.abs(h[1:]) > SATURATED).mean()) if len(h) > 1 else 0.0
-    return End(name, step, x, states, peak + size, size, drive, largest, saturated, told, tuple(notes), overflow)
+    return End(
+        name,
+        step,
+        x,
+        states,
+        peak + size,
+        size,
+        drive,
+        largest,
+        saturated,
+        told,
+        tuple(notes),
+        overflow,
+        apart * (graph.longer or bool(later)),
+        cut,
+    )
 
 
 def _steps_of(reads: Iterable[Tensor]) -> list[int]:

@@ -100,6 +100,8 @@ def judge(end: End, lag: int | None = None) -> Judgement:
         alone = "1 step is seen, as there is no other, or no state is handed on to it (a detach, say)"
         reason = alone if most == 1 else f"{most} steps are seen, and a lag of {max(asked, 1)} is asked for"
         return told("cannot tell", reason=reason, about="steps")
+    if end.apart or (end.cut and lag is None):
+        return told("cannot tell", reason=end.apart or end.cut, about="steps")
     rows = end.curve[: asked + 1, seen > asked].T
     newest, top = np.max(rows[:, :2], axis=1), np.max(rows, axis=1)
     # The median over the last tenth, since real inputs ripple; zeros count where there is nothing else.

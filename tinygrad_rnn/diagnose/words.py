@@ -23,7 +23,9 @@ def report(flow: Flow) -> Iterator[str]:
     batch = end.curve.shape[1]
     long = int(np.sum(np.sum(~np.isnan(end.curve), axis=0) > judged.lag))
     asked = f"; lag {judged.lag} is asked for" * (judged.about != "loss")
-    asked += ", all there is (lag= if the task needs less)" * (bool(asked) and flow.experiment.lag is None)
+    asked += ", all there is (lag= if the task needs less)" * (
+        judged.about not in ("loss", "steps") and flow.experiment.lag is None
+    )
     asked += f"; {long} {'is' if long == 1 else 'are'} that long" if 0 < long < batch else ""
     steps = f"T = {counted(setting.steps, 'step')}, " * bool(setting.steps)
     yield f"{setting.model}, {setting.when}: {steps}{counted(batch, 'sequence')}, float64{asked}"

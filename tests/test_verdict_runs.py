@@ -1,0 +1,77 @@
+"""Which steps a verdict is of: those of the inputs, all of them, or it says which ones it is not of."""
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.diagnose import gradient_flow
+
+
+def noise(steps, batch, size, seed=0):
+    return np.random.default_rng(seed).normal(size=(steps, batch, size))
+
+
+class Translator(nn.Module):
+    """An encoder, and a decoder that begins with its state and runs over steps of its own."""
+
+    def __init__(self, decoded, how="stacks"):
+        self.decoded, self.how = decoded, how
+        made = nn.GRU if how == "stacks" else nn.GRUCell
+        self.encoder, self.decoder = made(3, 5, rng=0), made(5 if how == "feeds itself" else 3, 5, rng=1)
+
+    def __call__(self, x):
+        given = np.ones((self.decoded, x.shape[1], 3))
+        if self.how == "stacks":
+            return self.decoder(given, self.encoder(x)[1])[0]
+        outputs, h = tg.unroll(self.encoder, x)
+        if self.how == "unrolled":
+            return tg.unroll(self.decoder, given, h)[0]
+        outputs = []
+        for t in range(self.decoded):
+            with tg.scope(f"t={t + 1}"):
+                h = self.decoder(h, h)
+            outputs.append(h)
+        return tg.stack(outputs)
+
+
+@pytest.mark.parametrize("how", ["stacks", "unrolled", "feeds itself"])
+@pytest.mark.parametrize(
+    "encoded, decoded, options", [(12, 4, {}), (4, 10, {}), (12, 4, {"lag": 2}), (9, 9, {"read": 3})]
+)
+def test_a_run_over_other_steps_is_no_layer_above_the_inputs(how, encoded, decoded, options):
+    flow = gradient_flow(Translator(decoded, how), noise(encoded, 3, 3), **options)
+    assert flow.word == "cannot tell" and "a decoder, say" in flow.judgement.reason
+    assert "all there is" not in flow.text() and "cause" not in flow.text()
+
+
+def test_a_decoder_that_is_read_at_the_last_of_as_many_steps_sees_all_inputs():
+    x, net = noise(9, 2, 3), Translator(9)
+    flow, inputs = gradient_flow(net, x, lambda y: tg.sum(y[-1])), tg.Tensor(x, requires_grad=True)
+    found = tg.grad(tg.sum(net(inputs)[-1]), inputs).data
+    off = np.log10(np.linalg.norm(found, axis=-1))[::-1] - flow.end.x
+    np.testing.assert_allclose(off, off[0, 0], atol=1e-9)
+
+
+class Cut(nn.Module):
+    """A loop that cuts off its state every so many steps."""
+
+    def __init__(self, every):
+        self.cell, self.head, self.every = nn.GRUCell(3, 5, rng=0), nn.Linear(5, 2, rng=0), every
+
+    def __call__(self, x):
+        h = self.cell.initial_state(x.shape[1])
+        for t, row in enumerate(x):
+            with tg.scope(f"t={t + 1}"):
+                h = self.cell(tg.Tensor(row, name="x"), h.detach() if t and t % self.every == 0 else h)
+        return self.head(h)
+
+
+@pytest.mark.parametrize("every", [2, 5, 15])
+def test_steps_that_are_cut_off_are_named_and_no_verdict_is_of_those_that_are_left(every):
+    x = noise(30, 4, 3)
+    whole, flow, near = (gradient_flow(Cut(n), x, lag=lag) for n, lag in ((30, None), (every, None), (every, 1)))
+    said = f"the loss sees steps {31 - every} to 30 alone: its graph begins at t={31 - every}"
+    assert flow.word == "cannot tell" and said in flow.judgement.reason and "all there is" not in flow.text()
+    assert near.word != "cannot tell" and said in near.text()  # so far back it was asked for, and so far it is seen
+    assert whole.word != "cannot tell" and "sees steps" not in whole.text() and "all there is" in whole.text()
