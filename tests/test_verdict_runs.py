@@ -75,3 +75,44 @@ def test_steps_that_are_cut_off_are_named_and_no_verdict_is_of_those_that_are_le
     assert flow.word == "cannot tell" and said in flow.judgement.reason and "all there is" not in flow.text()
     assert near.word != "cannot tell" and said in near.text()  # so far back it was asked for, and so far it is seen
     assert whole.word != "cannot tell" and "sees steps" not in whole.text() and "all there is" in whole.text()
+
+
+@pytest.mark.parametrize("steps", [6, 40])
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell])
+def test_where_no_inputs_are_found_the_words_are_of_a_state(kind, steps):
+    cell, x = kind(3, 5, rng=0), noise(steps, 4, 3)
+    state = cell.initial_state(4)
+    for t, row in enumerate(x):
+        with tg.scope(f"t={t + 1}"):
+            state = cell(row, state)
+    h = state[0] if kind is nn.LSTMCell else state
+    flow = gradient_flow(tg.sum(h))
+    assert flow.end.x is None and "no inputs are found in this graph" in flow.text()
+    assert f"between the newest {flow.end.of} and that {steps - 1} steps before" in flow.judgement.reason
+    assert "newest input" not in flow.text() and "∂L/∂x" not in flow.text()
+
+
+class Whole(nn.Module):
+    """A stack as a part of a Module."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def __call__(self, x):
+        return self.net(x)[0]
+
+
+def test_paths_that_are_not_told_apart_are_not_said_to_be_missing():
+    net, x = nn.LSTM(3, 4, rng=0), noise(6, 2, 3)
+    both = nn.LSTM(3, 4, bidirectional=True, rng=0)
+    loss = tg.sum(net(x)[0])
+    for flow in (
+        gradient_flow(both, x),
+        gradient_flow(net, x, lengths=[6, 4]),
+        gradient_flow(Whole(net), x),
+        gradient_flow(loss),
+    ):
+        with pytest.raises(ValueError, match="paths are told apart in a cell or a stack in one direction"):
+            flow.without("gates")
+    with pytest.raises(ValueError, match="carries no state"):
+        gradient_flow(nn.RNN(3, 4, rng=0), x).without("gates")

@@ -246,6 +246,11 @@ class End(Brief):
         return self.x if self.x is not None else next(iter(self.states.values()))
 
     @property
+    def of(self) -> str:
+        """What it is the curve of: x, or a state."""
+        return "x" if self.x is not None else " ".join(reversed(next(iter(self.states)))).strip()
+
+    @property
     def unread(self) -> str:
         """What is said if the loss does not read it."""
         name = f"{self.name} " * bool(self.name)

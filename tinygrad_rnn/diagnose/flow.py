@@ -203,11 +203,14 @@ class Flow:
         Raises
         ------
         ValueError
-            If the network carries no state, as a simple RNN, or for another path.
+            If the network carries no state, as a simple RNN; for another path; or where paths are not told apart, as in
+            both directions, with lengths, in a `Module` or a graph.
         """
         if path not in ("carried", "gates"):
             raise ValueError(f"path {path!r} is neither 'carried' nor 'gates'")
-        if not self.shares or self.chain is None:
+        if self.chain is None:
+            raise ValueError("paths are told apart in a cell or a stack in one direction, without lengths=: not here")
+        if not self.shares:
             raise ValueError(f"{self.setting.model} carries no state from step to step: there are no two paths to cut")
         key = next(iter(self.shares)) if state is None else ("", state) if isinstance(state, str) else state
         if key not in self.shares:

@@ -117,7 +117,8 @@ def judge(end: End, lag: int | None = None) -> Judgement:
     partly = (abs(low) <= HEALTHY) != (abs(high) <= HEALTHY) and high - low > 2 * HEALTHY
     hump, fall = float(np.median(top - np.fmax(newest, oldest))), float(np.median(top - oldest))
     many = f"{in_decades(abs(D))} decades are" if math.isfinite(D) else "all is" if D > 0 else "beyond float64 is"
-    between = f"between the newest {f'{end.name} ' * bool(end.name)}input and that {counted(asked, 'step')} before"
+    what = "input" if end.x is not None else end.of
+    between = f"between the newest {f'{end.name} ' * bool(end.name)}{what} and that {counted(asked, 'step')} before"
     word, reason = word_of(D), f"{many} {'lost' if D >= 0 else 'gained'} {between}"
     if partly or low < -HEALTHY < HEALTHY < high:
         good = int(np.sum(np.abs(lost) <= HEALTHY))

@@ -52,6 +52,8 @@ def verdict(flow: Flow) -> Iterator[str]:
     """The verdict: the word, how far this loss sees, default networks, causes, and changes as they were measured."""
     judged, found = flow.judgement, flow.verdict
     for end in flow.ends:
+        if end.states and end.x is None:
+            yield f"note      no inputs are found in this graph: D and lags are those of {end.of}"
         said = [note for note in (*end.notes, end.unread) if note not in ("", judged.reason)]
         if len(flow.ends) > 1 and len(end.curve) < 2 and end.step:
             said.append("read after one step, of which alone it tells")
@@ -59,7 +61,7 @@ def verdict(flow: Flow) -> Iterator[str]:
     yield f"verdict   {judged.word.upper()} {flow.setting.when}: {judged.reason}"
     measured = judged.level >= BLOCKED and not np.isnan(flow.end.curve).all()  # else it would be of nothing
     said = [f"within two decades up to lag {judged.reach}"] * measured
-    said += [f"in float32 ∂L/∂x is zero from lag {judged.zero_lag} on"] * (judged.zero_lag is not None)
+    said += [f"in float32 ∂L/∂{flow.end.of} is zero from lag {judged.zero_lag} on"] * (judged.zero_lag is not None)
     yield from [f"          {'; '.join(said)}"] * bool(said)
     if (other := flow.rounded) is not None:
         pair = [f"{in_decades(j.decades)}, {j.word.upper()}" for j in (judged, other)]
