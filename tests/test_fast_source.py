@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from derived_cells import LOSSES, H, I, assert_equal, by_engine, random_cells
+from derived_cells import LOSSES, H, I, RandomCell, assert_equal, by_engine, random_cells
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -146,3 +146,15 @@ def test_what_goes_back_stands_in_arrays_of_its_own(by_python, loss, rewrites):
     program = tg.derive_bptt(cell, loss, (x, cell.initial_state(2)), rewrites, compiled=True)
     said = [line.strip() for line in program.source.splitlines() if line.startswith(("    dh = ", "    dc = "))][-2:]
     assert all(line[5:].startswith(("np.array(", "np.zeros(")) for line in said), said
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [(("flip", 0, 0),), (("flip", 0, 1), ("outer", 2, 1), ("halves", 3, 1)), (("softmax", 0, 1), ("norm", 2, 1))],
+)
+def test_what_several_loops_make_is_read_after_the_last(by_python, plan):
+    cell, x = RandomCell(plan, 2, "f8"), np.linspace(-1, 1, 12).reshape(4, 1, I)
+    program = tg.derive_bptt(
+        cell, LOSSES["both"], (tg.Tensor(x, requires_grad=True), cell.initial_state(1)), compiled=True
+    )
+    assert program.compiled
