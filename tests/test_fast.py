@@ -12,7 +12,7 @@ import tinygrad_rnn as tg
 
 numba = pytest.importorskip("numba", reason="the extra [fast] is not installed")
 
-from tinygrad_rnn.fast import functions, product, products  # noqa: E402
+from tinygrad_rnn.fast import functions, product, products, store  # noqa: E402
 from tinygrad_rnn.fast.functions import FLAGS  # noqa: E402
 from tinygrad_rnn.fast.products import padded, panel  # noqa: E402
 from tinygrad_rnn.fast.store import Space, keep  # noqa: E402
@@ -161,6 +161,21 @@ def test_numba_that_is_switched_off(monkeypatch):
     cell = tg.RNNCell(2, 3, rng=0)
     with pytest.warns(UserWarning, match=r"runs as NumPy, not compiled: NUMBA_DISABLE_JIT is set"):
         tg.derive_bptt(cell, LOSSES["state"], (np.ones((3, 2)), cell.initial_state()), compiled=True)
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("no\nsuch type"), AssertionError(), numba.TypingError("no such type"), KeyError(1)]
+)
+def test_whatever_fails_in_numba_is_one_line(error, monkeypatch):
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(store, "njit", fails)
+    cell = tg.RNNCell(2, 3, rng=0)
+    said = "such type|TypingError: no such type|AssertionError: |KeyError: 1"
+    with pytest.warns(UserWarning, match=rf"not compiled: numba says ({said})$") as seen:
+        program = tg.derive_bptt(cell, LOSSES["state"], (np.ones((3, 2)), cell.initial_state()), compiled=True)
+    assert len(seen) == 1 and not program.compiled
 
 
 def test_what_the_loss_keeps_is_not_overwritten_by_the_next_run():

@@ -86,7 +86,7 @@ def test_source_of_any_cell_is_the_engine_or_says_what_is_missing(by_python, dat
             return
     said = [str(w.message) for w in seen if "runs as NumPy" in str(w.message)]
     assert len(said) == (0 if "@compiled" in program.source else 1)
-    assert not said or any(why in said[0] for why in ("is not compiled", "it computes int64")), said
+    assert not said or any(why in said[0] for why in ("is not compiled", "it has values of int64")), said
 
 
 class Flipped:
@@ -158,3 +158,46 @@ def test_what_several_loops_make_is_read_after_the_last(by_python, plan):
         cell, LOSSES["both"], (tg.Tensor(x, requires_grad=True), cell.initial_state(1)), compiled=True
     )
     assert program.compiled
+
+
+class Mixed:
+    """A cell that reads a parameter p of any dtype and shape, and calls a function of what it has."""
+
+    def __init__(self, function, p=0.5):
+        self.U, self.p, self.function = tg.Tensor(np.eye(H) / 2, requires_grad=True), tg.Tensor(p), function
+
+    def parameters(self):
+        return {"U": self.U, "p": self.p}
+
+    def __call__(self, x, h):
+        return tg.tanh(h @ self.U + self.function(x, h, self.p))
+
+
+MIXED = {
+    "float32 number": (lambda x, h, p: x * p, np.float32(0.3)),
+    "float32 row": (lambda x, h, p: x * p, np.full(H, 0.3, "f4")),
+    "integer number": (lambda x, h, p: x * p, np.array(3)),
+    "integer row": (lambda x, h, p: x * p, np.arange(H)),
+    "boolean number": (lambda x, h, p: x * p, np.array(True)),
+    "down and up": (lambda x, h, p: h.astype("f4").astype("f8") + x, 0.5),
+    "an input down and up": (lambda x, h, p: x.astype("f4").astype("f8") * p, 0.5),
+    "to bool and up": (lambda x, h, p: x.astype(bool).astype("f8") * h, 0.5),
+    "sum of answers": (lambda x, h, p: ((x > 0) + (h > 0)).astype("f8"), 0.5),
+    "to integers and up": (lambda x, h, p: (9 * x).astype("i8").astype("f8") + h, 0.5),
+}
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_values_of_another_dtype_run_as_numpy_and_are_named(by_python, kind):
+    cell, x, h = Mixed(*MIXED[kind]), np.linspace(-1, 1, 6 * H).reshape(3, 2, H), np.full((2, H), 0.3)
+    with pytest.warns(
+        UserWarning, match=r"runs as NumPy, not compiled: it has values of (float32|int64|bool), and the"
+    ):
+        program = tg.derive_bptt(cell, LOSSES["state"], (x, h), compiled=True)
+    assert not program.compiled
+
+
+@pytest.mark.parametrize("number", [np.float32(0.3), np.float64(0.3), np.array(3), 3, 0.3], ids=repr)
+def test_fixed_number_of_any_dtype_is_compiled(by_python, number):
+    cell, x, h = Mixed(lambda x, h, p: x * number * p + (h > 0).astype("f8")), np.ones((3, 2, H)), np.ones((2, H))
+    assert tg.derive_bptt(cell, LOSSES["state"], (x, h), compiled=True).compiled

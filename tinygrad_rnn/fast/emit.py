@@ -26,7 +26,7 @@ from ..bptt.step import Step
 from ..bptt.text import array_text, is_elementwise
 from ..files import printable
 from ..symbolic.notation import value_text
-from ..symbolic.trace import Node, Part, computed
+from ..symbolic.trace import QUESTIONS, Node, Part, computed
 from .body import ADD, OWN, REDUCED, SEEN_THROUGH, Body, Outer, Product, Slot, Store, argument, moved, origin
 from .products import BLOCK, padded, panel
 from .store import keep
@@ -117,8 +117,10 @@ class FastSource(Source):
         for node in (step.x, *(s.leaf for s in step.states), *step.parameters.values(), *loops):
             if 0 in node.shape:
                 raise Unsupported(f"{node.name} has no elements")
-            if node.shape and node.op != "cast" and node.dtype not in (self.dtype, bool):
-                raise Unsupported(f"it computes {node.dtype}, and the state is {self.dtype}")
+            asked = node.dtype == bool and node.op in (*QUESTIONS.values(), *SEEN_THROUGH)
+            fixed = not node.shape and node.op in ("number", "constant")  # which the source has as text
+            if not (asked or fixed or node.dtype == self.dtype):
+                raise Unsupported(f"it has values of {node.dtype}, and the state is {self.dtype}")
         self.slots: dict[Node, Slot] = {}
         self.sizes = {"w": 0, "r": 0}
         self.helpers: dict[str, str] = {}  # of the products, by what they are

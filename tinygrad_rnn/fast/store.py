@@ -55,8 +55,9 @@ def compiled(dtype: Any, *ranks: int) -> Callable[[Any], Any]:
             with suppress(OSError, RuntimeError):  # of a program without a file, or where no machine code can be kept
                 return njit(signature, cache=True, **FLAGS)(function)
             return njit(signature, **FLAGS)(function)
-        except (numba.NumbaError, RuntimeError) as error:
-            raise Unsupported(f"numba says {str(error).strip().splitlines()[-1]}") from error
+        except Exception as error:  # whatever it is: the NumPy program is there, and right
+            said = f"{type(error).__name__}: {str(error).strip()}"
+            raise Unsupported(f"numba says {said.splitlines()[-1]}") from error
 
     return decorate
 
