@@ -164,7 +164,8 @@ class Mixed:
     """A cell that reads a parameter p of any dtype and shape, and calls a function of what it has."""
 
     def __init__(self, function, p=0.5):
-        self.U, self.p, self.function = tg.Tensor(np.eye(H) / 2, requires_grad=True), tg.Tensor(p), function
+        self.U, self.function = tg.Tensor(np.eye(H) / 2, requires_grad=True), function
+        self.p = tg.Tensor(p, requires_grad=np.asarray(p).dtype.kind == "f")
 
     def parameters(self):
         return {"U": self.U, "p": self.p}
@@ -201,3 +202,23 @@ def test_values_of_another_dtype_run_as_numpy_and_are_named(by_python, kind):
 def test_fixed_number_of_any_dtype_is_compiled(by_python, number):
     cell, x, h = Mixed(lambda x, h, p: x * number * p + (h > 0).astype("f8")), np.ones((3, 2, H)), np.ones((2, H))
     assert tg.derive_bptt(cell, LOSSES["state"], (x, h), compiled=True).compiled
+
+
+PICKED = {
+    "p[1]": lambda x, h, p: p[1] * x[0] + h[-1],
+    "p[-1, 0]": lambda x, h, p: p[None][-1, 0] + x[np.int64(2)] * h,
+    "p[..., 1]": lambda x, h, p: p[..., 1] * h[None, 3, ...],
+    "p[::-1][0]": lambda x, h, p: p[::-1][0] * x[1:][0],
+    "(h p)[2]": lambda x, h, p: h * (h[:3] * p)[2] + (x * h)[-2],
+    "stack": lambda x, h, p: tg.stack([p[0], x[1], h[2] * p[1], h[0]], 0),
+    "concatenate": lambda x, h, p: tg.concatenate([p[0][None], h[1:3], (x * h)[:1]], axis=0),
+}
+
+
+@pytest.mark.parametrize("kind", PICKED)
+def test_number_that_an_index_picks_is_compiled(by_python, kind):
+    cell = Mixed(PICKED[kind], np.array([0.3, -0.2, 0.5]))
+    x, h = np.linspace(-1, 1, 3 * H).reshape(3, H), np.linspace(0.4, -0.1, H)
+    program = tg.derive_bptt(cell, LOSSES["state"], (tg.Tensor(x, requires_grad=True), h), compiled=True)
+    assert program.compiled
+    assert_equal(program(x, h, cell.parameters()), by_engine(cell, LOSSES["state"], x, h), "f8")

@@ -95,8 +95,16 @@ def argument(name: str, node: Node, each: bool = False) -> Slot:
     return Slot(name, 0, lies, f"t * {lies.size}" * each)
 
 
+def at(index: Any) -> View:
+    """The view of an index; of one number too, which NumPy would read and not show."""
+    index = index if isinstance(index, tuple) else (index,)
+    return itemgetter(index if any(i is ... for i in index) else (*index, ...))
+
+
 def through(node: Node, view: View) -> View:
     """A view of a node that shows its operand, as a view of that."""
+    if node.op == "getitem":
+        return lambda array: view(at(node.static["index"])(array))
     return view if node.op in ("kept", "detach") else lambda array: view(run(node.op, [array], node.static, ()))
 
 
@@ -168,7 +176,7 @@ class Body:
             parts = spans(args, static["axis"])
             return [Store(part, slot, itemgetter((*before, slice(i, j))), makes=node) for part, i, j in parts]
         first, how = REDUCED.get(op, (0.0, ADD))
-        view = itemgetter(static["index"]) if op == "scatter" else along(node)
+        view = at(static["index"]) if op == "scatter" else along(node)
         how = how.format("{0}", "{1}", node.value.size / args[0].value.size)
         return [Store(Node("number", value=first), slot, makes=node), Store(args[0], slot, view, how, node)]
 
