@@ -210,7 +210,6 @@ PICKED = {
     "p[..., 1]": lambda x, h, p: p[..., 1] * h[None, 3, ...],
     "p[::-1][0]": lambda x, h, p: p[::-1][0] * x[1:][0],
     "(h p)[2]": lambda x, h, p: h * (h[:3] * p)[2] + (x * h)[-2],
-    "stack": lambda x, h, p: tg.stack([p[0], x[1], h[2] * p[1], h[0]], 0),
     "concatenate": lambda x, h, p: tg.concatenate([p[0][None], h[1:3], (x * h)[:1]], axis=0),
 }
 
@@ -222,3 +221,13 @@ def test_number_that_an_index_picks_is_compiled(by_python, kind):
     program = tg.derive_bptt(cell, LOSSES["state"], (tg.Tensor(x, requires_grad=True), h), compiled=True)
     assert program.compiled
     assert_equal(program(x, h, cell.parameters()), by_engine(cell, LOSSES["state"], x, h), "f8")
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (1, H), (1, 1), (H,), (1,), (2, H)], ids=str)
+@pytest.mark.parametrize("kind", ["added", "multiplied"])
+def test_gradient_of_inputs_that_were_broadcast_is_compiled(by_python, kind, shape):
+    cell = Mixed(lambda x, h, p: x * p if kind == "added" else x * p * h)
+    x, h = np.linspace(-1, 1, 3 * int(np.prod(shape))).reshape(3, *shape), np.full((2, H), 0.3)
+    program = tg.derive_bptt(cell, LOSSES["all outputs"], (tg.Tensor(x, requires_grad=True), h), compiled=True)
+    assert program.compiled
+    assert_equal(program(x, h, cell.parameters()), by_engine(cell, LOSSES["all outputs"], x, h), "f8")
