@@ -298,3 +298,12 @@ def test_v_is_known_of_whatever_network_has_one(both):
     for flow in (gradient_flow(loss), gradient_flow(net, x, lambda outputs: tg.sum(outputs[-1]))):
         with pytest.raises(ValueError, match="of your own has none"):
             _ = flow.direction
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("size", [1e155, 1e300])
+def test_theory_of_inputs_beyond_all_bounds_is_that_of_saturation_and_warns_of_nothing(kind, size):
+    x, net = np.random.default_rng(0).normal(size=(9, 2, 3)), kind(3, 4, rng=0)
+    huge, large = gradient_flow(net, size * x), gradient_flow(net, 1e9 * x)
+    assert huge.text() and huge.reach(5) == 0
+    assert [line.slope for line in huge.theory] == pytest.approx([line.slope for line in large.theory])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.diagnose import gradient_flow
+from tinygrad_rnn.diagnose import change, gradient_flow
 from tinygrad_rnn.diagnose.verdict import power
 
 
@@ -78,3 +78,37 @@ def test_what_is_beyond_float64_is_not_called_zero():
     (told,) = [row[1:4] for row in rows if row[:1] == ["U"] and "×" not in row]
     assert told[:2] == ["beyond", "float64"]
     assert [power(log) for log in (np.inf, -np.inf, -0.04, 2.0)] == ["beyond float64", "0", "10^0.0", "10^2.0"]
+
+
+class Stacked(tg.nn.Module):
+    """One network on top of another."""
+
+    def __init__(self, lower, upper):
+        self.lower, self.upper = lower, upper
+
+    def __call__(self, x):
+        return self.upper(self.lower(x)[0])[0]
+
+
+@pytest.mark.parametrize("kinds", [(tg.GRU, tg.GRU), (tg.RNN, tg.LSTM)])
+def test_a_factor_of_the_inputs_is_of_what_they_enter_alone(kinds):
+    """Of two networks the upper one has weights of the same name, which no input enters."""
+    lower, upper = (kind(5, 5, rng=k) for k, kind in enumerate(kinds))
+    x = 0.05 * np.random.default_rng(0).normal(size=(30, 3, 5))
+    flow = gradient_flow(Stacked(lower, upper), x)
+    with pytest.raises(ValueError, match=r"which of lower\.weight_ih_l0, upper\.weight_ih_l0 the inputs enter"):
+        flow.what_if(input_scale=10.0)
+    assert not any("input_scale" in trial.changes for trial in flow.verdict.trials)
+    for net in (lower, tg.GRU(5, 5, 2, bidirectional=True, rng=0)):  # of one network it is the inputs' own
+        changed, _ = change(net, x, input_scale=10.0)
+        np.testing.assert_allclose(changed(0.1 * x)[0].data, net(x)[0].data, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["forget_bias", "update_bias", "bias", "nonlinearity"])
+def test_a_change_that_does_not_fit_names_the_cell_that_it_does_not_fit(name):
+    """Among others that it fits."""
+    fits = {"forget_bias": tg.LSTM, "update_bias": tg.GRU}.get(name, tg.RNN)
+    other = tg.LSTM if fits is tg.GRU else tg.GRU
+    value = "relu" if name == "nonlinearity" else 1.0
+    with pytest.raises(ValueError, match=rf"{name} is for .*: not for {other.__name__}Cell\(5, 5"):
+        change(Stacked(fits(5, 5, rng=0), other(5, 5, rng=0)), np.ones((4, 2, 5)), **{name: value})

@@ -195,7 +195,8 @@ def changed(experiment: Experiment, changes: Changes, seed: int = SEED) -> Exper
         kind = KINDS[name]
         if name != "orthogonal" and not kind.suits(cells):  # which is tried of those alone, and may be asked of any
             those = "simple RNN cells" if "" in kind.gates else f"cells with gate {' and '.join(kind.gates)}"
-            raise ValueError(f"{name} is for {those}: not for {name_of(model)}")
+            other = next(cell for cell in cells if not kind.suits([cell]))
+            raise ValueError(f"{name} is for {those}: not for {name_of(other)}")
         if name == "standardise":
             inputs = _standardised(experiment)
         elif name == "nonlinearity":
@@ -209,6 +210,11 @@ def changed(experiment: Experiment, changes: Changes, seed: int = SEED) -> Exper
                 if not (found := [place for place in own if re.search(pattern, place[0])]):
                     there = ", ".join(key for key, *_ in every)
                     raise ValueError(f"{name}: no such parameters to change were found; there are {there}")
+                if name == "input_scale" and len({re.sub(pattern, "", key) for key, *_ in found}) > 1:
+                    some = ", ".join(key for key, *_ in found)
+                    raise ValueError(
+                        f"{name}: which of {some} the inputs enter is not known: give scale={{name: factor}}"
+                    )
                 for key, p, cell in found:
                     p.data = _edited(name, amount, np.array(p.data), key, cell, rng)
     return replace(experiment, model=model, inputs=inputs)

@@ -48,6 +48,10 @@ class Theory(Brief):
         return float(self.logs[-1] - self.logs[0]) / max(len(self.logs) - 1, 1)
 
 
+LARGEST = 1e12
+"""The largest variance of a pre-activation that the mean field goes on to."""
+
+
 def _straight(name: str, kind: Any, slope: float, steps: int) -> Theory:
     return Theory(name, kind, slope * np.arange(steps + 1))
 
@@ -80,8 +84,9 @@ def _simple(cell: RNNCell, chain: Chain) -> list[Theory]:
         and np.allclose(W.T @ W, sigma**2 * np.eye(len(W)), rtol=0, atol=1e-9 * sigma**2)
     ):
         return [_straight("g^k, W = g Q", "exact", math.log10(sigma), steps)]
-    drive = np.einsum("tbi,hi->tbh", chain.inputs, raw(cell.weight_ih)) + raw(cell.bias_ih) + raw(cell.bias_hh)
-    rate = mean_field(phi, g, float(np.square(drive).mean()))
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float64 the estimate is that of its largest drive
+        drive = np.einsum("tbi,hi->tbh", chain.inputs, raw(cell.weight_ih)) + raw(cell.bias_ih) + raw(cell.bias_hh)
+        rate = mean_field(phi, g, float(np.fmin(np.square(drive).mean(), LARGEST)))
     if rate > 0:
         lines.append(_straight("mean field, g √E φ′²", "estimate", math.log10(rate), steps))
     return lines
@@ -111,7 +116,7 @@ def mean_field(phi: str, g: float, drive: float, *, mean: float = 0.0, centre: f
     q = 1.0 if scaled else drive  # of a scaled z their slopes are the same
     for _ in range(0 if scaled else 500):
         active = value(math.sqrt(q) * _POINTS + mean) - centre
-        before, q = q, min(g * g * float(_WEIGHTS @ np.square(active)) + drive, 1e12)
+        before, q = q, min(g * g * float(_WEIGHTS @ np.square(active)) + drive, LARGEST)
         if abs(q - before) <= 1e-10 * q:
             break
     z = math.sqrt(q) * _POINTS + mean
