@@ -116,3 +116,39 @@ def test_paths_that_are_not_told_apart_are_not_said_to_be_missing():
             flow.without("gates")
     with pytest.raises(ValueError, match="carries no state"):
         gradient_flow(nn.RNN(3, 4, rng=0), x).without("gates")
+
+
+class Turning(nn.Module):
+    """A layer of either layout in a Module of either layout."""
+
+    def __init__(self, layer, outer):
+        self.net, self.outer = nn.GRU(3, 5, batch_first=layer, rng=0), outer
+
+    def __call__(self, x):
+        turn = self.net.batch_first is not self.outer
+        y = self.net(tg.transpose(x, (1, 0, 2)) if turn else x)[0]
+        return tg.transpose(y, (1, 0, 2)) if turn else y
+
+
+@pytest.mark.parametrize("layer", [False, True])
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("options", [{}, {"read": 5}, {"loss": "all"}])
+def test_the_steps_of_a_modules_outputs_are_the_axis_with_as_many_as_were_run(layer, outer, options):
+    x = noise(12, 4, 3)
+    flow = gradient_flow(Turning(layer, outer), x.swapaxes(0, 1) if outer else x, **options)
+    same = gradient_flow(nn.GRU(3, 5, rng=0), x, **options)
+    assert (flow.word, flow.end.step) == (same.word, same.end.step)
+    np.testing.assert_allclose(flow.end.x, same.end.x, rtol=1e-9)
+    assert ("[:, " in flow.setting.loss) is (outer and "loss" not in options)
+    if options == {"read": 5}:
+        with pytest.raises(ValueError, match="there are 12 steps"):
+            gradient_flow(Turning(layer, outer), x.swapaxes(0, 1) if outer else x, read=13)
+
+
+def test_as_many_sequences_as_steps_are_told_apart_by_a_loss_of_ones_own():
+    x = noise(6, 6, 3)
+    assert gradient_flow(Turning(False, False), x).end.step == 6
+    with pytest.raises(ValueError, match="6 × 6 × 5: which axis are the 6 steps\\? Give loss="):
+        gradient_flow(Turning(True, True), x)
+    flow = gradient_flow(Turning(True, True), x, lambda y: tg.sum(y[:, -1]))
+    assert flow.end.step == 6 and flow.judgement.lag == 5

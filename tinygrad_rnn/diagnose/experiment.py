@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arguments import generator, lengths_of, numbers, refusal, whole
-from ..autodiff import pullback
+from ..autodiff import history, pullback
 from ..files import Brief
 from ..functions import sum, transpose
 from ..nn.cells import CELLS
@@ -24,7 +24,7 @@ from ..nn.stacks import Stack, run_sequence, where_running
 from ..nn.state import parts_of, state_of
 from ..scope import no_grad, recorded
 from ..tensor import GradientError, Tensor, as_array, raw
-from .chain import Array, Chain, batched, in_float64, is_chain, sequences_of
+from .chain import Array, Chain, batched, in_float64, is_chain, place, sequences_of
 
 Loss = str | Callable[[Tensor], Tensor]
 NAMED = ("last", "all")
@@ -74,7 +74,7 @@ class Experiment(Brief):
 
     @property
     def batch_first(self) -> bool:
-        """Whether the recurrent layers of a Module have the sequences before the steps, and so do its outputs."""
+        """Whether recurrent layers of a Module have the sequences before the steps."""
         return self.is_module and any(getattr(layer, "batch_first", False) for layer in layers_of(self.model))
 
     @property
@@ -126,17 +126,34 @@ class Experiment(Brief):
 
     def _outputs(self) -> tuple[Any, Any]:
         """What the model gives, with the steps first, and the last of it; of a Module, only one's own loss knows."""
-        model = in_float64(self.model, gradients=True)
         if not self.is_module:
-            return self._run(model)
-        result = model(*((self.inputs,) if self.state is None else (self.inputs, self.state)))
+            return self._run(in_float64(self.model, gradients=True))
+        result = self._result()
         if callable(self.loss):
             return result, result
         if not isinstance(result, Tensor):
-            raise ValueError(f"{name_of(model)} returns {type(result).__name__}: give loss=, which makes it a number")
-        steps = result.ndim > 2
-        outputs = transpose(result, (1, 0, *range(2, result.ndim))) if steps and self.batch_first else result
-        return outputs, outputs[-1] if steps else outputs
+            raise ValueError(
+                f"{name_of(self.model)} returns {type(result).__name__}: give loss=, which makes it a number"
+            )
+        if result.ndim < 3:
+            return result, result
+        outputs = transpose(result, (1, 0, *range(2, result.ndim))) if self._axis(result) else result
+        return outputs, outputs[-1]
+
+    @np.errstate(over="ignore", invalid="ignore")  # the verdict says it
+    def _result(self) -> Any:
+        """Whatever a Module returns."""
+        given = (self.inputs,) if self.state is None else (self.inputs, self.state)
+        return in_float64(self.model, gradients=True)(*given)
+
+    def _axis(self, outputs: Tensor) -> int:
+        """Which axis of a Module's outputs are the steps: that with as many as were run, or as its layers have them."""
+        run = {place(node.scope)[0] for node in history([outputs])} - {None}
+        fits = [axis for axis in (0, 1) if outputs.ndim > 2 and outputs.shape[axis] == len(run)]
+        if len(fits) > 1 and self.batch_first:
+            size = " × ".join(map(str, outputs.shape))
+            raise ValueError(f"outputs of {size}: which axis are the {len(run)} steps? Give loss=, a function of them")
+        return fits[0] if len(fits) == 1 else int(self.batch_first)
 
     def _run(self, model: Any) -> tuple[Tensor, Tensor]:
         """All outputs of a cell or a stack, and what is known at the end; the first state is followed as the others."""
@@ -165,6 +182,7 @@ class Experiment(Brief):
         found = pullback({value: np.ones(value.shape)}, [outputs]).get(outputs, np.zeros(outputs.shape))
         return {t + 1: g for t, g in enumerate(found) if g.any()}
 
+    @recorded()
     def describe(self) -> str:
         """The loss in words."""
         if isinstance(self.model, Tensor):
@@ -173,7 +191,7 @@ class Experiment(Brief):
             return f"L = {getattr(self.loss, '__name__', 'yours')}"
         v = f"v {'as given' if isinstance(self.v, np.ndarray) else 'a random unit vector'}"
         if self.is_module:  # which alone knows what its axes are: so it is told what was read
-            step = ":, " * self.batch_first + str((self.read or 0) - 1)
+            step = ":, " * self._axis(self._result()) + str((self.read or 0) - 1)
             read = f"the output, or its [{step}] where it has 3 axes or more" if self.loss == "last" else "all outputs"
             return f"L = {'Σ ' * (self.loss == 'all')}v·y, {v}, y {read}"
         each = ["direction"] * getattr(self.model, "bidirectional", False) + ["sequence"] * (self.lengths is not None)

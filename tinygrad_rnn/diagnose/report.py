@@ -124,8 +124,8 @@ def gradient_flow(
     loss : {"last", "all"} or callable
         "last": v·h_T for each sequence; "all": the sum over all steps; or a function of the outputs, a Tensor of shape
         (T, B, H), to one number. The verdict is about what it reads from one step. Of a `Module` h is its output, and a
-        function is of whatever it returns: with three axes or more the last step is [-1], or [:, -1] where its layers
-        have ``batch_first``.
+        function is of whatever it returns: with three axes or more the last step is [-1] or [:, -1], on the axis with
+        as many steps as were run.
     lag : int, optional
         How far back the task needs to look; default: as far as there are steps.
     read : int, optional
