@@ -185,3 +185,12 @@ def test_every_sign_in_the_report_is_explained_there(capsys):
     }
     for sign, words in explained.items():
         assert sign in said and words in said, sign
+
+
+@pytest.mark.parametrize("asked, taken", [((), "7 steps"), (("--steps", 3), "3 steps"), (("--steps", 1), "1 step")])
+def test_padded_sequences_are_cut_and_the_output_says_so(tmp_path, capsys, asked, taken):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(3, 12, 2)))
+    np.save(tmp_path / "lengths.npy", [12, 7, 9])
+    given = "--cell", "gru", "--data", tmp_path / "x.npy"
+    said, plain = (run(capsys, *given, *more, *asked)[1] for more in (("--lengths", tmp_path / "lengths.npy"), ()))
+    assert f"padded after 7 or more, each cut to its first {taken}" in said and "cut" not in plain

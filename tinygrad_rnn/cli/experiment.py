@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import printable
+from ..files import counted, printable
 from .options import NAMES, Problem, chosen, in_options, one_of, refuse
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def read_data(arguments: argparse.Namespace, most: int | None = None) -> Data:
         refuse(arguments, "standardise", "belongs to numbers, and this is text")
     if not data.axes:
         refuse(arguments, "batch_first", "belongs to data of three axes")
+    if arguments.lengths is not None:  # the longer ones have more, and nothing of it is looked at
+        data = replace(data, name=f"{data.name}, each cut to its first {counted(len(data.values), 'step')}")
     return data
 
 
