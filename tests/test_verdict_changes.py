@@ -298,7 +298,7 @@ def test_each_cell_gets_the_biases_of_its_own_gates():
         np.testing.assert_array_equal(found[name], expected)
     assert "output_bias" in tried(net) and "forget_bias" not in tried(net)
     for change, gate in {"forget_bias": "with gate f", "chrono": "gate f and i", "bias": "simple RNN cells"}.items():
-        with pytest.raises(ValueError, match=f"{change} is for .*{gate}: not for Two"):
+        with pytest.raises(ValueError, match=f"{change} is for .*{gate}: not for LSTMCell"):
             flow.what_if(**{change: 9})
 
 

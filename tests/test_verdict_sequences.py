@@ -184,6 +184,9 @@ def test_a_choice_by_where_is_no_padding(still, unrolled):
 STEPS, ENDS = 14, np.array([14, 9, 14, 6])
 
 
+PAST = ["read past its end", "both are read", "an older state"]
+
+
 def chosen(how, kind, by_hand):
     """The loss of a network that chooses by `where`, or does the same by arithmetic."""
     cell, x = kind(3, 5, rng=0), noise(STEPS, 4, 3)
@@ -197,23 +200,23 @@ def chosen(how, kind, by_hand):
             "zoneout": drawn[t] > 0.3,
             "skip": (t + np.arange(4)[:, None]) % 3 == 0,
             "begins late": t >= STEPS - ENDS[:, None],
-            "read past its end": t < ENDS[:, None],
+            **dict.fromkeys(PAST, t < ENDS[:, None]),
         }.get(how, np.full((4, 1), t not in (5, STEPS - 1) if how == "resets" else t != 7))
         with tg.scope(f"t={t + 1}"):
-            before = h
+            before, older = h, outputs[t - 2] if how == "an older state" and t > 1 else h
             if how in ("resets", "one goes on"):
                 begins = runs | (np.arange(4)[:, None] == 3) * (how == "one goes on")
                 h = cell(tg.Tensor(x[t], name="x"), pick(begins, h, np.zeros((4, 5))))
                 outputs.append(h)
             else:
                 new = cell(tg.Tensor(x[t], name="x"), before)
-                h = pick(runs, new, before) if t % 2 else pick(~runs, before, new)
-                outputs.append(new if how == "read past its end" else h)
+                h = pick(runs, new, older) if t % 2 else pick(~runs, older, new)
+                outputs.append({"read past its end": new, "both are read": new + h}.get(how, h))
     return tg.sum(outputs[-1] * np.arange(1.0, 6.0))
 
 
 @pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell])
-@pytest.mark.parametrize("how", ["resets", "one goes on", "zoneout", "skip", "begins late", "read past its end"])
+@pytest.mark.parametrize("how", ["resets", "one goes on", "zoneout", "skip", "begins late", *PAST])
 def test_what_is_chosen_by_where_and_is_no_padding_is_arithmetic(how, kind):
     """A state that is reset, or kept for some steps, has lost what it has lost: no step is left out of the curve."""
     one, other = (gradient_flow(chosen(how, kind, by_hand)) for by_hand in (False, True))
