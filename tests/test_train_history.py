@@ -55,6 +55,20 @@ def test_history_as_data(tmp_path):
     assert History.from_dict(data) == one and data["steps"] == 2 and data["solved_at"] == 2
 
 
+@pytest.mark.parametrize(
+    "losses, metrics, words",
+    [
+        ([], [], "no step yet"),
+        ([0.5, 0.25], [], "loss 0.25"),
+        ([0.5, 0.25], [(1, 0.75), (2, 1 / 3)], "loss 0.25, accuracy 0.3333"),
+        ([], [(0, 0.75)], "accuracy 0.75"),
+    ],
+)
+def test_what_is_known_of_the_last_step(losses, metrics, words):
+    history = History("t", 1.0, "always 1", "accuracy", 0.1, losses=losses, norms=losses, metrics=metrics)
+    assert history.last() == words
+
+
 def test_smooth_begins_at_the_baseline():
     history = History("t", 2.0, "", "m", 0.0, losses=[1.0] * 3)
     np.testing.assert_allclose(history.smooth(0.5), [1.5, 1.25, 1.125])

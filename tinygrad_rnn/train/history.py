@@ -63,8 +63,8 @@ class History:
 
     def last(self) -> str:
         """What is known of the last step, in a few words."""
-        metric = f", {self.metric_name} {self.metrics[-1][1]:.4g}" if self.metrics else ""
-        return f"loss {self.losses[-1]:.4g}{metric}"
+        known = [("loss", self.losses[-1:]), (self.metric_name, [value for _, value in self.metrics[-1:]])]
+        return ", ".join(f"{name} {values[0]:.4g}" for name, values in known if values) or "no step yet"
 
     def smooth(self, rate: float = 0.001) -> NDArray[np.float64]:
         """The running mean s ← (1 - rate) s + rate · loss, from the baseline on, as min-char-rnn prints it."""
