@@ -226,6 +226,26 @@ def test_file_is_written_once_and_whole(tmp_path, monkeypatch):
     assert len([*(tmp_path / "tinygrad-rnn").iterdir()]) == 2
 
 
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("content", [b"", b"damaged", None])
+def test_machine_code_that_is_damaged_is_replaced(tmp_path, monkeypatch, ending, content):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "twice.py"
+    path.write_text("def twice(T, a):\n    a[0] = 2 * T\n", encoding="utf-8")
+
+    def loads():
+        names, a = {}, np.zeros(1)
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
+        twice = store.compiled(np.float64, -1)(names["twice"])
+        twice(3, a)
+        return a[0], sum(twice.stats.cache_hits.values())
+
+    assert [loads(), loads()] == [(6, 0), (6, 1)]
+    (file,) = (tmp_path / "cache").rglob(f"*.{ending}")
+    file.write_bytes(file.read_bytes()[:99] if content is None else content)
+    assert [loads(), loads()] == [(6, 0), (6, 1)]
+
+
 @pytest.mark.slow
 def test_second_process_compiles_nothing(tmp_path):
     script = (

@@ -16,6 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba import njit, types
+from numba.core.caching import FunctionCache
 
 from ..bptt.program import Unsupported
 from ..files import write_whole
@@ -52,7 +53,10 @@ def compiled(dtype: Any, *ranks: int) -> Callable[[Any], Any]:
 
     def decorate(function: Any) -> Any:
         try:
-            with suppress(OSError, RuntimeError):  # of a program without a file, or where no machine code can be kept
+            with suppress(Exception):  # of a program without a file, or where no machine code can be kept
+                return njit(signature, cache=True, **FLAGS)(function)
+            with suppress(Exception):  # what was kept may be damaged: it is compiled anew, and replaced
+                FunctionCache(function).flush()
                 return njit(signature, cache=True, **FLAGS)(function)
             return njit(signature, **FLAGS)(function)
         except Exception as error:  # whatever it is: the NumPy program is there, and right
