@@ -234,7 +234,7 @@ def test_machine_code_that_is_damaged_is_replaced(tmp_path, monkeypatch, ending,
     path.write_text("def twice(T, a):\n    a[0] = 2 * T\n", encoding="utf-8")
 
     def loads():
-        names, a = {}, np.zeros(1)
+        names, a = {"__name__": __name__}, np.zeros(1)
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
         twice = store.compiled(np.float64, -1)(names["twice"])
         twice(3, a)
