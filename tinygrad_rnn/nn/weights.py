@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from warnings import warn
 
 import numpy as np
@@ -176,7 +176,7 @@ def _safetensors() -> Any:
 
 
 def _read_npz(content: bytes) -> Arrays:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+    with cast(Any, np.lib.npyio.NpzFile(io.BytesIO(content), allow_pickle=False)) as archive:
         if sum(member.file_size for member in archive.zip.infolist()) > max(_LIMIT, 100 * len(content)):
             raise ValueError("it would unfold to more than 100 times its size")
         arrays = dict(archive)
