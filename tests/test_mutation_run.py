@@ -143,11 +143,12 @@ def judged(killer, known=(), room="data", **more):
     return report.line_of(reports[0], known).split()[0], report.faults(reports, known, {REPORT["mutant"]: room}, table)
 
 
-def test_a_run_is_well_if_nothing_survived_that_matters():
+def test_a_run_is_well_if_nothing_survived_that_matters(monkeypatch):
     assert judged("test_f") == ("killed", [])
     assert judged(None, how="") == ("SURVIVED", ["data: below 95%"])
     assert judged(None, room="draw", how="") == ("SURVIVED", [])
-    assert judged(None, room="testing", how="") == ("SURVIVED", [])  # whose goal is not reached yet, which is said
+    monkeypatch.setattr(rooms, "REACHED", rooms.REACHED - {"testing"})
+    assert judged(None, room="testing", how="") == ("SURVIVED", [])  # a goal that is not reached yet is said
     table = {"scope": Score(1, 1, 0, 0), "testing": Score(1, 1, 0, 0), "draw": Score(1, 1, 0, 0)}
     assert report.still_short(dict(zip("abc", table, strict=True)), table) == ["testing: below 95%, as before"]
     assert judged("test_f", broken=["test_g"])[1] == ["BROKEN, it fails alone without any mutant: test_g"]
