@@ -48,13 +48,14 @@ def functions(F):
     )
 
 
-def compiled(dtype, *ranks):
+def compiled(dtype, given, written):
     """What `tinygrad_rnn.fast.compiled` asks of what a function is called with."""
 
     def decorate(function):
         def call(steps, *arrays):
-            assert [(a.dtype, a.ndim) for a in arrays] == [(np.dtype(dtype), abs(n)) for n in ranks]
-            assert all(a.flags.c_contiguous for a in arrays)
+            assert len(arrays) == 2 + given + written
+            assert all(a.dtype == dtype and a.ndim == 1 and a.flags.c_contiguous for a in arrays)
+            assert all(a.base is not None for a in arrays[2 + given :])  # a view: what is written is not lost
             return function(steps, *arrays)
 
         return call

@@ -28,13 +28,13 @@ Shape = tuple[int, ...]
 View = Callable[[Any], Any]
 SEEN_THROUGH = {*VIEWS, *RESHAPES, "kept"}
 SET, ADD = "{0} = {1}", "{0} += {1}"
+# Where a reduction starts, and how one more number changes it.
 REDUCED = {
     **{"sum": (0.0, ADD), "mean": (0.0, "{0} += {1} * F({2})")},
     **{"max": (-np.inf, "{0} = maximum_({0}, {1})"), "min": (np.inf, "{0} = minimum_({0}, {1})")},
 }
-"""Where a reduction starts, and how one more number changes it."""
+# Primitives of single numbers that numba does not know by NumPy's name, or has no vectors for.
 OWN = vars(functions(np.float32)).keys()
-"""Primitives of single numbers that numba does not know by NumPy's name, or has no vectors for."""
 
 
 def whole(array: Any) -> Any:
@@ -230,9 +230,8 @@ class Body:
         source, (a, weight) = self.source, node.args
         slot, left, (inner, columns) = source.slot(node), source.slot(a), weight.shape
         width = panel(columns, source.dtype)
-        strides = f"({left.row}, 1, 0), ({width}, 0, {inner * width}), {slot.row}"
-        text = f"product({a.shape[0] if a.ndim > 1 else 1}, {columns}, F, False, {strides})"
-        name = source.helper(f"{hint(source.plan, weight)}_product", text)
+        rows, strides = a.value.size // inner, ((left.row, 1, 0), (width, 0, inner * width), slot.row)
+        name = source.product(hint(source.plan, weight), rows, columns, "F", False, *strides)
         places = f"{left.base}, {left.at}, w, {source.packed(weight)}, {slot.base}, {slot.at}"
         self.groups[-1].lines.append((None, f"{name}({places}, {inner}, 1)"))
 
@@ -265,9 +264,7 @@ class Body:
         def write(x: Any, level: int = 0) -> str:
             if isinstance(x, Node):
                 return texts[x]
-            raise Unsupported(
-                f"{op} is not compiled" if isinstance(x, str) else f"{op} with a fixed array is not compiled"
-            )
+            raise Unsupported(f"{op}{' with a fixed array' * (not isinstance(x, str))} is not compiled")
 
         if op == "cast":
             return f"F({write(args[0])})"

@@ -25,14 +25,14 @@ from ..bptt.rewrites import rebuild
 from ..bptt.step import Step
 from ..bptt.text import array_text, is_elementwise
 from ..files import printable
-from ..symbolic.notation import value_text
+from ..symbolic.notation import ATOM, value_text
 from ..symbolic.trace import QUESTIONS, Node, Part, computed
 from .body import ADD, OWN, REDUCED, SEEN_THROUGH, Body, Outer, Product, Slot, Store, argument, moved, origin
 from .products import BLOCK, padded, panel
 from .store import keep
 
+# The rewrites that serve a compiled program: loops of its own need no function for several gates at once.
 USED = ("dead_code", "share", "only_last", "tiles", "split", "join", "factor", "regroup", "buffers")
-"""The rewrites that serve a compiled program: loops of its own need no function for several gates at once."""
 TAKEN = "w r cur old space forward backward F b j compiled functions product Space record".split()
 LOOPS = (Part.FORWARD, Part.BACKWARD)
 
@@ -126,22 +126,19 @@ class FastSource(Source):
         self.helpers: dict[str, str] = {}  # of the products, by what they are
         self.weights: dict[Node, int] = {}
         self.names: dict[Node, str] = {}  # of arguments of the compiled functions
-        self.inputs: dict[str, tuple[str, int]] = {}  # of a function: how each argument is given, and its axes
+        self.inputs: dict[str, str] = {}  # of a function: how each argument is given
         self.totals = [n for n in order if n.op == "total"]
         if not all(n.args[0].stepped for n in self.totals):
             raise Unsupported("a gradient that is the same at every step is not compiled")
         self.recorded = {a for n in order if isinstance(n, Outer) for a in n.args}
         products = [n for n in order if isinstance(n, Product)]
-        self.state_of = {
-            s.root: s for s in reversed(step.states) if s.root.args and self.plan.part[s.root] is Part.FORWARD
-        }
-        self.forced = {*self.state_of, *(s.back for s in step.states if s.back), *self.recorded, *products}
+        self.forced = {*(s.back for s in step.states if s.back), *self.recorded, *products}
         self.forced |= {n.args[0] for n in products}
         for state in step.states:
             state.array = self.fresh(state.name)
             slot = self.slots[state.leaf] = self.new_slot("old", state.leaf)
-            if self.state_of.get(state.root) is state:
-                self.slots[state.root] = replace(slot, base="cur")
+            if state.root.args and self.plan.part[state.root] is Part.FORWARD:
+                self.slots.setdefault(state.root, replace(slot, base="cur"))
 
     def stands(self, node: Node) -> bool:
         """Whether a value has a place in memory, or gets one when it is read."""
@@ -195,17 +192,17 @@ class FastSource(Source):
     def given(self, node: Node) -> Slot:
         """Where it stands then."""
         each = node.op in ("at_t", "input")
-        text = {"input": "x"}.get(node.op) or self.text_of(node.args[0] if node.op == "at_t" else node)
+        text = {"input": "x"}.get(node.op) or self.text_of(node.args[0] if node.op == "at_t" else node, ATOM)
         if node not in self.names:
             self.names[node] = text if text.isidentifier() else self.fresh(hint(self.plan, node))
-        name = self.names[node]
-        self.inputs.setdefault(name, (text, node.ndim + each))
-        return argument(name, node, each)
+        self.inputs[self.names[node]] = text
+        return argument(self.names[node], node, each)
 
-    def helper(self, name: str, text: str) -> str:
+    def product(self, name: str, *arguments: Any) -> str:
         """The name of a product; one for all that are alike."""
+        text = f"product({', '.join(map(str, arguments))})"
         if text not in self.helpers:
-            self.helpers[text] = self.fresh(name)
+            self.helpers[text] = self.fresh(f"{name}_product")
         return self.helpers[text]
 
     # -- The two functions --
@@ -221,18 +218,19 @@ class FastSource(Source):
         return ["    " + line for line in (steps, *body.text())]
 
     def _forward(self) -> list[str]:
-        states, ahead = self.step.states, list[str]()
-        others = [s for s in states if self.state_of.get(s.root) is not s]
-        loop = self._loop(Part.FORWARD, [Store(s.root, replace(self.slots[s.leaf], base="cur")) for s in others])
+        states, ahead = self.step.states, ["w[:] = F(0)"]  # the sums over all steps, too
+        after = [(s.root, replace(self.slots[s.leaf], base="cur")) for s in states]
+        others = [Store(root, slot) for root, slot in after if self.slots.get(root) != slot]
+        loop = self._loop(Part.FORWARD, others)
         for node, slot in self.slots.items():
             if self.plan.part.get(node) is Part.ONCE:
                 ahead += moved(slot, self.given(node))
         for weight, at in self.weights.items():
             ahead += self._pack(weight, at)
         for first, state in zip(self.firsts, states, strict=True):
-            self.inputs[first] = first, state.leaf.ndim
+            self.inputs[first] = first
             ahead += moved(replace(self.slots[state.leaf], base="r"), argument(first, state.leaf))
-        lines = self._function("forward", [*ahead, "for t in range(T):", *loop], {})
+        lines = self._function("forward", [*ahead, "for t in range(T):", *loop], [])
         for state in states:
             slot, shape = self.slots[state.leaf], state.leaf.shape
             rows = slot.lies.base
@@ -268,7 +266,6 @@ class FastSource(Source):
                 written[name], slot = state.carry, argument(name, state.carry)
                 self.slots[state.carry] = slot
                 last.append(Store(state.back or zero, slot))
-        start = self.sizes["w"]
         for node in self.totals:
             name = self.variable(node)
             self.put(f"{name} = {array_text('empty', node)}")
@@ -276,7 +273,6 @@ class FastSource(Source):
             self.slots[node] = self.new_slot("w", node)
             if not isinstance(node.args[0], Outer):
                 stores.append(Store(node.args[0], self.slots[node], how=ADD))
-        stop = self.sizes["w"]
         for name, node in written.items():
             out += moved(argument(name, node), self.slots[node]) if node.op == "total" else []
         if back_x is not None:
@@ -286,9 +282,7 @@ class FastSource(Source):
             written[name] = back_x
         outer = [line for n in self.totals if isinstance(n.args[0], Outer) for line in self._outer(n, n.args[0])]
         loop = [*self._loop(Part.BACKWARD, stores, last), *outer]
-        ranks = {name: node.ndim + (node is back_x) for name, node in written.items()}
-        body = [f"w[{start}:{stop}] = F(0)", "for t in range(T - 1, -1, -1):", *loop, *out]
-        lines = self._function("backward", body, ranks)
+        lines = self._function("backward", ["for t in range(T - 1, -1, -1):", *loop, *out], written)
         for state in self.step.states:
             self.put(f"{state.array} = np.array({state.array}[-1:])")
         return lines
@@ -297,25 +291,20 @@ class FastSource(Source):
         """The gradient of a weight: of as many steps at once as are in the cache still."""
         a, b = map(self.slot, product.args)
         times, columns, block = a.lies.shape[0], b.lies.shape[1], max(1, BLOCK // a.lies.shape[0])
-        strides = f"(1, {a.row}, record), ({b.row}, record, {panel(columns, self.dtype)}), {self.slots[node].row}"
-        text = f"product({a.lies.shape[1]}, {columns}, F, True, {strides})"
-        name = self.helper(f"{self.places[node].name}_product", text)
+        strides = f"(1, {a.row}, record)", f"({b.row}, record, {panel(columns, self.dtype)})", self.slots[node].row
+        name = self.product(self.places[node].name, a.lies.shape[1], columns, "F", True, *strides)
         starts = [f"r, {s.at} + {'t' if s.base == 'old' else '(t + 1)'} * record" for s in (a, b)]
         call = f"{name}({', '.join(starts)}, w, {self.slots[node].at}, {times}, min({block}, T - t))"
         return [f"    if t % {block} == 0:", f"        {call}"]
 
-    def _function(self, name: str, body: list[str], written: dict[str, int]) -> list[str]:
+    def _function(self, name: str, body: list[str], written: Collection[str]) -> list[str]:
         """The source of a compiled function; a line that calls it is put."""
-        ranks = [*(max(1, n) for _, n in self.inputs.values()), *(-max(1, n) for n in written.values())]
-        arguments = ["T", "w", "r", *(f"np.ascontiguousarray({text})" for text, _ in self.inputs.values())]
-        arguments += [n if rank else f"{n}.reshape(1)" for n, rank in written.items()]
-        call = f"{name}({', '.join(arguments)})"
+        arrays = [*(f"{text}.ravel()" for text in self.inputs.values()), *(f"{n}.ravel()" for n in written)]
+        call = f"{name}({', '.join(['T', 'w', 'r', *arrays])})"
         self.lines += wrap(call, WIDTH, initial_indent="    ", subsequent_indent=" " * 8, break_on_hyphens=False)
-        arrays = [*self.inputs, *written]
-        body = [*(f"{array} = {array}.reshape(-1)" for array in arrays), *body]
+        decorator = f"@compiled(F, {len(self.inputs)}, {len(written)})"
+        head = f"def {name}({', '.join(['T', 'w', 'r', *self.inputs, *written])}):"
         self.inputs = {}
-        decorator = f"@compiled(F, {', '.join(map(str, [-1, -1, *ranks]))})"
-        head = f"def {name}({', '.join(['T', 'w', 'r', *arrays])}):"
         return [decorator, head, *("    " + printable(line) for line in body), "", ""]
 
     def _head(self, lines: list[str]) -> list[str]:

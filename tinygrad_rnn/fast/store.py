@@ -42,14 +42,13 @@ def keep(source: str) -> str:
     return str(path)
 
 
-def compiled(dtype: Any, *ranks: int) -> Callable[[Any], Any]:
-    """Compile a function of the number of steps and of arrays with so many axes, or take what was kept of it.
+def compiled(dtype: Any, given: int, written: int) -> Callable[[Any], Any]:
+    """Compile a function of the number of steps, of two arrays to work in, and of so many more, of one axis each.
 
-    Whatever array is passed is in C order; it need not be writable. Ranks below zero are of arrays that are written to.
+    What is given need not be writable. What was compiled before is taken, if it was kept.
     """
-    kind = numba.from_dtype(np.dtype(dtype))
-    arrays = [types.Array(kind, abs(n), "C", readonly=n > 0) for n in ranks]
-    signature = types.void(types.int64, *arrays)
+    read, write = (types.Array(numba.from_dtype(np.dtype(dtype)), 1, "C", readonly=only) for only in (True, False))
+    signature = types.void(types.int64, write, write, *[read] * given, *[write] * written)
 
     def decorate(function: Any) -> Any:
         try:
