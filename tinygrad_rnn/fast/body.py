@@ -229,10 +229,11 @@ class Body:
         """Rows times a weight, panel by panel."""
         source, (a, weight) = self.source, node.args
         slot, left, (inner, columns) = source.slot(node), source.slot(a), weight.shape
+        right = source.slot(weight)
         width = panel(columns, source.dtype)
-        rows, strides = a.value.size // inner, ((left.row, 1, 0), (width, 0, inner * width), slot.row)
+        rows, strides = a.value.size // inner, ((left.row, 1, 0), (right.row, 0, width), slot.row)
         name = source.product(hint(source.plan, weight), rows, columns, "F", False, *strides)
-        places = f"{left.base}, {left.at}, w, {source.packed(weight)}, {slot.base}, {slot.at}"
+        places = f"{left.base}, {left.at}, w, {right.at}, {slot.base}, {slot.at}"
         self.groups[-1].lines.append((None, f"{name}({places}, {inner}, 1)"))
 
     # -- Values --

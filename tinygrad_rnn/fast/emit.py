@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from operator import itemgetter
 from textwrap import wrap
 from typing import Any
 
@@ -124,7 +123,6 @@ class FastSource(Source):
         self.slots: dict[Node, Slot] = {}
         self.sizes = {"w": 0, "r": 0}
         self.helpers: dict[str, str] = {}  # of the products, by what they are
-        self.weights: dict[Node, int] = {}
         self.names: dict[Node, str] = {}  # of arguments of the compiled functions
         self.inputs: dict[str, str] = {}  # of a function: how each argument is given
         self.totals = [n for n in order if n.op == "total"]
@@ -133,7 +131,7 @@ class FastSource(Source):
         self.recorded = {a for n in order if isinstance(n, Outer) for a in n.args}
         products = [n for n in order if isinstance(n, Product)]
         self.forced = {*(s.back for s in step.states if s.back), *self.recorded, *products}
-        self.forced |= {n.args[0] for n in products}
+        self.forced |= {a for n in products for a in n.args}
         for state in step.states:
             state.array = self.fresh(state.name)
             slot = self.slots[state.leaf] = self.new_slot("old", state.leaf)
@@ -178,12 +176,6 @@ class FastSource(Source):
             self.slots[node] = self.new_slot("cur" if kept and part is not Part.ONCE else "w", node)
         return self.slots[node]
 
-    def packed(self, weight: Node) -> int:
-        """Where a weight stands panel by panel, as `product` reads it."""
-        if weight not in self.weights:
-            self.weights[weight] = self._grow("w", weight.shape[0] * padded(weight.shape[1], self.dtype))
-        return self.weights[weight]
-
     def is_given(self, node: Node) -> bool:
         """Whether a value is an argument of a compiled function."""
         fixed = self.plan.part[node] in (Part.ONCE, Part.BETWEEN) and not node.stepped and node.dtype != bool
@@ -224,9 +216,8 @@ class FastSource(Source):
         loop = self._loop(Part.FORWARD, others)
         for node, slot in self.slots.items():
             if self.plan.part.get(node) is Part.ONCE:
-                ahead += moved(slot, self.given(node))
-        for weight, at in self.weights.items():
-            ahead += self._pack(weight, at)
+                base, shown = origin(node)
+                ahead += moved(slot, self.given(base), of=shown)
         for first, state in zip(self.firsts, states, strict=True):
             self.inputs[first] = first
             ahead += moved(replace(self.slots[state.leaf], base="r"), argument(first, state.leaf))
@@ -237,24 +228,6 @@ class FastSource(Source):
             view = f"r.reshape(-1, record)[:, {slot.at}:{slot.at + rows.size}].reshape{value_text((-1, *rows.shape))}"
             view += f"[..., :{shape[-1]}]" if shape else "[..., 0]"
             self.put(f"{state.array} = {view if self.step.loss is not None else f'np.array({view})'}")
-        return lines
-
-    def _pack(self, weight: Node, at: int) -> list[str]:
-        """Write a weight panel by panel; what is left of its columns goes into a last one."""
-        (inner, columns), lines = weight.shape, list[str]()
-        base, view = origin(weight)
-        width = panel(columns, self.dtype)
-        full, rest = divmod(columns, width)
-        slot, source = Slot("w", at, np.empty((full + (rest > 0), inner, width), np.int8)), self.given(base)
-
-        def panels(array: Any) -> Any:
-            return view(array)[:, : full * width].reshape(inner, full, width).swapaxes(0, 1)
-
-        if full:
-            lines += moved(slot, source, itemgetter(slice(full)), panels)
-        if rest:
-            narrow = itemgetter((full, ..., slice(rest)))
-            lines += moved(slot, source, narrow, lambda array: view(array)[:, full * width :])
         return lines
 
     def _backward(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Matrix products in register tiles, in vectors of the machine that runs them: no BLAS, so that numba's cache works.
 
-After this file the reader knows why a weight is packed once (a tile reads its columns one after the other), and that
-the gradient of a weight is the same product with the steps as its inner loop.
+After this file the reader knows that a tile reads its columns of a weight from top to bottom, and that the gradient of
+a weight is the same product with the steps as its inner loop.
 """
 
 from __future__ import annotations
