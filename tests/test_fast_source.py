@@ -103,9 +103,18 @@ class Flipped:
         return x + h[:, ::-1] @ self.V
 
 
-def test_gradient_that_is_turned_round_on_its_way(by_python):
-    x, h = np.ones((3, 2, H)), np.ones((2, H))
-    program = tg.derive_bptt(Flipped(), LOSSES["state"], (x, h), compiled=True)
+class FlippedWithin(Flipped):
+    """The same of what a step has just computed, as it is multiplied and as it is added."""
+
+    def __call__(self, x, h):
+        z = tg.tanh(x + h)
+        return z[:, ::-1] @ self.V + z * z[:, ::-1] + tg.tanh(z[:, ::-1])
+
+
+@pytest.mark.parametrize("cell", [Flipped, FlippedWithin])
+def test_what_is_turned_round_on_its_way(by_python, cell):
+    x, h = np.linspace(-1, 1, 6 * H).reshape(3, 2, H), np.ones((2, H))
+    program = tg.derive_bptt(cell(), LOSSES["state"], (x, h), compiled=True)
     assert "@compiled" in program.source
 
 

@@ -189,9 +189,9 @@ class Body:
             reads = self._reads(what)
             if isinstance(what, Store):
                 made, later = what.makes or what, True
-                reads += [made] if what.how != SET else []  # which was set before
-            waits = [known[n] for n in reads if n in known]
-            before = max([n + (shape != what.shape) for n, shape in waits], default=0)
+                reads += [(made, False)] if what.how != SET else []  # which was set before
+            waits = [(*known[n], viewed) for n, viewed in reads if n in known]
+            before = max([n + (viewed or shape != what.shape) for n, shape, viewed in waits], default=0)
             last = max(before, known[made][0]) if made in known else before  # of all stores that make it
             known[made] = last, None if later else what.shape
             loops.setdefault((before, isinstance(what, Product), what.shape), []).append(what)
@@ -203,25 +203,22 @@ class Body:
                 else:
                     self._element(what)
 
-    def _reads(self, what: Node | Store) -> list[Any]:
-        """The values that a statement reads, and those that are computed where it is."""
-        nodes = [what.source] if isinstance(what, Store) else [*what.args]
-        for node in nodes:  # which grow
-            nodes += node.args if node.args and not self.source.stands(node) else ()
+    def _reads(self, what: Node | Store) -> list[tuple[Any, bool]]:
+        """The values that a statement reads, and those that are computed where it is; and which through a view."""
+        nodes = [(what.source if isinstance(what, Store) else what, False)]
+        for node, viewed in nodes:  # which grow
+            inside = node.args if node is what or (node.args and not self.source.stands(node)) else ()
+            nodes += [(a, viewed or node.op in (*VIEWS, *RESHAPES)) for a in inside]
         return nodes
 
     def _element(self, what: Node | Store) -> None:
-        """Into the last loop, or into a new one if a number is read that another turn of it computes."""
-        for fresh in (False, True):
-            if fresh:
-                self.groups.append(Group(what.shape))
-            group, self.clash = self.groups[-1], False
-            text = self.value(what.source, whole) if isinstance(what, Store) else self.computed(what, whole)
-            if not self.clash:
-                break
+        """Into the last loop."""
+        group = self.groups[-1]
         if isinstance(what, Store):
+            text = self.value(what.source, whole)
             group.lines.append((None, what.how.format(what.slot.text(what.view, what.shape), text)))
         else:
+            text = self.computed(what, whole)
             group.names[what] = self.source.fresh(hint(self.source.plan, what))
             group.lines.append((what, f"{group.names[what]} = {text}"))
 
@@ -244,8 +241,6 @@ class Body:
         if node.op == "number" or (node.op == "constant" and not node.shape):
             return f"F({value_text(node.value if node.op == 'number' else node.value[()].item())})"
         if node in group.names:
-            lies = np.empty(node.shape, np.int8)
-            self.clash = self.clash or seen(lies, view, group.shape) != seen(lies, whole, group.shape)
             return group.names[node]
         if not source.stands(node):
             return self.computed(node, view)
