@@ -231,13 +231,13 @@ def test_file_is_written_once_and_whole(tmp_path, monkeypatch):
 def test_machine_code_that_is_damaged_is_replaced(tmp_path, monkeypatch, ending, content):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     path = tmp_path / "twice.py"
-    path.write_text("def twice(T, a):\n    a[0] = 2 * T\n", encoding="utf-8")
+    path.write_text("def twice(T, w, r, a):\n    a[0] = 2 * T\n", encoding="utf-8")
 
     def loads():
         names, a = {"__name__": __name__}, np.zeros(1)
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
-        twice = store.compiled(np.float64, -1)(names["twice"])
-        twice(3, a)
+        twice = store.compiled(np.float64, 0, 1)(names["twice"])
+        twice(3, a, a, a)
         return a[0], sum(twice.stats.cache_hits.values())
 
     assert [loads(), loads()] == [(6, 0), (6, 1)]

@@ -83,10 +83,10 @@ def nest(shape: Shape, lines: Iterable[str]) -> list[str]:
     return ["    " * k + head for k, head in enumerate(heads)] + ["    " * len(heads) + line for line in lines]
 
 
-def moved(to: Slot, source: Slot, at: View = whole, of: View = whole) -> list[str]:
-    """All numbers that a view shows of one place, to where a view shows another."""
-    shape = at(to.lies).shape
-    return nest(shape, [f"{to.text(at, shape)} = {source.text(of, shape)}"])
+def moved(to: Slot, source: Slot) -> list[str]:
+    """All numbers of one place, to another."""
+    shape = to.lies.shape
+    return nest(shape, [f"{to.text(whole, shape)} = {source.text(whole, shape)}"])
 
 
 def argument(name: str, node: Node, each: bool = False) -> Slot:
@@ -106,15 +106,6 @@ def through(node: Node, view: View) -> View:
     if node.op == "getitem":
         return lambda array: view(at(node.static["index"])(array))
     return view if node.op in ("kept", "detach") else lambda array: view(run(node.op, [array], node.static, ()))
-
-
-def origin(node: Node) -> tuple[Node, View]:
-    """What a node is a view of, and that view."""
-    base: Node = node
-    view: View = whole
-    while base.op in SEEN_THROUGH:
-        base, view = base.args[0], through(base, view)
-    return base, view
 
 
 class Product(Node):

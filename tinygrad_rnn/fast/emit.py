@@ -26,7 +26,7 @@ from ..bptt.text import array_text, is_elementwise
 from ..files import printable
 from ..symbolic.notation import ATOM, value_text
 from ..symbolic.trace import QUESTIONS, Node, Part, computed
-from .body import ADD, OWN, REDUCED, SEEN_THROUGH, Body, Outer, Product, Slot, Store, argument, moved, origin
+from .body import ADD, OWN, REDUCED, SEEN_THROUGH, Body, Outer, Product, Slot, Store, argument, moved
 from .products import BLOCK, padded, panel
 from .store import keep
 
@@ -216,8 +216,7 @@ class FastSource(Source):
         loop = self._loop(Part.FORWARD, others)
         for node, slot in self.slots.items():
             if self.plan.part.get(node) is Part.ONCE:
-                base, shown = origin(node)
-                ahead += moved(slot, self.given(base), of=shown)
+                ahead += moved(slot, self.given(node))
         for first, state in zip(self.firsts, states, strict=True):
             self.inputs[first] = first
             ahead += moved(replace(self.slots[state.leaf], base="r"), argument(first, state.leaf))
@@ -244,10 +243,9 @@ class FastSource(Source):
             self.put(f"{name} = {array_text('empty', node)}")
             written[name] = node
             self.slots[node] = self.new_slot("w", node)
+            out += moved(argument(name, node), self.slots[node])
             if not isinstance(node.args[0], Outer):
                 stores.append(Store(node.args[0], self.slots[node], how=ADD))
-        for name, node in written.items():
-            out += moved(argument(name, node), self.slots[node]) if node.op == "total" else []
         if back_x is not None:
             name = self.rows(back_x)
             self.put(f"{name} = {array_text('empty', back_x, 'T')}")
