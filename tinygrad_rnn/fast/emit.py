@@ -231,17 +231,17 @@ class FastSource(Source):
 
     def _backward(self) -> list[str]:
         back_x, zero = self.step.back_x, Node("number", value=0)
-        out, stores, last, written = list[str](), list[Store](), list[Store](), dict[str, Node]()
+        out, stores, last, written = list[str](), list[Store](), list[Store](), list[str]()
         for state in self.step.states:
             if state.carry in self.places:
                 name = self.places[state.carry].name
-                written[name], slot = state.carry, argument(name, state.carry)
-                self.slots[state.carry] = slot
+                written.append(name)
+                slot = self.slots[state.carry] = argument(name, state.carry)
                 last.append(Store(state.back or zero, slot))
         for node in self.totals:
             name = self.variable(node)
             self.put(f"{name} = {array_text('empty', node)}")
-            written[name] = node
+            written.append(name)
             self.slots[node] = self.new_slot("w", node)
             out += moved(argument(name, node), self.slots[node])
             if not isinstance(node.args[0], Outer):
@@ -250,7 +250,7 @@ class FastSource(Source):
             name = self.rows(back_x)
             self.put(f"{name} = {array_text('empty', back_x, 'T')}")
             stores.append(Store(back_x, argument(name, back_x, True)))
-            written[name] = back_x
+            written.append(name)
         outer = [line for n in self.totals if isinstance(n.args[0], Outer) for line in self._outer(n, n.args[0])]
         loop = [*self._loop(Part.BACKWARD, stores, last), *outer]
         lines = self._function("backward", ["for t in range(T - 1, -1, -1):", *loop, *out], written)
