@@ -130,6 +130,7 @@ def test_signs_that_are_no_names():
     assert [op.symbol for op in (tg.maximum, tg.minimum, tg.ops.max, tg.ops.min)] == ["max", "min", "max", "min"]
     assert [op.symbol for op in (tg.sqrt, tg.square, tg.sigmoid)] == ["√", "x²", "σ"]
     assert [op.name for op in (tg.sqrt, tg.square, tg.sigmoid)] == ["sqrt", "square", "sigmoid"]
+    assert [op.name for op in (tg.relu, tg.softplus, tg.log1p)] == ["relu", "softplus", "log1p"]
 
 
 def test_every_operation_is_called_as_the_variable_that_holds_it():
