@@ -1,4 +1,4 @@
-"""What `gradcheck` promises in numbers: what is compared, how precisely, what `rtol` and `noise` let pass."""
+"""What `gradcheck` promises in numbers: what is compared, how precisely, what `rtol`, `atol` and `noise` let pass."""
 
 import re
 
@@ -72,6 +72,13 @@ def test_rtol_is_by_how_much_a_gradient_may_differ(plant, mode, rtol):
     assert fails(sine(plant, 1 + 2 * rtol), X, rtol=rtol, mode=mode) is True
     result = gradcheck(sine(plant), X, rtol=rtol, mode=mode)
     assert 0.5 * rtol < result.precision < 2 * rtol
+
+
+def test_atol_is_the_same_absolutely(plant):
+    for atol in (1e-2, 1e-4):
+        assert not fails(sine(plant, offset=0.15 * atol), X, atol=atol), "their sum may differ by no more either"
+        assert fails(sine(plant, offset=2 * atol), X, atol=atol) is True
+        assert fails(sine(plant, offset=0.5 * atol), X, atol=atol) is True
 
 
 def test_a_small_element_beside_large_ones_is_known_to_fewer_digits(plant):

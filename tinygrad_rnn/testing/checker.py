@@ -41,6 +41,7 @@ def gradcheck(
     order: int = 1,
     mode: Mode = "auto",
     rtol: float | None = None,
+    atol: float = 0.0,
     noise: float | None = None,
     rng: int | np.random.Generator = 0,
 ) -> GradcheckResult:
@@ -64,6 +65,8 @@ def gradcheck(
         By how much the gradient may differ: of an element relative to it, or in a sum relative to the sum of their
         sizes. Default: by 1e-6 and 1e-10 (in float32 1e-3 and 1e-5), or by four times what the differences themselves
         may be off, if that is more.
+    atol : float
+        The same, absolutely.
     noise : float, optional
         How exact the values of f are, relative to their size: 1e-9 if it is iterated until it moves by no more.
         Default: to the last bit.
@@ -99,7 +102,7 @@ def gradcheck(
     try:
         with np.errstate(all="ignore"):  # what matters is what is returned
             for level in range(1, order + 1):
-                check = Check(function, at, level, generator, mode, rtol, noise)
+                check = Check(function, at, level, generator, mode, rtol, atol, noise)
                 check.run()
                 worst, compared = max(worst, check.worst), compared + check.compared
                 precision = max(precision, check.precision)
@@ -108,7 +111,7 @@ def gradcheck(
     except InconclusiveError as error:
         raise error.with_traceback(None) from error.__cause__
     except GradcheckError as error:
-        options = {"order": order, "mode": mode, "rtol": rtol, "noise": noise}
+        options = {"order": order, "mode": mode, "rtol": rtol, "atol": atol, "noise": noise}
         given = {key: value for key, value in options.items() if value not in (1, "auto", None, 0.0)}
         error.again = partial(again, gradcheck, f, inputs, given, error)
         raise error.with_traceback(None) from error.__cause__
@@ -174,7 +177,7 @@ class Check(Measured):
         found: list[Comparison] = []
         for element in elements:
             analytic = float(gradient[element])
-            tolerance = self.rtol * abs(analytic) + self.beside * largest
+            tolerance = self.atol + self.rtol * abs(analytic) + self.beside * largest
             steps = steps_at(float(self.arrays[i][element]))
             found.append(self.compare(i, unit(self.arrays[i], element), steps, analytic, tolerance))
         wrong = [k for k, c in enumerate(found) if c.verdict == "wrong"]
@@ -197,7 +200,7 @@ class Check(Measured):
 
     def confirmed(self, c: Comparison, size: float) -> bool:
         """Whether so little may differ that something is known beside the sizes, or of a zero beside how f moves."""
-        known = c.allowed <= 2 * max(self.coarsest, self.rtol) * size
+        known = c.allowed <= 2 * max(self.coarsest, self.rtol) * size + self.atol
         moves = c.estimate.motion
         if c.verdict == "zero":  # something beside other inputs, and usual in the gradient of a gradient
             largest = max(float(np.abs(g).max(initial=0.0)) for g in self.gradients)
@@ -221,7 +224,7 @@ class Check(Measured):
         """Compare one input's gradient along a direction; the share of its size that might be wrong unseen."""
         analytic = float((gradient.astype(float) * direction).sum())
         total = float(np.abs(gradient * direction).astype(float).sum())
-        c = self.compare(i, direction, STEPS, analytic, self.along * total)
+        c = self.compare(i, direction, STEPS, analytic, self.atol + self.along * total)
         if c.verdict == "wrong":
             # Which element? Looked for only now, because it takes many more differences.
             elements = self.suspects(i, gradient)

@@ -61,10 +61,10 @@ class Measured(Subject):
 
     def __init__(
         self, f: Callable[..., Any], inputs: Sequence[Any], order: int, generator: np.random.Generator,
-        mode: Mode = "auto", rtol: float | None = None, noise: float | None = None,
+        mode: Mode = "auto", rtol: float | None = None, atol: float = 0.0, noise: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__(f, inputs, order)
-        self.generator = generator
+        self.generator, self.atol = generator, atol
         small = sum(array.size for array in self.arrays) <= MOST_ELEMENTS
         self.mode = mode if mode != "auto" else "element" if small else "direction"
         self.elementwise = self.mode == "element"
