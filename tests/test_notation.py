@@ -83,18 +83,22 @@ unary = [
     lambda a: tg.sigmoid(a),
     lambda a: tg.leaky_relu(a, 0.25),
 ]
-trees = st.recursive(
-    st.sampled_from([lambda a, b: a, lambda a, b: b]),
-    lambda some: (
-        st.tuples(st.sampled_from(binary), some, some).map(lambda t: lambda a, b: t[0](t[1](a, b), t[2](a, b)))
-        | st.tuples(st.sampled_from(unary), some).map(lambda t: lambda a, b: t[0](t[1](a, b)))
-    ),
-    max_leaves=6,
-)
+
+
+def trees(binary, unary):
+    """Expressions of two arrays by some functions of two and of one: each is a function of the two."""
+    return st.recursive(
+        st.sampled_from([lambda a, b: a, lambda a, b: b]),
+        lambda some: (
+            st.tuples(st.sampled_from(binary), some, some).map(lambda t: lambda a, b: t[0](t[1](a, b), t[2](a, b)))
+            | st.tuples(st.sampled_from(unary), some).map(lambda t: lambda a, b: t[0](t[1](a, b)))
+        ),
+        max_leaves=6,
+    )
 
 
 @settings(max_examples=150)
-@given(trees)
+@given(trees(binary, unary))
 def test_numpy_for_a_value_computes_it(build):
     a, b, _ = traced()
     made = build(a, b)
@@ -105,18 +109,10 @@ def test_numpy_for_a_value_computes_it(build):
 
 
 SIGNS = {"−": "-", "×": "*", "^": "**", "²": "**2", "ᵀ": ".T", "≠": "!=", "≥": ">=", "≤": "<="}
-plain = st.recursive(
-    st.sampled_from([lambda a, b: a, lambda a, b: b]),
-    lambda some: (
-        st.tuples(st.sampled_from(binary[:5]), some, some).map(lambda t: lambda a, b: t[0](t[1](a, b), t[2](a, b)))
-        | st.tuples(st.sampled_from(unary[:8]), some).map(lambda t: lambda a, b: t[0](t[1](a, b)))
-    ),
-    max_leaves=6,
-)
 
 
 @settings(max_examples=150)
-@given(plain)
+@given(trees(binary[:5], unary[:8]))
 def test_mathematics_for_a_value_reads_as_it(build):
     a, b, _ = traced()
     made = build(a, b)
