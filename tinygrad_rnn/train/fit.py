@@ -197,8 +197,9 @@ def fit(
             if run.step % evaluate_every == 0 or run.step == steps:
                 run.look()
             _call_back(run, callbacks)
-            bar.set_postfix_str(run.history.last(), refresh=False)
-            bar.update()
+            if progress:  # else a step would be put into words that nobody sees
+                bar.set_postfix_str(run.history.last(), refresh=False)
+                bar.update()
             if path and (run.step % checkpoint_every == 0 or interrupted or done()):
                 run.save(path)
             if interrupted and not done():
